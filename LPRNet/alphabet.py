@@ -1,0 +1,80 @@
+"""The alphabet, and the one codec between plate text and CTC classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from platekit.errors import UserError
+
+CHARS = tuple("京沪津渝冀晋蒙辽吉黑苏浙皖闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新"
+              "0123456789ABCDEFGHJKLMNPQRSTUVWXYZIO-")
+CHARS_DICT = {symbol: index for index, symbol in enumerate(CHARS)}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read from one crop.
+
+    ``confidence`` is the probability of exactly this text, summed over every alignment of it to the time steps;
+    ``symbol_confidences`` has, for each symbol, the highest probability among the time steps that show it.
+    """
+
+    text: str
+    confidence: float
+    symbol_confidences: tuple[float, ...] = ()
+
+
+class Alphabet:
+    """Symbols in class order; the last one is the CTC blank."""
+
+    def __init__(self, chars: Sequence[str] = CHARS) -> None:
+        if len(chars) < 2 or len(set(chars)) != len(chars):
+            raise UserError(f"the alphabet '{''.join(chars)[:80]}' is too short or repeats a symbol; list each once, "
+                            "the blank last")
+        self.chars = tuple(chars)
+        self.blank = len(chars) - 1
+        self._index = {symbol: index for index, symbol in enumerate(self.chars[:-1])}
+
+    def __len__(self) -> int:
+        return len(self.chars)
+
+    def __contains__(self, symbol: str) -> bool:
+        return symbol in self._index
+
+    def encode(self, text: str, source: str = "label") -> list[int]:
+        """Classes of ``text``; UserError naming ``source`` for a symbol outside the alphabet."""
+        try:
+            return [self._index[symbol] for symbol in text]
+        except KeyError as error:
+            raise UserError(f"{source}: plate '{text}' has the symbol {error} outside the alphabet; correct the label "
+                            "or train with an alphabet that has it") from None
+
+    def decode(self, logits: torch.Tensor) -> list[Reading]:
+        """Greedy CTC decode of logits (N, class, T): repeats merged, blanks dropped (Graves et al., ICML 2006)."""
+        if not len(logits):
+            return []
+        log_probs = logits.detach().float().log_softmax(dim=1).cpu()
+        best, classes = log_probs.max(dim=1)
+        paths = []
+        for sample_classes, sample_best in zip(classes.tolist(), best.exp().tolist()):
+            path: list[tuple[int, float]] = []
+            previous = self.blank
+            for index, probability in zip(sample_classes, sample_best):
+                if index != previous and index != self.blank:
+                    path.append((index, probability))
+                elif index != self.blank:  # the same symbol goes on: keep its best time step
+                    path[-1] = (index, max(path[-1][1], probability))
+                previous = index
+            paths.append(path)
+        targets = torch.tensor([index for path in paths for index, _ in path], dtype=torch.long)
+        lengths = torch.tensor([len(path) for path in paths])
+        steps = torch.full((len(paths),), log_probs.shape[2])
+        cost = functional.ctc_loss(log_probs.permute(2, 0, 1), targets, steps, lengths, self.blank, reduction="none")
+        return [
+            Reading("".join(self.chars[index] for index, _ in path), probability, tuple(p for _, p in path))
+            for path, probability in zip(paths, cost.neg().exp().clamp(max=1).tolist())
+        ]

@@ -1,0 +1,102 @@
+"""LPRNet: reads a plate crop without segmenting it (Zherzdev and Gruzdev, arXiv:1806.10447)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class SmallBasicBlock(nn.Module):
+    """(N, ch_in, H, W) -> (N, ch_out, H, W) through a bottleneck of 3x1 and 1x3 convolutions."""
+
+    def __init__(self, ch_in: int, ch_out: int) -> None:
+        super().__init__()
+        middle = ch_out // 4
+        self.block = nn.Sequential(
+            nn.Conv2d(ch_in, middle, kernel_size=1),
+            nn.ReLU(),
+            nn.Conv2d(middle, middle, kernel_size=(3, 1), padding=(1, 0)),
+            nn.ReLU(),
+            nn.Conv2d(middle, middle, kernel_size=(1, 3), padding=(0, 1)),
+            nn.ReLU(),
+            nn.Conv2d(middle, ch_out, kernel_size=1),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.block(x)
+
+
+class ChannelStridePool(nn.Module):
+    """3x3 max-pool over every ``step``-th channel: (N, C, H, W) -> (N, C / step, H', W').
+
+    The published network writes it as ``MaxPool3d((1, 3, 3), stride=(step, 1, width_stride))`` with the channels as
+    depth; this form is the same function, is faster, and exports to runtimes without 3-D pooling.
+    """
+
+    def __init__(self, step: int, width_stride: int) -> None:
+        super().__init__()
+        self.step, self.width_stride = step, width_stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.max_pool2d(x[:, :: self.step], kernel_size=3, stride=(1, self.width_stride))
+
+
+class LPRNet(nn.Module):
+    """Crops (N, 3, 24, 94) -> logits (N, class_num, 18): 18 time steps from left to right."""
+
+    TAPS = (2, 6, 13, 22)  # backbone layers whose outputs form the global context
+
+    def __init__(self, class_num: int, dropout_rate: float = 0.5) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(
+            nn.Conv2d(3, 64, kernel_size=3),  # 0: (64, 22, 92)
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+            ChannelStridePool(1, 1),  # 3: (64, 20, 90)
+            SmallBasicBlock(64, 128),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            ChannelStridePool(2, 2),  # 7: (64, 18, 44)
+            SmallBasicBlock(64, 256),
+            nn.BatchNorm2d(256),
+            nn.ReLU(),
+            SmallBasicBlock(256, 256),
+            nn.BatchNorm2d(256),
+            nn.ReLU(),
+            ChannelStridePool(4, 2),  # 14: (64, 16, 21)
+            nn.Dropout(dropout_rate),
+            nn.Conv2d(64, 256, kernel_size=(1, 4)),  # 16: (256, 16, 18)
+            nn.BatchNorm2d(256),
+            nn.ReLU(),
+            nn.Dropout(dropout_rate),
+            nn.Conv2d(256, class_num, kernel_size=(13, 1)),  # 20: (class_num, 4, 18)
+            nn.BatchNorm2d(class_num),
+            nn.ReLU(),
+        )
+        self.container = nn.Sequential(nn.Conv2d(64 + 128 + 256 + class_num, class_num, kernel_size=1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        taps = []
+        for index, layer in enumerate(self.backbone):
+            x = layer(x)
+            if index in self.TAPS:
+                taps.append(x)
+        pooled = [
+            functional.avg_pool2d(taps[0], kernel_size=5, stride=5),
+            functional.avg_pool2d(taps[1], kernel_size=5, stride=5),
+            functional.avg_pool2d(taps[2], kernel_size=(4, 10), stride=(4, 2)),
+            taps[3],
+        ]
+        context = torch.cat([normalise_energy(tap) for tap in pooled], dim=1)  # (N, 448 + class_num, 4, 18)
+        return self.container(context).mean(dim=2)
+
+
+def normalise_energy(x: torch.Tensor) -> torch.Tensor:
+    """Each sample over the mean of its squares: (N, C, H, W) -> the same shape.
+
+    The published network takes the mean over the batch, so that a reading depends on its neighbours; per sample is
+    the same at batch size 1 and independent of the batch at any other.
+    """
+    x = x.float()
+    return x / x.square().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)

@@ -1,0 +1,35 @@
+"""STNet: the spatial transformer that straightens a plate crop (Jaderberg et al., NeurIPS 2015)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class STNet(nn.Module):
+    """Predicts one affine transform a crop and samples the crop by it: (N, 3, 24, 94) -> (N, 3, 24, 94)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.localization = nn.Sequential(
+            nn.Conv2d(3, 32, kernel_size=3),
+            nn.MaxPool2d(2, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(32, 32, kernel_size=5),
+            nn.MaxPool2d(3, stride=3),
+            nn.ReLU(),
+        )
+        self.fc_loc = nn.Sequential(nn.Linear(32 * 2 * 14, 32), nn.ReLU(), nn.Linear(32, 2 * 3))
+        nn.init.zeros_(self.fc_loc[2].weight)  # training starts from the identity transform
+        self.fc_loc[2].bias.data.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
+
+    def theta(self, x: torch.Tensor) -> torch.Tensor:
+        """The transforms (N, 2, 3) from output to input coordinates, both in -1..1 over the crop; float32 always."""
+        # bfloat16 has steps of half a pixel at the edge of a 94-wide crop: too coarse to sample by.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.fc_loc(self.localization(x.float()).flatten(1)).view(-1, 2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        grid = functional.affine_grid(self.theta(x), list(x.shape), align_corners=False)
+        return functional.grid_sample(x.float(), grid, align_corners=False)

@@ -1,0 +1,1 @@
+"""What both stages stand on: pictures, boxes, devices, checkpoints, drawing and the training loop."""

@@ -1,0 +1,26 @@
+"""Errors that are the user's to mend, and how a script ends on them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Bad input or usage. The message is one sentence that names the file and the remedy."""
+
+
+def run_script(main: Callable[[], int | None]) -> None:
+    """Run a script's ``main``; a UserError becomes one line on standard error and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):  # a narrow console encoding must not stop a plate from being printed
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    sys.exit(status or 0)

@@ -1,0 +1,18 @@
+"""OpenCV, imported here alone, so that its missing system libraries end in one sentence."""
+
+from __future__ import annotations
+
+try:
+    import cv2
+except ImportError as error:  # the wheel of opencv-python needs libGL and glib from the system
+    raise SystemExit(
+        f"error: OpenCV cannot be loaded ({error}); on Debian or Ubuntu run 'apt-get install libgl1 libglib2.0-0', "
+        "or replace the wheel: 'pip uninstall opencv-python' and 'pip install opencv-python-headless>=5'"
+    ) from None
+
+if int(cv2.__version__.split(".")[0]) < 5:
+    raise SystemExit(f"error: OpenCV {cv2.__version__} is too old; run 'pip install --upgrade \"opencv-python>=5\"'")
+
+cv2.setNumThreads(1)  # torch has the threads; loader processes must not each start their own
+
+__all__ = ["cv2"]

@@ -1,0 +1,221 @@
+"""The training loop of all three trainings: schedule, mixed precision, weight averaging, logs and exact resume.
+
+Everything random in a run follows from the seed and the step: the order of an epoch, each sample's augmentation
+(the data set gets a seed with every index) and dropout. A run that was killed and goes on from its last checkpoint
+therefore ends with the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from platekit.checkpoints import read_checkpoint, save_checkpoint
+from platekit.errors import UserError
+from platekit.files import write_text
+
+Key = tuple[int, int]  # what a data set is indexed with: the sample's index, and the seed of its augmentation
+Loss = Callable[[nn.Module, Any], tuple[torch.Tensor, dict[str, float]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What decides the outcome of a run, beside the data; kept in its checkpoints."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float = 1e-4
+    warmup_steps: int = 300
+    clip_norm: float = 5.0
+    average_decay: float = 0.999  # of the running average of the weights that is evaluated and kept
+    slow: tuple[str, ...] = ()  # name prefixes of parameters that learn at ``slow_factor`` of the rate
+    slow_factor: float = 0.3
+    half: bool = True  # bfloat16 autocast
+    seed: int = 0
+
+    def learning_rate_at(self, step: int, steps: int) -> float:
+        """Linear warm-up, then a half cosine down to 0 at ``steps``, and 0 ever after."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        progress = min(1.0, (step - self.warmup_steps) / max(1, steps - self.warmup_steps))
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class EpochBatches(Sampler[list[Key]]):
+    """Batches of one epoch's keys: every index once, in an order and with seeds that depend on (seed, epoch) alone."""
+
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.epoch, self.first = 0, 0
+
+    def __len__(self) -> int:
+        return math.ceil(self.size / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        keys = np.stack([rng.permutation(self.size), rng.integers(2**62, size=self.size)], axis=1)
+        for batch in range(self.first, len(self)):
+            yield [tuple(key) for key in keys[batch * self.batch_size:(batch + 1) * self.batch_size].tolist()]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def git_revision() -> str:
+    """The revision of the code, or 'unknown' outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def average_with_warmup(decay: float) -> Callable:
+    """An update for AveragedModel: an exponential average whose memory is short at first and grows to ``decay``."""
+
+    @torch.no_grad()
+    def update(averaged: Sequence[torch.Tensor], current: Sequence[torch.Tensor], count: torch.Tensor) -> None:
+        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        for old, new in zip(averaged, current):
+            old.lerp_(new, weight) if old.is_floating_point() else old.copy_(new)
+
+    return update
+
+
+class Run:
+    """One training in its folder: ``last.pth`` to go on from, ``best.pth``, ``log.jsonl``.
+
+    ``loss(net, batch)`` returns the scalar to minimise and figures to log; ``evaluate(net)`` returns figures of the
+    averaged net, of which ``score`` (higher is better) chooses the best. ``data[index, seed]`` gives a sample, and
+    ``collate`` makes a batch of a list of them.
+    """
+
+    def __init__(self, folder: str | Path, net: nn.Module, settings: Settings, device: torch.device,
+                 facts: dict[str, Any] | None = None, save_seconds: float = 120) -> None:
+        self.folder, self.net, self.settings, self.device = Path(folder), net.to(device), settings, device
+        self.facts = facts or {}
+        self.save_seconds = save_seconds
+        slow = [p for name, p in net.named_parameters() if name.startswith(settings.slow)] if settings.slow else []
+        known = {id(p) for p in slow}
+        groups = [{"params": [p for p in net.parameters() if id(p) not in known], "factor": 1.0}]
+        if slow:
+            groups.append({"params": slow, "factor": settings.slow_factor})
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self.average = AveragedModel(net, multi_avg_fn=average_with_warmup(settings.average_decay), use_buffers=True)
+        self.step, self.best, self.log, self.sums = 0, -math.inf, [], {}
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last.pth"
+
+    def resume(self, restart: bool = False) -> bool:
+        """Go on from ``last.pth`` where there is one; UserError when it belongs to another training."""
+        if restart or not self.last.exists():
+            return False
+        state = read_checkpoint(self.last)
+        for name, ours in (("settings", dataclasses.asdict(self.settings)), ("facts", self.facts)):
+            theirs = state.get(name, {})
+            differing = [key for key in ours if theirs.get(key) != ours[key]]
+            if differing:
+                raise UserError(f"{self.last} comes from a training with another {differing[0]} "
+                                f"({theirs.get(differing[0])}); name another folder, or start anew with --restart")
+        try:
+            self.net.load_state_dict(state["net"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.best, self.log, self.sums = (state[key] for key in ("step", "best", "log", "sums"))
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UserError(f"{self.last} does not fit this network ({str(error).splitlines()[0]}); name another "
+                            "folder, or start anew with --restart") from None
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """All that is needed to go on."""
+        return {"net": self.net.state_dict(), "average": self.average.state_dict(), "best": self.best,
+                "optimizer": self.optimizer.state_dict(), "step": self.step, "log": self.log, "sums": self.sums,
+                "settings": dataclasses.asdict(self.settings), "facts": self.facts}
+
+    def train(self, data: Dataset, collate: Callable, loss: Loss, evaluate: Callable[[nn.Module], dict[str, float]],
+              workers: int = 0) -> nn.Module:
+        """Train to the end of the last epoch; return the averaged net of the best epoch."""
+        batches = EpochBatches(len(data), self.settings.batch_size, self.settings.seed)
+        loader = DataLoader(data, batch_sampler=batches, collate_fn=collate, num_workers=workers,
+                            pin_memory=self.device.type == "cuda")
+        steps = len(batches) * self.settings.epochs
+        saved = time.monotonic()
+        while self.step < steps:
+            batches.epoch, batches.first = divmod(self.step, len(batches))
+            started, first = time.monotonic(), batches.first
+            self.net.train()
+            with tqdm(loader, total=len(batches), initial=first, unit="batch", leave=False,
+                      desc=f"epoch {batches.epoch + 1}/{self.settings.epochs}") as progress:
+                for batch in progress:
+                    figures = self.train_step(batch, loss, self.settings.learning_rate_at(self.step, steps))
+                    for name, value in figures.items():
+                        self.sums[name] = self.sums.get(name, 0.0) + value
+                    self.step += 1
+                    progress.set_postfix(loss=f"{figures['loss']:.3f}", refresh=False)
+                    if time.monotonic() - saved > self.save_seconds and self.step % len(batches):
+                        save_checkpoint(self.last, self.state())
+                        saved = time.monotonic()
+            seconds = time.monotonic() - started
+            row = {"epoch": batches.epoch + 1, "step": self.step,
+                   "learning_rate": self.settings.learning_rate_at(self.step - 1, steps),
+                   **{name: value / len(batches) for name, value in self.sums.items()},
+                   **evaluate(self.average.module.eval()),
+                   "samples_per_second": (len(batches) - first) * self.settings.batch_size / seconds,
+                   "seconds": seconds, "revision": git_revision()}
+            self.finish_epoch(row)
+            saved = time.monotonic()
+        net = self.average.module
+        net.load_state_dict(read_checkpoint(self.folder / "best.pth")["net"])
+        return net.eval()
+
+    def train_step(self, batch: Any, loss: Loss, learning_rate: float) -> dict[str, float]:
+        """One step of the optimiser; UserError when the loss is not finite (the last checkpoint stays as it is)."""
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.step)  # dropout depends on the step alone
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate * group["factor"]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.half):
+            value, figures = loss(self.net, batch)
+        if not torch.isfinite(value):
+            raise UserError(f"the loss is {value.item()} at step {self.step}; lower --learning_rate and go on from "
+                            f"{self.last}")
+        self.optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+        self.average.update_parameters(self.net)
+        return {"loss": value.item(), **figures}
+
+    def finish_epoch(self, row: dict[str, Any]) -> None:
+        """Log the epoch, keep its averaged weights when they are the best so far, then write the checkpoint."""
+        self.log.append(row)
+        self.sums = {}
+        tqdm.write("  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+                             for name, value in row.items() if name != "revision"))
+        if row["score"] >= self.best:
+            self.best = row["score"]
+            save_checkpoint(self.folder / "best.pth", {"net": self.average.module.state_dict(), "facts": self.facts,
+                                                       "epoch": row["epoch"], "score": self.best})
+        write_text(self.folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in self.log))
+        save_checkpoint(self.last, self.state())
