@@ -1,0 +1,319 @@
+"""Plates as pictures: the layout of the standard GA 36-2018, and a renderer of training plates.
+
+Lengths are in millimetres on the metal, as in the standard; a picture has ``pixels_per_mm`` pixels for each.
+Only single-row plates are drawn. The renderer varies colour, stroke, dirt, bolts, frame and relief, that is
+what belongs to the plate itself; camera, light and perspective are the caller's.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ccpd.symbols import DIGITS, LETTERS, PROVINCES
+from platekit.errors import UserError
+from platekit.opencv import cv2
+
+SYMBOL_HEIGHT = 90.0
+SYMBOL_TOP = 25.0
+BOLT_XS = (0.25, 0.75)  # of the width
+BOLT_YS = (11.0, 129.0)
+
+_BLUE_CELLS = tuple((x, 45.0) for x in (15.5, 72.5, 151.5, 208.5, 265.5, 322.5, 379.5))
+_GREEN_CELLS = ((15.5, 45.0), (69.5, 43.0)) + tuple((161.5 + 52.0 * i, 43.0) for i in range(6))
+
+
+@dataclass(frozen=True)
+class PlateKind:
+    """One kind of plate. Colours are (hue 0..180, saturation, value) ranges as in OpenCV's HSV."""
+
+    name: str
+    width_mm: float
+    cells: tuple[tuple[float, float], ...]  # left edge and width of each symbol
+    dot_mm: float  # centre of the dot behind the second symbol
+    hue: tuple[int, int]
+    saturation: tuple[int, int]
+    value: tuple[int, int]
+    dark_text: bool
+    height_mm: float = 140.0
+
+    @property
+    def symbols(self) -> int:
+        """How many symbols the plate carries."""
+        return len(self.cells)
+
+
+KINDS: dict[str, PlateKind] = {kind.name: kind for kind in (
+    PlateKind("blue", 440.0, _BLUE_CELLS, 134.5, (103, 121), (150, 255), (90, 250), False),
+    PlateKind("yellow", 440.0, _BLUE_CELLS, 134.5, (17, 27), (140, 255), (120, 250), True),
+    PlateKind("white", 440.0, _BLUE_CELLS, 134.5, (0, 180), (0, 25), (165, 250), True),
+    PlateKind("black", 440.0, _BLUE_CELLS, 134.5, (0, 180), (0, 70), (12, 60), False),
+    PlateKind("green", 480.0, _GREEN_CELLS, 137.0, (48, 72), (70, 200), (120, 235), True),
+)}
+
+
+def _pick(rng: np.random.Generator, symbols: str) -> str:
+    return symbols[int(rng.integers(len(symbols)))]
+
+
+def random_text(rng: np.random.Generator, kind: PlateKind | str, province: str | None = None) -> str:
+    """A plate number as it could be issued: provinces drawn evenly, the rest by realistic patterns.
+
+    Ordinary plates: province, city letter, five symbols with mostly none to two letters. New-energy plates
+    (green): small cars carry a letter, mostly D or F, as third symbol, large ones as the last.
+    """
+    kind = KINDS[kind] if isinstance(kind, str) else kind
+    head = province or _pick(rng, PROVINCES)
+    # Most cars of a province are registered in its first cities; every letter still appears.
+    city = LETTERS[min(int(rng.exponential(5.0)), 23)] if rng.random() < 0.7 else _pick(rng, LETTERS)
+    if kind.name == "green":
+        energy = _pick(rng, "DF") if rng.random() < 0.8 else _pick(rng, "ABCEGHJK")
+        digits = [_pick(rng, DIGITS) for _ in range(5)]
+        if rng.random() < 0.2:
+            return head + city + "".join(digits) + energy
+        if rng.random() < 0.3:
+            digits[0] = _pick(rng, LETTERS)
+        return head + city + energy + "".join(digits)
+    letters = int(rng.choice(5, p=(0.22, 0.43, 0.25, 0.07, 0.03)))
+    serial = [_pick(rng, DIGITS) for _ in range(5)]
+    # Letters stand at the front more often than inside.
+    places = rng.permutation(5) if rng.random() < 0.5 else np.arange(5)
+    for place in places[:letters]:
+        serial[place] = _pick(rng, LETTERS)
+    return head + city + "".join(serial)
+
+
+def _hsv(hue: float, saturation: float, value: float) -> np.ndarray:
+    """One colour as float BGR (3,)."""
+    pixel = np.array([[[hue % 180, min(saturation, 255), min(value, 255)]]], np.uint8)
+    return cv2.cvtColor(pixel, cv2.COLOR_HSV2BGR)[0, 0].astype(np.float32)
+
+
+class PlateRenderer:
+    """Draws plates. Glyphs and plain backgrounds are drawn once per size and kept.
+
+    ``glyphs`` is a folder of glyph pictures, black on white: ``140_<symbol>.jpg`` for ordinary plates and
+    ``green_<symbol>.jpg`` for new-energy plates. Any glyph that is not there, and every glyph without a folder,
+    is drawn with OpenCV's built-in font, stretched to the same cell.
+    """
+
+    def __init__(self, glyphs: str | os.PathLike | None = None):
+        self._files: dict[str, Path] = {}
+        if glyphs is not None:
+            folder = Path(glyphs)
+            if not folder.is_dir():
+                raise UserError(f"glyph folder {folder} does not exist; check --glyphs, or leave it out")
+            self._files = {path.stem: path for path in sorted(folder.glob("*.jpg")) if path.stem[:-1] in ("140_", "green_")}
+            if not self._files:
+                raise UserError(f"glyph folder {folder} holds no 140_<symbol>.jpg; check --glyphs, or leave it out")
+        self._glyphs: dict[tuple, np.ndarray] = {}
+        self._masks: dict[tuple, np.ndarray] = {}
+        self._dirt: dict[tuple, list[np.ndarray]] = {}
+
+    def render(self, text: str, kind: PlateKind | str, rng: np.random.Generator,
+               pixels_per_mm: float = 0.5) -> np.ndarray:
+        """Draw a plate seen straight on: uint8 BGR (height, width, 3), (70, 220, 3) for blue at 0.5.
+
+        The same generator state gives the same picture. Raises UserError when ``text`` has the wrong length.
+        """
+        kind = KINDS[kind] if isinstance(kind, str) else kind
+        if len(text) != kind.symbols:
+            raise UserError(f"'{text}' has {len(text)} symbols, a {kind.name} plate has {kind.symbols}; change the text")
+        scale = float(pixels_per_mm)
+        mask = self._ink(text, kind, scale, rng)
+        plate = self._paint(mask, text, kind, scale, rng)
+        if rng.random() < 0.3:
+            self._emboss(plate, mask, rng)
+        self._bolts(plate, kind, scale, rng)
+        if rng.random() < 0.2:
+            self._frame(plate, scale, rng)
+        if rng.random() < 0.45:
+            self._soil(plate, rng)
+        return plate
+
+    # What is printed: a mask (H, W), 255 where the paint of symbols, dot and border line is.
+
+    def _glyph(self, symbol: str, kind: PlateKind, width: int, height: int) -> np.ndarray:
+        key = (symbol, kind.name == "green", width, height)
+        if key not in self._glyphs:
+            path = self._files.get(("green_" if kind.name == "green" else "140_") + symbol) \
+                or self._files.get("140_" + symbol)
+            ink = self._glyph_from_file(path) if path else _glyph_from_font(symbol)
+            self._glyphs[key] = cv2.resize(ink, (width, height), interpolation=cv2.INTER_AREA)
+        return self._glyphs[key]
+
+    @staticmethod
+    def _glyph_from_file(path: Path) -> np.ndarray:
+        data = np.fromfile(path, np.uint8)
+        picture = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
+        if picture is None:
+            raise UserError(f"cannot decode glyph {path}: it is no picture; fetch it again")
+        height, width = picture.shape
+        cell = height // 2  # a cell is half as wide as high; wider pictures hold a cell and its margins
+        if width > 1.1 * cell:
+            left = (width - cell) // 2
+            picture = picture[:, left:left + cell]
+        return 255 - picture
+
+    def _ink(self, text: str, kind: PlateKind, scale: float, rng: np.random.Generator) -> np.ndarray:
+        key = (kind.name, scale)
+        if key not in self._masks:
+            self._masks[key] = _border_and_dot(kind, scale)
+        mask = self._masks[key].copy()
+        height = max(2, round(SYMBOL_HEIGHT * scale))
+        shift = rng.normal(0.0, 0.9, (len(text) + 1, 2)) * scale
+        province = (0.84, 0.9, 0.97)[int(rng.integers(3))]  # workshops press the province smaller than its cell
+        for i, symbol in enumerate(text):
+            left, width = kind.cells[i]
+            x = round(left * scale + shift[-1, 0] + 0.5 * shift[i, 0])
+            y = round(SYMBOL_TOP * scale + shift[-1, 1] + 0.5 * shift[i, 1])
+            size = max(2, round(width * scale)), height
+            if i == 0:
+                size = max(2, round(size[0] * (0.5 + province / 2))), max(2, round(height * province))
+                y += (height - size[1]) // 2
+            glyph = self._glyph(symbol, kind, *size)
+            part = mask[y:y + glyph.shape[0], x:x + glyph.shape[1]]
+            np.maximum(part, glyph, out=part)
+        stroke = rng.random()
+        if stroke < 0.24:
+            other = (cv2.dilate if stroke < 0.12 else cv2.erode)(mask, np.ones((2, 2), np.uint8))
+            mask = cv2.addWeighted(mask, 0.5, other, 0.5, 0.0)
+        return mask
+
+    # What it looks like: colours, relief, bolts, frame, dirt.
+
+    @staticmethod
+    def _paint(mask: np.ndarray, text: str, kind: PlateKind, scale: float, rng: np.random.Generator) -> np.ndarray:
+        draw = rng.random(8)
+        ground = _hsv(*(low + (high - low) * part for (low, high), part in
+                        zip((kind.hue, kind.saturation, kind.value), draw)))
+        if kind.dark_text:
+            ink = np.full(3, 10.0 + 45.0 * draw[3], np.float32)
+        else:  # white paint mirrors the light that falls on the ground colour, and yellows
+            ink = np.array([215.0, 245.0, 250.0], np.float32) * (0.65 + 0.37 * draw[3])
+            ink[0] += 35.0 * draw[4]
+            ink = np.clip(np.maximum(ink, ground.max() * 0.8), 0, 255)
+        if kind.name != "green":
+            steps = np.linspace(0.0, 1.0, 256, dtype=np.float32)[:, None]
+            table = (ground + (ink - ground) * steps).astype(np.uint8)
+            plate = cv2.applyColorMap(mask, table.reshape(256, 1, 3))
+            if kind.name == "white" and draw[5] < 0.4:  # forces' plates have the first one or two symbols in red
+                end = round(kind.cells[1 if draw[5] < 0.25 else 2][0] * scale) - 1
+                table = (ground + (np.array([25.0, 25.0, 190.0], np.float32) - ground) * steps).astype(np.uint8)
+                inner = slice(round(12 * scale), -round(12 * scale)), slice(round(10 * scale), end)
+                plate[inner] = cv2.applyColorMap(np.ascontiguousarray(mask[inner]), table.reshape(256, 1, 3))
+            return plate
+        # White at the top, green at the bottom; large vehicles: green with a yellow field behind the first two.
+        height, width = mask.shape
+        white = np.full(3, 200.0 + 55.0 * draw[5], np.float32) * (0.6 + 0.4 * ground.max() / 255.0)
+        weight = np.linspace(0.0, 1.0, height, dtype=np.float32)[:, None, None] ** (0.6 + 0.6 * draw[6])
+        plate = np.empty((height, width, 3), np.uint8)
+        plate[:] = white + (ground - white) * weight
+        if text[2] in DIGITS:
+            plate[:] = ground
+            plate[:, :round(135 * scale)] = _hsv(20 + 5 * draw[7], 190, ground.max())
+        light = cv2.convertScaleAbs(mask, alpha=float(ink[0]) / 255.0 - 1.0, beta=255.0)  # paint swallows light
+        cv2.multiply(plate, cv2.merge((light, light, light)), dst=plate, scale=1 / 255.0)
+        centre = (round(kind.dot_mm * scale), round(70 * scale))  # the emblem: a ring around a white E
+        cv2.circle(plate, centre, max(1, round(13 * scale)), (150, 110, 60), -1, cv2.LINE_AA)
+        cv2.ellipse(plate, centre, (max(1, round(12 * scale)),) * 2, 0, 100, 260, (70, 90, 200), -1, cv2.LINE_AA)
+        cv2.circle(plate, centre, max(1, round(7 * scale)), (235, 235, 235), -1, cv2.LINE_AA)
+        return plate
+
+    @staticmethod
+    def _emboss(plate: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
+        """Pressed symbols throw a thin shadow on the side away from the light."""
+        dx, dy = (1, 1) if rng.random() < 0.5 else (-1, 1)
+        shadow = cv2.subtract(np.roll(mask, (dy, dx), (0, 1)), mask)
+        shadow = cv2.convertScaleAbs(shadow, alpha=float(rng.uniform(0.15, 0.4)))
+        cv2.subtract(plate, cv2.merge((shadow, shadow, shadow)), dst=plate)
+
+    @staticmethod
+    def _bolts(plate: np.ndarray, kind: PlateKind, scale: float, rng: np.random.Generator) -> None:
+        """Two to four screws or caps; now and then none, and rarely one large enough to touch a symbol."""
+        style = rng.random(4)
+        if style[0] < 0.12:
+            return
+        grey = 60.0 + 160.0 * style[1]
+        radius = max(1.0, (5.0 + 4.0 * style[2]) * scale)
+        rows = BOLT_YS if style[3] < 0.7 else BOLT_YS[:1]
+        jitter = rng.normal(0.0, 1.5, (4, 2))
+        for i, (x, y) in enumerate((x, y) for y in rows for x in BOLT_XS):
+            centre = (round((x * kind.width_mm + jitter[i, 0]) * scale), round((y + jitter[i, 1]) * scale))
+            cv2.circle(plate, (centre[0], centre[1] + max(1, round(scale))), round(radius), (25, 25, 25), -1, cv2.LINE_AA)
+            cv2.circle(plate, centre, round(radius), (grey * 0.95, grey, grey), -1, cv2.LINE_AA)
+            if radius > 2.5:
+                light = min(255.0, grey + 60)
+                cv2.circle(plate, (centre[0] - 1, centre[1] - 1), round(radius * 0.4), (light,) * 3, -1, cv2.LINE_AA)
+
+    @staticmethod
+    def _frame(plate: np.ndarray, scale: float, rng: np.random.Generator) -> None:
+        """A dealer's frame that covers the rim: black plastic, grey or chrome."""
+        tone = float(rng.choice((20.0, 35.0, 110.0, 190.0))) + float(rng.uniform(0, 30))
+        width = max(1, round(float(rng.uniform(3, 8)) * scale))
+        bottom = width if rng.random() < 0.7 else round(float(rng.uniform(8, 16)) * scale)
+        height = plate.shape[0]
+        for part in (plate[:width], plate[height - bottom:], plate[:, :width], plate[:, -width:]):
+            part[:] = (tone, tone, tone)
+
+    def _soil(self, plate: np.ndarray, rng: np.random.Generator) -> None:
+        """Dust in soft patches and a few specks of mud."""
+        size = plate.shape[:2]
+        if size not in self._dirt:  # the patches are the same for every renderer, whatever was drawn before
+            self._dirt[size] = [_patches(size, seed) for seed in range(8)]
+        patch = self._dirt[size][int(rng.integers(8))]
+        if rng.random() < 0.5:
+            cv2.multiply(plate, patch, dst=plate, dtype=cv2.CV_8U)
+        for _ in range(int(rng.integers(0, 7))):
+            x, y = int(rng.integers(size[1])), int(rng.integers(size[0]))
+            tone = float(rng.uniform(30, 150))
+            cv2.circle(plate, (x, y), int(rng.integers(0, max(2, size[0] // 35))), (tone * 0.7, tone * 0.85, tone), -1)
+
+
+def _border_and_dot(kind: PlateKind, scale: float) -> np.ndarray:
+    """The ink that every plate of a kind has, drawn four times too large and shrunk: uint8 (H, W)."""
+    fine = 4
+    width, height = round(kind.width_mm * scale), round(kind.height_mm * scale)
+    mask = np.zeros((height * fine, width * fine), np.uint8)
+    unit = scale * fine
+    inset, radius, line = 4.5 * unit, 10.0 * unit, max(1, round(3.0 * unit))
+    if kind.dark_text:  # dark lines run closer to the rim and are thinner
+        inset, line = 3.0 * unit, max(1, round(2.0 * unit))
+    left, top, right, bottom = inset, inset, width * fine - 1 - inset, height * fine - 1 - inset
+    corners = ((left, top, 180), (right, top, 270), (right, bottom, 0), (left, bottom, 90))
+    outline = []
+    for x, y, start in corners:
+        cx = x + radius if x == left else x - radius
+        cy = y + radius if y == top else y - radius
+        turn = np.deg2rad(np.linspace(start, start + 90, 10))
+        outline += [(cx + radius * np.cos(a), cy + radius * np.sin(a)) for a in turn]
+    cv2.polylines(mask, [np.round(outline).astype(np.int32)], True, 255, line, cv2.LINE_AA)
+    if kind.name != "green":  # green plates carry an emblem there
+        cv2.circle(mask, (round(kind.dot_mm * unit), round(70 * unit)), max(1, round(5 * unit)), 255, -1, cv2.LINE_AA)
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _glyph_from_font(symbol: str) -> np.ndarray:
+    """A symbol in OpenCV's built-in font, cut tight: uint8 ink (180, 90); '1' keeps its narrow shape."""
+    canvas = np.zeros((320, 320), np.uint8)
+    symbol = "O" if symbol == "0" else symbol  # the font's zero is slashed, a plate's is not
+    # The plate's strokes are 10 mm of 90: bold for letters and digits, regular for the denser provinces.
+    cv2.putText(canvas, symbol, (60, 240), 255, cv2.FontFace("sans"), 180, 650 if symbol.isascii() else 500)
+    x, y, width, height = cv2.boundingRect((canvas > 100).astype(np.uint8))
+    if width == 0 or height == 0:
+        raise UserError(f"the built-in font cannot draw '{symbol}'; give a glyph folder with --glyphs")
+    cell = np.zeros((180, 90), np.uint8)
+    wanted = 90 if symbol != "1" else 45
+    tight = cv2.resize(canvas[y:y + height, x:x + width], (wanted, 180), interpolation=cv2.INTER_LINEAR)
+    cell[:, (90 - wanted) // 2:(90 + wanted) // 2] = tight
+    return cell
+
+
+def _patches(size: tuple[int, int], seed: int) -> np.ndarray:
+    """Soft dirt as a gain: float32 (H, W, 3), about 0.6..1.1."""
+    noise = np.random.default_rng(seed).normal(0.0, 1.0, (7, 20)).astype(np.float32)
+    gain = 0.9 + 0.13 * cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)
+    return cv2.merge((np.clip(gain * 0.96, 0.5, 1.1), np.clip(gain, 0.5, 1.1), np.clip(gain, 0.5, 1.1)))
