@@ -1,0 +1,97 @@
+"""The CCPD file-name codec: the name of a photo is its annotation.
+
+``025-95_113-154&383_386&473-386&473_177&454_154&383_363&402-0_0_22_27_27_33_16-37-15.jpg`` holds, field by field:
+area ratio, tilt, box, four corners, indices of the plate's symbols, brightness, blurriness.
+Source: Xu et al., "Towards End-to-End License Plate Detection and Recognition", ECCV 2018, and the data set's README.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from platekit.errors import UserError
+
+# The index tables of the data set. Their order differs from the recogniser's alphabet; 警, 学 and the letter O are in
+# neither of the officially released plates.
+PROVINCE_TABLE = "皖沪津渝冀晋蒙辽吉黑苏浙京闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新警学O"
+CITY_TABLE = "ABCDEFGHJKLMNPQRSTUVWXYZO"
+SERIAL_TABLE = "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789O"
+
+_NUMBER = r"(?:0|[1-9]\d*)"  # no leading zeros: every name has one reading, and every reading one name
+_POINT = rf"{_NUMBER}&{_NUMBER}"
+_PATTERN = re.compile(
+    rf"(\d+)-({_NUMBER}_{_NUMBER})-({_POINT}_{_POINT})-({_POINT}(?:_{_POINT}){{3}})-"
+    rf"({_NUMBER}(?:_{_NUMBER}){{6,7}})-({_NUMBER})-({_NUMBER})", re.ASCII)
+_SEPARATOR = re.compile("[_&]")
+Point = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What a photo's name says. Pixels of the photo; the box's x2 and y2 are the largest corner coordinates."""
+
+    area: str  # the digits behind "0." of the plate's share of the picture; kept as text, zeros matter
+    tilt: tuple[int, int]  # horizontal and vertical, degrees
+    box: tuple[int, int, int, int]  # x1, y1, x2, y2
+    vertices: tuple[Point, Point, Point, Point]  # (x, y): right-bottom, left-bottom, left-top, right-top of the plate
+    plate: str  # seven symbols, eight on new-energy plates
+    brightness: int  # 0..255
+    blurriness: int  # variance of the Laplacian: the higher, the sharper
+
+    def file_name(self, suffix: str = ".jpg") -> str:
+        """The CCPD file name, the inverse of ``parse``. Raises UserError for a plate the tables cannot express."""
+        if len(self.plate) not in (7, 8):
+            raise UserError(f"'{self.plate}' has {len(self.plate)} symbols, CCPD names hold 7 or 8; change the plate")
+        tables = (PROVINCE_TABLE, CITY_TABLE) + (SERIAL_TABLE,) * (len(self.plate) - 2)
+        indices = [table.find(symbol) for table, symbol in zip(tables, self.plate)]
+        if -1 in indices:
+            symbol = self.plate[indices.index(-1)]
+            raise UserError(f"'{self.plate}' cannot be written as a CCPD name: '{symbol}' has no index at its place")
+        x1, y1, x2, y2 = self.box
+        return "-".join((
+            self.area, f"{self.tilt[0]}_{self.tilt[1]}", f"{x1}&{y1}_{x2}&{y2}",
+            "_".join(f"{x}&{y}" for x, y in self.vertices), "_".join(map(str, indices)),
+            str(self.brightness), str(self.blurriness))) + suffix
+
+
+def has_annotation(name: str | PurePath) -> bool:
+    """Whether a name is meant as an annotation: its stem has the seven fields. Photos without a plate have no field."""
+    return PurePath(name).stem.count("-") == 6
+
+
+def parse(name: str | PurePath) -> Annotation:
+    """Read the annotation out of a file name or path. Raises UserError that names the file and the wrong field."""
+    path = PurePath(name)
+    match = _PATTERN.fullmatch(path.stem)
+    if match is None:
+        raise UserError(f"{name} is no CCPD annotation: {_what_is_wrong(path.stem)}; rename it or move it away")
+    area, tilt, box, vertices, symbols, brightness, blurriness = match.groups()
+    corners = [int(number) for number in _SEPARATOR.split(vertices)]
+    x1, y1, x2, y2 = (int(number) for number in _SEPARATOR.split(box))
+    if x1 >= x2 or y1 >= y2:
+        raise UserError(f"{name} is no CCPD annotation: its box {box} is empty; rename it or move it away")
+    indices = [int(number) for number in symbols.split("_")]
+    tables = (PROVINCE_TABLE, CITY_TABLE) + (SERIAL_TABLE,) * (len(indices) - 2)
+    if any(index >= len(table) for index, table in zip(indices, tables)):
+        raise UserError(f"{name} is no CCPD annotation: a symbol index in {symbols} is beyond its table; "
+                        "rename it or move it away")
+    horizontal, vertical = tilt.split("_")
+    return Annotation(
+        area, (int(horizontal), int(vertical)), (x1, y1, x2, y2),
+        tuple(zip(corners[0::2], corners[1::2])),
+        "".join(table[index] for table, index in zip(tables, indices)), int(brightness), int(blurriness))
+
+
+def _what_is_wrong(stem: str) -> str:
+    fields = stem.split("-")
+    if len(fields) != 7:
+        return f"it has {len(fields)} fields between '-' where seven belong"
+    shapes = (("area", r"\d+"), ("tilt", rf"{_NUMBER}_{_NUMBER}"), ("box", rf"{_POINT}_{_POINT}"),
+              ("corners", rf"{_POINT}(?:_{_POINT}){{3}}"), ("plate", rf"{_NUMBER}(?:_{_NUMBER}){{6,7}}"),
+              ("brightness", _NUMBER), ("blurriness", _NUMBER))
+    for (what, shape), field in zip(shapes, fields):
+        if not re.fullmatch(shape, field, re.ASCII):
+            return f"its {what} reads '{field}'"
+    return "its fields are malformed"

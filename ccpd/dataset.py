@@ -1,0 +1,89 @@
+"""What CCPD consists of, where it comes from, and where its photos lie on this disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from platekit.errors import UserError
+from platekit.images import find_images
+
+CCPD_FOLDER = Path(__file__).resolve().parent  # users unpack the data set beside this file
+SYNTHETIC_FOLDER = CCPD_FOLDER / "synthetic"
+PHOTO_SIZE = (720, 1160)  # width, height of every photo
+
+SUBSETS: dict[str, str] = {
+    "ccpd_base": "ordinary photos, the only ones meant for training",
+    "ccpd_blur": "blurred by a moving hand or a missed focus",
+    "ccpd_challenge": "the hardest of all kinds",
+    "ccpd_db": "very dark, very bright or unevenly lit",
+    "ccpd_fn": "very far from or very near to the camera",
+    "ccpd_rotate": "turned by 20 to 50 degrees in the picture plane",
+    "ccpd_tilt": "seen from the side and from above at once",
+    "ccpd_weather": "rain, snow and fog",
+    "ccpd_green": "new-energy plates with eight symbols (released in 2020 as CCPD-Green)",
+    "ccpd_np": "new cars without a plate",
+}
+
+RELEASES: dict[str, str] = {
+    "2018": "the release of the ECCV paper, about 280,000 photos, unpacks to ccpd_dataset/; its test subsets are easier",
+    "2019": "about 360,000 photos, unpacks to CCPD2019/; other, harder photos under the same subset names",
+}
+DOWNLOAD = "https://github.com/detectRecog/CCPD"
+_NOT_SUBSETS = ("ccpd_train", "ccpd_val")  # what preprocessing makes of the subsets
+HOW_TO_GET = (f"get CCPD from {DOWNLOAD} and unpack it into {CCPD_FOLDER}, "
+              "or draw a stand-in with 'python ccpd/synthesize.py'")
+
+
+def find_subsets(root: str | os.PathLike | None = None) -> dict[str, Path]:
+    """The folders named ``ccpd_*`` below ``root`` that hold photos, by subset name in alphabetical order.
+
+    ``root`` (default: the package's own folder) may be the place of unpacking (``CCPD2019/ccpd_base`` below it),
+    the release's folder, or a single subset. Real photos go before the synthetic stand-in; UserError when a name
+    occurs twice among the real ones, since figures of two releases must never be mixed, and when nothing is found.
+    """
+    root = Path(root) if root is not None else CCPD_FOLDER
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder; check the path, or {HOW_TO_GET}")
+    found: dict[bool, dict[str, Path]] = {True: {}, False: {}}
+    for folder in _subset_folders(root):
+        synthetic = SYNTHETIC_FOLDER in (folder, *folder.parents) and root != SYNTHETIC_FOLDER
+        known = found[synthetic]
+        if folder.name in known:
+            raise UserError(f"{known[folder.name]} and {folder} are both the subset {folder.name}; name one release's folder")
+        known[folder.name] = folder
+    chosen = found[False] or found[True]
+    if not chosen:
+        raise UserError(f"{root} holds no ccpd_* folder with photos; {HOW_TO_GET}")
+    return dict(sorted(chosen.items()))
+
+
+def _subset_folders(root: Path) -> list[Path]:
+    """Folders ``ccpd_*`` with photos, at most three levels down, never below one another."""
+    level, found = [root], []
+    for _ in range(4):
+        deeper = []
+        for folder in level:
+            if folder.name in _NOT_SUBSETS:
+                continue
+            if folder.name.startswith("ccpd_") and _holds_photo(folder):
+                found.append(folder)
+            else:
+                deeper += sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        level = deeper
+    return found
+
+
+def _holds_photo(folder: Path) -> bool:
+    """Whether a photo lies in the folder, or in its train, val or test folder as in CCPD-Green."""
+    for place in (folder, *(folder / part for part in ("train", "val", "test"))):
+        if place.is_dir():
+            with os.scandir(place) as entries:  # a subset has 200,000 files: look until the first photo only
+                if any(entry.name.lower().endswith((".jpg", ".jpeg", ".png")) for entry in entries):
+                    return True
+    return False
+
+
+def list_photos(subsets: dict[str, Path]) -> dict[str, list[Path]]:
+    """The photos of every subset folder, sorted by path. Raises UserError for a folder without any."""
+    return {name: find_images(folder) for name, folder in subsets.items()}
