@@ -1,0 +1,241 @@
+"""How plates lie in CCPD photos: statistics of the published annotations, and a sampler that follows them.
+
+The plates of the 2019 annotations are parallelograms, so eight numbers describe a plate and its light: the logarithms
+of the box's width and aspect, its centre, brightness, the logarithm of blurriness, and two shears,
+
+    slope  how far the top edge falls from left to right, as a share of the box's height, -1..1
+    lean   how far the left edge runs to the right from top to bottom, as a share of the box's width, -1..1
+
+Each subset is modelled per sign of the two shears (a plate turned left is no small step from one turned right) by a
+Gaussian copula: a quantile table for each number, and the correlation of their normal scores. No annotation is kept.
+
+    python ccpd/geometry.py --fit DIR [DIR ...] [--exclude LIST]
+
+fits the tables anew. A DIR holds subset folders of photos, or lists of their names called ``ccpd_tilt.txt[.gz]``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+import functools
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from ccpd.annotation import Annotation, has_annotation, parse
+from ccpd.dataset import PHOTO_SIZE
+from platekit.errors import UserError, run_script
+from platekit.files import write_text
+
+TABLES = Path(__file__).with_name("geometry.json")
+VARIABLES = ("log_width", "log_aspect", "centre_x", "centre_y", "brightness", "log_blurriness", "slope", "lean")
+LEVELS = (-2.6, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.6)  # normal scores at which quantiles are kept
+SMALLEST_WIDTH = 40.0  # pixels
+FEWEST = 25  # annotations that make a component
+
+# Subsets without published statistics, as mixtures of those with.
+MIXTURES: dict[str, dict[str, float]] = {
+    "ccpd_challenge": {"ccpd_base": 0.35, "ccpd_fn": 0.2, "ccpd_blur": 0.2, "ccpd_tilt": 0.15, "ccpd_rotate": 0.1},
+    "ccpd_weather": {"ccpd_base": 0.8, "ccpd_fn": 0.2},
+    "ccpd_green": {"ccpd_base": 0.7, "ccpd_fn": 0.15, "ccpd_tilt": 0.15},
+    "ccpd_np": {"ccpd_base": 1.0},
+}
+# Real corners stray from a parallelogram, by perspective and bent metal: standard deviation as a share of the box.
+STRAY = 0.012
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where a plate lies in a photo of 720 x 1160, and how the photo looks."""
+
+    corners: np.ndarray  # (4, 2) float64 pixels: right-bottom, left-bottom, left-top, right-top of the plate
+    brightness: float  # 0..255, the mean of the plate's region
+    blurriness: float  # CCPD's measure: the higher, the sharper
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """The corners' bounding box (x1, y1, x2, y2) in pixels."""
+        (x1, y1), (x2, y2) = self.corners.min(axis=0), self.corners.max(axis=0)
+        return float(x1), float(y1), float(x2), float(y2)
+
+
+def shear_corners(slope: float, lean: float) -> np.ndarray:
+    """Corners (4, 2) of the parallelogram with these shears in the unit box, in CCPD's order; it touches all sides."""
+    wide, high = 1.0 - abs(lean), 1.0 - abs(slope)
+    left_top = np.array([max(0.0, -lean), max(0.0, -slope)])
+    across, down = np.array([wide, slope]), np.array([lean, high])
+    return np.stack((left_top + across + down, left_top + down, left_top, left_top + across))
+
+
+def is_convex(corners: np.ndarray) -> bool:
+    """Whether corners (4, 2) in CCPD's order make a convex plate that faces the camera, no corner nearly straight."""
+    edges = np.roll(corners, -1, axis=0) - corners
+    following = np.roll(edges, -1, axis=0)
+    cross = edges[:, 0] * following[:, 1] - edges[:, 1] * following[:, 0]
+    return bool((cross > 1e-3 * np.linalg.norm(edges, axis=1) * np.linalg.norm(following, axis=1)).all())
+
+
+@functools.cache
+def _components(subset: str) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """Cumulated weights, and per component the Cholesky factor (8, 8) and the quantiles (8, 11)."""
+    tables = _read_tables()
+    if subset not in tables:
+        raise UserError(f"there is no geometry of '{subset}'; use one of {', '.join(sorted({*tables, *MIXTURES}))}")
+    parts = tables[subset]
+    weights = np.cumsum([part["weight"] for part in parts])
+    models = []
+    for part in parts:
+        matrix = np.eye(len(VARIABLES))
+        matrix[np.tril_indices(len(VARIABLES), -1)] = part["correlation"]
+        matrix = np.tril(matrix) + np.tril(matrix, -1).T + 1e-3 * np.eye(len(VARIABLES))
+        models.append((np.linalg.cholesky(matrix), np.array([part["quantiles"][name] for name in VARIABLES])))
+    return weights / weights[-1], models
+
+
+@functools.cache
+def _read_tables() -> dict:
+    try:
+        return json.loads(TABLES.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {TABLES} ({error}); restore it with 'git checkout'") from None
+
+
+def _sample(subset: str, rng: np.random.Generator) -> np.ndarray:
+    """The eight variables (8,) of one plate."""
+    if subset in MIXTURES:
+        parts = MIXTURES[subset]
+        subset = str(rng.choice(list(parts), p=list(parts.values())))
+    weights, models = _components(subset)
+    factor, quantiles = models[int(np.searchsorted(weights, rng.random(), side="right").clip(0, len(models) - 1))]
+    scores = factor @ rng.standard_normal(len(VARIABLES))
+    return np.array([np.interp(score, LEVELS, table) for score, table in zip(scores, quantiles)])
+
+
+def _quadrilateral(slope: float, lean: float, rng: np.random.Generator) -> np.ndarray:
+    """Corners (4, 2) in the unit box: the parallelogram, strayed a little, touching all four sides, always convex."""
+    if slope * lean > 0:  # with equal signs the parallelogram degenerates where the shears sum to 1
+        shrink = min(1.0, 0.85 / (abs(slope) + abs(lean)))
+        slope, lean = slope * shrink, lean * shrink
+    exact = shear_corners(slope, lean)
+    strayed = exact + rng.normal(0.0, STRAY, (4, 2))
+    low, high = strayed.min(axis=0), strayed.max(axis=0)
+    strayed = (strayed - low) / (high - low)
+    return strayed if is_convex(strayed) else exact
+
+
+def relative_corners(subset: str, rng: np.random.Generator) -> np.ndarray:
+    """Plate corners (4, 2) relative to their bounding box, in [0, 1], as they occur in a subset; CCPD's order.
+
+    The quadrilateral is convex and touches all four sides of the unit box. ``subset`` is a CCPD folder name such as
+    ``ccpd_tilt``; UserError for another one.
+    """
+    slope, lean = _sample(subset, rng)[-2:]
+    return _quadrilateral(slope, lean, rng)
+
+
+def sample_pose(subset: str, rng: np.random.Generator) -> Pose:
+    """A plate's pose as it occurs in a subset, inside the 720 x 1160 photo. UserError for an unknown subset."""
+    values = dict(zip(VARIABLES, _sample(subset, rng)))
+    limit = np.array(PHOTO_SIZE, float) - 4.0
+    width = np.clip(np.exp(values["log_width"]), SMALLEST_WIDTH, limit[0])
+    size = np.array([width, np.clip(width / np.exp(values["log_aspect"]), 12.0, limit[1])])
+    centre = np.array([values["centre_x"], values["centre_y"]])
+    left_top = np.clip(centre - size / 2, 2.0, limit + 2.0 - size)
+    corners = left_top + size * _quadrilateral(values["slope"], values["lean"], rng)
+    return Pose(corners, float(np.clip(values["brightness"], 0, 255)), float(np.expm1(values["log_blurriness"])))
+
+
+# Fitting.
+
+def describe(annotation: Annotation) -> np.ndarray | None:
+    """The eight variables (8,) of an annotation; None where its corners are only the box, or are no plate."""
+    corners = np.array(annotation.vertices, float)
+    x1, y1, x2, y2 = annotation.box
+    size = np.array([x2 - x1, y2 - y1], float)
+    if not is_convex(corners) or size[0] > 650 or len(set(map(tuple, (corners - (x1, y1)) % size))) == 1:
+        return None
+    right_bottom, left_bottom, left_top, right_top = corners
+    across, down = (right_top - left_top + right_bottom - left_bottom) / 2, (left_bottom - left_top + right_bottom - right_top) / 2
+    return np.array([np.log(size[0]), np.log(size[0] / size[1]), (x1 + x2) / 2, (y1 + y2) / 2, annotation.brightness,
+                     np.log1p(annotation.blurriness), across[1] / size[1], down[0] / size[0]])
+
+
+def fit(annotations: Iterable[Annotation]) -> list[dict]:
+    """The model of one subset: components with ``weight``, ``quantiles`` by variable, ``correlation`` (lower triangle)."""
+    rows = [row for row in map(describe, annotations) if row is not None]
+    if len(rows) < FEWEST:
+        raise UserError(f"{len(rows)} usable annotations are too few to fit; name a folder with at least {FEWEST}")
+    table = np.array(rows)
+    signs = (table[:, -2] < 0) * 2 + (table[:, -1] < 0)
+    components = []
+    for sign in range(4):
+        part = table[signs == sign]
+        if len(part) < FEWEST:
+            continue
+        ranks = part.argsort(axis=0).argsort(axis=0)
+        grid = np.linspace(0.002, 0.998, 999)
+        scores = np.interp((ranks + 0.5) / len(part), grid, [NormalDist().inv_cdf(p) for p in grid])
+        correlation = np.nan_to_num(np.corrcoef(scores.T))[np.tril_indices(len(VARIABLES), -1)]
+        levels = np.quantile(part, [NormalDist().cdf(level) for level in LEVELS], axis=0).T
+        components.append({
+            "weight": round(len(part) / len(table), 4),
+            "quantiles": {name: [round(float(value), 3) for value in row] for name, row in zip(VARIABLES, levels)},
+            "correlation": [round(float(value), 3) for value in correlation]})
+    if not components:
+        raise UserError(f"{len(rows)} annotations are too few for any direction of tilt; name a larger folder")
+    return components
+
+
+def read_names(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Subset names with the photo names of each, from subset folders and from lists ``ccpd_*.txt[.gz]``."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; check the path")
+    for path in sorted(folder.glob("ccpd_*")):
+        if path.is_dir():
+            yield path.name, sorted(photo.name for photo in path.rglob("*.jpg"))
+        elif path.name.endswith((".txt", ".txt.gz")):
+            text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+            yield path.name.partition(".")[0], text.decode("utf-8").split()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Fit the tables and write them beside this file."""
+    parser = argparse.ArgumentParser(description="Fit the plate geometry of the CCPD subsets.")
+    parser.add_argument("--fit", nargs="+", required=True, metavar="DIR", help="folders of subsets or of name lists")
+    parser.add_argument("--exclude", metavar="LIST", help="text file of photos whose corners are not to be trusted")
+    parser.add_argument("--out", default=TABLES, type=Path, help="table to write (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    excluded = set()
+    if options.exclude:
+        try:
+            excluded = {Path(line).name for line in Path(options.exclude).read_text("utf-8").split("\n")}
+        except OSError as error:
+            raise UserError(f"cannot read {options.exclude}: {error.strerror}; check --exclude") from None
+    tables: dict[str, list[dict]] = {}
+    for folder in map(Path, options.fit):
+        for subset, names in read_names(folder):
+            annotations = [parse(name) for name in names if has_annotation(name) and name not in excluded]
+            if subset in MIXTURES or subset in tables or len(annotations) < FEWEST:
+                print(f"skipped {subset} in {folder}: {len(annotations)} annotations")
+                continue
+            tables[subset] = fit(annotations)
+            print(f"fitted {subset}: {len(annotations)} annotations, {len(tables[subset])} components")
+    lines = (f'"{subset}": [\n ' + ",\n ".join(json.dumps(part) for part in parts) + "]"
+             for subset, parts in sorted(tables.items()))
+    write_text(options.out, "{\n" + ",\n".join(lines) + "\n}\n")
+    print(f"wrote {options.out}; next: python ccpd/synthesize.py")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)
