@@ -21,8 +21,21 @@ def save_checkpoint(path: str | os.PathLike, content: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
-    """Read a file of tensors and plain values to the CPU; code in it is refused. Raises UserError."""
+def save_weights(path: str | os.PathLike, net: nn.Module, facts: dict[str, Any] | None = None) -> None:
+    """Write a net's plain state dict in half precision (half the size; loading brings it back to float32).
+
+    ``facts`` travel in the state dict's own metadata, so that the file still loads with ``load_state_dict`` anywhere.
+    """
+    state = net.state_dict()
+    metadata = state._metadata
+    for key, value in state.items():
+        state[key] = value.detach().cpu().half() if value.is_floating_point() else value.cpu()
+    metadata[""] = {**metadata[""], **(facts or {})}
+    save_checkpoint(path, state)
+
+
+def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A file's content on the CPU and the facts saved with it; code in the file is refused. Raises UserError."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"weights {path} not found; train them, or restore the file with 'git checkout'")
@@ -33,16 +46,15 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
         raise UserError(f"cannot load {path}: {reason[:160]}; fetch or train the file again") from None
     if not isinstance(content, dict):
         raise UserError(f"cannot load {path}: it holds no state dict; fetch or train the file again")
-    return content
+    return content, getattr(content, "_metadata", {}).get("", {})
 
 
 def load_weights(net: nn.Module, path: str | os.PathLike) -> dict[str, Any]:
-    """Load a plain state dict, or a checkpoint's ``net`` entry, strictly into ``net``; return what else was in the file.
+    """Load a state dict strictly into ``net``; return the facts saved with it.
 
     Raises UserError when a key is missing or left over, or when a shape differs.
     """
-    content = read_checkpoint(path)
-    state = content.get("net", content)
+    state, facts = read_checkpoint(path)
     wanted = net.state_dict()
     wrong = sorted(set(wanted) ^ set(state)) or sorted(
         key for key, value in wanted.items() if getattr(state[key], "shape", None) != value.shape)
@@ -50,4 +62,4 @@ def load_weights(net: nn.Module, path: str | os.PathLike) -> dict[str, Any]:
         raise UserError(f"{path} does not fit {type(net).__name__}: '{wrong[0]}' is missing, unknown or of another "
                         f"shape ({len(wrong)} such entries); name weights of this network")
     net.load_state_dict(state)
-    return {key: value for key, value in content.items() if key != "net"} if state is not content else {}
+    return facts

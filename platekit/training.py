@@ -131,7 +131,7 @@ class Run:
         """Go on from ``last.pth`` where there is one; UserError when it belongs to another training."""
         if restart or not self.last.exists():
             return False
-        state = read_checkpoint(self.last)
+        state, _ = read_checkpoint(self.last)
         for name, ours in (("settings", dataclasses.asdict(self.settings)), ("facts", self.facts)):
             theirs = state.get(name, {})
             differing = [key for key in ours if theirs.get(key) != ours[key]]
@@ -187,7 +187,7 @@ class Run:
             self.finish_epoch(row)
             saved = time.monotonic()
         net = self.average.module
-        net.load_state_dict(read_checkpoint(self.folder / "best.pth")["net"])
+        net.load_state_dict(read_checkpoint(self.folder / "best.pth")[0]["net"])
         return net.eval()
 
     def train_step(self, batch: Any, loss: Loss, learning_rate: float) -> dict[str, float]:

@@ -1,0 +1,151 @@
+"""Train LPRNet and its spatial transformer together.
+
+    python LPRNet/LPRNet_Train.py                       # the crops that LPRNet/data/preprocess.py made
+    python LPRNet/LPRNet_Train.py --img_dirs_train my/crops --img_dirs_val my/other_crops --epoch 40
+
+A run that was stopped goes on with the same command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a file: import from the repository root
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
+
+from ccpd.plates import PlateRenderer  # noqa: E402
+from LPRNet.alphabet import Alphabet  # noqa: E402
+from LPRNet.data.load_data import (  # noqa: E402
+    MAX_LENGTH,
+    LPRDataLoader,
+    RenderedPlates,
+    TrainingPlates,
+    collate_fn,
+)
+from LPRNet.recogniser import LPRNET_WEIGHTS, STN_WEIGHTS, Reader, save_reader  # noqa: E402
+from platekit.devices import DEVICE_HELP, pick_device  # noqa: E402
+from platekit.errors import UserError, run_script  # noqa: E402
+from platekit.images import read_image  # noqa: E402
+from platekit.training import Run, Settings, seed_everything  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = parser.add_argument_group("data")
+    data.add_argument("--img_dirs_train", nargs="+", default=[HERE / "data" / "train"], metavar="DIR",
+                      help="folders of crops named <plate>_<number>.jpg (default: %(default)s)")
+    data.add_argument("--img_dirs_val", nargs="+", metavar="DIR",
+                      help="folders to choose the best weights by (default: LPRNet/data/val where it exists, else a "
+                           "part of the training plates is set aside)")
+    data.add_argument("--hold_out", type=float, default=0.1, help="share of plates set aside (default: %(default)s)")
+    data.add_argument("--rendered_share", type=float, default=0.5,
+                      help="share of samples drawn by the generator (default: %(default)s)")
+    data.add_argument("--glyphs", metavar="DIR", help="pictures of the plate typeface (default: OpenCV's own font)")
+    data.add_argument("--epoch_samples", type=int, metavar="N",
+                      help="samples an epoch (default: as many as there are crops, over the share of real samples)")
+    learning = parser.add_argument_group("learning")
+    learning.add_argument("--epoch", type=int, default=30, help="epochs (default: %(default)s)")
+    learning.add_argument("--batch_size", type=int, default=128, help="default: %(default)s")
+    learning.add_argument("--learning_rate", type=float, default=2e-3, help="default: %(default)s")
+    learning.add_argument("--dropout_rate", type=float, default=0.5, help="default: %(default)s")
+    learning.add_argument("--weights", nargs=2, metavar=("LPRNET", "STN"), help="start from these weights")
+    learning.add_argument("--float32", action="store_true", help="no mixed precision")
+    learning.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    running = parser.add_argument_group("running")
+    running.add_argument("--run", type=Path, default=HERE / "runs" / "lprnet", help="folder of checkpoints and logs")
+    running.add_argument("--restart", action="store_true", help="start anew instead of going on")
+    running.add_argument("--save", nargs=2, type=Path, default=[LPRNET_WEIGHTS, STN_WEIGHTS],
+                         metavar=("LPRNET", "STN"), help="where the best weights go (default: %(default)s)")
+    running.add_argument("--workers", type=int, default=1, help="loader processes (default: %(default)s)")
+    running.add_argument("--device", default="auto", help=DEVICE_HELP)
+    return parser.parse_args()
+
+
+def split_by_plate(data: LPRDataLoader, share: float, seed: int) -> tuple[LPRDataLoader, LPRDataLoader]:
+    """Training views and a plain validation set with no plate in common."""
+    plates = sorted({name.plate for _, name in data.items})
+    count = round(share * len(plates))
+    aside = set(np.random.default_rng(seed).permutation(plates)[:count].tolist())
+    chosen = [index for index, (_, name) in enumerate(data.items) if name.plate in aside]
+    rest = [index for index, (_, name) in enumerate(data.items) if name.plate not in aside]
+    if not chosen or not rest:
+        raise UserError(f"{len(plates)} plates are too few to set {share:.0%} aside; give --img_dirs_val")
+    return data.subset(rest, augmented=True), data.subset(chosen, augmented=False)
+
+
+def build_data(args: argparse.Namespace, alphabet: Alphabet) -> tuple[TrainingPlates, list[LPRDataLoader]]:
+    """The training set, and validation sets: crops as they are, and the same crops in hard views."""
+    real = LPRDataLoader(args.img_dirs_train, alphabet, augmented=True)
+    folders = args.img_dirs_val or ([HERE / "data" / "val"] if (HERE / "data" / "val").is_dir() else None)
+    if folders:
+        plain = LPRDataLoader(folders, alphabet)
+    else:
+        real, plain = split_by_plate(real, args.hold_out, args.seed)
+    hard = plain.subset(range(len(plain)), augmented=True)
+    size = args.epoch_samples or round(len(real) / max(1e-6, 1 - args.rendered_share))
+    backgrounds = [read_image(path) for path, _ in real.items[:: max(1, len(real) // 200)]]
+    rendered = RenderedPlates(PlateRenderer(args.glyphs), alphabet, size, backgrounds)
+    return TrainingPlates(real, rendered if args.rendered_share > 0 else None, size, args.rendered_share), [plain, hard]
+
+
+def ctc_loss(alphabet: Alphabet, device: torch.device):
+    """The loss of a batch: CTC with as many time steps as the logits have."""
+
+    def loss(net: nn.Module, batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, dict[str, float]]:
+        images, labels, lengths = batch
+        logits = net(images.to(device, non_blocking=True))
+        log_probs = logits.float().permute(2, 0, 1).log_softmax(dim=2)  # (T, N, class)
+        steps = torch.full((len(images),), log_probs.shape[0])
+        return functional.ctc_loss(log_probs, labels, steps, lengths, alphabet.blank, zero_infinity=True), {}
+
+    return loss
+
+
+@torch.inference_mode()
+def accuracy(reader: Reader, data: LPRDataLoader, alphabet: Alphabet, device: torch.device, batch_size: int) -> float:
+    """Share of plates read wholly right."""
+    right = 0
+    for start in range(0, len(data), batch_size):
+        samples = [data[index] for index in range(start, min(start + batch_size, len(data)))]
+        readings = alphabet.decode(reader(collate_fn(samples)[0].to(device)))
+        right += sum(alphabet.encode(reading.text) == label for reading, (_, label) in zip(readings, samples))
+    return right / len(data)
+
+
+def main() -> None:
+    args = parse_arguments()
+    seed_everything(args.seed)
+    device = pick_device(args.device)
+    alphabet = Alphabet()
+    train, (plain, hard) = build_data(args, alphabet)
+    print(f"training on {len(train)} samples an epoch ({train.rendered_count} drawn, the others views of "
+          f"{len(train.real)} crops), choosing by {len(plain)} crops, on {device}", flush=True)
+
+    reader = Reader(len(alphabet), args.dropout_rate).to(memory_format=torch.channels_last)
+    settings = Settings(epochs=args.epoch, batch_size=args.batch_size, learning_rate=args.learning_rate,
+                        slow=("stn.",), half=not args.float32, seed=args.seed)
+    run = Run(args.run, reader, settings, device, facts={"chars": "".join(alphabet.chars)})
+    if run.resume(args.restart):
+        print(f"going on from {run.last}, step {run.step}", flush=True)
+
+    def evaluate(net: nn.Module) -> dict[str, float]:
+        figures = {name: accuracy(net, data, alphabet, device, args.batch_size)
+                   for name, data in (("accuracy", plain), ("accuracy_hard_views", hard))}
+        return {**figures, "score": sum(figures.values()) / 2}
+
+    best = run.train(train, collate_fn, ctc_loss(alphabet, device), evaluate, args.workers)
+    save_reader(best, alphabet, *args.save)
+    print(f"wrote {args.save[0]} and {args.save[1]}; next: python LPRNet/LPRNet_Test.py, or python main.py")
+
+
+if __name__ == "__main__":
+    run_script(main)

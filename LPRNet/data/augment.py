@@ -1,0 +1,190 @@
+"""What a camera and a detector do to a plate: the geometry and the light of training crops.
+
+Corner arrays are float (4, 2) in CCPD's order: right-bottom, left-bottom, left-top, right-top. Crops are BGR uint8
+(24, 94, 3). Every function draws from the generator it is given and from nothing else.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ccpd.geometry import relative_corners
+from platekit.boxes import CROP_SIZE
+from platekit.opencv import cv2
+
+HEIGHT, WIDTH = CROP_SIZE
+POSES = ("ccpd_base", "ccpd_blur", "ccpd_db", "ccpd_fn", "ccpd_rotate", "ccpd_tilt")
+POSE_SHARES = (0.10, 0.12, 0.13, 0.15, 0.25, 0.25)
+SUPERSAMPLING = 2  # warps are drawn this much larger and averaged down, so that fine strokes do not alias
+
+
+def picture_corners(height: int, width: int) -> np.ndarray:
+    """The corners (4, 2) of a whole picture."""
+    return np.array([[width, height], [0, height], [0, 0], [width, 0]], dtype=np.float32)
+
+
+def bounding_box(corners: np.ndarray) -> tuple[float, float, float, float]:
+    """The box around corners (4, 2)."""
+    (x1, y1), (x2, y2) = corners.min(axis=0), corners.max(axis=0)
+    return float(x1), float(y1), float(x2), float(y2)
+
+
+def jitter_box(box: tuple[float, float, float, float], rng: np.random.Generator) -> np.ndarray:
+    """The box as a detector finds it: every edge off by some percent of the side; mostly a little, at times much."""
+    x1, y1, x2, y2 = box
+    spread = 0.025 if rng.random() < 0.7 else 0.06
+    dx = np.clip(rng.normal(0, spread, 2), -0.10, 0.10) * (x2 - x1)
+    dy = np.clip(rng.normal(0, spread * 1.3, 2), -0.13, 0.13) * (y2 - y1)
+    return np.array([x1 + dx[0], y1 + dy[0], x2 + dx[1], y2 + dy[1]])
+
+
+def warp(picture: np.ndarray, source: np.ndarray, target: np.ndarray, background: np.ndarray | None = None
+         ) -> np.ndarray:
+    """Move corners ``source`` of the picture to ``target`` in a crop (24, 94).
+
+    Round the picture its border is repeated, or a ``background`` crop shows where one is given.
+    """
+    size = (WIDTH * SUPERSAMPLING, HEIGHT * SUPERSAMPLING)
+    # Corners are edges of pixels; OpenCV counts from their centres.
+    matrix = cv2.getPerspectiveTransform((source - 0.5).astype(np.float32),
+                                         (target * SUPERSAMPLING - 0.5).astype(np.float32))
+    if background is None:
+        large = cv2.warpPerspective(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    else:
+        large = cv2.resize(background, size, interpolation=cv2.INTER_LINEAR)
+        cv2.warpPerspective(picture, matrix, size, dst=large, flags=cv2.INTER_LINEAR,
+                            borderMode=cv2.BORDER_TRANSPARENT)
+    return cv2.resize(large, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+
+
+def random_pose(rng: np.random.Generator) -> np.ndarray:
+    """Corners (4, 2) of a plate in the crop that a detector's box round it gives, in crop pixels."""
+    corners = relative_corners(POSES[rng.choice(len(POSES), p=POSE_SHARES)], rng)
+    x1, y1, x2, y2 = jitter_box((0.0, 0.0, 1.0, 1.0), rng)
+    return (corners - (x1, y1)) / (x2 - x1, y2 - y1) * (WIDTH, HEIGHT)
+
+
+def view_with_corners(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A crop of a photo with known plate corners: as photographed, or turned to another pose."""
+    if rng.random() < 0.4:
+        x1, y1, x2, y2 = jitter_box(bounding_box(corners), rng)
+        return warp(picture, corners, (corners - (x1, y1)) / (x2 - x1, y2 - y1) * (WIDTH, HEIGHT))
+    return warp(picture, corners, random_pose(rng))
+
+
+def view_without_corners(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A crop of a crop whose corners are unknown: corners moved a little, some sheared, some turned further."""
+    height, width = picture.shape[:2]
+    whole = picture_corners(height, width)
+    target = whole / (width, height) * (WIDTH, HEIGHT)
+    target += rng.uniform(-1, 1, (4, 2)) * (0.05 * WIDTH, 0.08 * HEIGHT)
+    if rng.random() < 0.5:
+        target = turn(target, rng.uniform(-0.3, 0.3), rng.uniform(-0.25, 0.25), rng)
+    return warp(picture, whole, target)
+
+
+def turn(corners: np.ndarray, rise: float, lean: float, rng: np.random.Generator) -> np.ndarray:
+    """Shear corners in the crop so that the plate rises to the right by ``rise`` of the crop's height and leans by
+    ``lean`` of it, then fit the jittered box round it to the crop again."""
+    centre = corners.mean(axis=0)
+    x, y = (corners - centre).T
+    moved = np.stack([x + lean * y * (HEIGHT / 12), y + rise * x * (HEIGHT / WIDTH)], axis=1)
+    x1, y1, x2, y2 = bounding_box(moved)
+    if rng.random() < 0.8:
+        x1, y1, x2, y2 = jitter_box((x1, y1, x2, y2), rng)
+    return (moved - (x1, y1)) / (x2 - x1, y2 - y1) * (WIDTH, HEIGHT)
+
+
+def random_background(pictures: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """A crop (24, 94, 3) without a readable plate: a flat colour with a gradient, or a blurred piece of a picture."""
+    if pictures and rng.random() < 0.6:
+        picture = pictures[rng.integers(len(pictures))]
+        height, width = picture.shape[:2]
+        x, y = rng.integers(max(1, width // 2)), rng.integers(max(1, height // 2))
+        piece = cv2.resize(picture[y:y + max(4, height // 3), x:x + max(4, width // 3)], (WIDTH, HEIGHT))
+        return cv2.GaussianBlur(piece, (0, 0), rng.uniform(0.8, 4.0))
+    colour = rng.normal(rng.uniform(10, 230), 14, 3)
+    ramp = np.linspace(-1, 1, WIDTH)[None, :, None] * rng.normal(0, 20) \
+        + np.linspace(-1, 1, HEIGHT)[:, None, None] * rng.normal(0, 25)
+    background = np.clip(colour + ramp, 0, 255).astype(np.uint8)
+    for _ in range(rng.integers(0, 4)):
+        y = int(rng.integers(HEIGHT))
+        shade = rng.integers(0, 255, 3).tolist()
+        cv2.line(background, (0, y), (WIDTH, y + int(rng.integers(-8, 9))), shade, int(rng.integers(1, 5)))
+    return background
+
+
+def degrade(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Light, lens, weather, sensor and JPEG, in the order in which they happen.
+
+    A severity is drawn first, so that crops with one flaw are common and those with all of them are rare.
+    """
+    severity = rng.random()
+    image = crop.astype(np.float32)
+    if rng.random() < 0.6 * severity:
+        image = light_gradient(image, rng)
+    if rng.random() < 0.16 * severity:
+        image = precipitation(image, rng)
+    if rng.random() < 0.2 * severity:
+        veil = rng.uniform(0.15, 0.65)
+        image = image * (1 - veil) + veil * rng.uniform(120, 240)
+    if rng.random() < 0.2 + 0.6 * severity:
+        image = lower_resolution(image, rng)
+    if rng.random() < 0.8 * severity:
+        image = blur(image, rng)
+    gamma = np.exp(rng.uniform(-0.5, 0.5))
+    gain = np.exp(rng.uniform(-1.3 * severity, 0.25)) * rng.uniform(0.85, 1.15, 3)
+    image = 255 * (np.clip(image, 0, 255) / 255) ** gamma * gain + rng.uniform(-10, 30)
+    if rng.random() < 0.5:
+        image += rng.standard_normal(image.shape, dtype=np.float32) * (rng.uniform(1, 14) * min(1.0, gain.mean() + 0.2))
+    image = np.clip(image, 0, 255).astype(np.uint8)
+    if rng.random() < 0.2:
+        coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 80))])[1]
+        image = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    return image
+
+
+def light_gradient(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A soft ramp of light, the hard edge of a shadow, or a round reflection."""
+    kind = rng.integers(3)
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
+    angle = rng.uniform(0, 2 * np.pi)
+    along = (x / WIDTH - rng.random()) * np.cos(angle) + (y / HEIGHT - rng.random()) * np.sin(angle)
+    if kind == 0:
+        return image * (1 + along * rng.uniform(-0.8, 0.8))[..., None].astype(np.float32)
+    if kind == 1:
+        return image * np.where(along > 0, 1.0, rng.uniform(0.3, 0.8))[..., None].astype(np.float32)
+    distance = ((x - rng.uniform(0, WIDTH)) / rng.uniform(8, 40)) ** 2 + ((y - rng.uniform(0, HEIGHT)) / 12) ** 2
+    return image + (rng.uniform(30, 150) * np.exp(-distance))[..., None].astype(np.float32)
+
+
+def precipitation(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Snow flakes or rain streaks over the plate."""
+    layer = np.zeros((HEIGHT, WIDTH), np.uint8)
+    streak = rng.integers(0, 7) if rng.random() < 0.5 else 0
+    for _ in range(rng.integers(3, 16)):
+        x, y = int(rng.integers(WIDTH)), int(rng.integers(HEIGHT))
+        end = (x + int(rng.integers(-2, 3)) if streak else x, y + int(streak))
+        cv2.line(layer, (x, y), end, 255, 1 if streak else int(rng.integers(1, 4)))
+    cover = cv2.GaussianBlur(layer, (0, 0), 0.6).astype(np.float32)[..., None] / 255 * rng.uniform(0.4, 1.0)
+    return image * (1 - cover) + cover * rng.uniform(170, 255)
+
+
+def lower_resolution(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As if the plate had fewer pixels in the photo."""
+    scale = rng.uniform(0.3, 1.0)
+    small = (max(8, round(WIDTH * scale)), max(6, round(HEIGHT * np.clip(scale * rng.uniform(0.8, 1.6), 0.3, 1))))
+    return cv2.resize(cv2.resize(image, small, interpolation=cv2.INTER_AREA), (WIDTH, HEIGHT),
+                      interpolation=cv2.INTER_LINEAR)
+
+
+def blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Out of focus, or moved while exposed; in crop pixels."""
+    if rng.random() < 0.5:
+        return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.7), sigmaY=rng.uniform(0.3, 1.2))
+    length, angle = rng.uniform(1, 8), rng.uniform(0, np.pi)
+    kernel = np.zeros((9, 9), np.float32)
+    dx, dy = np.cos(angle) * length / 2, np.sin(angle) * length / 2 * 0.5
+    for t in np.linspace(-1, 1, 17):
+        kernel[int(round(4 + dy * t)), int(round(4 + dx * t))] += 1
+    return cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)

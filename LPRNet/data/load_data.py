@@ -1,0 +1,137 @@
+"""Data sets of plate crops, and the batches made of them.
+
+A sample is ``(crop, label)``: BGR uint8 (24, 94, 3) and the classes of the plate's symbols. A batch is
+``(images, labels, lengths)``: float (N, 3, 24, 94) normalised, the labels of all samples in one row, and the length
+of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ccpd.plates import KINDS, PlateRenderer, random_text
+from LPRNet.alphabet import CHARS, CHARS_DICT, Alphabet
+from LPRNet.data import augment
+from LPRNet.data.crop_names import CropName
+from platekit.boxes import crop_resize, normalise, to_tensor
+from platekit.errors import UserError
+from platekit.images import find_images, read_image
+
+__all__ = ["CHARS", "CHARS_DICT", "LPRDataLoader", "RenderedPlates", "TrainingPlates", "collate_fn", "network_crop"]
+
+KIND_SHARES = {"blue": 12, "green": 4, "yellow": 2, "white": 1, "black": 1}
+MAX_LENGTH = 8
+
+
+def network_crop(picture: np.ndarray, corners: np.ndarray | None = None) -> np.ndarray:
+    """The box round ``corners`` (the whole picture without them), resized as the detector does: uint8 (24, 94, 3)."""
+    height, width = picture.shape[:2]
+    box = (0.0, 0.0, float(width), float(height)) if corners is None else augment.bounding_box(corners)
+    crop = crop_resize(to_tensor(picture), torch.tensor([box]))[0]
+    return (crop * 128 + 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+
+class LPRDataLoader(Dataset):
+    """Labelled crops of folders, by their file names; with ``augmented`` every access shows another view.
+
+    Indexed by ``index`` (as it is) or by ``(index, seed)`` (the view that belongs to the seed). Raises UserError for
+    a folder without pictures, a name without a label, a symbol outside the alphabet and a label that is too long.
+    """
+
+    def __init__(self, img_dirs: str | Path | Sequence[str | Path], alphabet: Alphabet | None = None,
+                 lpr_max_len: int = MAX_LENGTH, augmented: bool = False) -> None:
+        folders = [img_dirs] if isinstance(img_dirs, (str, Path)) else img_dirs
+        paths = [path for folder in folders for path in find_images(folder)]
+        self._fill([(path, CropName.parse(path)) for path in paths], alphabet or Alphabet(), lpr_max_len, augmented)
+
+    def _fill(self, items: list[tuple[Path, CropName]], alphabet: Alphabet, max_length: int, augmented: bool) -> None:
+        self.items, self.alphabet, self.max_length, self.augmented = items, alphabet, max_length, augmented
+        self.labels = [alphabet.encode(name.plate, source=str(path)) for path, name in items]
+        for (path, name), label in zip(items, self.labels):
+            if not 0 < len(label) <= max_length:
+                raise UserError(f"{path}: plate '{name.plate}' has {len(label)} symbols, the limit is {max_length}; "
+                                "correct the name or raise --max_length")
+
+    def subset(self, chosen: Sequence[int], augmented: bool) -> LPRDataLoader:
+        """The items of these indices as a data set of their own."""
+        other = object.__new__(LPRDataLoader)
+        other._fill([self.items[index] for index in chosen], self.alphabet, self.max_length, augmented)
+        return other
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[np.ndarray, list[int]]:
+        index, seed = key if isinstance(key, tuple) else (key, index_seed(key))
+        path, name = self.items[index]
+        picture, corners = read_image(path), name.corner_array()
+        if not self.augmented:
+            return network_crop(picture, corners), self.labels[index]
+        rng = np.random.default_rng(seed)
+        view = augment.view_without_corners(picture, rng) if corners is None else \
+            augment.view_with_corners(picture, corners, rng)
+        return augment.degrade(view, rng), self.labels[index]
+
+
+def index_seed(index: int) -> int:
+    """The seed of a view that is asked for by its index alone: always the same view."""
+    return 7_654_321 + index
+
+
+class RenderedPlates(Dataset):
+    """Plates drawn by the generator: provinces evenly, kinds by ``KIND_SHARES``. Indexed by ``(index, seed)``."""
+
+    def __init__(self, renderer: PlateRenderer, alphabet: Alphabet, size: int,
+                 backgrounds: list[np.ndarray] | None = None) -> None:
+        self.renderer, self.alphabet, self.size = renderer, alphabet, size
+        self.backgrounds = backgrounds or []
+        shares = np.array([KIND_SHARES[kind] for kind in KINDS], dtype=float)
+        self.kinds, self.shares = list(KINDS), shares / shares.sum()
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[np.ndarray, list[int]]:
+        _, seed = key if isinstance(key, tuple) else (key, index_seed(key))
+        rng = np.random.default_rng(seed)
+        kind = str(rng.choice(self.kinds, p=self.shares))
+        text = random_text(rng, kind)
+        plate = self.renderer.render(text, kind, rng)
+        corners = augment.picture_corners(*plate.shape[:2])
+        view = augment.warp(plate, corners, augment.random_pose(rng),
+                            augment.random_background(self.backgrounds, rng))
+        return augment.degrade(view, rng), self.alphabet.encode(text)
+
+
+class TrainingPlates(Dataset):
+    """One epoch of ``size`` samples: ``rendered_share`` of them drawn, the others views of real crops in turn."""
+
+    def __init__(self, real: LPRDataLoader | None, rendered: RenderedPlates | None, size: int,
+                 rendered_share: float = 0.5) -> None:
+        if not real and not rendered:
+            raise UserError("there is nothing to train on; give --img_dirs_train or --rendered_share above 0")
+        self.real, self.rendered, self.size = real, rendered, size
+        self.rendered_count = 0 if not rendered else size if not real else round(size * rendered_share)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, list[int]]:
+        index, seed = key
+        if index < self.rendered_count:
+            return self.rendered[index, seed]
+        # A random item, not index modulo: an epoch shorter than the set must not show its first part alone.
+        return self.real[seed % len(self.real), seed]
+
+
+def collate_fn(batch: Sequence[tuple[np.ndarray, list[int]]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Samples to ``(images, labels, lengths)`` as in the module's description."""
+    crops, labels = zip(*batch)
+    images = normalise(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2))
+    return (images, torch.tensor([symbol for label in labels for symbol in label], dtype=torch.long),
+            torch.tensor([len(label) for label in labels]))

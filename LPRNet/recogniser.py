@@ -1,0 +1,73 @@
+"""The recogniser: STNet and LPRNet together, loaded once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from LPRNet.alphabet import CHARS, Alphabet, Reading
+from LPRNet.model.LPRNET import LPRNet
+from LPRNet.model.STN import STNet
+from platekit.boxes import crop_resize, to_tensor
+from platekit.checkpoints import load_weights, read_checkpoint, save_weights
+from platekit.devices import pick_device
+
+WEIGHTS = Path(__file__).resolve().parent / "weights"
+LPRNET_WEIGHTS = WEIGHTS / "Final_LPRNet_model.pth"
+STN_WEIGHTS = WEIGHTS / "Final_STN_model.pth"
+
+
+class Reader(nn.Module):
+    """STNet, then LPRNet: crops (N, 3, 24, 94) -> logits (N, class_num, 18)."""
+
+    def __init__(self, class_num: int, dropout_rate: float = 0.5) -> None:
+        super().__init__()
+        self.stn = STNet()
+        self.lprnet = LPRNet(class_num, dropout_rate)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.lprnet(self.stn(x))
+
+
+def save_reader(reader: Reader, alphabet: Alphabet, lprnet_path: str | os.PathLike, stn_path: str | os.PathLike) -> None:
+    """Write both nets' weights; LPRNet's file records the alphabet."""
+    save_weights(lprnet_path, reader.lprnet, {"chars": "".join(alphabet.chars)})
+    save_weights(stn_path, reader.stn)
+
+
+def load_reader(lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str | os.PathLike = STN_WEIGHTS
+                ) -> tuple[Reader, Alphabet]:
+    """Both nets from their files, in evaluation mode, and the alphabet recorded there (``CHARS`` where none is)."""
+    alphabet = Alphabet(read_checkpoint(lprnet_path)[1].get("chars", CHARS))
+    reader = Reader(len(alphabet))
+    load_weights(reader.lprnet, lprnet_path)
+    load_weights(reader.stn, stn_path)
+    return reader.eval(), alphabet
+
+
+class Recogniser:
+    """Reads plate crops. The nets are loaded once; a reading does not depend on what else is in the batch."""
+
+    def __init__(self, lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str | os.PathLike = STN_WEIGHTS,
+                 device: str | torch.device = "auto", batch_size: int = 64) -> None:
+        self.device = pick_device(device) if isinstance(device, str) else device
+        reader, self.alphabet = load_reader(lprnet_path, stn_path)
+        self.reader = reader.to(self.device)
+        self.batch_size = batch_size
+
+    @torch.inference_mode()
+    def read(self, crops: torch.Tensor) -> list[Reading]:
+        """Readings of normalised crops (N, 3, 24, 94), as ``crop_resize`` cuts them."""
+        logits = [self.reader(chunk.to(self.device)) for chunk in crops.split(self.batch_size)] if len(crops) else []
+        return self.alphabet.decode(torch.cat(logits)) if logits else []
+
+    def read_pictures(self, pictures: Sequence[np.ndarray]) -> list[Reading]:
+        """Readings of whole pictures of one plate each: BGR uint8 (H, W, 3) of any size."""
+        crops = [crop_resize(to_tensor(picture), torch.tensor([[0.0, 0.0, picture.shape[1], picture.shape[0]]]))
+                 for picture in pictures]
+        return self.read(torch.cat(crops)) if crops else []
