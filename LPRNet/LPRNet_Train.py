@@ -15,25 +15,24 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: import from the repository root
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from torch import nn  # noqa: E402
-from torch.nn import functional  # noqa: E402
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
 
-from ccpd.plates import PlateRenderer  # noqa: E402
-from LPRNet.alphabet import Alphabet  # noqa: E402
-from LPRNet.data.load_data import (  # noqa: E402
-    MAX_LENGTH,
+from ccpd.plates import PlateRenderer
+from LPRNet.alphabet import Alphabet
+from LPRNet.data.load_data import (
     LPRDataLoader,
     RenderedPlates,
     TrainingPlates,
     collate_fn,
 )
-from LPRNet.recogniser import LPRNET_WEIGHTS, STN_WEIGHTS, Reader, save_reader  # noqa: E402
-from platekit.devices import DEVICE_HELP, pick_device  # noqa: E402
-from platekit.errors import UserError, run_script  # noqa: E402
-from platekit.images import read_image  # noqa: E402
-from platekit.training import Run, Settings, seed_everything  # noqa: E402
+from LPRNet.recogniser import LPRNET_WEIGHTS, STN_WEIGHTS, Reader, save_reader
+from platekit.devices import DEVICE_HELP, pick_device
+from platekit.errors import UserError, run_script
+from platekit.images import read_image
+from platekit.training import Run, Settings, seed_everything
 
 HERE = Path(__file__).resolve().parent
 

@@ -16,6 +16,7 @@ from LPRNet.model.STN import STNet
 from platekit.boxes import crop_resize, to_tensor
 from platekit.checkpoints import load_weights, read_checkpoint, save_weights
 from platekit.devices import pick_device
+from platekit.results import Box
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 LPRNET_WEIGHTS = WEIGHTS / "Final_LPRNet_model.pth"
@@ -34,7 +35,8 @@ class Reader(nn.Module):
         return self.lprnet(self.stn(x))
 
 
-def save_reader(reader: Reader, alphabet: Alphabet, lprnet_path: str | os.PathLike, stn_path: str | os.PathLike) -> None:
+def save_reader(reader: Reader, alphabet: Alphabet, lprnet_path: str | os.PathLike,
+                stn_path: str | os.PathLike) -> None:
     """Write both nets' weights; LPRNet's file records the alphabet."""
     save_weights(lprnet_path, reader.lprnet, {"chars": "".join(alphabet.chars)})
     save_weights(stn_path, reader.stn)
@@ -66,8 +68,9 @@ class Recogniser:
         logits = [self.reader(chunk.to(self.device)) for chunk in crops.split(self.batch_size)] if len(crops) else []
         return self.alphabet.decode(torch.cat(logits)) if logits else []
 
-    def read_pictures(self, pictures: Sequence[np.ndarray]) -> list[Reading]:
-        """Readings of whole pictures of one plate each: BGR uint8 (H, W, 3) of any size."""
-        crops = [crop_resize(to_tensor(picture), torch.tensor([[0.0, 0.0, picture.shape[1], picture.shape[0]]]))
-                 for picture in pictures]
+    def read_pictures(self, pictures: Sequence[np.ndarray], boxes: Sequence[Box] | None = None) -> list[Reading]:
+        """Readings of pictures of one plate each: BGR uint8 (H, W, 3), the plate in its box, or filling the picture."""
+        boxes = boxes or [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0])) for picture in pictures]
+        crops = [crop_resize(to_tensor(picture, self.device), torch.tensor([box], device=self.device))
+                 for picture, box in zip(pictures, boxes)]
         return self.read(torch.cat(crops)) if crops else []

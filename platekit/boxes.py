@@ -36,7 +36,8 @@ def decode_offsets(offsets: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor
     return anchors + offsets * size.repeat(1, 2)
 
 
-def clip_boxes(boxes: torch.Tensor, height: int, width: int, smallest: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+def clip_boxes(boxes: torch.Tensor, height: int, width: int, smallest: float = 1.0
+               ) -> tuple[torch.Tensor, torch.Tensor]:
     """Boxes cut to the picture (a new tensor), and the mask (N,) of those that keep ``smallest`` pixels a side."""
     clipped = clip_boxes_to_image(boxes, (height, width))
     return clipped, ((clipped[:, 2:] - clipped[:, :2]) >= smallest).all(dim=1)
@@ -46,7 +47,7 @@ def crop_resize(pixels: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]
     """Cut ``boxes`` (N, 4) out of one picture (1, 3, H, W) and resize them: (N, 3, *size), on the picture's device.
 
     Every output pixel is the mean over its part of the box (bilinear where the box is smaller than ``size``), so
-    that large plates do not alias. Parts of a box outside the picture repeat its border.
+    that large plates do not alias. Parts of a box outside the picture come out as mid-grey.
     """
     rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1).to(pixels.dtype)
     return roi_align(pixels, rois, size, spatial_scale=1.0, sampling_ratio=-1, aligned=True)

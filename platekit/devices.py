@@ -20,5 +20,6 @@ def pick_device(name: str = "auto") -> torch.device:
     if device is None or device.type not in ("cpu", "cuda"):
         raise UserError(f"unknown device '{name}'; use {DEVICE_HELP}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"device '{name}' is not there ({torch.cuda.device_count()} CUDA devices found); use --device cpu")
+        raise UserError(f"device '{name}' is not there ({torch.cuda.device_count()} CUDA devices found); "
+                        "use --device cpu")
     return device

@@ -14,6 +14,8 @@ from platekit.errors import UserError
 from platekit.files import write_bytes
 from platekit.opencv import cv2
 
+WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # suffixes that write_image takes
+
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
     """Read a picture as BGR uint8 (H, W, 3), turned upright by its EXIF orientation.

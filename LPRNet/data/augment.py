@@ -186,5 +186,5 @@ def blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     kernel = np.zeros((9, 9), np.float32)
     dx, dy = np.cos(angle) * length / 2, np.sin(angle) * length / 2 * 0.5
     for t in np.linspace(-1, 1, 17):
-        kernel[int(round(4 + dy * t)), int(round(4 + dx * t))] += 1
+        kernel[round(4 + dy * t), round(4 + dx * t)] += 1
     return cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)

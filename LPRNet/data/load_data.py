@@ -22,17 +22,22 @@ from platekit.boxes import crop_resize, normalise, to_tensor
 from platekit.errors import UserError
 from platekit.images import find_images, read_image
 
-__all__ = ["CHARS", "CHARS_DICT", "LPRDataLoader", "RenderedPlates", "TrainingPlates", "collate_fn", "network_crop"]
+__all__ = ["CHARS", "CHARS_DICT", "LPRDataLoader", "RenderedPlates", "TrainingPlates", "collate_fn", "crop_box",
+           "network_crop"]
 
 KIND_SHARES = {"blue": 12, "green": 4, "yellow": 2, "white": 1, "black": 1}
 MAX_LENGTH = 8
 
 
+def crop_box(picture: np.ndarray, corners: np.ndarray | None = None) -> tuple[float, float, float, float]:
+    """The plate's box in a crop: round its ``corners``, or the whole picture without them."""
+    return (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0])) if corners is None \
+        else augment.bounding_box(corners)
+
+
 def network_crop(picture: np.ndarray, corners: np.ndarray | None = None) -> np.ndarray:
-    """The box round ``corners`` (the whole picture without them), resized as the detector does: uint8 (24, 94, 3)."""
-    height, width = picture.shape[:2]
-    box = (0.0, 0.0, float(width), float(height)) if corners is None else augment.bounding_box(corners)
-    crop = crop_resize(to_tensor(picture), torch.tensor([box]))[0]
+    """The plate's box, resized as the detector does: uint8 (24, 94, 3)."""
+    crop = crop_resize(to_tensor(picture), torch.tensor([crop_box(picture, corners)]))[0]
     return (crop * 128 + 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
 

@@ -3,7 +3,8 @@
     python LPRNet/data/preprocess.py                    # ccpd_train and ccpd_val, split by MTCNN/data_set/preprocess.py
 
 Crops are called ``<plate>_<number>.jpg``: the label is in the name, and the number (a checksum of the photo's name)
-keeps all photos of a plate apart and stays the same, so that a stopped run goes on with the same command. A crop shows some surroundings and its name gives the plate's corners (see LPRNet/data/crop_names.py), so that training can
+keeps all photos of a plate apart and stays the same, so that a stopped run goes on with the same command. A crop
+shows some surroundings and its name gives the plate's corners (see LPRNet/data/crop_names.py), so that training can
 turn the plate and move the box; ``--context 0`` cuts the bare box instead.
 """
 
@@ -17,15 +18,15 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: import from the repository root
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-import numpy as np  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+import numpy as np
+from tqdm import tqdm
 
-from ccpd.annotation import Annotation, has_annotation, parse  # noqa: E402
-from LPRNet.alphabet import Alphabet  # noqa: E402
-from LPRNet.data.crop_names import CropName  # noqa: E402
-from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL  # noqa: E402
-from platekit.errors import UserError, run_script  # noqa: E402
-from platekit.images import find_images, read_image, write_image  # noqa: E402
+from ccpd.annotation import Annotation, has_annotation, parse
+from LPRNet.alphabet import Alphabet
+from LPRNet.data.crop_names import CropName
+from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
+from platekit.errors import UserError, run_script
+from platekit.images import find_images, read_image, write_image
 
 HERE = Path(__file__).resolve().parent
 

@@ -1,0 +1,39 @@
+"""Drawing results on pictures. OpenCV 5 draws Chinese text with its built-in font: no font file is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from platekit.opencv import cv2
+from platekit.results import Plate
+
+COLOUR = (60, 60, 255)  # BGR
+INK = (255, 255, 255)
+
+
+def draw_text(image: np.ndarray, text: str, origin: tuple[int, int], size: int, colour: tuple[int, int, int] = INK,
+              weight: int = 500) -> None:
+    """Write ``text`` into the picture; ``origin`` is the left end of its baseline, ``size`` its height in pixels."""
+    cv2.putText(image, text, origin, colour, cv2.FontFace("sans"), size, weight)
+
+
+def draw_plates(image: np.ndarray, plates: Sequence[Plate]) -> np.ndarray:
+    """A copy of the picture with every plate's box and, where it was read, its text above or below the box."""
+    drawn = image.copy()
+    height, width = image.shape[:2]
+    line = max(1, round(max(height, width) / 400))
+    size = max(12, round(max(height, width) / 32))
+    for plate in reversed(plates):  # the surest on top
+        x1, y1, x2, y2 = (round(value) for value in plate.box)
+        cv2.rectangle(drawn, (x1, y1), (x2, y2), COLOUR, line)
+        label = f"{plate.detection_score:.2f}" if plate.text is None else f"{plate.text} {plate.confidence:.2f}"
+        label_width = round(size * 0.62 * len(label)) + size // 2  # enough for the one wide symbol among narrow ones
+        left = max(0, min(x1, width - label_width))
+        top = y1 - size - size // 2
+        if top < 0:
+            top = min(y2, height - size - size // 2)
+        cv2.rectangle(drawn, (left, top), (left + label_width, top + size + size // 2), COLOUR, -1)
+        draw_text(drawn, label, (left + size // 4, top + size + size // 8), size)
+    return drawn

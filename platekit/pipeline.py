@@ -1,0 +1,63 @@
+"""The whole chain from Python: a picture in, its plates read.
+
+    from platekit.pipeline import PlateReader
+
+    reader = PlateReader()                      # loads the bundled weights once
+    for plate in reader("photo.jpg").plates:    # a path, a BGR array, or a list of them
+        print(plate.text, plate.confidence, plate.box)
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from LPRNet.recogniser import LPRNET_WEIGHTS, STN_WEIGHTS, Recogniser
+from MTCNN.detector import Detector
+from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
+from MTCNN.pyramid import MINI_LP, SCALE
+from platekit.devices import pick_device
+from platekit.images import read_image
+from platekit.results import PictureResult, Plate
+
+Picture = str | os.PathLike | np.ndarray
+
+
+class PlateReader:
+    """Finds and reads plates. All four nets are loaded once, when it is made."""
+
+    def __init__(self, device: str | torch.device = "auto", mini_lp: tuple[float, float] = MINI_LP,
+                 scale: float = SCALE, pnet: str | os.PathLike = PNET_WEIGHTS, onet: str | os.PathLike = ONET_WEIGHTS,
+                 lprnet: str | os.PathLike = LPRNET_WEIGHTS, stn: str | os.PathLike = STN_WEIGHTS) -> None:
+        """``mini_lp`` is the (width, height) in pixels of the smallest plate to find, ``scale`` the factor between
+        pyramid levels. Raises UserError when weights are missing or of another shape."""
+        device = pick_device(device) if isinstance(device, str) else device
+        self.detector = Detector(pnet, onet, device, mini_lp, scale)
+        self.recogniser = Recogniser(lprnet, stn, device)
+
+    def __call__(self, picture: Picture | Sequence[Picture]) -> PictureResult | list[PictureResult]:
+        """The plates of a picture (a path, or BGR uint8 (H, W, 3)), or of each of a list of pictures.
+
+        Raises UserError for a file that is no picture, ValueError for an array of another kind.
+        """
+        if isinstance(picture, (str, os.PathLike, np.ndarray)):
+            return self.read(picture if isinstance(picture, np.ndarray) else read_image(picture))
+        return [self(one) for one in picture]
+
+    def read(self, image: np.ndarray) -> PictureResult:
+        """The plates of one BGR uint8 picture (H, W, 3)."""
+        start = time.perf_counter()
+        found, crops = self.detector.detect_with_crops(image)
+        detected = time.perf_counter()
+        readings = self.recogniser.read(crops)
+        done = time.perf_counter()
+        plates = tuple(
+            Plate(tuple(box), score, reading.text, reading.confidence, reading.symbol_confidences)
+            for box, score, reading in zip(found.boxes.tolist(), found.scores.tolist(), readings))
+        height, width = image.shape[:2]
+        return PictureResult(width, height, plates,
+                             {"detect": (detected - start) * 1000, "recognise": (done - detected) * 1000})

@@ -1,0 +1,50 @@
+"""What comes out of reading a picture, and the JSON line it becomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Plate:
+    """One plate: ``box`` (x1, y1, x2, y2) in pixels of the picture; what was not asked for is None.
+
+    ``detection_score`` is the detector's probability of a plate, ``confidence`` the recogniser's of exactly this text.
+    """
+
+    box: Box
+    detection_score: float | None = None
+    text: str | None = None
+    confidence: float | None = None
+    symbol_confidences: tuple[float, ...] = field(default=(), repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plate as in the JSON lines: ``text`` and ``confidence`` only where it was read."""
+        reading = {} if self.text is None else {"text": self.text, "confidence": round(self.confidence, 4)}
+        score = None if self.detection_score is None else round(self.detection_score, 4)
+        return {**reading, "detection_score": score, "box": [round(value, 1) for value in self.box]}
+
+    def __str__(self) -> str:
+        box = ", ".join(f"{value:.0f}" for value in self.box)
+        reading = "plate" if self.text is None else f"{self.text or '(nothing read)'}  confidence {self.confidence:.3f}"
+        score = "" if self.detection_score is None else f"  detection {self.detection_score:.3f}"
+        return f"{reading}{score}  box ({box})"
+
+
+@dataclass(frozen=True)
+class PictureResult:
+    """The plates of one picture, the surest detection first, and the milliseconds each stage took."""
+
+    width: int
+    height: int
+    plates: tuple[Plate, ...]
+    ms: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The picture as in the JSON lines, without its name."""
+        ms = {name: round(value, 1) for name, value in self.ms.items()}
+        return {"width": self.width, "height": self.height, "ms": ms,
+                "plates": [plate.to_dict() for plate in self.plates]}
