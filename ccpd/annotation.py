@@ -23,7 +23,9 @@ _NUMBER = r"(?:0|[1-9]\d*)"  # no leading zeros: every name has one reading, and
 _POINT = rf"{_NUMBER}&{_NUMBER}"
 _PATTERN = re.compile(
     rf"(\d+)-({_NUMBER}_{_NUMBER})-({_POINT}_{_POINT})-({_POINT}(?:_{_POINT}){{3}})-"
-    rf"({_NUMBER}(?:_{_NUMBER}){{6,7}})-({_NUMBER})-({_NUMBER})", re.ASCII)
+    rf"({_NUMBER}(?:_{_NUMBER}){{6,7}})-({_NUMBER})-({_NUMBER})",
+    re.ASCII,
+)
 _SEPARATOR = re.compile("[_&]")
 Point = tuple[int, int]
 
@@ -50,10 +52,20 @@ class Annotation:
             symbol = self.plate[indices.index(-1)]
             raise UserError(f"'{self.plate}' cannot be written as a CCPD name: '{symbol}' has no index at its place")
         x1, y1, x2, y2 = self.box
-        return "-".join((
-            self.area, f"{self.tilt[0]}_{self.tilt[1]}", f"{x1}&{y1}_{x2}&{y2}",
-            "_".join(f"{x}&{y}" for x, y in self.vertices), "_".join(map(str, indices)),
-            str(self.brightness), str(self.blurriness))) + suffix
+        return (
+            "-".join(
+                (
+                    self.area,
+                    f"{self.tilt[0]}_{self.tilt[1]}",
+                    f"{x1}&{y1}_{x2}&{y2}",
+                    "_".join(f"{x}&{y}" for x, y in self.vertices),
+                    "_".join(map(str, indices)),
+                    str(self.brightness),
+                    str(self.blurriness),
+                )
+            )
+            + suffix
+        )
 
 
 def has_annotation(name: str | PurePath) -> bool:
@@ -75,22 +87,34 @@ def parse(name: str | PurePath) -> Annotation:
     indices = [int(number) for number in symbols.split("_")]
     tables = (PROVINCE_TABLE, CITY_TABLE) + (SERIAL_TABLE,) * (len(indices) - 2)
     if any(index >= len(table) for index, table in zip(indices, tables)):
-        raise UserError(f"{name} is no CCPD annotation: a symbol index in {symbols} is beyond its table; "
-                        "rename it or move it away")
+        raise UserError(
+            f"{name} is no CCPD annotation: a symbol index in {symbols} is beyond its table; rename it or move it away"
+        )
     horizontal, vertical = tilt.split("_")
     return Annotation(
-        area, (int(horizontal), int(vertical)), (x1, y1, x2, y2),
+        area,
+        (int(horizontal), int(vertical)),
+        (x1, y1, x2, y2),
         tuple(zip(corners[0::2], corners[1::2])),
-        "".join(table[index] for table, index in zip(tables, indices)), int(brightness), int(blurriness))
+        "".join(table[index] for table, index in zip(tables, indices)),
+        int(brightness),
+        int(blurriness),
+    )
 
 
 def _what_is_wrong(stem: str) -> str:
     fields = stem.split("-")
     if len(fields) != 7:
         return f"it has {len(fields)} fields between '-' where seven belong"
-    shapes = (("area", r"\d+"), ("tilt", rf"{_NUMBER}_{_NUMBER}"), ("box", rf"{_POINT}_{_POINT}"),
-              ("corners", rf"{_POINT}(?:_{_POINT}){{3}}"), ("plate", rf"{_NUMBER}(?:_{_NUMBER}){{6,7}}"),
-              ("brightness", _NUMBER), ("blurriness", _NUMBER))
+    shapes = (
+        ("area", r"\d+"),
+        ("tilt", rf"{_NUMBER}_{_NUMBER}"),
+        ("box", rf"{_POINT}_{_POINT}"),
+        ("corners", rf"{_POINT}(?:_{_POINT}){{3}}"),
+        ("plate", rf"{_NUMBER}(?:_{_NUMBER}){{6,7}}"),
+        ("brightness", _NUMBER),
+        ("blurriness", _NUMBER),
+    )
     for (what, shape), field in zip(shapes, fields):
         if not re.fullmatch(shape, field, re.ASCII):
             return f"its {what} reads '{field}'"

@@ -26,13 +26,14 @@ SUBSETS: dict[str, str] = {
 }
 
 RELEASES: dict[str, str] = {
-    "2018": "the release of the ECCV paper, about 280,000 photos, unpacks to ccpd_dataset/; its test subsets are easier",
+    "2018": "the release of the ECCV paper, about 280,000 photos, unpacks to ccpd_dataset/; easier test subsets",
     "2019": "about 360,000 photos, unpacks to CCPD2019/; other, harder photos under the same subset names",
 }
 DOWNLOAD = "https://github.com/detectRecog/CCPD"
 _NOT_SUBSETS = ("ccpd_train", "ccpd_val")  # what preprocessing makes of the subsets
-HOW_TO_GET = (f"get CCPD from {DOWNLOAD} and unpack it into {CCPD_FOLDER}, "
-              "or draw a stand-in with 'python ccpd/synthesize.py'")
+HOW_TO_GET = (
+    f"get CCPD from {DOWNLOAD} and unpack it into {CCPD_FOLDER}, or draw a stand-in with 'python ccpd/synthesize.py'"
+)
 
 
 def find_subsets(root: str | os.PathLike | None = None) -> dict[str, Path]:
@@ -50,7 +51,9 @@ def find_subsets(root: str | os.PathLike | None = None) -> dict[str, Path]:
         synthetic = SYNTHETIC_FOLDER in (folder, *folder.parents) and root != SYNTHETIC_FOLDER
         known = found[synthetic]
         if folder.name in known:
-            raise UserError(f"{known[folder.name]} and {folder} are both the subset {folder.name}; name one release's folder")
+            raise UserError(
+                f"{known[folder.name]} and {folder} are both the subset {folder.name}; name one release's folder"
+            )
         known[folder.name] = folder
     chosen = found[False] or found[True]
     if not chosen:

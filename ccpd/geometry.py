@@ -157,6 +157,7 @@ def sample_pose(subset: str, rng: np.random.Generator) -> Pose:
 
 # Fitting.
 
+
 def describe(annotation: Annotation) -> np.ndarray | None:
     """The eight variables (8,) of an annotation; None where its corners are only the box, or are no plate."""
     corners = np.array(annotation.vertices, float)
@@ -165,13 +166,26 @@ def describe(annotation: Annotation) -> np.ndarray | None:
     if not is_convex(corners) or size[0] > 650 or len(set(map(tuple, (corners - (x1, y1)) % size))) == 1:
         return None
     right_bottom, left_bottom, left_top, right_top = corners
-    across, down = (right_top - left_top + right_bottom - left_bottom) / 2, (left_bottom - left_top + right_bottom - right_top) / 2
-    return np.array([np.log(size[0]), np.log(size[0] / size[1]), (x1 + x2) / 2, (y1 + y2) / 2, annotation.brightness,
-                     np.log1p(annotation.blurriness), across[1] / size[1], down[0] / size[0]])
+    across, down = (
+        (right_top - left_top + right_bottom - left_bottom) / 2,
+        (left_bottom - left_top + right_bottom - right_top) / 2,
+    )
+    return np.array(
+        [
+            np.log(size[0]),
+            np.log(size[0] / size[1]),
+            (x1 + x2) / 2,
+            (y1 + y2) / 2,
+            annotation.brightness,
+            np.log1p(annotation.blurriness),
+            across[1] / size[1],
+            down[0] / size[0],
+        ]
+    )
 
 
 def fit(annotations: Iterable[Annotation]) -> list[dict]:
-    """The model of one subset: components with ``weight``, ``quantiles`` by variable, ``correlation`` (lower triangle)."""
+    """The model of one subset: components with weight, quantiles by variable and correlation (lower triangle)."""
     rows = [row for row in map(describe, annotations) if row is not None]
     if len(rows) < FEWEST:
         raise UserError(f"{len(rows)} usable annotations are too few to fit; name a folder with at least {FEWEST}")
@@ -187,10 +201,13 @@ def fit(annotations: Iterable[Annotation]) -> list[dict]:
         scores = np.interp((ranks + 0.5) / len(part), grid, [NormalDist().inv_cdf(p) for p in grid])
         correlation = np.nan_to_num(np.corrcoef(scores.T))[np.tril_indices(len(VARIABLES), -1)]
         levels = np.quantile(part, [NormalDist().cdf(level) for level in LEVELS], axis=0).T
-        components.append({
-            "weight": round(len(part) / len(table), 4),
-            "quantiles": {name: [round(float(value), 3) for value in row] for name, row in zip(VARIABLES, levels)},
-            "correlation": [round(float(value), 3) for value in correlation]})
+        components.append(
+            {
+                "weight": round(len(part) / len(table), 4),
+                "quantiles": {name: [round(float(value), 3) for value in row] for name, row in zip(VARIABLES, levels)},
+                "correlation": [round(float(value), 3) for value in correlation],
+            }
+        )
     if not components:
         raise UserError(f"{len(rows)} annotations are too few for any direction of tilt; name a larger folder")
     return components
@@ -230,8 +247,10 @@ def main(arguments: list[str] | None = None) -> int:
                 continue
             tables[subset] = fit(annotations)
             print(f"fitted {subset}: {len(annotations)} annotations, {len(tables[subset])} components")
-    lines = (f'"{subset}": [\n ' + ",\n ".join(json.dumps(part) for part in parts) + "]"
-             for subset, parts in sorted(tables.items()))
+    lines = (
+        f'"{subset}": [\n ' + ",\n ".join(json.dumps(part) for part in parts) + "]"
+        for subset, parts in sorted(tables.items())
+    )
     write_text(options.out, "{\n" + ",\n".join(lines) + "\n}\n")
     print(f"wrote {options.out}; next: python ccpd/synthesize.py")
     return 0

@@ -46,13 +46,16 @@ class PlateKind:
         return len(self.cells)
 
 
-KINDS: dict[str, PlateKind] = {kind.name: kind for kind in (
-    PlateKind("blue", 440.0, _BLUE_CELLS, 134.5, (103, 121), (150, 255), (90, 250), False),
-    PlateKind("yellow", 440.0, _BLUE_CELLS, 134.5, (17, 27), (140, 255), (120, 250), True),
-    PlateKind("white", 440.0, _BLUE_CELLS, 134.5, (0, 180), (0, 25), (165, 250), True),
-    PlateKind("black", 440.0, _BLUE_CELLS, 134.5, (0, 180), (0, 70), (12, 60), False),
-    PlateKind("green", 480.0, _GREEN_CELLS, 137.0, (48, 72), (70, 200), (120, 235), True),
-)}
+KINDS: dict[str, PlateKind] = {
+    kind.name: kind
+    for kind in (
+        PlateKind("blue", 440.0, _BLUE_CELLS, 134.5, (103, 121), (150, 255), (90, 250), False),
+        PlateKind("yellow", 440.0, _BLUE_CELLS, 134.5, (17, 27), (140, 255), (120, 250), True),
+        PlateKind("white", 440.0, _BLUE_CELLS, 134.5, (0, 180), (0, 25), (165, 250), True),
+        PlateKind("black", 440.0, _BLUE_CELLS, 134.5, (0, 180), (0, 70), (12, 60), False),
+        PlateKind("green", 480.0, _GREEN_CELLS, 137.0, (48, 72), (70, 200), (120, 235), True),
+    )
+}
 
 
 def _pick(rng: np.random.Generator, symbols: str) -> str:
@@ -101,27 +104,33 @@ class PlateRenderer:
     """
 
     def __init__(self, glyphs: str | os.PathLike | None = None):
+        self.source = str(glyphs) if glyphs is not None else "built-in font"
         self._files: dict[str, Path] = {}
         if glyphs is not None:
             folder = Path(glyphs)
             if not folder.is_dir():
                 raise UserError(f"glyph folder {folder} does not exist; check --glyphs, or leave it out")
-            self._files = {path.stem: path for path in sorted(folder.glob("*.jpg")) if path.stem[:-1] in ("140_", "green_")}
+            self._files = {
+                path.stem: path for path in sorted(folder.glob("*.jpg")) if path.stem[:-1] in ("140_", "green_")
+            }
             if not self._files:
                 raise UserError(f"glyph folder {folder} holds no 140_<symbol>.jpg; check --glyphs, or leave it out")
         self._glyphs: dict[tuple, np.ndarray] = {}
         self._masks: dict[tuple, np.ndarray] = {}
         self._dirt: dict[tuple, list[np.ndarray]] = {}
 
-    def render(self, text: str, kind: PlateKind | str, rng: np.random.Generator,
-               pixels_per_mm: float = 0.5) -> np.ndarray:
+    def render(
+        self, text: str, kind: PlateKind | str, rng: np.random.Generator, pixels_per_mm: float = 0.5
+    ) -> np.ndarray:
         """Draw a plate seen straight on: uint8 BGR (height, width, 3), (70, 220, 3) for blue at 0.5.
 
         The same generator state gives the same picture. Raises UserError when ``text`` has the wrong length.
         """
         kind = KINDS[kind] if isinstance(kind, str) else kind
         if len(text) != kind.symbols:
-            raise UserError(f"'{text}' has {len(text)} symbols, a {kind.name} plate has {kind.symbols}; change the text")
+            raise UserError(
+                f"'{text}' has {len(text)} symbols, a {kind.name} plate has {kind.symbols}; change the text"
+            )
         scale = float(pixels_per_mm)
         mask = self._ink(text, kind, scale, rng)
         plate = self._paint(mask, text, kind, scale, rng)
@@ -139,8 +148,9 @@ class PlateRenderer:
     def _glyph(self, symbol: str, kind: PlateKind, width: int, height: int) -> np.ndarray:
         key = (symbol, kind.name == "green", width, height)
         if key not in self._glyphs:
-            path = self._files.get(("green_" if kind.name == "green" else "140_") + symbol) \
-                or self._files.get("140_" + symbol)
+            path = self._files.get(("green_" if kind.name == "green" else "140_") + symbol) or self._files.get(
+                "140_" + symbol
+            )
             ink = self._glyph_from_file(path) if path else _glyph_from_font(symbol)
             self._glyphs[key] = cv2.resize(ink, (width, height), interpolation=cv2.INTER_AREA)
         return self._glyphs[key]
@@ -155,7 +165,7 @@ class PlateRenderer:
         cell = height // 2  # a cell is half as wide as high; wider pictures hold a cell and its margins
         if width > 1.1 * cell:
             left = (width - cell) // 2
-            picture = picture[:, left:left + cell]
+            picture = picture[:, left : left + cell]
         return 255 - picture
 
     def _ink(self, text: str, kind: PlateKind, scale: float, rng: np.random.Generator) -> np.ndarray:
@@ -175,7 +185,7 @@ class PlateRenderer:
                 size = max(2, round(size[0] * (0.5 + province / 2))), max(2, round(height * province))
                 y += (height - size[1]) // 2
             glyph = self._glyph(symbol, kind, *size)
-            part = mask[y:y + glyph.shape[0], x:x + glyph.shape[1]]
+            part = mask[y : y + glyph.shape[0], x : x + glyph.shape[1]]
             np.maximum(part, glyph, out=part)
         stroke = rng.random()
         if stroke < 0.24:
@@ -188,8 +198,9 @@ class PlateRenderer:
     @staticmethod
     def _paint(mask: np.ndarray, text: str, kind: PlateKind, scale: float, rng: np.random.Generator) -> np.ndarray:
         draw = rng.random(8)
-        ground = _hsv(*(low + (high - low) * part for (low, high), part in
-                        zip((kind.hue, kind.saturation, kind.value), draw)))
+        ground = _hsv(
+            *(low + (high - low) * part for (low, high), part in zip((kind.hue, kind.saturation, kind.value), draw))
+        )
         if kind.dark_text:
             ink = np.full(3, 10.0 + 45.0 * draw[3], np.float32)
         else:  # white paint mirrors the light that falls on the ground colour, and yellows
@@ -214,7 +225,7 @@ class PlateRenderer:
         plate[:] = white + (ground - white) * weight
         if text[2] in DIGITS:
             plate[:] = ground
-            plate[:, :round(135 * scale)] = _hsv(20 + 5 * draw[7], 190, ground.max())
+            plate[:, : round(135 * scale)] = _hsv(20 + 5 * draw[7], 190, ground.max())
         light = cv2.convertScaleAbs(mask, alpha=float(ink[0]) / 255.0 - 1.0, beta=255.0)  # paint swallows light
         cv2.multiply(plate, cv2.merge((light, light, light)), dst=plate, scale=1 / 255.0)
         centre = (round(kind.dot_mm * scale), round(70 * scale))  # the emblem: a ring around a white E
@@ -243,7 +254,9 @@ class PlateRenderer:
         jitter = rng.normal(0.0, 1.5, (4, 2))
         for i, (x, y) in enumerate((x, y) for y in rows for x in BOLT_XS):
             centre = (round((x * kind.width_mm + jitter[i, 0]) * scale), round((y + jitter[i, 1]) * scale))
-            cv2.circle(plate, (centre[0], centre[1] + max(1, round(scale))), round(radius), (25, 25, 25), -1, cv2.LINE_AA)
+            cv2.circle(
+                plate, (centre[0], centre[1] + max(1, round(scale))), round(radius), (25, 25, 25), -1, cv2.LINE_AA
+            )
             cv2.circle(plate, centre, round(radius), (grey * 0.95, grey, grey), -1, cv2.LINE_AA)
             if radius > 2.5:
                 light = min(255.0, grey + 60)
@@ -256,7 +269,7 @@ class PlateRenderer:
         width = max(1, round(float(rng.uniform(3, 8)) * scale))
         bottom = width if rng.random() < 0.7 else round(float(rng.uniform(8, 16)) * scale)
         height = plate.shape[0]
-        for part in (plate[:width], plate[height - bottom:], plate[:, :width], plate[:, -width:]):
+        for part in (plate[:width], plate[height - bottom :], plate[:, :width], plate[:, -width:]):
             part[:] = (tone, tone, tone)
 
     def _soil(self, plate: np.ndarray, rng: np.random.Generator) -> None:
@@ -307,8 +320,8 @@ def _glyph_from_font(symbol: str) -> np.ndarray:
         raise UserError(f"the built-in font cannot draw '{symbol}'; give a glyph folder with --glyphs")
     cell = np.zeros((180, 90), np.uint8)
     wanted = 90 if symbol != "1" else 45
-    tight = cv2.resize(canvas[y:y + height, x:x + width], (wanted, 180), interpolation=cv2.INTER_LINEAR)
-    cell[:, (90 - wanted) // 2:(90 + wanted) // 2] = tight
+    tight = cv2.resize(canvas[y : y + height, x : x + width], (wanted, 180), interpolation=cv2.INTER_LINEAR)
+    cell[:, (90 - wanted) // 2 : (90 + wanted) // 2] = tight
     return cell
 
 

@@ -1,0 +1,194 @@
+"""What light, weather and the camera do to a scene. Pictures are uint8 BGR (H, W, 3)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ccpd.textures import cloud, grain
+from platekit.opencv import cv2
+
+
+def gain_field(picture: np.ndarray, gain: np.ndarray) -> None:
+    """Multiply a picture by a gain (H, W) of any smaller size, in place."""
+    gain = cv2.resize(gain.astype(np.float32), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    cv2.multiply(picture, cv2.merge((gain, gain, gain)), dst=picture, dtype=cv2.CV_8U)
+
+
+def cast_shadow(picture: np.ndarray, rng: np.random.Generator) -> None:
+    """The shadow of a wall, a person or a tree, in place."""
+    height, width = picture.shape[0] // 4, picture.shape[1] // 4
+    if rng.random() < 0.5:
+        mask = (cloud(height, width, int(rng.choice((16, 32, 64))), rng) > rng.uniform(-0.3, 0.8)).astype(np.float32)
+    else:
+        mask = np.zeros((height, width), np.float32)
+        middle, angle = rng.uniform(0.2, 0.8, 2) * (width, height), rng.uniform(0, np.pi)
+        along, across = (
+            np.array([np.cos(angle), np.sin(angle)]) * 600,
+            np.array([-np.sin(angle), np.cos(angle)]) * rng.uniform(60, 500),
+        )
+        cv2.fillPoly(
+            mask,
+            [np.array([middle - along, middle + along, middle + along + across, middle - along + across], np.int32)],
+            1.0,
+        )
+    mask = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.7, 5))
+    gain_field(picture, 1.0 - rng.uniform(0.25, 0.65) * mask)
+
+
+def uneven_light(picture: np.ndarray, rng: np.random.Generator, strength: float) -> None:
+    """Light that falls off across the picture or from one lamp, in place; ``strength`` 0..1."""
+    y, x = np.mgrid[0:29, 0:18].astype(np.float32) / (29.0, 18.0)[0]
+    angle = rng.uniform(0, 2 * np.pi)
+    if rng.random() < 0.5:
+        field = np.cos(angle) * x + np.sin(angle) * y
+        field = (field - field.min()) / (np.ptp(field) + 1e-6)
+    else:
+        centre = rng.uniform(0.1, 0.6), rng.uniform(0.1, 0.9)
+        field = np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / rng.uniform(0.03, 0.3))
+    gain_field(picture, 1.0 + strength * (1.6 * field - 0.8))
+
+
+def glare(picture: np.ndarray, rng: np.random.Generator, count: int) -> None:
+    """Lamps or the sun into the lens: white spots with a wide halo, in place."""
+    height, width = picture.shape[:2]
+    light = np.zeros((height // 8, width // 8), np.float32)
+    for _ in range(count):
+        spot = int(rng.integers(light.shape[1])), int(rng.integers(light.shape[0] * 3 // 4))
+        cv2.circle(light, spot, int(rng.integers(1, 7)), float(rng.uniform(150, 400)), -1)
+    light = cv2.GaussianBlur(light, (0, 0), 0.8) + 4.0 * cv2.GaussianBlur(light, (0, 0), rng.uniform(4, 14))
+    light = cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR)
+    tint = rng.uniform(0.8, 1.0, 3)
+    cv2.add(picture, cv2.convertScaleAbs(cv2.merge([light * float(t) for t in tint])), dst=picture)
+
+
+def rain(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Streaks, drops on the lens and a grey veil."""
+    height, width = picture.shape[:2]
+    picture = cv2.addWeighted(picture, rng.uniform(0.7, 0.95), np.full_like(picture, 130), rng.uniform(0.03, 0.2), 0)
+    streaks = np.zeros((height // 2, width // 2), np.uint8)
+    slant, length = rng.normal(0, 0.15), rng.uniform(8, 45)
+    for x, y, part, tone in rng.random((int(rng.integers(30, 220)), 4)):
+        start = int(x * width / 2), int(y * height / 2)
+        step = length * (0.4 + part)
+        cv2.line(
+            streaks, start, (int(start[0] + slant * step), int(start[1] + step)), 15 + int(tone * 70), 1, cv2.LINE_AA
+        )
+    streaks = cv2.resize(streaks, (width, height), interpolation=cv2.INTER_LINEAR)
+    picture = cv2.add(picture, cv2.merge((streaks, streaks, streaks)))
+    for _ in range(int(rng.integers(0, 9))):  # drops on the lens smear what is behind them
+        radius = int(rng.integers(8, 45))
+        x, y = int(rng.integers(radius, width - radius)), int(rng.integers(radius, height - radius))
+        part = picture[y - radius : y + radius, x - radius : x + radius]
+        disc = np.zeros(part.shape[:2], np.uint8)
+        cv2.circle(disc, (radius, radius), radius - 1, 255, -1)
+        cv2.copyTo(cv2.blur(np.ascontiguousarray(part), (radius // 2 + 1,) * 2), disc, part)
+    return picture
+
+
+def snow(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Flakes near and far, and white in the air."""
+    picture = cv2.addWeighted(picture, rng.uniform(0.65, 0.92), np.full_like(picture, 225), rng.uniform(0.05, 0.25), 0)
+    height, width = picture.shape[:2]
+    flakes = np.zeros((height, width), np.uint8)
+    for x, y, size, tone in rng.random((int(rng.integers(60, 500)), 4)):
+        radius = 1 + int(5 * size**3)
+        cv2.ellipse(
+            flakes,
+            (int(x * width), int(y * height)),
+            (radius, radius + int(6 * size)),
+            10,
+            0,
+            360,
+            120 + int(130 * tone),
+            -1,
+        )
+    flakes = cv2.GaussianBlur(flakes, (0, 0), rng.uniform(0.8, 1.8))
+    return cv2.add(picture, cv2.merge((flakes, flakes, flakes)))
+
+
+def fog(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A pale veil, thicker towards the top where the scene is far."""
+    density = rng.uniform(0.2, 0.65)
+    veil = (
+        density
+        * np.linspace(1.2, 0.7, picture.shape[0], dtype=np.float32)[:, None].clip(0, 0.85)
+        * np.ones((1, picture.shape[1]), np.float32)
+    )
+    return cv2.blendLinear(picture, np.full_like(picture, int(rng.integers(150, 225))), 1.0 - veil, veil)
+
+
+def develop(picture: np.ndarray, rng: np.random.Generator, harsh: float = 0.9) -> np.ndarray:
+    """A telephone's colours: tone curve, cast, saturation, crushed shadows that turn green as often seen in CCPD.
+
+    ``harsh`` is the strongest contrast to draw.
+    """
+    steps = np.linspace(0, 1, 256)
+    contrast = rng.uniform(-0.1, harsh)
+    curve = steps + contrast * (steps - 0.5) * steps * (1 - steps) * 3.0  # an S that keeps black and white
+    curve = curve.clip(0, 1) ** rng.uniform(0.85, 1.25)
+    warm = rng.normal(0.0, 0.045)  # white balance errs along blue and red
+    cast = np.array([1.0 - warm, 1.0, 1.0 + warm]) * rng.normal(1.0, 0.012, 3)
+    table = np.stack([curve * c for c in cast], 1)
+    if rng.random() < 0.35:
+        shadow = (1 - steps) ** 3 * steps * rng.uniform(0.0, 1.1)
+        table[:, 1] += 0.5 * shadow
+        table[:, (0, 2)] -= shadow[:, None]
+    table = np.clip(table * 255, 0, 255).astype(np.uint8)
+    picture = cv2.LUT(picture, table.reshape(1, 256, 3))
+    saturation = rng.uniform(0.75, 1.6)
+    weights = np.array([0.114, 0.587, 0.299], np.float32)
+    matrix = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * weights[None, :]
+    return cv2.transform(picture, matrix)
+
+
+def expose(picture: np.ndarray, gain: float) -> np.ndarray:
+    """Brighten or darken; bright parts saturate at white."""
+    return cv2.convertScaleAbs(picture, alpha=float(gain), beta=0.0)
+
+
+def motion_kernel(length: float, angle: float) -> np.ndarray:
+    """The path of a moved camera as a normalised kernel (k, k); length in pixels, angle in radians."""
+    size = max(3, int(length) | 1)
+    kernel = np.zeros((size, size), np.float32)
+    middle = size // 2
+    step = np.array([np.cos(angle), np.sin(angle)]) * length / 2
+    start, end = (middle - step) * 256, (middle + step) * 256
+    cv2.line(kernel, tuple(int(v) for v in start), tuple(int(v) for v in end), 1.0, 1, cv2.LINE_AA, 8)
+    return kernel / max(kernel.sum(), 1e-6)
+
+
+def sharpness(part: np.ndarray) -> float:
+    """CCPD's blurriness as it can be told from its photos: Laplacian variance of the plate at 160 x 48, scaled."""
+    grey = cv2.cvtColor(cv2.resize(part, (160, 48), interpolation=cv2.INTER_LINEAR), cv2.COLOR_BGR2GRAY)
+    return float(cv2.Laplacian(grey, cv2.CV_32F).var()) / 28.0
+
+
+def blur(picture: np.ndarray, amount: float, moved: bool, angle: float) -> np.ndarray:
+    """Defocus (Gaussian, ``amount`` its deviation in pixels) or camera shake of a comparable strength."""
+    if amount < 0.3:
+        return picture
+    if moved:
+        return cv2.filter2D(picture, -1, motion_kernel(3.5 * amount, angle))
+    if amount > 3:  # a wide Gaussian is as good, and faster, on a smaller picture
+        small = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        return cv2.resize(
+            cv2.GaussianBlur(small, (0, 0), amount / 2), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR
+        )
+    return cv2.GaussianBlur(picture, (0, 0), amount)
+
+
+def sensor(picture: np.ndarray, rng: np.random.Generator, noise: float) -> np.ndarray:
+    """Noise of the sensor and, now and then, too much sharpening. ``noise``: deviation in grey levels."""
+    if rng.random() < 0.35:
+        soft = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 1.6))
+        amount = rng.uniform(0.3, 1.4)
+        picture = cv2.addWeighted(picture, 1 + amount, soft, -amount, 0)
+    if noise > 0.5:
+        height, width = picture.shape[:2]
+        coarse = rng.random() < 0.4  # small sensors: noise of several pixels after upscaling
+        size = (height // 2, width // 2) if coarse else (height, width)
+        grey = np.ascontiguousarray(grain(*size, rng) * np.float32(noise))
+        if coarse:
+            grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
+        picture = cv2.add(picture, cv2.merge((grey, grey * np.float32(0.8), grey)), dtype=cv2.CV_8U)
+    return picture

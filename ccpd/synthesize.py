@@ -1,0 +1,152 @@
+"""Draw a synthetic stand-in for CCPD: photos with true CCPD names in CCPD folders, without any download.
+
+    python ccpd/synthesize.py --count 60
+
+Photo i of a subset depends on the seed, the subset and i alone: a run that was interrupted goes on where it stopped,
+and a larger ``--count`` adds to what is there.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import argparse
+import json
+import zlib
+
+import numpy as np
+from tqdm import tqdm
+
+from ccpd.dataset import PHOTO_SIZE, SUBSETS, SYNTHETIC_FOLDER
+from ccpd.plates import KINDS, PlateRenderer
+from ccpd.scenes import render_photo
+from platekit.errors import UserError, run_script
+from platekit.files import write_bytes, write_text
+from platekit.opencv import cv2
+
+INDEX = "index.json"  # in each subset folder: which photo number became which file
+
+
+def photo_file(
+    subset: str,
+    index: int,
+    seed: int,
+    renderer: PlateRenderer,
+    kinds: list[str] | None = None,
+    size: tuple[int, int] = PHOTO_SIZE,
+) -> tuple[str, bytes]:
+    """Name and JPEG bytes of photo ``index`` of a subset; ``size`` is (width, height)."""
+    rng = np.random.default_rng([seed, zlib.crc32(subset.encode()), index])
+    photo, annotation = render_photo(subset, renderer, rng, kinds, size)
+    quality = int(rng.integers(35, 96))
+    _, data = cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return annotation.file_name() if annotation else f"np_{index:06d}.jpg", data.tobytes()
+
+
+def synthesize(
+    out: Path,
+    subset: str,
+    count: int,
+    seed: int,
+    renderer: PlateRenderer,
+    kinds: list[str] | None = None,
+    size: tuple[int, int] = PHOTO_SIZE,
+) -> int:
+    """Write the first ``count`` photos of a subset to ``out/subset``, those that are there excepted; return how many.
+
+    Raises UserError when the folder holds photos of another seed, kind or size, or cannot be written.
+    """
+    folder = out / subset
+    settings = {"seed": seed, "kinds": kinds, "size": list(size), "glyphs": renderer.source}
+    index = _read_index(folder, settings)
+    written = 0
+    for i in tqdm(range(count), desc=subset, unit="photo", leave=False, disable=None):
+        if str(i) in index and (folder / index[str(i)]).is_file():
+            continue
+        name, data = photo_file(subset, i, seed, renderer, kinds, size)
+        write_bytes(folder / name, data)
+        index[str(i)] = name
+        written += 1
+        if written % 200 == 0:
+            write_text(folder / INDEX, json.dumps({"settings": settings, "photos": index}, ensure_ascii=False))
+    if written:
+        write_text(folder / INDEX, json.dumps({"settings": settings, "photos": index}, ensure_ascii=False))
+    return written
+
+
+def _read_index(folder: Path, settings: dict) -> dict[str, str]:
+    path = folder / INDEX
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if content["settings"] != settings:
+            raise UserError(f"{folder} holds photos made with {content['settings']}; choose another --out or delete it")
+        return dict(content["photos"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"cannot read {path}; delete the folder and draw it again") from None
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Draw a synthetic stand-in for the CCPD data set.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--out", type=Path, default=SYNTHETIC_FOLDER, metavar="DIR", help="folder for the subset folders"
+    )
+    parser.add_argument("--count", type=int, default=60, metavar="N", help="photos in each subset")
+    parser.add_argument(
+        "--subsets", nargs="+", default=list(SUBSETS), choices=list(SUBSETS), metavar="NAME", help="subsets to draw"
+    )
+    parser.add_argument(
+        "--kinds",
+        nargs="+",
+        choices=list(KINDS),
+        metavar="KIND",
+        help=f"draw these plates only, of {', '.join(KINDS)}; the default is each subset's own mixture",
+    )
+    parser.add_argument(
+        "--glyphs",
+        type=Path,
+        metavar="DIR",
+        help="folder of glyph pictures 140_<symbol>.jpg; the default is OpenCV's built-in font",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same photos")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=PHOTO_SIZE, metavar=("WIDTH", "HEIGHT"), help="size of a photo"
+    )
+    options = parser.parse_args(arguments)
+    if options.count < 1 or options.seed < 0 or min(options.size) < 64:
+        parser.error("--count must be at least 1, --seed at least 0 and --size at least 64 64")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draw every subset asked for."""
+    options = parse_arguments(arguments)
+    renderer = PlateRenderer(options.glyphs)
+    print(
+        f"read glyphs from {options.glyphs}"
+        if options.glyphs
+        else "no --glyphs given: symbols in OpenCV's built-in font"
+    )
+    for subset in options.subsets:
+        written = synthesize(
+            options.out, subset, options.count, options.seed, renderer, options.kinds, tuple(options.size)
+        )
+        print(f"wrote {written} photos to {options.out / subset} ({options.count - written} were there)")
+    print(
+        "next: python MTCNN/data_set/preprocess.py"
+        + ("" if options.out.resolve() == SYNTHETIC_FOLDER else f" (with {options.out} as its input)")
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)
