@@ -1,0 +1,84 @@
+"""Assembly of training lists: which of the generated samples a training uses, in one file.
+
+A list is a text file. Its first lines, ``# array PATH``, name the arrays (relative to the list); every other line is
+``array row label dx1 dy1 dx2 dy2``. Samples are drawn without repetition: each occurs once or not at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from MTCNN import paths
+from MTCNN.data_preprocessing.sample_store import SUMMARY, open_array, read_rows
+from MTCNN.data_preprocessing.windows import KINDS
+from platekit.errors import UserError
+from platekit.files import write_text
+
+SHARES = {"positive": 1.0, "part": 1.0, "negative": 3.0}  # of the kinds, by default
+
+
+def assemble(folders: Sequence[Path], target: Path, shares: dict[str, float], size: int | None,
+             seed: int) -> dict[str, int]:
+    """Write the list ``target`` of samples from ``folders``; return its rows by kind.
+
+    ``shares`` bounds each kind by its share against the positives; ``size`` bounds the whole list. Raises UserError
+    when a folder is missing or incomplete, or when there are no positives.
+    """
+    arrays: list[Path] = []
+    found: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
+    for folder in folders:
+        if not (folder / SUMMARY).exists():
+            raise UserError(f"{folder} holds no complete samples; run the gen_*_train_data.py script for it (again)")
+        for kind in KINDS:
+            rows = read_rows(folder / f"{kind}.txt")
+            array = open_array(folder / f"{kind}.npy")
+            if len(rows) != len(array):
+                raise UserError(f"{folder}: {kind}.txt has {len(rows)} lines for {len(array)} samples; "
+                                "generate them again")
+            found[kind].append(np.column_stack([np.full(len(rows), len(arrays)), rows]))
+            arrays.append(folder / f"{kind}.npy")
+    rows_of = {kind: np.concatenate(parts) for kind, parts in found.items()}
+    if not len(rows_of["positive"]):
+        raise UserError(f"no positives in {', '.join(map(str, folders))}; generate samples from photos with plates")
+    unit = len(rows_of["positive"]) / shares["positive"] if shares["positive"] else float("inf")
+    if size is not None:
+        unit = min(unit, size / sum(shares.values()))
+    rng = np.random.default_rng(seed)
+    chosen = {kind: rng.permutation(rows)[:round(unit * shares[kind])] for kind, rows in rows_of.items()}
+    lines = [f"# array {Path(os.path.relpath(path, target.parent)).as_posix()}\n" for path in arrays]
+    for rows in chosen.values():
+        rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
+        lines += [f"{int(array)} {int(row)} {int(label)} {a:.9g} {b:.9g} {c:.9g} {d:.9g}\n"
+                  for array, row, label, a, b, c, d in rows.tolist()]
+    write_text(target, "".join(lines))
+    return {kind: len(rows) for kind, rows in chosen.items()}
+
+
+def run(net: str, description: str, arguments: list[str] | None = None) -> None:
+    """The command line of both assembling scripts."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    for split in ("train", "val"):
+        parser.add_argument(f"--samples_{split}", nargs="*" if split == "val" else "+", type=Path, metavar="DIR",
+                            default=[paths.samples_folder(net, split)], help=f"folders of {split} samples")
+        parser.add_argument(f"--list_{split}", type=Path, metavar="FILE", default=paths.list_file(net, split),
+                            help="the list to write")
+    for kind, share in SHARES.items():
+        parser.add_argument(f"--{kind}s", type=float, default=share, help=f"share of {kind}s in the list, at most")
+    parser.add_argument("--size", type=int, help="samples in the training list, at most")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    shares = {kind: getattr(options, f"{kind}s") for kind in KINDS}
+    if min(shares.values()) < 0 or shares["positive"] <= 0:
+        raise UserError("the shares must not be negative, and that of the positives not 0")
+    for folders, target, size in ((options.samples_train, options.list_train, options.size),
+                                  (options.samples_val, options.list_val, None)):
+        if folders:
+            rows = assemble(folders, target, shares, size, options.seed)
+            print(f"wrote {target}: " + ", ".join(f"{count} {kind}s" for kind, count in rows.items())
+                  + f" out of {', '.join(map(str, folders))}")
+    print(f"next: python MTCNN/train/Train_{net.capitalize()}.py")

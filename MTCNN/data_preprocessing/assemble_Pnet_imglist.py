@@ -1,0 +1,23 @@
+"""Assemble PNet's training lists out of generated samples.
+
+    python MTCNN/data_preprocessing/assemble_Pnet_imglist.py --samples_train DIR [DIR ...] --samples_val DIR
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from MTCNN.data_preprocessing.assemble import run  # noqa: E402
+from platekit.errors import run_script  # noqa: E402
+
+
+def main() -> None:
+    run("pnet", __doc__.partition("\n")[0])
+
+
+if __name__ == "__main__":
+    run_script(main)

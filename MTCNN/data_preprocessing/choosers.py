@@ -1,0 +1,108 @@
+"""Which windows of a view become samples: PNet's at random, ONet's mined with the trained PNet.
+
+Both are picklable callables (view, pixels uint8 (1, 3, H, W), rng) -> windows (N, 4) by kind.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from MTCNN.data_preprocessing.views import View
+from MTCNN.data_preprocessing.windows import (
+    KINDS,
+    NEGATIVE,
+    Counts,
+    choose,
+    draw_windows,
+    jitter,
+    kinds_of,
+    overlaps,
+    touching,
+    windows_anywhere,
+    windows_around,
+)
+from MTCNN.detector import Detector, Thresholds
+from MTCNN.model.MTCNN_nets import ONet
+from MTCNN.pyramid import MINI_LP, SCALE
+from platekit.boxes import normalise
+
+
+class PNetWindows:
+    """Random windows of the pyramid's aspects, and with weights those a trained PNet mistakes for plates."""
+
+    def __init__(self, counts: Counts, weights: Path | None = None, mined: int = 0) -> None:
+        self.counts, self.mined = counts, mined
+        self.detector = None if weights is None else Detector(weights, ONet(), "cpu",
+                                                              thresholds=Thresholds(pnet_score=0.3))
+
+    def __call__(self, view: View, pixels: torch.Tensor, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        chosen = draw_windows(*view.image.shape[:2], view.box, view.ignore, self.counts, rng)
+        if self.detector is not None:
+            windows, _, scores = self.detector.scan(pixels)
+            order = torch.argsort(scores, descending=True)[:4000]
+            windows = windows[order].double().numpy()
+            iou = overlaps(windows, None if view.box is None else view.box[None])
+            wrong = windows[(iou < NEGATIVE) & ~touching(windows, view.ignore)]
+            pick = _front_heavy(len(wrong), self.mined, rng)
+            chosen["negative"] = np.concatenate([chosen["negative"], wrong[pick]])
+        return chosen
+
+
+class ONetWindows:
+    """Proposals of the pyramid by their overlap with the truth, and jittered truths such as later rounds see."""
+
+    def __init__(self, counts: Counts, pnet: Path, onet: Path | None = None, threshold: float = 0.3,
+                 mini_lp: tuple[float, float] = MINI_LP, scale: float = SCALE) -> None:
+        self.counts, self.second = counts, onet is not None
+        self.detector = Detector(pnet, ONet() if onet is None else onet, "cpu", mini_lp, scale,
+                                 Thresholds(pnet_score=threshold, proposals=256))
+
+    def __call__(self, view: View, pixels: torch.Tensor, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        proposals, scores = self.detector.propose(pixels)
+        if self.second:
+            corrected, scores = self.detector.judge(normalise(pixels), proposals)
+            sound = ((corrected[:, 2:] - corrected[:, :2]) >= 4).all(dim=1)
+            likely = sound & (scores > 0.2)
+            proposals = torch.cat([proposals, corrected[likely]])
+            scores = torch.cat([scores, scores[likely]])
+        windows, scores = proposals.double().numpy(), scores.numpy()
+        windows = windows[np.argsort(-scores)]
+        free = ~touching(windows, view.ignore)
+        chosen = {kind: np.zeros((0, 4)) for kind in KINDS}
+        elsewhere = windows_anywhere(*view.image.shape[:2], 4, rng)
+        if view.box is None:
+            hard = windows[free]
+            hard = hard[_front_heavy(len(hard), self.counts.near + self.counts.far, rng)]
+            chosen["negative"] = np.concatenate([hard, elsewhere[~touching(elsewhere, view.ignore)]])
+            return chosen
+        truth = view.box[None]
+        counts = self.counts
+        kinds = kinds_of(overlaps(windows, truth))
+        for kind, count in (("positive", counts.positive), ("part", counts.part)):
+            mined = choose(windows, kinds[kind], count // 2, rng)
+            drawn = np.concatenate([jitter(view.box, 40, rng, spread=0.1 if kind == "positive" else 0.25),
+                                    windows_around(view.box, 60, rng)])
+            drawn = choose(drawn, kinds_of(overlaps(drawn, truth))[kind], count - len(mined), rng)
+            chosen[kind] = np.concatenate([mined, drawn])
+        at_plate = touching(windows, truth)
+        wrong = kinds["negative"] & free
+        around = windows_around(view.box, 60, rng)
+        around = choose(around, kinds_of(overlaps(around, truth))["negative"] & ~touching(around, view.ignore),
+                        (counts.near + 1) // 2, rng)
+        near = windows[wrong & at_plate]
+        near = near[_front_heavy(len(near), counts.near - len(around), rng)]
+        far = windows[wrong & ~at_plate]
+        far = far[_front_heavy(len(far), counts.far, rng)]
+        elsewhere = elsewhere[~touching(elsewhere, view.ignore) & (overlaps(elsewhere, truth) < NEGATIVE)]
+        chosen["negative"] = np.concatenate([around, near, far, elsewhere])
+        return chosen
+
+
+def _front_heavy(length: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """At most ``count`` different places below ``length``: half the first ones, half anywhere behind them."""
+    first = np.arange(min(length, count // 2))
+    rest = np.arange(len(first), length)
+    return np.concatenate([first, rng.permutation(rest)[:count - len(first)]])

@@ -1,0 +1,55 @@
+"""Generate ONet's training samples (24x94) with the trained PNet: what it proposes in photos, and jittered plates.
+
+    python MTCNN/data_preprocessing/gen_Onet_train_data.py -dir_train DIR -dir_val DIR --views 10
+
+With ``--onet WEIGHTS`` a trained ONet says which of the negatives are hard, and adds the boxes it corrected itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from MTCNN.data_preprocessing.choosers import ONetWindows  # noqa: E402
+from MTCNN.data_preprocessing.generate import add_common_arguments, run  # noqa: E402
+from MTCNN.data_preprocessing.windows import Counts  # noqa: E402
+from MTCNN.model.MTCNN_nets import ONET_SIZE  # noqa: E402
+from MTCNN.paths import PNET_WEIGHTS  # noqa: E402
+from MTCNN.pyramid import MINI_LP, SCALE  # noqa: E402
+from platekit.errors import run_script  # noqa: E402
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add_common_arguments(parser, "onet")
+    mining = parser.add_argument_group("mining")
+    mining.add_argument("--pnet", type=Path, default=PNET_WEIGHTS, metavar="WEIGHTS", help="the trained PNet")
+    mining.add_argument("--onet", type=Path, metavar="WEIGHTS", help="a trained ONet, for a second generation")
+    mining.add_argument("--threshold", type=float, default=0.3, help="PNet score from which a window is a proposal")
+    mining.add_argument("--mini_lp", nargs=2, type=float, default=MINI_LP, metavar=("W", "H"))
+    mining.add_argument("--scale", type=float, default=SCALE)
+    samples = parser.add_argument_group("samples of a view, at most")
+    samples.add_argument("--positives", type=int, default=12)
+    samples.add_argument("--parts", type=int, default=8)
+    samples.add_argument("--near", type=int, default=6, help="negatives that touch the plate")
+    samples.add_argument("--far", type=int, default=18, help="negatives elsewhere, the best scored first")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    counts = Counts(arguments.positives, arguments.parts, arguments.near, arguments.far)
+    chooser = ONetWindows(counts, arguments.pnet, arguments.onet, arguments.threshold, tuple(arguments.mini_lp),
+                          arguments.scale)
+    facts = {"counts": str(counts), "pnet": str(arguments.pnet), "onet": str(arguments.onet),
+             "threshold": arguments.threshold, "mini_lp": list(arguments.mini_lp), "scale": arguments.scale}
+    run(arguments, "onet", ONET_SIZE, chooser, facts)
+
+
+if __name__ == "__main__":
+    run_script(main)

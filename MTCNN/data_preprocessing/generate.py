@@ -1,0 +1,164 @@
+"""Generation of training samples for both nets: photos in, memory-mapped arrays and lists out.
+
+The two scripts differ in how they choose the windows of a view, which is a function passed to ``generate``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from MTCNN import paths
+from MTCNN.data_preprocessing.photos import Photo, read_photos
+from MTCNN.data_preprocessing.sample_store import SampleWriter
+from MTCNN.data_preprocessing.views import POSES, View, make_view
+from MTCNN.data_preprocessing.windows import KINDS
+from platekit.boxes import crop_resize, encode_offsets, normalise
+from platekit.errors import UserError
+from platekit.images import read_image
+
+Samples = dict[str, tuple[np.ndarray, np.ndarray]]  # kind -> pixels uint8 (N, h, w, 3), offsets float32 (N, 4)
+Choose = Callable[[View, torch.Tensor, np.random.Generator], dict[str, np.ndarray]]  # kind -> windows (N, 4)
+SAVE_EVERY = 200  # views between two saved states
+
+
+def cut(picture: torch.Tensor, windows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Windows (N, 4) of the normalised picture (1, 3, H, W), resized as the detector does: uint8 (N, *size, 3)."""
+    if not len(windows):
+        return np.zeros((0, *size, 3), np.uint8)
+    crops = crop_resize(picture, torch.from_numpy(windows.astype(np.float32)), size)
+    return crops.mul(128).add_(127.5).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def cut_samples(picture: torch.Tensor, box: np.ndarray | None, chosen: dict[str, np.ndarray],
+                size: tuple[int, int]) -> Samples:
+    """Pixels and offsets of the chosen windows (kind -> (N, 4)); negatives have offsets of 0."""
+    samples = {}
+    for kind in KINDS:
+        windows = chosen[kind]
+        offsets = np.zeros((len(windows), 4), np.float32)
+        if kind != "negative" and len(windows):
+            truth = torch.from_numpy(box).expand(len(windows), 4)
+            offsets = encode_offsets(truth, torch.from_numpy(windows)).float().numpy()
+        samples[kind] = (cut(picture, windows, size), offsets)
+    return samples
+
+
+class ViewSamples(Dataset):
+    """The samples of view ``index``; views of one photo are ``len(photos)`` apart, so that a killed run has seen all.
+
+    Every draw depends on (seed, index) alone. An unreadable photo gives its error's text instead.
+    """
+
+    def __init__(self, photos: list[Photo], views: int, poses: list[str], seed: int, size: tuple[int, int],
+                 choose: Choose) -> None:
+        self.photos, self.views, self.poses, self.seed, self.size, self.choose = photos, views, poses, seed, size, choose
+
+    def __len__(self) -> int:
+        return len(self.photos) * self.views
+
+    def __getitem__(self, index: int) -> Samples | str:
+        torch.set_num_threads(1)  # crops are small; the processes of the loader are the parallelism
+        rng = np.random.default_rng((self.seed, index))
+        photo = self.photos[index % len(self.photos)]
+        try:
+            image = read_image(photo.path)
+        except UserError as error:
+            return str(error)
+        if index < len(self.photos):  # the first view is the photo as it is
+            view = View(image, photo.box, photo.ignore)
+        else:
+            view = make_view(image, photo.box, photo.vertices, photo.ignore, rng, self.poses)
+        pixels = torch.from_numpy(view.image).permute(2, 0, 1).unsqueeze(0)
+        chosen = self.choose(view, pixels, rng)
+        return cut_samples(normalise(pixels), view.box, chosen, self.size)
+
+
+def first_of(batch: list) -> Samples | str:
+    """Collate function of batches of one."""
+    return batch[0]
+
+
+def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> dict[str, int]:
+    """Write the samples of all views into ``folder``; goes on where a killed run stopped. Returns rows by kind."""
+    writer = SampleWriter(folder, data.size, settings)
+    if writer.complete:
+        print(f"{folder} is complete: {describe(writer.rows)}")
+        return writer.rows
+    if writer.steps:
+        print(f"going on in {folder} after {writer.steps} of {len(data)} views")
+    started, before = time.monotonic(), sum(writer.rows.values())
+    loader = DataLoader(data, batch_size=1, sampler=range(writer.steps, len(data)), collate_fn=first_of,
+                        num_workers=workers)
+    failures = []
+    for samples in tqdm(loader, desc=folder.name, unit="view", initial=writer.steps, total=len(data)):
+        if isinstance(samples, str):
+            failures.append(samples)
+            samples = {}
+        writer.add(samples)
+        if writer.steps % SAVE_EVERY == 0:
+            writer.save_progress()
+    rows = writer.finish()
+    seconds = time.monotonic() - started
+    print(f"wrote {folder}: {describe(rows)}; {(sum(rows.values()) - before) / max(seconds, 1e-9):.0f} samples a second")
+    for failure in sorted(set(failures)):
+        print(f"left out: {failure}")
+    return rows
+
+
+def describe(rows: dict[str, int]) -> str:
+    """Rows by kind in words."""
+    return ", ".join(f"{count} {kind}s" for kind, count in rows.items())
+
+
+def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
+    """The flags both generators share."""
+    inputs = parser.add_argument_group("photos")
+    inputs.add_argument("-dir_train", "--dir_train", nargs="+", type=Path, default=[paths.PHOTOS_TRAIN], metavar="DIR",
+                        help="folders of photos with CCPD names to train on")
+    inputs.add_argument("-dir_val", "--dir_val", nargs="*", type=Path, default=[paths.PHOTOS_VAL], metavar="DIR",
+                        help="folders of photos to validate on; give none to make no validation samples")
+    inputs.add_argument("--plain_list", type=Path, metavar="FILE",
+                        help="names of photos whose corners are not to be trusted, one a line")
+    inputs.add_argument("--ignore_list", type=Path, metavar="FILE",
+                        help="lines 'name x1 y1 x2 y2': regions that may show a plate nobody annotated")
+    output = parser.add_argument_group("output")
+    output.add_argument("--out_train", type=Path, default=paths.samples_folder(net, "train"), metavar="DIR")
+    output.add_argument("--out_val", type=Path, default=paths.samples_folder(net, "val"), metavar="DIR")
+    views = parser.add_argument_group("views")
+    views.add_argument("--views", type=int, default=8,
+                       help="views of each training photo: the first as it is, the others warped and changed in light")
+    views.add_argument("--views_val", type=int, default=2, help="views of each validation photo")
+    views.add_argument("--poses", nargs="+", default=list(POSES), metavar="SUBSET",
+                       help="CCPD subsets whose plate poses the views take")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0, help="processes beside the main one")
+
+
+def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: Choose, facts: dict) -> None:
+    """Generate the samples of both splits; ``facts`` is what they depend on beside the common flags."""
+    splits = [("train", arguments.dir_train, arguments.out_train, arguments.views)]
+    if arguments.dir_val:
+        splits.append(("val", arguments.dir_val, arguments.out_val, arguments.views_val))
+    folders = [Path(folder).resolve() for _, _, folder, _ in splits]
+    if len(set(folders)) < len(folders):
+        raise UserError(f"training and validation samples would both go to {folders[0]}; name two folders")
+    for split, sources, folder, views in splits:
+        if views < 1:
+            raise UserError(f"--views must be at least 1, not {views}")
+        photos = read_photos(sources, arguments.plain_list, arguments.ignore_list)
+        with_plate = sum(photo.box is not None for photo in photos)
+        print(f"{split}: {with_plate} photos with a plate and {len(photos) - with_plate} without from "
+              f"{', '.join(map(str, sources))}, {views} views each")
+        seed = arguments.seed * 2 + (split == "val")
+        settings = {"net": net, "photos": len(photos), "views": views, "seed": seed, "poses": arguments.poses,
+                    "first": photos[0].path.name, "last": photos[-1].path.name, **facts}
+        generate(folder, ViewSamples(photos, views, arguments.poses, seed, size, choose), settings, arguments.workers)
+    print(f"next: python MTCNN/data_preprocessing/assemble_{net.capitalize()}_imglist.py")

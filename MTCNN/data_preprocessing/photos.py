@@ -1,0 +1,87 @@
+"""The photos that samples are cut from: where they lie, where their plate is, and what in them must be left alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ccpd.annotation import has_annotation, parse
+from platekit.errors import UserError
+from platekit.images import find_images
+
+PLATE_FREE = "ccpd_np"  # photos in a folder of this name show no plate
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A photo and what is known of it; boxes are (x1, y1, x2, y2) in its pixels."""
+
+    path: Path
+    box: np.ndarray | None  # float64 (4,); None: there is no plate in it
+    vertices: np.ndarray | None  # (4, 2) as in the CCPD name; None: only the box is known, not the plate's corners
+    ignore: np.ndarray  # (K, 4): regions that may hold plates nobody annotated; nothing is learnt from them
+
+
+def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike | None = None,
+                ignore: str | os.PathLike | None = None) -> list[Photo]:
+    """The annotated photos and the plate-free ones (below ``ccpd_np``) of the folders, in a fixed order.
+
+    ``plain`` names a text file, a photo a line (its file name or a path that ends in it), whose corners are not to be
+    trusted; ``ignore`` one with lines ``name x1 y1 x2 y2``. Photos with other names are left out, with a word about it.
+    Raises UserError for a missing or empty folder, and for a list that cannot be read.
+    """
+    plain_names = {Path(line).name for line in _lines(plain)} if plain else set()
+    ignored = _read_boxes(ignore) if ignore else {}
+    photos, unknown = [], []
+    for folder in folders:
+        for path in find_images(folder):
+            zones = np.array(ignored.get(path.name, ()), dtype=np.float64).reshape(-1, 4)
+            if has_annotation(path):
+                annotation = parse(path)
+                vertices = np.array(annotation.vertices, dtype=np.float64)
+                box = np.array(annotation.box, dtype=np.float64)
+                bare = path.name in plain_names or corners_are_box(vertices, box)
+                photos.append(Photo(path, box, None if bare else vertices, zones))
+            elif PLATE_FREE in path.parts:
+                photos.append(Photo(path, None, None, zones))
+            else:
+                unknown.append(path)
+    if unknown:
+        print(f"left out {len(unknown)} pictures without a CCPD name that are not below {PLATE_FREE}, the first {unknown[0]}")
+    if not photos:
+        raise UserError(f"no photo with a CCPD name in {', '.join(map(str, folders))}; name a folder of CCPD photos")
+    return photos
+
+
+def corners_are_box(vertices: np.ndarray, box: np.ndarray, tolerance: float = 2.0) -> bool:
+    """Whether the annotated corners (4, 2) are merely those of the box, within ``tolerance`` pixels each.
+
+    Such corners say nothing about the plate's pose: on a tilted plate they would teach a wrong one.
+    """
+    x1, y1, x2, y2 = box
+    return bool(np.abs(vertices - np.array([(x2, y2), (x1, y2), (x1, y1), (x2, y1)])).max() <= tolerance)
+
+
+def _lines(path: str | os.PathLike) -> list[str]:
+    try:
+        return [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the list {path}: {error}; check the path") from None
+
+
+def _read_boxes(path: str | os.PathLike) -> dict[str, list[list[float]]]:
+    """Lines ``name x1 y1 x2 y2`` as name -> boxes."""
+    boxes: dict[str, list[list[float]]] = {}
+    for line in _lines(path):
+        try:
+            name, *numbers = line.rsplit(maxsplit=4)
+            boxes.setdefault(name, []).append([float(number) for number in numbers])
+            if len(numbers) != 4:
+                raise ValueError
+        except ValueError:
+            raise UserError(f"{path}: '{line}' is not 'name x1 y1 x2 y2'; mend the line") from None
+    return boxes

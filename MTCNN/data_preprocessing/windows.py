@@ -1,0 +1,117 @@
+"""Windows around and beside a plate: how they are drawn, and which are positives, parts and negatives.
+
+A window's offsets lead from it to the plate's box (platekit.boxes.encode_offsets). Windows have the aspects of the
+pyramid, jittered: a square has no chance of overlapping a plate of 3:1 by 0.65.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torchvision.ops import box_iou
+
+from MTCNN.pyramid import ASPECTS
+
+POSITIVE, PART = 0.65, 0.4  # an IoU above POSITIVE is a positive, one from PART to POSITIVE a part
+NEGATIVE = 0.3  # an IoU below is a negative; what lies between 0.3 and 0.4 is not used
+KINDS = ("positive", "part", "negative")
+LABELS = {"positive": 1, "part": -1, "negative": 0}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Samples to take from one view of a photo, at most."""
+
+    positive: int
+    part: int
+    near: int  # negatives that touch the plate
+    far: int  # negatives anywhere
+
+
+def overlaps(windows: np.ndarray, boxes: np.ndarray | None) -> np.ndarray:
+    """The largest IoU (N,) of each window (N, 4) with one of the boxes (K, 4); 0 when there are none."""
+    if boxes is None or not len(boxes):
+        return np.zeros(len(windows))
+    return box_iou(torch.from_numpy(windows), torch.from_numpy(np.asarray(boxes, dtype=windows.dtype))).amax(1).numpy()
+
+
+def touching(windows: np.ndarray, zones: np.ndarray) -> np.ndarray:
+    """Mask (N,) of the windows that have any part of a zone (K, 4) in common."""
+    if not len(zones):
+        return np.zeros(len(windows), dtype=bool)
+    low = np.maximum(windows[:, None, :2], zones[None, :, :2])
+    high = np.minimum(windows[:, None, 2:], zones[None, :, 2:])
+    return (high > low).all(axis=2).any(axis=1)
+
+
+def kinds_of(iou: np.ndarray) -> dict[str, np.ndarray]:
+    """Masks (N,) of positives, parts and negatives among windows of these overlaps with the truth."""
+    return {"positive": iou > POSITIVE, "part": (iou >= PART) & (iou <= POSITIVE), "negative": iou < NEGATIVE}
+
+
+def from_centres(centres: np.ndarray, area: np.ndarray, aspect: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) of given centres (N, 2), areas (N,) and aspects (N,)."""
+    half = np.stack([np.sqrt(area * aspect), np.sqrt(area / aspect)], axis=1) / 2
+    return np.concatenate([centres - half, centres + half], axis=1)
+
+
+def windows_around(box: np.ndarray, count: int, rng: np.random.Generator,
+                   aspects: Sequence[float] = ASPECTS) -> np.ndarray:
+    """Windows (count, 4) about a box: half of them close to it in place, size and aspect, half from a wide range."""
+    size = box[2:] - box[:2]
+    centre = (box[:2] + box[2:]) / 2
+    nearest = np.argsort(np.abs(np.log(np.array(aspects) * size[1] / size[0])))[:2]
+    close = rng.random(count) < 0.5
+    aspect = np.where(close, np.array(aspects)[rng.choice(nearest, count)], rng.choice(aspects, count))
+    aspect = aspect * np.exp(rng.uniform(-0.12, 0.12, count))
+    area = size.prod() * np.exp(np.where(close, rng.uniform(-0.4, 0.4, count), rng.uniform(-2.0, 1.6, count)))
+    window = np.stack([np.sqrt(area * aspect), np.sqrt(area / aspect)], axis=1)
+    reach = np.where(close[:, None], 0.15 * size, 0.5 * (size + window))  # the wide half touches the box at most
+    return from_centres(centre + rng.uniform(-1, 1, (count, 2)) * reach, area, aspect)
+
+
+def windows_anywhere(height: int, width: int, count: int, rng: np.random.Generator, smallest: float = 50.0,
+                     aspects: Sequence[float] = ASPECTS) -> np.ndarray:
+    """Windows (count, 4) of all sizes from ``smallest`` pixels of width, inside a picture of ``height`` x ``width``."""
+    aspect = rng.choice(aspects, count) * np.exp(rng.uniform(-0.12, 0.12, count))
+    largest = np.minimum(width, height * aspect) * 0.98
+    window = np.minimum(largest, smallest * np.exp(rng.uniform(0, np.log(12), count)))
+    size = np.stack([window, window / aspect], axis=1)
+    low = rng.random((count, 2)) * (np.array([width, height]) - size)
+    return np.concatenate([low, low + size], axis=1)
+
+
+def jitter(box: np.ndarray, count: int, rng: np.random.Generator, spread: float = 0.1) -> np.ndarray:
+    """Windows (count, 4): the box with every edge moved by a normal error of up to ``spread`` of its width or height."""
+    size = np.tile(box[2:] - box[:2], 2)
+    strength = rng.uniform(0.1, 1.0, (count, 1)) * spread
+    moved = box + rng.normal(size=(count, 4)) * strength * size
+    return np.concatenate([np.minimum(moved[:, :2], moved[:, 2:] - 4), moved[:, 2:]], axis=1)
+
+
+def choose(windows: np.ndarray, mask: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """At most ``count`` of the windows under the mask, at random and none twice."""
+    rows = np.flatnonzero(mask)
+    return windows[rng.permutation(rows)[:count]]
+
+
+def draw_windows(height: int, width: int, box: np.ndarray | None, zones: np.ndarray, counts: Counts,
+                 rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """PNet's windows of one view: kind -> (N, 4). ``box`` is the plate's, ``zones`` must not be touched by negatives."""
+    chosen = {kind: np.zeros((0, 4)) for kind in KINDS}
+    far = windows_anywhere(height, width, 3 * counts.far + 8, rng)
+    free = ~touching(far, zones)
+    if box is None:
+        chosen["negative"] = choose(far, free, counts.near + counts.far, rng)
+        return chosen
+    around = windows_around(box, 24 * max(1, counts.positive + counts.part), rng)
+    kinds = kinds_of(overlaps(around, box[None]))
+    for kind, count in (("positive", counts.positive), ("part", counts.part)):
+        chosen[kind] = choose(around, kinds[kind], count, rng)
+    near = choose(around, kinds["negative"] & ~touching(around, zones), counts.near, rng)
+    far = choose(far, free & (overlaps(far, box[None]) < NEGATIVE), counts.far, rng)
+    chosen["negative"] = np.concatenate([near, far])
+    return chosen

@@ -1,0 +1,50 @@
+"""Split CCPD photos into ccpd_train and ccpd_val, by plate number.
+
+    python MTCNN/data_set/preprocess.py                         # the CCPD folders below ccpd/
+    python MTCNN/data_set/preprocess.py --img_dirs DIR [DIR ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from ccpd.dataset import find_subsets  # noqa: E402
+from MTCNN.data_set.split import split_photos  # noqa: E402
+from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL  # noqa: E402
+from platekit.errors import UserError, run_script  # noqa: E402
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--img_dirs", nargs="+", type=Path, metavar="DIR",
+                        help="CCPD folders, or folders that hold such (default: those below ccpd/)")
+    parser.add_argument("-dir_train", "--dir_train", type=Path, default=PHOTOS_TRAIN, metavar="DIR")
+    parser.add_argument("-dir_val", "--dir_val", type=Path, default=PHOTOS_VAL, metavar="DIR")
+    parser.add_argument("--val_share", type=float, default=0.1, help="share of the plate numbers to validate on")
+    parser.add_argument("--copy", action="store_true", help="copy the files even where hard links would do")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    options = parse_arguments()
+    if not 0 <= options.val_share < 1:
+        raise UserError(f"--val_share must lie between 0 and 1, not {options.val_share}")
+    folders = []
+    for root in options.img_dirs or [None]:
+        folders += find_subsets(root).values()
+    print(f"read {', '.join(map(str, folders))}")
+    counts = split_photos(folders, options.dir_train, options.dir_val, options.val_share, options.seed, options.copy)
+    print(f"wrote {counts.train} photos to {options.dir_train} and {counts.val} to {options.dir_val}; "
+          f"{counts.unchanged} were there already, {counts.left_out} without a CCPD name left out")
+    print("next: python MTCNN/data_preprocessing/gen_Pnet_train_data.py")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,94 @@
+"""The split of photos into training and validation, by plate number: a plate's photos all go to one side.
+
+Plates repeat across photos and subsets, so a split by photo would validate on plates that were trained on.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ccpd.annotation import has_annotation, parse
+from MTCNN.data_preprocessing.photos import PLATE_FREE
+from platekit.errors import UserError
+from platekit.files import atomic_path
+from platekit.images import find_images
+
+
+@dataclass
+class Counts:
+    """Photos that went to each side, that were there already (in either), and that were left out."""
+
+    train: int = 0
+    val: int = 0
+    unchanged: int = 0
+    left_out: int = 0
+
+
+def belongs_to_val(key: str, share: float, seed: int) -> bool:
+    """Whether a plate number (or the name of a photo without a plate) is validated on: a hash of it and the seed."""
+    digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+def split_photos(folders: Iterable[Path], train: Path, val: Path, share: float, seed: int, copy: bool = False) -> Counts:
+    """Link or copy the photos of CCPD folders into ``train`` and ``val``, below a folder of their subset's name.
+
+    The bytes stay as they are. A file that is there already is kept; another photo of the same name is given a number
+    in front, so that none is lost. Raises UserError when nothing can be read or written, or the sides are one folder.
+    """
+    if train.resolve() == val.resolve():
+        raise UserError(f"training and validation would both go to {train}; name two folders")
+    counts = Counts()
+    for folder in folders:
+        for path in tqdm(find_images(folder), desc=folder.name, unit="photo"):
+            if has_annotation(path):
+                try:
+                    key = parse(path).plate
+                except UserError as error:
+                    tqdm.write(f"left out: {error}")
+                    counts.left_out += 1
+                    continue
+            elif PLATE_FREE in path.parts:
+                key = path.name
+            else:
+                counts.left_out += 1
+                continue
+            validate = belongs_to_val(key, share, seed)
+            if not place(path, (val if validate else train) / folder.name, copy):
+                counts.unchanged += 1
+            elif validate:
+                counts.val += 1
+            else:
+                counts.train += 1
+    return counts
+
+
+def place(source: Path, folder: Path, copy: bool) -> bool:
+    """Put the file into the folder under its name, as a hard link where possible; False when it is there already."""
+    target, number = folder / source.name, 0
+    while target.exists():
+        if os.path.samefile(source, target) or filecmp.cmp(source, target, shallow=False):
+            return False
+        number += 1  # another photo of this name: in front, where the name's first field is free
+        target = folder / str(number) / source.name
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot create {target.parent}: {error.strerror}; choose another folder") from error
+    if not copy:
+        try:
+            os.link(source.resolve(), target)
+            return True
+        except OSError:
+            pass  # another file system, or one without links
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return True

@@ -1,0 +1,194 @@
+"""The detector: PNet over the pyramid, suppression, then ONet in two rounds on what is left.
+
+Boxes are (x1, y1, x2, y2) in pixels of the picture, see platekit.boxes. They are cut to the picture only at the very
+end: a proposal that reaches past the border must keep its size while offsets are applied to it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torchvision.ops import box_area, nms
+
+from MTCNN.model.MTCNN_nets import ONet, PNet
+from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
+from MTCNN.pyramid import MINI_LP, SCALE, Level, make_levels, output_size, plan_levels, windows
+from platekit.boxes import clip_boxes, crop_resize, decode_offsets, normalise
+from platekit.checkpoints import load_weights
+from platekit.devices import pick_device
+
+BAND_PIXELS = 1_000_000  # PNet takes larger levels in bands of rows, which bounds its memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+    """What passes from stage to stage; scores are probabilities, overlaps are IoU."""
+
+    pnet_score: float = 0.5
+    pnet_overlap: float = 0.6  # of two proposals that overlap more, the better one stays
+    proposals: int = 128  # at most, into ONet
+    first_score: float = 0.2  # after ONet's first round
+    first_overlap: float = 0.7
+    refined: int = 24  # at most, into ONet's second round
+    score: float = 0.7  # after the second round: the default for "a plate"
+    overlap: float = 0.3
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Detections:
+    """Plates of one picture, the most certain first: ``boxes`` float32 (N, 4) inside the picture, ``scores`` (N,)."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+class Detector:
+    """Finds licence plates. Weights are read once, when it is made."""
+
+    def __init__(self, pnet: PNet | str | os.PathLike = PNET_WEIGHTS, onet: ONet | str | os.PathLike = ONET_WEIGHTS,
+                 device: torch.device | str = "auto", mini_lp: tuple[float, float] = MINI_LP, scale: float = SCALE,
+                 thresholds: Thresholds = Thresholds(), rounds: int = 2) -> None:
+        """Nets, or paths of their weights; ``mini_lp`` is the (width, height) of the smallest plate to find.
+
+        ``scale`` is the factor between pyramid levels: a larger one searches more sizes and takes longer. ``rounds``
+        of ONet: the second, on the boxes that the first corrected, costs little and places them better.
+        Raises UserError when weights are missing or of another shape, ValueError for impossible sizes.
+        """
+        self.device = pick_device(device) if isinstance(device, str) else device
+        self.pnet, self.onet = _ready(PNet, pnet, self.device), _ready(ONet, onet, self.device)
+        self.mini_lp, self.scale, self.thresholds, self.rounds = mini_lp, scale, thresholds, rounds
+        plan_levels(100, 100, mini_lp, scale)  # refuses impossible values here rather than at the first picture
+
+    def detect(self, images: np.ndarray | Sequence[np.ndarray]) -> Detections | list[Detections]:
+        """Plates of one BGR uint8 picture (H, W, 3), or of each of a list. Raises ValueError for any other array."""
+        if isinstance(images, np.ndarray):
+            return self.detect_with_crops(images)[0]
+        return [self.detect_with_crops(image)[0] for image in images]
+
+    @torch.inference_mode()
+    def detect_with_crops(self, image: np.ndarray) -> tuple[Detections, torch.Tensor]:
+        """Plates of one picture and their crops: network input (N, 3, 24, 94) on the detector's device."""
+        pixels = self.upload(image)
+        picture = normalise(pixels)
+        boxes, scores = self.refine(picture, *self.propose(pixels))
+        boxes, scores = self.finish(boxes, scores, *image.shape[:2])
+        crops = crop_resize(picture, boxes)
+        return Detections(boxes.cpu().numpy(), scores.cpu().numpy()), crops
+
+    def upload(self, image: np.ndarray) -> torch.Tensor:
+        """The picture as uint8 (1, 3, H, W) on the device, in channels-last memory order."""
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 \
+                or image.size == 0:
+            raise ValueError("a picture is a BGR uint8 array (H, W, 3) of at least one pixel, not "
+                             f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}")
+        return torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1).unsqueeze(0)
+
+    @torch.inference_mode()
+    def scan(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """PNet over the whole pyramid of a uint8 picture (1, 3, H, W).
+
+        Returns the windows (N, 4) scored at least ``pnet_score``, their offsets (N, 4) and scores (N,), in no order.
+        """
+        height, width = pixels.shape[2:]
+        levels = plan_levels(height, width, self.mini_lp, self.scale)
+        found = [self._scan_level(normalise(level_pixels), level, height, width)
+                 for level, level_pixels in zip(levels, make_levels(pixels, levels))]
+        if not found:
+            empty = torch.zeros(0, 4, device=self.device)
+            return empty, empty, empty[:, 0]
+        return tuple(torch.cat(part) for part in zip(*found))
+
+    def _scan_level(self, pixels: torch.Tensor, level: Level, height: int,
+                    width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """PNet on one level, in bands of rows; same returns as ``scan``."""
+        rows, _ = output_size(*pixels.shape[2:])
+        band = max(1, BAND_PIXELS // (2 * pixels.shape[3]))
+        parts = []
+        for first in range(0, rows, band):
+            last = first + band >= rows
+            strip = pixels[:, :, 2 * first:] if last else pixels[:, :, 2 * first:2 * (first + band) + 10]
+            offsets, scores = self.pnet(strip.contiguous(memory_format=torch.channels_last))
+            cells, columns = torch.nonzero(scores[0, 1] >= self.thresholds.pnet_score, as_tuple=True)
+            parts.append((windows(cells + first, columns, level, height, width),
+                          offsets[0, :, cells, columns].T, scores[0, 1, cells, columns]))
+        return tuple(torch.cat(part) for part in zip(*parts))
+
+    @torch.inference_mode()
+    def propose(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Proposals of a uint8 picture (1, 3, H, W): boxes (N, 4), scores (N,), the best ``proposals`` at most."""
+        anchors, offsets, scores = self.scan(pixels)
+        best = scores.topk(min(len(scores), 16 * self.thresholds.proposals)).indices  # bounds the suppression
+        boxes, scores = decode_offsets(offsets[best], anchors[best]), scores[best]
+        sound = ((boxes[:, 2:] - boxes[:, :2]) >= 2).all(dim=1)  # an untrained net can turn a box inside out
+        boxes, scores = boxes[sound], scores[sound]
+        kept = nms(boxes, scores, self.thresholds.pnet_overlap)[:self.thresholds.proposals]
+        return boxes[kept], scores[kept]
+
+    @torch.inference_mode()
+    def refine(self, picture: torch.Tensor, boxes: torch.Tensor,
+               scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """ONet's rounds over proposals in the normalised picture (1, 3, H, W): corrected boxes and their scores."""
+        for number in range(self.rounds):
+            if number:  # only what the round before took for plates is worth another look
+                kept = torch.nonzero(scores >= self.thresholds.first_score)[:, 0]
+                kept = kept[nms(boxes[kept], scores[kept], self.thresholds.first_overlap)][:self.thresholds.refined]
+                boxes = boxes[kept]
+            boxes, scores = self.judge(picture, boxes)
+            sound = ((boxes[:, 2:] - boxes[:, :2]) >= 2).all(dim=1)
+            boxes, scores = boxes[sound], scores[sound]
+        return boxes, scores
+
+    @torch.inference_mode()
+    def judge(self, picture: torch.Tensor, boxes: torch.Tensor,
+              chunk: int = 128) -> tuple[torch.Tensor, torch.Tensor]:
+        """ONet once over ``boxes`` (N, 4), ``chunk`` crops at a time: corrected boxes (N, 4) and scores (N,)."""
+        corrected, scores = [boxes[:0]], [boxes[:0, 0]]
+        for part in boxes.split(chunk):
+            if len(part):
+                crops = crop_resize(picture, part).contiguous(memory_format=torch.channels_last)
+                offsets, probabilities = self.onet(crops)
+                corrected.append(decode_offsets(offsets, part))
+                scores.append(probabilities[:, 1])
+        return torch.cat(corrected), torch.cat(scores)
+
+    def finish(self, boxes: torch.Tensor, scores: torch.Tensor, height: int,
+               width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The final choice: scores at least ``score``, one box a plate, inside the picture, best first."""
+        sure = scores >= self.thresholds.score
+        boxes, inside = clip_boxes(boxes[sure], height, width, smallest=2.0)
+        boxes, scores = boxes[inside], scores[sure][inside]
+        kept = nms(boxes, scores, self.thresholds.overlap)
+        boxes, scores = boxes[kept], scores[kept]
+        kept = drop_nested(boxes)
+        return boxes[kept], scores[kept]
+
+
+def drop_nested(boxes: torch.Tensor, share: float = 0.7) -> torch.Tensor:
+    """Indices of the boxes (N, 4), best first, that don't have ``share`` of their area in common with a better one.
+
+    Part of a plate inside the whole plate overlaps it by a small IoU only, so that suppression by IoU keeps both.
+    """
+    low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    common = (high - low).clamp(min=0).prod(dim=2)
+    smaller = torch.minimum(box_area(boxes)[:, None], box_area(boxes)[None])
+    nested = (common > share * smaller).tril(diagonal=-1).any(dim=1)
+    return torch.nonzero(~nested)[:, 0]
+
+
+def _ready(kind: type[PNet | ONet], source: PNet | ONet | str | os.PathLike,
+           device: torch.device) -> PNet | ONet:
+    """The net itself, or a new one with the weights read from a path: in evaluation mode, on the device."""
+    if isinstance(source, kind):
+        net = source
+    else:
+        net = kind()
+        load_weights(net, source)
+    return net.to(device, memory_format=torch.channels_last).eval()

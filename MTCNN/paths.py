@@ -1,0 +1,28 @@
+"""Where the detector's files lie unless a flag says otherwise; the defaults of all its scripts fit together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+CCPD = PACKAGE.parent / "ccpd"
+
+PNET_WEIGHTS = PACKAGE / "weights" / "pnet_Weights"
+ONET_WEIGHTS = PACKAGE / "weights" / "onet_Weights"
+
+PHOTOS_TRAIN = PACKAGE / "data_set" / "ccpd_train"
+PHOTOS_VAL = PACKAGE / "data_set" / "ccpd_val"
+
+SAMPLES = PACKAGE / "data_set" / "samples"  # <net>_train and <net>_val folders, one a split
+LISTS = PACKAGE / "data_set" / "lists"  # imglist_<net>_train.txt and imglist_<net>_val.txt
+RUNS = PACKAGE / "train" / "runs"  # one folder a net
+
+
+def samples_folder(net: str, split: str) -> Path:
+    """Folder of the generated samples of ``net`` ("pnet", "onet") and ``split`` ("train", "val")."""
+    return SAMPLES / f"{net}_{split}"
+
+
+def list_file(net: str, split: str) -> Path:
+    """The assembled training list of ``net`` and ``split``."""
+    return LISTS / f"imglist_{net}_{split}.txt"

@@ -1,0 +1,105 @@
+"""Training samples in batches: rows gathered from the memory-mapped arrays and changed in colour and light."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from MTCNN.data_preprocessing.sample_store import open_array
+from platekit.boxes import normalise
+from platekit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``pixels`` network input (N, 3, h, w), ``labels`` (N,) 1 positive, 0 negative, -1 part, ``offsets`` (N, 4)."""
+
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    offsets: torch.Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(part.to(device, non_blocking=True) for part in (self.pixels, self.labels, self.offsets)))
+
+
+class SampleList(Dataset):
+    """The samples of an assembled list. Indexed with (index, seed) it only passes the key on: ``collate`` reads the
+    whole batch at once, which is many times faster than sample by sample."""
+
+    def __init__(self, path: str | os.PathLike, augment: bool, size: tuple[int, int]) -> None:
+        """Raises UserError when the list or an array is missing, malformed or of another sample ``size``."""
+        self.path, self.augment = Path(path), augment
+        try:
+            with open(self.path, encoding="utf-8") as file:
+                names = []
+                for line in file:
+                    if not line.startswith("# array "):
+                        break
+                    names.append(line.removeprefix("# array ").rstrip("\n"))
+            rows = np.loadtxt(self.path, dtype=np.float64, comments="#", ndmin=2)
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read the list {self.path}: {error}; run the assemble_*_imglist.py script") from None
+        if not len(rows) or rows.shape[1] != 7 or rows[:, 0].max() >= len(names):
+            raise UserError(f"{self.path} is no list of samples; run the assemble_*_imglist.py script again")
+        self.arrays = [open_array(self.path.parent / name) for name in names]
+        self.array, self.row = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
+        self.labels = torch.from_numpy(rows[:, 2].astype(np.int64))
+        self.offsets = torch.from_numpy(rows[:, 3:].astype(np.float32))
+        for number, array in enumerate(self.arrays):
+            wanted = self.row[self.array == number]
+            if len(wanted) and (array.shape[1:3] != tuple(size) or wanted.max() >= len(array)):
+                raise UserError(f"{self.path} does not fit {names[number]}; assemble the list again")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[int, int]:
+        return key
+
+    def read(self, indices: np.ndarray) -> torch.Tensor:
+        """Pixels uint8 (N, h, w, 3) of the samples."""
+        pixels = None
+        for number in np.unique(self.array[indices]):
+            here = np.flatnonzero(self.array[indices] == number)
+            here = here[np.argsort(self.row[indices[here]])]  # in the order of the file
+            block = self.arrays[number][self.row[indices[here]]]
+            if pixels is None:
+                pixels = np.empty((len(indices), *block.shape[1:]), np.uint8)
+            pixels[here] = block
+        return torch.from_numpy(pixels)
+
+    def collate(self, keys: list[tuple[int, int]]) -> Batch:
+        """The batch of these (index, seed) keys; what is random in it follows from the seeds."""
+        indices = np.array([index for index, _ in keys])
+        pixels = self.read(indices).permute(0, 3, 1, 2)  # stays channels-last in memory
+        if self.augment:
+            pixels = change_colours(pixels.float(), torch.Generator().manual_seed(keys[0][1]))
+        return Batch(normalise(pixels), self.labels[indices], self.offsets[indices])
+
+
+def change_colours(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Float pixels 0..255 (N, 3, h, w) with other gains, offsets and contrasts; some grey, some with swapped channels.
+
+    Swapped channels keep the nets from leaning on blue alone: plates are green, yellow, white and black as well.
+    """
+    count = len(pixels)
+
+    def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
+        return torch.rand(count, *shape, generator=generator) * (high - low) + low
+
+    swapped = torch.rand(count, generator=generator) < 0.12
+    if swapped.any():
+        order = torch.randperm(3, generator=generator)
+        pixels = torch.where(swapped[:, None, None, None], pixels[:, order], pixels)
+    grey = (torch.rand(count, generator=generator) < 0.08).float()[:, None, None, None]
+    pixels = pixels + grey * (pixels.mean(1, keepdim=True) - pixels)
+    gain = uniform(0.75, 1.25, 1, 1, 1) * uniform(0.92, 1.08, 3, 1, 1)
+    mean = pixels.mean((1, 2, 3), keepdim=True)
+    contrast = uniform(0.75, 1.25, 1, 1, 1)
+    pixels = ((pixels - mean) * contrast + mean) * gain + uniform(-20, 20, 1, 1, 1)
+    return pixels.clamp_(0, 255)

@@ -1,0 +1,135 @@
+"""The one trainer of both detector nets; Train_Pnet.py and Train_Onet.py differ in their configuration alone."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from MTCNN import paths
+from MTCNN.train.dataset import Batch, SampleList
+from MTCNN.train.losses import HARDEST, box_loss, box_overlaps, class_loss
+from platekit.checkpoints import load_weights, save_weights
+from platekit.devices import DEVICE_HELP, pick_device
+from platekit.errors import UserError
+from platekit.training import Run, Settings, seed_everything
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What distinguishes the training of one net from the other's."""
+
+    name: str  # "pnet" or "onet"
+    net: Callable[[], nn.Module]
+    size: tuple[int, int]  # height, width of the input
+    weights: Path  # where the trained weights go
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    box_weight: float  # of the box loss against the class loss
+    next_step: str
+
+
+def sample_loss(net: nn.Module, batch: Batch, device: torch.device, recipe: Recipe, box: str,
+                batch_size: int) -> tuple[torch.Tensor, dict[str, float]]:
+    """The loss of a batch and its parts; a short batch counts by its samples, not like a full one."""
+    batch = batch.to(device)
+    offsets, logits = net(batch.pixels.contiguous(memory_format=torch.channels_last))
+    offsets, logits = offsets.flatten(1), logits.flatten(1)  # PNet answers with maps of 1x1
+    classes = class_loss(logits, batch.labels, HARDEST)
+    boxes = box_loss(offsets, batch.offsets, batch.labels, box)
+    share = len(batch.labels) / batch_size
+    return (classes + recipe.box_weight * boxes) * share, {"class_loss": classes.item(), "box_loss": boxes.item()}
+
+
+@torch.inference_mode()
+def evaluate(net: nn.Module, data: SampleList, device: torch.device, chunk: int = 1024) -> dict[str, float]:
+    """Figures of a net in evaluation mode over a list.
+
+    ``precision``: the average precision of positives among negatives; ``recall_99``: the share of positives that score
+    above 99 % of the negatives; ``iou``: the mean overlap after correction of positives and parts; ``score``:
+    precision + iou, which chooses the best epoch.
+    """
+    probabilities, overlaps = [], []
+    for indices in np.array_split(np.arange(len(data)), max(1, len(data) // chunk)):
+        batch = data.collate([(index, 0) for index in indices.tolist()]).to(device)
+        offsets, scores = net(batch.pixels.contiguous(memory_format=torch.channels_last))
+        offsets, scores = offsets.flatten(1), scores.flatten(1)[:, 1]
+        probabilities.append(scores.cpu())
+        boxed = batch.labels != 0
+        overlaps.append(box_overlaps(offsets[boxed], batch.offsets[boxed]).cpu())
+    scores, labels = torch.cat(probabilities), data.labels
+    positives, negatives = scores[labels == 1], scores[labels == 0]
+    figures = {"precision": average_precision(positives, negatives), "iou": torch.cat(overlaps).mean().item()}
+    if len(negatives):
+        limit = negatives.sort(descending=True).values[len(negatives) // 100]
+        figures["recall_99"] = (positives > limit).float().mean().item()
+    return {**figures, "score": figures["precision"] + figures["iou"]}
+
+
+def average_precision(positives: torch.Tensor, negatives: torch.Tensor) -> float:
+    """Area under the precision-recall curve of scores (N,) and (M,); ties count against the net. 0 without positives."""
+    if not len(positives):
+        return 0.0
+    order = positives.sort(descending=True).values
+    above = len(negatives) - torch.searchsorted(negatives.sort().values, order)  # negatives at least as high
+    rank = torch.arange(1, len(order) + 1)
+    return (rank / (rank + above)).mean().item()
+
+
+def parse_arguments(recipe: Recipe, description: str, arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line of both training scripts."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    data = parser.add_argument_group("data")
+    data.add_argument("--list_train", type=Path, default=paths.list_file(recipe.name, "train"), metavar="FILE")
+    data.add_argument("--list_val", type=Path, default=paths.list_file(recipe.name, "val"), metavar="FILE",
+                      help="chooses the best epoch")
+    learning = parser.add_argument_group("learning")
+    learning.add_argument("--epoch", type=int, default=recipe.epochs, help="epochs")
+    learning.add_argument("--batch_size", type=int, default=recipe.batch_size)
+    learning.add_argument("--learning_rate", type=float, default=recipe.learning_rate)
+    learning.add_argument("--box_loss", choices=("l1", "ciou"), default="l1")
+    learning.add_argument("--weights", type=Path, metavar="FILE", help="start from these weights")
+    learning.add_argument("--float32", action="store_true", help="no mixed precision")
+    learning.add_argument("--seed", type=int, default=0)
+    running = parser.add_argument_group("running")
+    running.add_argument("--run", type=Path, default=paths.RUNS / recipe.name, help="folder of checkpoints and logs")
+    running.add_argument("--restart", action="store_true", help="start anew instead of going on")
+    running.add_argument("--save", type=Path, default=recipe.weights, metavar="FILE", help="where the best weights go")
+    running.add_argument("--workers", type=int, default=0, help="loader processes")
+    running.add_argument("--device", default="auto", help=DEVICE_HELP)
+    options = parser.parse_args(arguments)
+    if options.epoch < 1 or options.batch_size < 1 or options.learning_rate <= 0:
+        raise UserError("--epoch and --batch_size must be at least 1 and --learning_rate above 0")
+    return options
+
+
+def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
+    """Train by the recipe and the options of ``parse_arguments``; write and return the best epoch's averaged net."""
+    seed_everything(options.seed)
+    device = pick_device(options.device)
+    training = SampleList(options.list_train, augment=True, size=recipe.size)
+    validation = SampleList(options.list_val, augment=False, size=recipe.size)
+    print(f"{len(training)} training samples from {options.list_train}, {len(validation)} to validate on")
+    net = recipe.net()
+    if options.weights:
+        load_weights(net, options.weights)
+    settings = Settings(epochs=options.epoch, batch_size=options.batch_size, learning_rate=options.learning_rate,
+                        warmup_steps=min(200, len(training) // options.batch_size + 1), average_decay=0.998,
+                        half=not options.float32, seed=options.seed)
+    run = Run(options.run, net.to(memory_format=torch.channels_last), settings, device,
+              facts={"box_loss": options.box_loss, "samples": len(training)})
+    if run.resume(options.restart):
+        print(f"going on from step {run.step} of {run.last}")
+    loss = partial(sample_loss, device=device, recipe=recipe, box=options.box_loss, batch_size=options.batch_size)
+    best = run.train(training, training.collate, loss, partial(evaluate, data=validation, device=device),
+                     workers=options.workers)
+    save_weights(options.save, best, {"epochs": options.epoch, "samples": len(training), "seed": options.seed})
+    print(f"wrote {options.save} (score {run.best:.4f})\nnext: {recipe.next_step}")
+    return best
