@@ -1,0 +1,166 @@
+"""Evaluate the whole chain by CCPD's protocol, on folders of photos with CCPD names.
+
+    python ccpd/evaluate.py --out evaluation                       # the subsets found below ccpd/
+    python ccpd/evaluate.py --data CCPD2019/ccpd_* --out evaluation --release 2019
+
+The folder's name is the subset. A run that was stopped goes on with the same command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a file: import from the repository root
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+from tqdm import tqdm
+
+from ccpd.annotation import has_annotation, parse
+from ccpd.dataset import find_subsets
+from ccpd.figures import draw_figures
+from ccpd.protocol import IOU_THRESHOLD, Outcome, box_iou
+from ccpd.report import write_reports
+from platekit.devices import DEVICE_HELP
+from platekit.errors import UserError, run_script
+from platekit.files import write_text
+from platekit.images import find_images
+from platekit.pipeline import PlateReader
+from platekit.training import git_revision
+
+
+def evaluate_photo(reader: PlateReader, path: Path, subset: str, iou_threshold: float) -> Outcome:
+    """Run the chain on one photo. Raises UserError for a name that is no annotation and a file that is no picture."""
+    annotation = parse(path) if has_annotation(path) else None
+    result = reader(path)
+    common = {
+        "image": str(path),
+        "subset": subset,
+        "plate": annotation and annotation.plate,
+        "iou_threshold": iou_threshold,
+        "boxes": len(result.plates),
+        "detect_ms": result.ms["detect"],
+        "recognise_ms": result.ms["recognise"],
+    }
+    if not result.plates:
+        return Outcome(**common)
+    best = result.plates[0]
+    return Outcome(
+        **common,
+        iou=box_iou(best.box, annotation.box) if annotation else 0.0,
+        text=best.text,
+        confidence=best.confidence,
+        detection_score=best.detection_score,
+    )
+
+
+def read_outcomes(path: Path) -> dict[str, Outcome]:
+    """The outcomes of an earlier, stopped run by photo; a last line that was cut off is left out."""
+    outcomes = {}
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                outcome = Outcome(**json.loads(line))
+            except (ValueError, TypeError):
+                break
+            outcomes[outcome.image] = outcome
+    return outcomes
+
+
+def as_line(outcome: Outcome) -> str:
+    """The outcome as a line of JSON."""
+    return json.dumps(dataclasses.asdict(outcome), ensure_ascii=False) + "\n"
+
+
+def find_photos(folders: list[Path]) -> Iterator[tuple[str, Path]]:
+    """(subset, photo) for every photo; a folder that holds several subsets is searched for them."""
+    for folder in folders:
+        subsets = {folder.name: folder} if folder.name.startswith("ccpd_") else find_subsets(folder)
+        for subset, place in subsets.items():
+            for path in find_images(place):
+                yield subset, path
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="folders of subsets, or folders that hold them (default: what lies below ccpd/)",
+    )
+    parser.add_argument("--out", type=Path, default=Path("evaluation"), help="default: %(default)s")
+    parser.add_argument("--release", default="unstated", help="the release of CCPD, for the report: 2018, 2019, ...")
+    parser.add_argument(
+        "--approximate",
+        type=Path,
+        metavar="FILE",
+        help="names of photos (one a line) whose box is approximate: found from IoU 0.5 up",
+    )
+    parser.add_argument(
+        "--training_log",
+        nargs="*",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="log.jsonl of trainings, to draw their curves",
+    )
+    parser.add_argument("--restart", action="store_true", help="start anew instead of going on")
+    parser.add_argument("--device", default="auto", help=f"{DEVICE_HELP} (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="accepted by every script; the bootstrap's is fixed")
+    args = parser.parse_args()
+
+    approximate = read_names(args.approximate) if args.approximate else set()
+    photos = list(find_photos(args.data or list(find_subsets().values())))
+    reader = PlateReader(args.device)
+    args.out.mkdir(parents=True, exist_ok=True)
+    log = args.out / "outcomes.jsonl"
+    done = {} if args.restart else read_outcomes(log)
+    outcomes, problems = [], []
+    write_text(log, "".join(as_line(outcome) for outcome in done.values()))  # without a line that was cut off
+    with open(log, "a", encoding="utf-8") as stream:
+        for subset, path in tqdm(photos, unit="photo"):
+            try:
+                outcome = done.get(str(path)) or evaluate_photo(
+                    reader, path, subset, 0.5 if path.name in approximate else IOU_THRESHOLD
+                )
+            except UserError as error:
+                problems.append(str(error))
+                continue
+            outcomes.append(outcome)
+            stream.write(json.dumps(dataclasses.asdict(outcome), ensure_ascii=False) + "\n")
+            stream.flush()
+    if not outcomes:
+        raise UserError("no photo could be evaluated; name folders of photos with CCPD names")
+    facts = {
+        "release": args.release,
+        "photos": len(outcomes),
+        "unreadable or wrongly named": len(problems),
+        "device": f"{reader.detector.device}, {torch.get_num_threads()} threads",
+        "revision": git_revision(),
+    }
+    write_reports(args.out, outcomes, facts)
+    draw_figures(args.out, outcomes, reader, args.training_log)
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    print((args.out / "report.md").read_text(encoding="utf-8"))
+    print(f"report and pictures written to {args.out}")
+    return 1 if problems else 0
+
+
+def read_names(path: Path) -> set[str]:
+    """File names from a list, one a line. Raises UserError."""
+    try:
+        return {Path(line.split("\t")[0]).name for line in path.read_text(encoding="utf-8").splitlines() if line}
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; check the path") from None
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,154 @@
+"""How results on CCPD are counted: the rule of the data set's authors, figures with intervals, calibration.
+
+One plate is annotated a photo. A detection is right when the best box's IoU with it exceeds 0.7; a reading is right
+when every symbol is. Only the detector's best box counts. Source: Xu et al., ECCV 2018.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+IOU_THRESHOLD = 0.7
+RESAMPLES = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came out on one photo. ``plate`` is None where the photo shows none; ``text`` where nothing was found."""
+
+    image: str
+    subset: str
+    plate: str | None
+    iou: float = 0.0  # of the best box with the annotated one
+    iou_threshold: float = IOU_THRESHOLD
+    text: str | None = None
+    confidence: float = 0.0
+    detection_score: float = 0.0
+    boxes: int = 0
+    detect_ms: float = 0.0
+    recognise_ms: float = 0.0
+
+    @property
+    def found(self) -> bool:
+        return self.iou > self.iou_threshold
+
+    @property
+    def read(self) -> bool:
+        return self.plate is not None and self.text == self.plate
+
+
+def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """IoU of two boxes (x1, y1, x2, y2)."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    common = width * height
+    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
+
+
+def edit_alignment(truth: str, text: str) -> list[tuple[str, str]]:
+    """Pairs of symbols of the cheapest edit from ``truth`` to ``text``; an empty string for what has no partner."""
+    cost = np.zeros((len(truth) + 1, len(text) + 1), int)
+    cost[:, 0], cost[0] = np.arange(len(truth) + 1), np.arange(len(text) + 1)
+    for i, a in enumerate(truth, 1):
+        for j, b in enumerate(text, 1):
+            cost[i, j] = min(cost[i - 1, j - 1] + (a != b), cost[i - 1, j] + 1, cost[i, j - 1] + 1)
+    pairs, i, j = [], len(truth), len(text)
+    while i or j:
+        if i and j and cost[i, j] == cost[i - 1, j - 1] + (truth[i - 1] != text[j - 1]):
+            pairs.append((truth[i - 1], text[j - 1]))
+            i, j = i - 1, j - 1
+        elif i and cost[i, j] == cost[i - 1, j] + 1:
+            pairs.append((truth[i - 1], ""))
+            i -= 1
+        else:
+            pairs.append(("", text[j - 1]))
+            j -= 1
+    return pairs[::-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """A share of ``count`` cases, with the bounds of its bootstrap 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+    @classmethod
+    def of(cls, hits: Iterable[bool | float], seed: int = 0) -> Share | None:
+        """The mean of ``hits``; None when there are none."""
+        values = np.array(list(hits), dtype=float)
+        if not len(values):
+            return None
+        rng = np.random.default_rng(seed)
+        means = values[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
+        low, high = np.percentile(means, (2.5, 97.5))
+        return cls(float(values.mean()), float(low), float(high), len(values))
+
+    def __str__(self) -> str:
+        return f"{self.value:.1%} ({self.low:.1%}-{self.high:.1%})"
+
+
+def character_accuracy(outcome: Outcome) -> float:
+    """Share of the plate's symbols that were read, by the cheapest alignment."""
+    pairs = edit_alignment(outcome.plate, outcome.text or "")
+    return sum(a == b for a, b in pairs) / max(1, len(pairs))
+
+
+MEASURES: dict[str, tuple[str, Callable[[Outcome], bool], Callable[[Outcome], bool | float]]] = {
+    # key: (heading, which photos, what is counted)
+    "found": ("found", lambda o: o.plate is not None, lambda o: o.found),
+    "read": ("read", lambda o: o.plate is not None, lambda o: o.read),
+    "both": ("both", lambda o: o.plate is not None, lambda o: o.found and o.read),
+    "read_not_wan": ("read, not 皖", lambda o: o.plate is not None and o.plate[0] != "皖", lambda o: o.read),
+    "read_green": ("read, green", lambda o: o.plate is not None and len(o.plate) == 8, lambda o: o.read),
+    "characters": ("characters", lambda o: o.plate is not None, character_accuracy),
+    "false_plates": ("false plates", lambda o: o.plate is None, lambda o: o.boxes > 0),
+}
+
+
+def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The figures of some photos: every measure as a Share (None where no photo counts), and times in ms."""
+    row: dict[str, Any] = {"images": len(outcomes)}
+    for key, (_, counts, hit) in MEASURES.items():
+        row[key] = Share.of(hit(outcome) for outcome in outcomes if counts(outcome))
+    for stage in ("detect_ms", "recognise_ms"):
+        times = [getattr(outcome, stage) for outcome in outcomes]
+        row[stage] = {"median": float(np.median(times)), "p95": float(np.percentile(times, 95))}
+    return row
+
+
+def summarise_subsets(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
+    """``summarise`` for every subset in alphabetical order, and for ``all``."""
+    subsets = sorted({outcome.subset for outcome in outcomes})
+    rows = {subset: summarise([o for o in outcomes if o.subset == subset]) for subset in subsets}
+    return {**rows, "all": summarise(outcomes)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """Confidence against accuracy: for each bin its mean confidence, accuracy and count; ``error`` is their ECE."""
+
+    confidence: list[float]
+    accuracy: list[float]
+    count: list[int]
+    error: float
+
+
+def calibrate(confidences: Sequence[float], right: Sequence[bool], bins: int = 10) -> Calibration:
+    """Expected calibration error over equal-width bins (Guo et al., ICML 2017)."""
+    confidences, right = np.asarray(confidences, float), np.asarray(right, float)
+    index = np.minimum((confidences * bins).astype(int), bins - 1)
+    used = [number for number in range(bins) if (index == number).any()]
+    count = [int((index == number).sum()) for number in used]
+    mean = [float(confidences[index == number].mean()) for number in used]
+    accuracy = [float(right[index == number].mean()) for number in used]
+    error = sum(n * abs(m - a) for n, m, a in zip(count, mean, accuracy)) / max(1, len(confidences))
+    return Calibration(mean, accuracy, count, float(error))

@@ -1,0 +1,79 @@
+"""Evaluation results as Markdown, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ccpd.protocol import MEASURES, Calibration, Outcome, Share, calibrate, summarise_subsets
+from platekit.files import write_text
+
+
+def write_reports(folder: Path, outcomes: Sequence[Outcome], facts: dict[str, Any]) -> None:
+    """Write ``report.md``, ``report.json`` and ``report.csv``; ``facts`` say how the figures came about."""
+    rows = summarise_subsets(outcomes)
+    readings = [outcome for outcome in outcomes if outcome.plate and outcome.text is not None]
+    calibration = calibrate([o.confidence for o in readings], [o.read for o in readings])
+    write_text(
+        folder / "report.json",
+        json.dumps(
+            {"facts": facts, "subsets": rows, "calibration": calibration},
+            default=dataclasses.asdict,
+            indent=1,
+            ensure_ascii=False,
+        )
+        + "\n",
+    )
+    write_text(folder / "report.csv", as_csv(rows))
+    write_text(folder / "report.md", as_markdown(rows, calibration, facts))
+
+
+def as_csv(rows: dict[str, dict[str, Any]]) -> str:
+    """One line a subset; every share with its interval and count."""
+    out = io.StringIO()
+    names = [f"{key}{part}" for key in MEASURES for part in ("", "_low", "_high", "_count")]
+    times = [f"{stage}_{part}" for stage in ("detect_ms", "recognise_ms") for part in ("median", "p95")]
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["subset", "images", *names, *times])
+    for subset, row in rows.items():
+        shares: list[Any] = []
+        for key in MEASURES:
+            share: Share | None = row[key]
+            shares += (
+                [""] * 4
+                if share is None
+                else [f"{share.value:.4f}", f"{share.low:.4f}", f"{share.high:.4f}", share.count]
+            )
+        writer.writerow(
+            [
+                subset,
+                row["images"],
+                *shares,
+                *(f"{row[stage][part]:.1f}" for stage in ("detect_ms", "recognise_ms") for part in ("median", "p95")),
+            ]
+        )
+    return out.getvalue()
+
+
+def as_markdown(rows: dict[str, dict[str, Any]], calibration: Calibration, facts: dict[str, Any]) -> str:
+    """A table a person reads: shares in percent with their 95 % intervals."""
+    headings = ["subset", "photos", *(heading for heading, _, _ in MEASURES.values()), "detect ms", "recognise ms"]
+    lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
+    for subset, row in rows.items():
+        cells = [subset, str(row["images"])]
+        cells += ["" if row[key] is None else str(row[key]) for key in MEASURES]
+        cells += [f"{row[stage]['median']:.0f} ({row[stage]['p95']:.0f})" for stage in ("detect_ms", "recognise_ms")]
+        lines.append("| " + " | ".join(cells) + " |")
+    told = "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    return (
+        f"# Evaluation on CCPD\n\n{told}\n\n" + "\n".join(lines) + "\n\n"
+        "Shares with bootstrap 95 % intervals; only the best box counts. found: IoU above the threshold; read: every "
+        "symbol right;\nboth: found and read; characters: symbols right by the cheapest alignment; false plates: "
+        "photos without a plate in which one was found.\nTimes: median (95th percentile) a photo.\n\n"
+        f"Expected calibration error of the confidence: {calibration.error:.3f}\n"
+    )
