@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from ccpd.plates import PlateRenderer
-from LPRNet.alphabet import Alphabet
+from LPRNet.alphabet import CHARS, Alphabet
 from LPRNet.data.load_data import (
     LPRDataLoader,
     RenderedPlates,
@@ -29,6 +29,7 @@ from LPRNet.data.load_data import (
     collate_fn,
 )
 from LPRNet.recogniser import LPRNET_WEIGHTS, STN_WEIGHTS, Reader, save_reader
+from platekit.checkpoints import load_weights
 from platekit.devices import DEVICE_HELP, pick_device
 from platekit.errors import UserError, run_script
 from platekit.images import read_image
@@ -66,7 +67,14 @@ def parse_arguments() -> argparse.Namespace:
                          metavar=("LPRNET", "STN"), help="where the best weights go (default: %(default)s)")
     running.add_argument("--workers", type=int, default=1, help="loader processes (default: %(default)s)")
     running.add_argument("--device", default="auto", help=DEVICE_HELP)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if min(args.epoch, args.batch_size, 1 if args.epoch_samples is None else args.epoch_samples) < 1:
+        raise UserError("--epoch, --batch_size and --epoch_samples must be at least 1")
+    if not 0 < args.hold_out < 1 or not 0 <= args.rendered_share <= 1:
+        raise UserError("--hold_out must lie between 0 and 1, and --rendered_share from 0 to 1")
+    if args.rendered_share == 1 and args.epoch_samples is None:
+        raise UserError("--rendered_share 1 leaves the number of samples open; give --epoch_samples")
+    return args
 
 
 def split_by_plate(data: LPRDataLoader, share: float, seed: int) -> tuple[LPRDataLoader, LPRDataLoader]:
@@ -90,9 +98,13 @@ def build_data(args: argparse.Namespace, alphabet: Alphabet) -> tuple[TrainingPl
     else:
         real, plain = split_by_plate(real, args.hold_out, args.seed)
     hard = plain.subset(range(len(plain)), augmented=True)
-    size = args.epoch_samples or round(len(real) / max(1e-6, 1 - args.rendered_share))
-    backgrounds = [read_image(path) for path, _ in real.items[:: max(1, len(real) // 200)]]
-    rendered = RenderedPlates(PlateRenderer(args.glyphs), alphabet, size, backgrounds)
+    size = args.epoch_samples or round(len(real) / (1 - args.rendered_share))
+    chosen = [(read_image(path), name.corner_array()) for path, name in real.items[:: max(1, len(real) // 400)]]
+    pictures = [picture for picture, corners in chosen if corners is None]
+    scenes = [(picture, corners) for picture, corners in chosen if corners is not None]
+    renderers = [(PlateRenderer(args.glyphs), 1.0)] if not args.glyphs else \
+        [(PlateRenderer(args.glyphs), 0.9), (PlateRenderer(), 0.1)]
+    rendered = RenderedPlates(renderers, alphabet, size, pictures, scenes)
     return TrainingPlates(real, rendered if args.rendered_share > 0 else None, size, args.rendered_share), [plain, hard]
 
 
@@ -130,6 +142,11 @@ def main() -> None:
           f"{len(train.real)} crops), choosing by {len(plain)} crops, on {device}", flush=True)
 
     reader = Reader(len(alphabet), args.dropout_rate).to(memory_format=torch.channels_last)
+    if args.weights:
+        chars = load_weights(reader.lprnet, args.weights[0]).get("chars", CHARS)
+        load_weights(reader.stn, args.weights[1])
+        if tuple(chars) != alphabet.chars:
+            raise UserError(f"{args.weights[0]} was trained with another alphabet; start from other weights")
     settings = Settings(epochs=args.epoch, batch_size=args.batch_size, learning_rate=args.learning_rate,
                         slow=("stn.",), half=not args.float32, seed=args.seed)
     run = Run(args.run, reader, settings, device, facts={"chars": "".join(alphabet.chars)})

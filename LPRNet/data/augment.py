@@ -6,6 +6,8 @@ Corner arrays are float (4, 2) in CCPD's order: right-bottom, left-bottom, left-
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ccpd.geometry import relative_corners
@@ -95,9 +97,16 @@ def turn(corners: np.ndarray, rise: float, lean: float, rng: np.random.Generator
     return (moved - (x1, y1)) / (x2 - x1, y2 - y1) * (WIDTH, HEIGHT)
 
 
-def random_background(pictures: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+def match_light(plate: np.ndarray, picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The drawn plate, as bright as the plate at ``corners`` of a real picture, give or take a fifth."""
+    real = warp(picture, corners, picture_corners(HEIGHT, WIDTH)).mean()
+    gain = np.clip(real / plate.mean(), 0.3, 1.6) * rng.uniform(0.8, 1.2)
+    return np.clip(plate * gain, 0, 255).astype(np.uint8)
+
+
+def random_background(pictures: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """A crop (24, 94, 3) without a readable plate: a flat colour with a gradient, or a blurred piece of a picture."""
-    if pictures and rng.random() < 0.6:
+    if len(pictures) and rng.random() < 0.6:
         picture = pictures[rng.integers(len(pictures))]
         height, width = picture.shape[:2]
         x, y = rng.integers(max(1, width // 2)), rng.integers(max(1, height // 2))

@@ -60,7 +60,7 @@ class LPRDataLoader(Dataset):
         for (path, name), label in zip(items, self.labels):
             if not 0 < len(label) <= max_length:
                 raise UserError(f"{path}: plate '{name.plate}' has {len(label)} symbols, the limit is {max_length}; "
-                                "correct the name or raise --max_length")
+                                "correct the name (lpr_max_len sets the limit)")
 
     def subset(self, chosen: Sequence[int], augmented: bool) -> LPRDataLoader:
         """The items of these indices as a data set of their own."""
@@ -89,12 +89,17 @@ def index_seed(index: int) -> int:
 
 
 class RenderedPlates(Dataset):
-    """Plates drawn by the generator: provinces evenly, kinds by ``KIND_SHARES``. Indexed by ``(index, seed)``."""
+    """Plates drawn by the generator: provinces evenly, kinds by ``KIND_SHARES``. Indexed by ``(index, seed)``.
 
-    def __init__(self, renderer: PlateRenderer, alphabet: Alphabet, size: int,
-                 backgrounds: list[np.ndarray] | None = None) -> None:
-        self.renderer, self.alphabet, self.size = renderer, alphabet, size
-        self.backgrounds = backgrounds or []
+    A sample uses one of the ``renderers`` by their shares. Round the plate a blurred piece of one of the real
+    ``pictures`` shows, or, in half of the samples, what surrounds the plate of one of the real ``scenes`` (picture and
+    corners), with that plate's light.
+    """
+
+    def __init__(self, renderers: Sequence[tuple[PlateRenderer, float]], alphabet: Alphabet, size: int,
+                 pictures: Sequence[np.ndarray] = (), scenes: Sequence[tuple[np.ndarray, np.ndarray]] = ()) -> None:
+        self.renderers, self.alphabet, self.size = renderers, alphabet, size
+        self.pictures, self.scenes = pictures, scenes
         shares = np.array([KIND_SHARES[kind] for kind in KINDS], dtype=float)
         self.kinds, self.shares = list(KINDS), shares / shares.sum()
 
@@ -106,10 +111,16 @@ class RenderedPlates(Dataset):
         rng = np.random.default_rng(seed)
         kind = str(rng.choice(self.kinds, p=self.shares))
         text = random_text(rng, kind)
-        plate = self.renderer.render(text, kind, rng)
-        corners = augment.picture_corners(*plate.shape[:2])
-        view = augment.warp(plate, corners, augment.random_pose(rng),
-                            augment.random_background(self.backgrounds, rng))
+        renderer = self.renderers[rng.choice(len(self.renderers), p=[share for _, share in self.renderers])][0]
+        plate = renderer.render(text, kind, rng)
+        pose = augment.random_pose(rng)
+        if self.scenes and rng.random() < 0.5:
+            picture, corners = self.scenes[rng.integers(len(self.scenes))]
+            background = augment.warp(picture, corners, pose)
+            plate = augment.match_light(plate, picture, corners, rng)
+        else:
+            background = augment.random_background(self.pictures, rng)
+        view = augment.warp(plate, augment.picture_corners(*plate.shape[:2]), pose, background)
         return augment.degrade(view, rng), self.alphabet.encode(text)
 
 

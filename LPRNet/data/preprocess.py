@@ -2,10 +2,10 @@
 
     python LPRNet/data/preprocess.py                    # ccpd_train and ccpd_val, split by MTCNN/data_set/preprocess.py
 
-Crops are called ``<plate>_<number>.jpg``: the label is in the name, and the number (a checksum of the photo's name)
-keeps all photos of a plate apart and stays the same, so that a stopped run goes on with the same command. A crop
-shows some surroundings and its name gives the plate's corners (see LPRNet/data/crop_names.py), so that training can
-turn the plate and move the box; ``--context 0`` cuts the bare box instead.
+Crops are called ``<plate>_<number>.jpg``: the label is in the name, and the number (a checksum of the photo's path
+below its folder) keeps all photos of a plate apart and stays the same, so that a stopped run goes on with the same
+command. A crop shows some surroundings and its name gives the plate's corners (see LPRNet/data/crop_names.py), so that
+training can turn the plate and move the box; ``--context 0`` cuts the bare box instead.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]
     """Cut every annotated photo below ``source``; return the number of crops and one line for each photo left out."""
     alphabet, written, problems = Alphabet(), 0, []
     photos = [path for path in find_images(source) if has_annotation(path)]
+    if not photos:
+        raise UserError(f"{source} holds no photo with a CCPD name; run 'python MTCNN/data_set/preprocess.py' first")
     for path in tqdm(photos, desc=target.name, unit="photo"):
         try:
             annotation = parse(path)
@@ -64,7 +66,8 @@ def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]
         except UserError as error:
             problems.append(f"{path.name}: {error}")
             continue
-        name = CropName(annotation.plate, zlib.crc32(path.name.encode()), corners)
+        place = path.relative_to(source).as_posix()  # the same name may occur in several subsets
+        name = CropName(annotation.plate, zlib.crc32(place.encode("utf-8", "surrogateescape")), corners)
         write_image(target / f"{name.stem()}.jpg", crop, quality=95)
         written += 1
     return written, problems
@@ -88,9 +91,10 @@ def main() -> int:
         raise UserError(f"cannot read {args.plain_list}: {error.strerror}; check the path") from None
 
     problems = []
-    for source, target in ((args.dir_train, args.out / "train"), (args.dir_val, args.out / "val")):
+    for source in (args.dir_train, args.dir_val):
         if not source.is_dir():
             raise UserError(f"{source} is not there; run 'python MTCNN/data_set/preprocess.py' first")
+    for source, target in ((args.dir_train, args.out / "train"), (args.dir_val, args.out / "val")):
         count, left_out = cut_folder(source, target, args.context, plain_names)
         print(f"{source}: {count} crops written to {target}")
         problems += left_out
