@@ -179,8 +179,12 @@ def drop_nested(boxes: torch.Tensor, share: float = 0.7) -> torch.Tensor:
     high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
     common = (high - low).clamp(min=0).prod(dim=2)
     smaller = torch.minimum(box_area(boxes)[:, None], box_area(boxes)[None])
-    nested = (common > share * smaller).tril(diagonal=-1).any(dim=1)
-    return torch.nonzero(~nested)[:, 0]
+    shared = (common > share * smaller).tolist()
+    kept: list[int] = []
+    for index in range(len(boxes)):  # a handful; a dropped box must not drop others
+        if not any(shared[index][other] for other in kept):
+            kept.append(index)
+    return torch.tensor(kept, dtype=torch.long, device=boxes.device)
 
 
 def _ready(kind: type[PNet | ONet], source: PNet | ONet | str | os.PathLike,

@@ -1,0 +1,255 @@
+"""The detector's geometry from the pyramid to the final box, with nets that read their answer out of the picture.
+
+The picture is a map of itself: blue is x and green is y. An oracle net thus knows where each of its windows lies
+in the picture, by pixels alone, and answers with the true overlap and the true offsets. Whatever the pipeline gets
+wrong - the size of a cell, the order of clipping, the scale of a level - moves the final box away from the truth.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.ops import box_iou
+
+from MTCNN import detector as detector_module
+from MTCNN.detector import Detector, Thresholds, drop_nested
+from MTCNN.model.MTCNN_nets import ONet, PNet
+from MTCNN.MTCNN import create_mtcnn_net, parse_arguments
+from MTCNN.pyramid import ASPECTS, plan_levels
+from platekit.boxes import encode_offsets
+from platekit.checkpoints import save_checkpoint
+from platekit.errors import UserError
+
+HEIGHT, WIDTH = 200, 250
+
+
+def map_picture(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    """A picture (H, W, 3) whose blue is x and whose green is y, up to 255 each."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([x, y, np.zeros_like(x)], axis=2).astype(np.uint8)
+
+
+def answer(low: torch.Tensor, high: torch.Tensor, size: tuple[int, int],
+           truths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Offsets (N, 4) and plate scores (N,) for windows whose first and last pixels hold ``low`` and ``high`` (N, 2)."""
+    step = (high - low) / torch.tensor([size[1] - 1, size[0] - 1])  # picture pixels per window pixel
+    centre = (low + high) / 2 + 0.5  # from the pixel's index to its centre
+    extent = step * torch.tensor([size[1], size[0]])
+    windows = torch.cat([centre - extent / 2, centre + extent / 2], dim=1)
+    iou, nearest = box_iou(windows, truths).max(dim=1)
+    return encode_offsets(truths[nearest], windows), iou
+
+
+class OraclePNet(PNet):
+    def __init__(self, *truths: tuple[float, float, float, float]) -> None:
+        super().__init__()
+        self.truths = torch.tensor(truths)
+
+    def forward(self, x):
+        values = F.pad(x[:, :2] * 128 + 127.5, (0, 4, 0, 1), mode="replicate")
+        tops, lefts = values[0, :, :-11:2, :-46:5], values[0, :, 11::2, 46::5]
+        rows, columns = tops.shape[1:]
+        offsets, iou = answer(tops.flatten(1).T, lefts.flatten(1).T, (12, 47), self.truths)
+        maps = offsets.T.reshape(1, 4, rows, columns)
+        scores = iou.reshape(1, 1, rows, columns)
+        return maps, torch.cat([1 - scores, scores], dim=1)
+
+
+class OracleONet(ONet):
+    """Sure of what overlaps a truth by more than 0.3; remembers the batches it was given."""
+
+    def __init__(self, *truths: tuple[float, float, float, float]) -> None:
+        super().__init__()
+        self.truths = torch.tensor(truths)
+        self.batches: list[int] = []
+        self.gradients = False
+
+    def forward(self, x):
+        self.batches.append(len(x))
+        self.gradients |= torch.is_grad_enabled()
+        values = x[:, :2] * 128 + 127.5
+        # away from the border: outside the picture there is no map
+        low, high = values[:, :, 8, 30], values[:, :, 15, 63]
+        scale = torch.tensor([93 / 33, 23 / 7])
+        middle, half = (low + high) / 2, (high - low) / 2 * scale
+        offsets, iou = answer(middle - half, middle + half, (24, 94), self.truths)
+        sure = (iou > 0.3).float() * 0.5 + 0.5 * iou
+        return offsets, torch.stack([1 - sure, sure], dim=1)
+
+
+def make(*truths: tuple[float, float, float, float], **options) -> Detector:
+    options.setdefault("thresholds", Thresholds(pnet_score=0.45))
+    return Detector(OraclePNet(*truths), OracleONet(*truths), "cpu", **options)
+
+
+BOXES = {
+    "smallest": (100, 80, 150, 95),
+    "upright": (60, 90, 180, 122),
+    "tilted": (50, 60, 150, 115),
+    "turned": (70, 50, 150, 115),
+    "steep": (90, 40, 160, 130),
+    "left edge": (0, 80, 100, 110),
+    "top edge": (80, 0, 190, 30),
+    "right edge": (150, 60, 250, 100),
+    "corner": (160, 150, 250, 200),
+    "whole width": (0, 90, 250, 160),
+}
+
+
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES)
+def test_box_is_found_where_it_is(box):
+    plates = make(box).detect(map_picture())
+    assert len(plates) == 1
+    assert plates.boxes.dtype == np.float32 and plates.boxes.shape == (1, 4)
+    np.testing.assert_allclose(plates.boxes[0], box, atol=1.5)
+
+
+def test_pnet_alone_places_windows_rightly():
+    """Offsets undo any error of the window unless they are left out: here the windows themselves are measured."""
+    box = (60.0, 90.0, 180.0, 122.0)
+    found = make(box)
+    windows, offsets, scores = found.scan(found.upload(map_picture()))
+    assert len(windows) > 10
+    overlap = box_iou(windows, torch.tensor([box]))[:, 0]
+    torch.testing.assert_close(overlap, scores, atol=0.04, rtol=0)
+
+
+def test_several_plates_best_first_one_box_each():
+    boxes = [(10, 20, 110, 52), (130, 30, 230, 60), (40, 120, 140, 190)]
+    plates = make(*boxes).detect(map_picture())
+    assert len(plates) == 3
+    assert (np.diff(plates.scores) <= 0).all()
+    overlap = box_iou(torch.from_numpy(plates.boxes), torch.tensor(boxes, dtype=torch.float32))
+    assert overlap.amax(0).min() > 0.9
+
+
+def test_crops_are_those_of_the_boxes():
+    box = BOXES["turned"]
+    plates, crops = make(box).detect_with_crops(map_picture())
+    assert crops.shape == (1, 3, 24, 94) and crops.dtype == torch.float32
+    blue = crops[0, 0] * 128 + 127.5
+    assert abs(blue.mean() - (plates.boxes[0, 0] + plates.boxes[0, 2]) / 2 + 0.5) < 1
+    assert blue[:, 0].mean() < box[0] + 4 and blue[:, -1].mean() > box[2] - 4
+
+
+def test_nothing_found_is_nothing():
+    net = PNet().eval()
+    nn.init.zeros_(net.conv4_1.weight)
+    with torch.no_grad():
+        net.conv4_1.bias.copy_(torch.tensor([5.0, -5.0]))
+    plates, crops = Detector(net, ONet(), "cpu").detect_with_crops(map_picture())
+    assert plates.boxes.shape == (0, 4) and plates.scores.shape == (0,) and crops.shape == (0, 3, 24, 94)
+
+
+def test_nothing_is_left_after_onet():
+    net = OracleONet((0, 0, 1, 1))
+    plates, crops = Detector(OraclePNet(BOXES["upright"]), net, "cpu").detect_with_crops(map_picture())
+    assert net.batches and len(plates) == 0 and plates.boxes.shape == (0, 4) and len(crops) == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (11, 60), (12, 47), (15, 58), (16, 63), (40, 130), (300, 13)])
+def test_any_size_of_picture(size):
+    torch.manual_seed(0)
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    pnet = PNet()
+    finder = Detector(pnet, ONet(), "cpu", thresholds=Thresholds(pnet_score=0.0, first_score=0.0, score=0.0))
+    plates, crops = finder.detect_with_crops(image)
+    assert len(crops) == len(plates) == len(plates.boxes)
+    if len(plates):
+        assert plates.boxes.min() >= 0
+        assert (plates.boxes[:, 2] <= size[1]).all() and (plates.boxes[:, 3] <= size[0]).all()
+        assert ((plates.boxes[:, 2:] - plates.boxes[:, :2]) >= 1).all()
+
+
+@pytest.mark.parametrize("image", [np.zeros((20, 30), np.uint8), np.zeros((20, 30, 4), np.uint8), np.zeros((0, 5, 3), np.uint8),
+                                   np.zeros((20, 30, 3), np.float32)])
+def test_other_arrays_are_refused(image):
+    with pytest.raises(ValueError, match="BGR uint8"):
+        make(BOXES["upright"]).detect(image)
+
+
+def test_untrained_nets_give_sound_boxes():
+    """Random offsets turn boxes inside out and far away; none of that may come out or raise."""
+    torch.manual_seed(3)
+    pnet, onet = PNet(), ONet()
+    nn.init.normal_(pnet.conv4_2.bias, std=3)
+    nn.init.normal_(onet.conv6_2.bias, std=3)
+    finder = Detector(pnet, onet, "cpu", thresholds=Thresholds(pnet_score=0.1, first_score=0.0, score=0.0))
+    plates = finder.detect(map_picture())
+    assert np.isfinite(plates.boxes).all()
+    assert (plates.boxes >= 0).all() and (plates.boxes <= (WIDTH, HEIGHT, WIDTH, HEIGHT)).all()
+
+
+def test_the_smallest_plate_decides_where_the_pyramid_starts():
+    tiny = (100, 80, 126, 88)
+    assert len(make(tiny).detect(map_picture())) == 0
+    assert len(make(tiny, mini_lp=(25, 8)).detect(map_picture())) == 1
+    finest = [plan_levels(1160, 720, mini)[0] for mini in ((25, 8), (50, 15), (200, 60))]
+    assert finest[0].width > finest[1].width > finest[2].width
+
+
+def test_the_pyramid_searches_several_aspects():
+    levels = plan_levels(1160, 720)
+    aspects = {round((47 * 720 / level.width) / (12 * 1160 / level.height), 1) for level in levels}
+    assert {3.9, 2.3, 0.8} <= aspects and aspects & {1.3, 1.4}
+    assert len(plan_levels(1160, 720, aspects=ASPECTS[:1])) < len(levels)
+    pixels = sum(level.width * level.height for level in levels)
+    assert pixels * 1278 < 2.6e9  # multiply-adds of PNet: 270 + (2400 + 7680) / 10 for each pixel
+
+
+def test_large_levels_in_bands_give_the_same(monkeypatch):
+    torch.manual_seed(0)
+    image = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
+    finder = Detector(PNet(), ONet(), "cpu", thresholds=Thresholds(pnet_score=0.4))
+    whole = finder.scan(finder.upload(image))
+    monkeypatch.setattr(detector_module, "BAND_PIXELS", 4000)
+    banded = finder.scan(finder.upload(image))
+    assert len(whole[0]) == len(banded[0]) > 100
+    for first, second in zip(whole, banded):
+        torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
+
+
+def test_onet_batches_are_bounded_and_without_gradients():
+    box = BOXES["upright"]
+    finder = make(box, thresholds=Thresholds(pnet_score=0.0, pnet_overlap=1.0, proposals=300, refined=24))
+    finder.detect(map_picture())
+    assert max(finder.onet.batches) <= 128 and sum(finder.onet.batches) <= 324
+    assert not finder.onet.gradients
+
+
+def test_weights_are_read_once(tmp_path):
+    torch.manual_seed(0)
+    for name, net in (("p", PNet()), ("o", ONet())):
+        save_checkpoint(tmp_path / name, net.state_dict())
+    finder = Detector(tmp_path / "p", tmp_path / "o", "cpu")
+    boxes = create_mtcnn_net(map_picture(), (50, 15), "cpu", tmp_path / "p", tmp_path / "o")
+    (tmp_path / "p").unlink()
+    (tmp_path / "o").unlink()
+    finder.detect([map_picture(), map_picture()])
+    again = create_mtcnn_net(map_picture(), (50, 15), "cpu", tmp_path / "p", tmp_path / "o")
+    np.testing.assert_array_equal(boxes, again)
+    with pytest.raises(UserError, match="not found"):
+        Detector(tmp_path / "p", tmp_path / "o", "cpu")
+
+
+def test_a_list_is_its_pictures_one_by_one():
+    finder = make(BOXES["upright"])
+    images = [map_picture(), map_picture()[:, :200].copy()]
+    together = finder.detect(images)
+    for image, plates in zip(images, together):
+        np.testing.assert_array_equal(plates.boxes, finder.detect(image).boxes)
+
+
+def test_nested_boxes_are_one_plate():
+    boxes = torch.tensor([[0.0, 0, 100, 30], [10, 5, 40, 25], [200, 0, 300, 30], [-20, -20, 320, 60], [90, 20, 190, 50]])
+    assert drop_nested(boxes).tolist() == [0, 2, 4]
+    assert drop_nested(boxes[:0]).tolist() == []
+
+
+def test_mini_lp_is_a_pair():
+    assert parse_arguments(["-image", "a.jpg", "--mini_lp", "40", "12"]).mini_lp == [40.0, 12.0]
+    with pytest.raises(ValueError, match="must be positive"):
+        make(BOXES["upright"], mini_lp=(0, 15))
