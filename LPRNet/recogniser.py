@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from LPRNet.alphabet import CHARS, Alphabet, Reading
-from LPRNet.model.LPRNET import LPRNet
+from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
 from LPRNet.model.STN import STNet
 from platekit.boxes import crop_resize, to_tensor
 from platekit.checkpoints import load_weights, read_checkpoint, save_weights
@@ -59,7 +59,8 @@ class Recogniser:
                  device: str | torch.device = "auto", batch_size: int = 64) -> None:
         self.device = pick_device(device) if isinstance(device, str) else device
         reader, self.alphabet = load_reader(lprnet_path, stn_path)
-        self.reader = reader.to(self.device)
+        reader.lprnet = fold_batch_norm(reader.lprnet)
+        self.reader = reader.to(self.device, memory_format=torch.channels_last)
         self.batch_size = batch_size
 
     @torch.inference_mode()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class SmallBasicBlock(nn.Module):
@@ -103,6 +106,19 @@ class LPRNet(nn.Module):
         ]
         context = torch.cat([normalise_energy(tap) for tap in pooled], dim=1)  # (N, 448 + class_num, 4, 18)
         return self.container(context).mean(dim=2)
+
+
+def fold_batch_norm(net: LPRNet) -> LPRNet:
+    """A copy for inference: the same function in evaluation mode, with every batch norm folded into its convolution."""
+    net = copy.deepcopy(net).eval()
+    layers = net.backbone
+    for index, layer in enumerate(layers):
+        if isinstance(layer, nn.BatchNorm2d):
+            before = layers[index - 1]
+            place, name = (before.block, "6") if isinstance(before, SmallBasicBlock) else (layers, str(index - 1))
+            setattr(place, name, fuse_conv_bn_eval(getattr(place, name), layer))
+            layers[index] = nn.Identity()
+    return net
 
 
 def normalise_energy(x: torch.Tensor) -> torch.Tensor:
