@@ -177,18 +177,26 @@ def blur(picture: np.ndarray, amount: float, moved: bool, angle: float) -> np.nd
     return cv2.GaussianBlur(picture, (0, 0), amount)
 
 
-def sensor(picture: np.ndarray, rng: np.random.Generator, noise: float) -> np.ndarray:
-    """Noise of the sensor and, now and then, too much sharpening. ``noise``: deviation in grey levels."""
-    if rng.random() < 0.35:
-        soft = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 1.6))
-        amount = rng.uniform(0.3, 1.4)
-        picture = cv2.addWeighted(picture, 1 + amount, soft, -amount, 0)
+def sensor(picture: np.ndarray, rng: np.random.Generator, noise: float, sharpen: bool = True) -> np.ndarray:
+    """What a cheap telephone makes of the light: noise of ``noise`` grey levels, and often few pixels, strongly
+    compressed, enlarged and sharpened, which leaves the painted look of many CCPD photos.
+    """
+    height, width = picture.shape[:2]
+    few = rng.random() < 0.55
+    if few:
+        factor = rng.uniform(0.5, 0.95)
+        picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     if noise > 0.5:
-        height, width = picture.shape[:2]
-        coarse = rng.random() < 0.4  # small sensors: noise of several pixels after upscaling
-        size = (height // 2, width // 2) if coarse else (height, width)
-        grey = np.ascontiguousarray(grain(*size, rng) * np.float32(noise))
-        if coarse:
-            grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
-        picture = cv2.add(picture, cv2.merge((grey, grey * np.float32(0.8), grey)), dtype=cv2.CV_8U)
+        grey = np.ascontiguousarray(grain(*picture.shape[:2], rng) * np.float32(noise))
+        tint = rng.uniform(0.6, 1.1, 2)
+        picture = cv2.add(
+            picture, cv2.merge((grey * np.float32(tint[0]), grey, grey * np.float32(tint[1]))), dtype=cv2.CV_8U
+        )
+    if few:
+        _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(22, 80))])
+        picture = cv2.resize(cv2.imdecode(data, cv2.IMREAD_COLOR), (width, height), interpolation=cv2.INTER_CUBIC)
+    if sharpen and rng.random() < 0.5:
+        soft = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 1.8))
+        amount = rng.uniform(0.3, 1.5)
+        picture = cv2.addWeighted(picture, 1 + amount, soft, -amount, 0)
     return picture

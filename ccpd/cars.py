@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ccpd.textures import BRANDS, MAKERS, TRIMS, cloud, foliage, phrase, random_colour, sign, stamp
+from ccpd.textures import BRANDS, MAKERS, TRIMS, cloud, foliage, grain, phrase, random_colour, sign, stamp
 from platekit.opencv import cv2
 
 Points = Sequence[tuple[float, float]]
@@ -69,6 +69,14 @@ class Face:
         cv2.fillPoly(self.colour, [corners], tuple(map(float, colour)), cv2.LINE_AA, 4)
         if solid:
             cv2.fillPoly(self.opacity, [corners], 255, cv2.LINE_AA, 4)
+
+    def chrome(self, points: Points, colour, width: float) -> None:
+        """A rounded bar ``width`` millimetres thick: dark below, where it mirrors the ground, and bright on top."""
+        shifted = np.asarray(points, np.float64)
+        self.line(shifted + (0, 0.3 * width), np.multiply(colour, 0.3), width)
+        self.line(shifted, colour, 0.8 * width)
+        if width * self.scale > 4:
+            self.line(shifted - (0, 0.25 * width), np.minimum(np.multiply(colour, 1.35), 255), 0.25 * width)
 
     def line(self, points: Points, colour, width: float) -> None:
         """A polyline ``width`` millimetres thick."""
@@ -142,8 +150,8 @@ def draw_face(
     paint = np.clip(paint * rng.uniform(0.8, 1.08) + rng.normal(0, 2, 3), 8, 250)
     w, top, bottom = shape.half_width, shape.top, shape.bottom
     roof = top - rng.uniform(150, 400)
-    floor = shape.road - 0.6 * (shape.road - bottom)
-    face.fill(((-0.8 * w, 0), (0.8 * w, 0), (0.8 * w, floor), (-0.8 * w, floor)), (14, 14, 14), solid=True, bent=False)
+    floor = shape.road - rng.uniform(0.1, 0.3) * (shape.road - bottom)
+    face.fill(((-0.8 * w, 0), (0.8 * w, 0), (0.8 * w, floor), (-0.8 * w, floor)), (9, 9, 9), solid=True, bent=False)
     for side in (-1, 1):
         face.fill(
             ((side * 0.72 * w, 0), (side * 0.98 * w, 0), (side * 0.97 * w, shape.road), (side * 0.74 * w, shape.road)),
@@ -194,7 +202,7 @@ def _light_paint(face: Face, shape: CarShape, rng: np.random.Generator) -> None:
     face.shade(knots, rng.uniform(0.05, 0.5))
     height, width = face.opacity.shape
     size = max(2, height // 4), max(2, width // 4)
-    gain = np.ones(size, np.float32)
+    gain = 1.0 + rng.uniform(0.0, 0.025) * grain(*size, rng)
     if rng.random() < 0.5:  # trees and houses mirrored in the paint
         gain += rng.uniform(0.02, 0.12) * cloud(*size, int(rng.choice((16, 64, 128))), rng)
     if rng.random() < 0.6:  # lights drawn out along the bulges
@@ -226,11 +234,7 @@ def _bars(face: Face, outline: Points, rng: np.random.Generator) -> None:
     if style < 0.6:
         for y in np.arange(y1 + pitch / 2, y2, pitch):
             left, right = width_at(y)
-            face.line(((left, y), (right, y)), bar, thick)
-            if thick * face.scale > 4:
-                face.line(
-                    ((left, y - thick * 0.3), (right, y - thick * 0.3)), np.clip(bar * 1.25, 0, 255), thick * 0.25
-                )
+            face.chrome(((left, y), (right, y)), bar, thick)
     elif style < 0.75:
         for x in np.arange(x1 + pitch / 2, x2, pitch):
             face.line(((x, y1 + 4), (x, y2 - 4)), bar, thick)
@@ -242,7 +246,7 @@ def _bars(face: Face, outline: Points, rng: np.random.Generator) -> None:
                     (np.clip(a, (x1 + 15, y1), (x2 - 15, y2)), np.clip(b, (x1 + 15, y1), (x2 - 15, y2))), bar * 0.7, 5
                 )
     if rng.random() < 0.7:
-        face.line((*outline, outline[0]), _grey(rng, 100, 225), rng.uniform(5, 18))
+        face.chrome((*outline, outline[0]), _grey(rng, 90, 215), rng.uniform(5, 18))
 
 
 def _badge(face: Face, x: float, y: float, size: float, rng: np.random.Generator) -> None:
@@ -252,16 +256,18 @@ def _badge(face: Face, x: float, y: float, size: float, rng: np.random.Generator
     if style < 0.35:
         back = _grey(rng, 10, 60) if rng.random() < 0.6 else np.array([130.0, 60.0, 20.0])
         face.ellipse(x, y, size, size * rng.uniform(0.5, 1.0), back)
-        face.ellipse(x, y, size, size * 0.8, chrome, 8)
+        face.ellipse(x, y + 3, size, size * 0.8, chrome * 0.3, 8)
+        face.ellipse(x, y, size, size * 0.8, chrome, 7)
         if rng.random() < 0.5:
             face.text(BRANDS[int(rng.integers(len(BRANDS)))], x, y, size * 1.5, size * 0.6, chrome)
     elif style < 0.5:
         for step in (-1.2, -0.4, 0.4, 1.2):
-            face.ellipse(x + step * size * 1.1, y, size * 0.7, size * 0.7, chrome, 10)
+            face.ellipse(x + step * size * 1.1, y + 3, size * 0.7, size * 0.7, chrome * 0.3, 10)
+            face.ellipse(x + step * size * 1.1, y, size * 0.7, size * 0.7, chrome, 8)
     else:
         points = rng.normal(0, 0.6, (int(rng.integers(3, 6)), 2)) * size
         points = np.concatenate((points, points[::-1] * (-1, 1))) + (x, y)
-        face.line([tuple(p) for p in points], chrome, 14)
+        face.chrome(points, chrome, 14)
         face.ellipse(x, y, size, size * 0.85, chrome, 9)
 
 

@@ -104,7 +104,6 @@ class PlateRenderer:
     """
 
     def __init__(self, glyphs: str | os.PathLike | None = None):
-        self.source = str(glyphs) if glyphs is not None else "built-in font"
         self._files: dict[str, Path] = {}
         if glyphs is not None:
             folder = Path(glyphs)

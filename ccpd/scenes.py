@@ -6,8 +6,6 @@ that a camera at the height of a standing person sees below it, so that both agr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ccpd import camera
@@ -15,48 +13,15 @@ from ccpd.annotation import Annotation
 from ccpd.cars import CarShape, draw_face, random_shape
 from ccpd.dataset import PHOTO_SIZE
 from ccpd.geometry import Pose, sample_pose
+from ccpd.layout import HEIGHT, WIDTH, Layout, enlarge, layout_of
 from ccpd.plates import KINDS, PlateKind, PlateRenderer, random_text
-from ccpd.textures import WORDS, cloud, foliage, ground, phrase, random_colour, sign, stamp, surface
+from ccpd.street import neighbour, surroundings
+from ccpd.textures import WORDS, phrase, sign, stamp
 from platekit.opencv import cv2
 
-WIDTH, HEIGHT = PHOTO_SIZE
-FOCAL = 1000.0  # pixels: the usual lens of a telephone at this picture size
 KIND_SHARES = {"blue": 0.86, "yellow": 0.08, "white": 0.03, "black": 0.03}
-PLATE_SCALES = (
-    0.2,
-    0.3,
-    0.45,
-    0.65,
-    0.9,
-    1.3,
-)  # pixels per mm at which plates are drawn; few, so that glyphs are reused
-GROUND_TILE = 512
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where things are in the picture: the plate's plane, and the camera over the pavement."""
-
-    plane: np.ndarray  # (2, 3): millimetres on the car's face to pixels
-    distance: float  # of the plate, mm
-    pitch: float  # how far the camera looks down, radians
-    roll: float  # how far the picture is turned clockwise, radians
-    camera_height: float  # mm
-
-    @property
-    def pixels_per_mm(self) -> float:
-        """Scale at the plate."""
-        return float(np.linalg.norm(self.plane[:, 0]))
-
-    def turn(self, points: np.ndarray) -> np.ndarray:
-        """Points (N, 2) of the upright picture to the picture turned by ``roll`` about its centre."""
-        c, s = np.cos(self.roll), np.sin(self.roll)
-        centre = np.array([WIDTH / 2, HEIGHT / 2])
-        return (np.asarray(points, float) - centre) @ np.array([[c, s], [-s, c]]) + centre
-
-    def row_at(self, ahead: float) -> float:
-        """The row of the upright picture where pavement ``ahead`` mm from the camera appears."""
-        return HEIGHT / 2 + FOCAL * np.tan(np.arctan2(self.camera_height, ahead) - self.pitch)
+# Pixels per mm at which plates are drawn; few, so that glyphs are reused.
+PLATE_SCALES = (0.2, 0.3, 0.45, 0.65, 0.9, 1.3)
 
 
 def choose_kind(subset: str, kinds: list[str] | None, rng: np.random.Generator) -> PlateKind:
@@ -84,15 +49,15 @@ def render_photo(
     kind = choose_kind(subset, kinds, rng)
     text = random_text(rng, kind)
     shape = random_shape(rng)
-    layout = _layout(pose, kind, shape, rng)
+    layout = layout_of(pose, kind, shape, rng)
 
-    photo = _surroundings(layout, shape, subset, rng)
+    photo = surroundings(layout, shape, rng)
     _car(photo, layout, shape, kind, subset == "ccpd_np", rng)
-    quad = _plate_outline(pose.corners, 1.25)
+    quad = enlarge(pose.corners, 1.25)
     if rng.random() < {"ccpd_fn": 0.4, "ccpd_tilt": 0.35, "ccpd_challenge": 0.35}.get(subset, 0.12):
-        _neighbour(photo, quad, rng)
+        neighbour(photo, quad, rng)
     dark, bright = pose.brightness < 50, pose.brightness > 200
-    level = rng.normal(115, 14) * min(1.0, 0.45 + 0.55 * pose.brightness / 90)
+    level = rng.normal(124, 14) * min(1.0, 0.45 + 0.55 * pose.brightness / 90)
     if bright:
         level = rng.uniform(125, 215)
     photo = camera.expose(photo, level / max(20.0, float(photo[::8, ::8].mean())))
@@ -100,9 +65,13 @@ def render_photo(
         _mount_plate(photo, pose, renderer.render(text, kind, rng, _plate_scale(layout.pixels_per_mm)), rng)
     photo = _light_and_weather(photo, subset, dark, rng)
     photo = camera.develop(photo, rng, harsh=0.15 if dark else 0.9)
+    if subset != "ccpd_np":  # weather and development changed the exposure of the plate
+        x1, y1, x2, y2 = (round(value) for value in pose.box)
+        photo = camera.expose(photo, np.clip(pose.brightness / max(4.0, float(photo[y1:y2, x1:x2].mean())), 0.6, 1.6))
     photo = _focus(photo, pose, subset, rng)
-    noise = abs(rng.normal(0, 3.0)) + (rng.uniform(2, 14) if dark else 0.0)
-    photo = camera.sensor(photo, rng, noise)
+    blurred = pose.blurriness < 10
+    noise = abs(rng.normal(0, 0.7 if blurred else 3.0)) + (rng.uniform(1, 12) if dark and not blurred else 0.0)
+    photo = camera.sensor(photo, rng, noise, sharpen=not blurred)
 
     corners = pose.corners
     if size != PHOTO_SIZE:
@@ -133,209 +102,11 @@ def annotate(photo: np.ndarray, corners: np.ndarray, text: str) -> Annotation:
     )
 
 
-# Where things are.
-
-
-def _layout(pose: Pose, kind: PlateKind, shape: CarShape, rng: np.random.Generator) -> Layout:
-    right_bottom, left_bottom, left_top, right_top = pose.corners
-    across = (right_top - left_top + right_bottom - left_bottom) / 2 / kind.width_mm
-    down = (left_bottom - left_top + right_bottom - right_top) / 2 / kind.height_mm
-    centre = pose.corners.mean(axis=0)
-    distance = FOCAL / float(np.linalg.norm(across))
-    camera_height = rng.uniform(1250, 1650)
-    drop = camera_height - shape.road
-    look = np.arctan2(drop, np.sqrt(max(distance**2 - drop**2, (0.7 * distance) ** 2)))
-    roll = 0.7 * np.arctan2(-down[0], down[1]) + 0.3 * np.arctan2(across[1], across[0])
-    upright = (centre - (WIDTH / 2, HEIGHT / 2)) @ np.array([-np.sin(roll), np.cos(roll)])
-    pitch = float(look - np.arctan2(upright, FOCAL))
-    return Layout(np.column_stack((across, down, centre)), distance, pitch, float(roll), camera_height)
-
-
 def _plate_scale(pixels_per_mm: float) -> float:
     return next((scale for scale in PLATE_SCALES if scale >= 0.9 * pixels_per_mm), PLATE_SCALES[-1])
 
 
-def _plate_outline(corners: np.ndarray, factor: float) -> np.ndarray:
-    centre = corners.mean(axis=0)
-    return centre + (corners - centre) * factor
-
-
-def _draw_mask(points: np.ndarray, shrink: int = 4) -> np.ndarray:
-    """A polygon in picture coordinates as a smaller float mask 0..1."""
-    mask = np.zeros((HEIGHT // shrink, WIDTH // shrink), np.float32)
-    cv2.fillPoly(mask, [np.round(np.asarray(points) * (16.0 / shrink)).astype(np.int32)], 1.0, cv2.LINE_8, 4)
-    return mask
-
-
 # What is drawn.
-
-
-def _surroundings(layout: Layout, shape: CarShape, subset: str, rng: np.random.Generator) -> np.ndarray:
-    """Pavement, the street behind it, and the shadow below the car."""
-    millimetres = float(np.clip(2.2 / layout.pixels_per_mm, 2.2, 8.0))  # a pixel of the tile
-    tile = ground(GROUND_TILE, rng)
-    _paint_road(tile, millimetres, rng)
-    sin, cos = np.sin(layout.pitch), np.cos(layout.pitch)
-    to_camera = np.array([[1, 0, 0], [0, -sin, layout.camera_height * cos], [0, cos, layout.camera_height * sin]])
-    c, s = np.cos(layout.roll), np.sin(layout.roll)
-    lens = np.array([[FOCAL * c, -FOCAL * s, WIDTH / 2], [FOCAL * s, FOCAL * c, HEIGHT / 2], [0, 0, 1.0]])
-    yaw = rng.normal(0, 0.3)
-    ahead = layout.distance * 0.8 + rng.uniform(-0.4, 0.2) * millimetres * GROUND_TILE
-    # The tile's columns run to the right, its rows towards the camera.
-    spread = millimetres * np.array([[np.cos(yaw), np.sin(yaw)], [np.sin(yaw), -np.cos(yaw)]])
-    middle = np.array([0.0, ahead]) - spread @ np.full(2, GROUND_TILE / 2)
-    from_tile = np.vstack((np.column_stack((spread, middle)), (0, 0, 1)))
-    # All of this is out of the plate's plane: half the resolution is enough, and twice as fast.
-    half = (WIDTH // 2, HEIGHT // 2)
-    photo = cv2.warpPerspective(
-        tile,
-        np.diag((0.5, 0.5, 1.0)) @ lens @ to_camera @ from_tile,
-        half,
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_WRAP,
-    )
-    row = layout.row_at(layout.distance + rng.choice((600.0, 1500.0, 4000.0, 9000.0)) * rng.uniform(0.8, 2.0))
-    reach = 1400
-    if row > -300:
-        edge = layout.turn(np.array([[-reach, row], [WIDTH + reach, row], [WIDTH + reach, -reach], [-reach, -reach]]))
-        mask = _draw_mask(edge, 2)
-        if mask.any():
-            cv2.copyTo(_street(layout, row, rng), (mask * 255).astype(np.uint8), photo)
-    w = shape.half_width
-    below = np.array(
-        [
-            (-w, shape.bottom - 200),
-            (w, shape.bottom - 200),
-            (w, shape.road + 40),
-            (0.5 * w, shape.road + rng.uniform(60, 350)),
-            (-0.5 * w, shape.road + rng.uniform(60, 350)),
-            (-w, shape.road + 40),
-        ]
-    )
-    below = below @ layout.plane[:, :2].T + layout.plane[:, 2]
-    shadow = cv2.GaussianBlur(_draw_mask(below), (0, 0), max(0.6, 14 * layout.pixels_per_mm))
-    camera.gain_field(photo, 1.0 - rng.uniform(0.55, 0.95) * shadow)
-    return cv2.resize(photo, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
-
-
-def _paint_road(tile: np.ndarray, millimetres: float, rng: np.random.Generator) -> None:
-    """Lines, numbers of parking bays, covers and leaves, in place."""
-    size = len(tile)
-    for _ in range(int(rng.integers(0, 3))):
-        tone = (
-            np.array([1.0, 1.0, 1.0]) * rng.uniform(150, 235) if rng.random() < 0.75 else np.array([40.0, 170.0, 210.0])
-        )
-        at, half = int(rng.integers(size)), max(1, int(rng.uniform(50, 90) / millimetres))
-        lines = slice(max(0, at - half), at + half)
-        strip = tile[lines] if rng.random() < 0.5 else tile[:, lines]
-        worn = np.clip(0.8 + 0.25 * cloud(*strip.shape[:2], 8, rng), 0, 1)[:, :, None]
-        strip[:] = strip + (tone.astype(np.float32) - strip) * worn
-    if rng.random() < 0.3:  # a bay's number, bare or on a board
-        height = int(rng.uniform(90, 220) / millimetres)
-        width = int(height * rng.uniform(2.2, 3.2))
-        x, y = int(rng.integers(max(1, size - width))), int(rng.integers(max(1, size - height)))
-        if rng.random() < 0.6:
-            tile[y : y + height, x : x + width] = (190, 205, 205)
-            stamp(tile, f"{rng.integers(100000, 299999)}", (x + 4, y + 4, x + width - 4, y + height - 4), (50, 70, 80))
-        else:
-            stamp(tile, phrase(rng), (x, y, x + width, y + height), (210, 210, 210))
-    if rng.random() < 0.2:
-        centre, radius = (int(rng.integers(size)), int(rng.integers(size))), int(300 / millimetres)
-        cv2.circle(tile, centre, radius, (60, 62, 65), -1, cv2.LINE_AA)
-        for step in range(-4, 5):
-            cv2.line(
-                tile,
-                (centre[0] - radius, centre[1] + step * radius // 5),
-                (centre[0] + radius, centre[1] + step * radius // 5),
-                (35, 35, 38),
-                max(1, radius // 20),
-            )
-    if rng.random() < 0.25:
-        for x, y, part in rng.random((int(rng.integers(5, 40)), 3)):
-            tone = (40 * part, 90 + 60 * part, 120 + 80 * part)
-            axes = (max(1, int(35 / millimetres)), max(1, int(18 / millimetres)))
-            cv2.ellipse(tile, (int(x * size), int(y * size)), axes, part * 360, 0, 360, tone, -1, cv2.LINE_AA)
-
-
-def _street(layout: Layout, row: float, rng: np.random.Generator) -> np.ndarray:
-    """What stands behind the car: walls, shops with signs, hedges, trees, sky, other cars; its foot at ``row``."""
-    canvas_width = 700  # half size, wide enough to be turned
-    foot = int(np.clip(row / 2 + 200, 20, 980))
-    canvas = np.zeros((980, canvas_width, 3), np.uint8)
-    sky = np.array([rng.uniform(150, 255), rng.uniform(150, 240), rng.uniform(140, 235)])
-    canvas[:] = (sky * np.linspace(1.0, 0.85, 980)[:, None]).astype(np.uint8)[:, None]
-    unit = max(0.02, 500.0 / max(800.0, layout.distance + 3000))  # pixels per mm at the street's distance, half size
-    kind = rng.random()
-    top = max(0, foot - int(rng.uniform(2500, 9000) * unit))
-    if kind < 0.4:  # house fronts
-        x = 0
-        while x < canvas_width:
-            wide = int(rng.uniform(2500, 7000) * unit) + 30
-            part = canvas[top:foot, x : x + wide]
-            if part.size:
-                part[:] = surface(part.shape[0], part.shape[1], random_colour(rng, (0, 0.2), (0.3, 0.85)), 0.06, rng)
-                _windows(part, unit, rng)
-            x += wide
-            top = max(0, foot - int(rng.uniform(2500, 9000) * unit))
-    elif kind < 0.75:  # trees and hedges
-        canvas[top:foot] = foliage(foot - top, canvas_width, rng)
-        for _ in range(int(rng.integers(0, 4))):
-            x, thick = int(rng.integers(canvas_width)), max(3, int(rng.uniform(100, 350) * unit))
-            cv2.rectangle(canvas, (x, 0), (x + thick, foot), (50, 60, 70), -1)
-    else:  # a wall
-        canvas[top:foot] = surface(foot - top, canvas_width, random_colour(rng, (0, 0.25), (0.25, 0.8)), 0.12, rng)
-    for _ in range(int(rng.integers(0, 4))):  # boards
-        high = int(rng.uniform(250, 700) * unit) + 8
-        wide = int(high * rng.uniform(2.0, 5.0))
-        x, y = int(rng.integers(-wide // 2, canvas_width - wide // 2)), int(foot - rng.uniform(600, 3500) * unit - high)
-        board = sign(high, wide, rng)
-        x1, y1, x2, y2 = max(0, x), max(0, y), min(canvas_width, x + wide), min(980, y + high)
-        if x2 > x1 and y2 > y1:
-            canvas[y1:y2, x1:x2] = board[y1 - y : y2 - y, x1 - x : x2 - x]
-    for _ in range(int(rng.integers(0, 4))):  # parked cars, without detail
-        high, wide = 1400 * unit, rng.uniform(1700, 4200) * unit
-        x = rng.uniform(0, canvas_width)
-        colour = tuple(map(float, random_colour(rng, (0, 0.4), (0.1, 0.95))))
-        body = np.array(
-            [
-                (x, foot),
-                (x, foot - 0.5 * high),
-                (x + 0.15 * wide, foot - 0.6 * high),
-                (x + 0.3 * wide, foot - high),
-                (x + 0.75 * wide, foot - high),
-                (x + 0.9 * wide, foot - 0.55 * high),
-                (x + wide, foot - 0.5 * high),
-                (x + wide, foot),
-            ]
-        )
-        cv2.fillPoly(canvas, [body.astype(np.int32)], colour, cv2.LINE_AA)
-        glass = np.array(
-            [
-                (x + 0.2 * wide, foot - 0.62 * high),
-                (x + 0.33 * wide, foot - 0.93 * high),
-                (x + 0.72 * wide, foot - 0.93 * high),
-                (x + 0.84 * wide, foot - 0.6 * high),
-            ]
-        )
-        cv2.fillPoly(canvas, [glass.astype(np.int32)], (45, 42, 40), cv2.LINE_AA)
-        for part in (0.2, 0.8):
-            cv2.circle(canvas, (int(x + part * wide), foot), max(1, int(300 * unit)), (20, 20, 20), -1, cv2.LINE_AA)
-    # Canvas (350, foot) is the upright picture's (WIDTH / 2, row) at half its size.
-    c, s = np.cos(layout.roll), np.sin(layout.roll)
-    anchor = layout.turn(np.array([[WIDTH / 2, 2.0 * (foot - 200)]]))[0] / 2
-    turn = np.array([[c, -s, anchor[0] - c * 350 + s * foot], [s, c, anchor[1] - s * 350 - c * foot]])
-    return cv2.warpAffine(
-        canvas, turn, (WIDTH // 2, HEIGHT // 2), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-    )
-
-
-def _windows(wall: np.ndarray, unit: float, rng: np.random.Generator) -> None:
-    pitch = max(12, int(rng.uniform(1500, 3500) * unit))
-    tone = tuple(map(float, random_colour(rng, (0, 0.3), (0.1, 0.5))))
-    for y in range(pitch // 4, wall.shape[0], pitch):
-        for x in range(pitch // 4, wall.shape[1], pitch):
-            cv2.rectangle(wall, (x, y), (x + pitch // 2, y + int(pitch * 0.6)), tone, -1)
-            cv2.rectangle(wall, (x, y), (x + pitch // 2, y + int(pitch * 0.6)), (200, 200, 200), 1)
 
 
 def _car(
@@ -428,34 +199,6 @@ def _mount_plate(photo: np.ndarray, pose: Pose, plate: np.ndarray, rng: np.rando
     warped = cv2.warpPerspective(plate, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     part = np.ascontiguousarray(photo[y1:y2, x1:x2])
     photo[y1:y2, x1:x2] = cv2.blendLinear(warped, part, weight, 1.0 - weight)
-
-
-def _neighbour(photo: np.ndarray, quad: np.ndarray, rng: np.random.Generator) -> None:
-    """The corner of a nearer car at the lower edge, unless it would hide the plate."""
-    side = rng.random() < 0.5
-    reach, height = rng.uniform(200, 620), rng.uniform(150, 520)
-    turn = np.linspace(0, np.pi / 2, 12)
-    arc = np.stack(
-        (reach * np.sin(turn) ** rng.uniform(0.5, 1.0), HEIGHT - height * np.cos(turn) ** rng.uniform(0.4, 1.0)), 1
-    )
-    outline = np.concatenate((arc, [(0, HEIGHT + 10)]))
-    if side:
-        outline[:, 0] = WIDTH - outline[:, 0]
-    mask = _draw_mask(outline, 1)
-    plate = _draw_mask(quad, 1)
-    if (mask * plate).any():
-        return
-    colour = random_colour(rng, (0, 0.12) if rng.random() < 0.8 else (0.4, 0.9), (0.1, 0.9))
-    low, high = np.floor(outline.min(axis=0)).astype(int), np.ceil(outline.max(axis=0)).astype(int)
-    window = slice(max(0, low[1]), min(HEIGHT, high[1])), slice(max(0, low[0]), min(WIDTH, high[0]))
-    part = np.ascontiguousarray(photo[window])
-    layer = np.empty_like(part)
-    layer[:] = colour
-    y, x = np.mgrid[0:20, 0:20].astype(np.float32) / 20
-    gain = 1.25 - y * rng.uniform(0.3, 0.9) + 0.12 * np.sin(x * 4 + y * rng.uniform(5, 20))
-    camera.gain_field(layer, gain.clip(0.15, 1.4))
-    weight = cv2.GaussianBlur(np.ascontiguousarray(mask[window]), (0, 0), 1.2)
-    photo[window] = cv2.blendLinear(layer, part, weight, 1.0 - weight)
 
 
 # What happens to it.

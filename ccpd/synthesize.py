@@ -15,7 +15,10 @@ if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
+import contextlib
+import functools
 import json
+import multiprocessing
 import zlib
 
 import numpy as np
@@ -47,35 +50,61 @@ def photo_file(
     return annotation.file_name() if annotation else f"np_{index:06d}.jpg", data.tobytes()
 
 
+class _Task:
+    """Draws photo ``index``; carries what a worker process needs, and reads the glyphs there once."""
+
+    def __init__(self, subset: str, seed: int, glyphs: Path | None, kinds: list[str] | None, size: tuple[int, int]):
+        self.subset, self.seed, self.glyphs, self.kinds, self.size = subset, seed, glyphs, kinds, size
+
+    def __call__(self, index: int) -> tuple[int, str, bytes]:
+        return index, *photo_file(self.subset, index, self.seed, _renderer(self.glyphs), self.kinds, self.size)
+
+
+@functools.cache
+def _renderer(glyphs: Path | None) -> PlateRenderer:
+    return PlateRenderer(glyphs)
+
+
 def synthesize(
     out: Path,
     subset: str,
     count: int,
-    seed: int,
-    renderer: PlateRenderer,
+    seed: int = 0,
+    glyphs: Path | None = None,
     kinds: list[str] | None = None,
     size: tuple[int, int] = PHOTO_SIZE,
+    workers: int = 1,
 ) -> int:
     """Write the first ``count`` photos of a subset to ``out/subset``, those that are there excepted; return how many.
 
     Raises UserError when the folder holds photos of another seed, kind or size, or cannot be written.
     """
     folder = out / subset
-    settings = {"seed": seed, "kinds": kinds, "size": list(size), "glyphs": renderer.source}
+    settings = {"seed": seed, "kinds": kinds, "size": list(size), "glyphs": glyphs and str(glyphs)}
     index = _read_index(folder, settings)
-    written = 0
-    for i in tqdm(range(count), desc=subset, unit="photo", leave=False, disable=None):
-        if str(i) in index and (folder / index[str(i)]).is_file():
-            continue
-        name, data = photo_file(subset, i, seed, renderer, kinds, size)
-        write_bytes(folder / name, data)
-        index[str(i)] = name
-        written += 1
-        if written % 200 == 0:
-            write_text(folder / INDEX, json.dumps({"settings": settings, "photos": index}, ensure_ascii=False))
-    if written:
-        write_text(folder / INDEX, json.dumps({"settings": settings, "photos": index}, ensure_ascii=False))
-    return written
+    missing = [i for i in range(count) if not (str(i) in index and (folder / index[str(i)]).is_file())]
+    if not missing:
+        return 0
+    _write_index(folder, settings, index)  # first, so that photos of other settings cannot be mixed in
+    task = _Task(subset, seed, glyphs, kinds, size)
+    with contextlib.ExitStack() as stack:
+        if workers > 1:
+            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(workers))
+            photos = pool.imap(task, missing)
+        else:
+            photos = map(task, missing)
+        progress = tqdm(photos, desc=subset, total=len(missing), unit="photo", leave=False, disable=None)
+        for i, name, data in progress:
+            write_bytes(folder / name, data)
+            index[str(i)] = name
+            if len(index) % 500 == 0:
+                _write_index(folder, settings, index)
+    _write_index(folder, settings, index)
+    return len(missing)
+
+
+def _write_index(folder: Path, settings: dict, index: dict[str, str]) -> None:
+    write_text(folder / INDEX, json.dumps({"settings": settings, "photos": index}, ensure_ascii=False))
 
 
 def _read_index(folder: Path, settings: dict) -> dict[str, str]:
@@ -117,28 +146,26 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         help="folder of glyph pictures 140_<symbol>.jpg; the default is OpenCV's built-in font",
     )
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that draw")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same photos")
     parser.add_argument(
         "--size", type=int, nargs=2, default=PHOTO_SIZE, metavar=("WIDTH", "HEIGHT"), help="size of a photo"
     )
     options = parser.parse_args(arguments)
-    if options.count < 1 or options.seed < 0 or min(options.size) < 64:
-        parser.error("--count must be at least 1, --seed at least 0 and --size at least 64 64")
+    if min(options.count, options.workers) < 1 or options.seed < 0 or min(options.size) < 64:
+        parser.error("--count and --workers must be at least 1, --seed at least 0 and --size at least 64 64")
     return options
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Draw every subset asked for."""
     options = parse_arguments(arguments)
-    renderer = PlateRenderer(options.glyphs)
-    print(
-        f"read glyphs from {options.glyphs}"
-        if options.glyphs
-        else "no --glyphs given: symbols in OpenCV's built-in font"
-    )
+    _renderer(options.glyphs)  # complain about the glyphs before anything is written
+    print(f"read glyphs from {options.glyphs}" if options.glyphs else "no --glyphs given: drawn with the built-in font")
+    size = tuple(options.size)
     for subset in options.subsets:
         written = synthesize(
-            options.out, subset, options.count, options.seed, renderer, options.kinds, tuple(options.size)
+            options.out, subset, options.count, options.seed, options.glyphs, options.kinds, size, options.workers
         )
         print(f"wrote {written} photos to {options.out / subset} ({options.count - written} were there)")
     print(

@@ -11,7 +11,7 @@ from platekit.opencv import cv2
 TILE = 1024
 # What stands on signs, stickers and cars, one word after another.
 _WORDS = """上海大众 一汽-大众 北京现代 东风日产 长安汽车 江淮汽车 奇瑞汽车 安全停车 禁止停车 消防通道 新手上路
-实习 出租 停车场 中国移动 烟酒超市 汽车维修 洗车 酒店 银行 药房 公司 服务中心 房产 广告 招租 幼儿园 美食城 限载5人 快递"""
+实习 出租 停车场 中国移动 烟酒超市 汽车维修 洗车 酒店 银行 药房 公司 服务中心 房产 广告 招租 幼儿园 美食城 快递"""
 _BRANDS = """TOYOTA HONDA Ford KIA SKODA CHERY BUICK JEEP VOLVO SUZUKI MAZDA BYD JAC MG ELANTRA SANTANA PASSAT MAGOTAN
 CAMRY CIVIC FOCUS K5 H6 CR-V LAVIDA POLO"""
 _TRIMS = "1.6 2.0T 1.8TSI 330TSI VVT-i DOHC 4MATIC quattro AWD TURBO HYBRID GT GLX EV300"
@@ -94,7 +94,7 @@ def ground(size: int, rng: np.random.Generator) -> np.ndarray:
                     picture, [points.astype(np.int32)], False, (30, 30, 30), int(rng.integers(1, 4)), cv2.LINE_AA
                 )
     else:
-        colour = random_colour(rng, (0.02, 0.35), (0.35, 0.75)) if style < 0.9 else np.array([90, 150, 130], np.float32)
+        colour = random_colour(rng, (0, 0.18), (0.35, 0.75)) if style < 0.94 else np.array([100, 140, 130], np.float32)
         picture = surface(size, size, colour, 0.1, rng)
         high, wide = int(rng.choice((25, 50, 75))), int(rng.choice((50, 75, 100)))
         rows, columns = -(-size // high), -(-size // wide) + 1
@@ -107,7 +107,7 @@ def ground(size: int, rng: np.random.Generator) -> np.ndarray:
                 tones[row * high : (row + 1) * high] = np.roll(tones[row * high : (row + 1) * high], wide // 2, 1)
         tones = np.ascontiguousarray(tones[:size, :size])
         picture = cv2.multiply(picture, cv2.merge((tones, tones, tones)), dtype=cv2.CV_8U)
-        if style > 0.9:
+        if style > 0.94:
             for y in range(high // 2, size, high):
                 for x in range(wide // 2, size, wide):
                     cv2.circle(picture, (x, y), 11, (40, 60, 50), -1, cv2.LINE_AA)

@@ -1,0 +1,163 @@
+"""The CCPD file-name codec and the search for subset folders."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccpd.annotation import CITY_TABLE, PROVINCE_TABLE, SERIAL_TABLE, Annotation, has_annotation, parse
+from ccpd.dataset import CCPD_FOLDER, find_subsets, list_photos
+from platekit.errors import UserError
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+README_NAME = "025-95_113-154&383_386&473-386&473_177&454_154&383_363&402-0_0_22_27_27_33_16-37-15.jpg"
+
+coordinates = st.integers(0, 4000)
+points = st.tuples(coordinates, coordinates)
+plates = st.builds(
+    lambda province, city, serial: province + city + "".join(serial),
+    st.sampled_from(PROVINCE_TABLE),
+    st.sampled_from(CITY_TABLE),
+    st.lists(st.sampled_from(SERIAL_TABLE), min_size=5, max_size=6),
+)
+annotations = st.builds(
+    Annotation,
+    area=st.text("0123456789", min_size=1, max_size=20),
+    tilt=st.tuples(st.integers(0, 360), st.integers(0, 360)),
+    box=st.tuples(points, st.tuples(st.integers(1, 900), st.integers(1, 900))).map(
+        lambda pair: (*pair[0], pair[0][0] + pair[1][0], pair[0][1] + pair[1][1])
+    ),
+    vertices=st.tuples(points, points, points, points),
+    plate=plates,
+    brightness=st.integers(0, 255),
+    blurriness=st.integers(0, 999),
+)
+
+
+@given(annotations)
+@settings(deadline=None)
+def test_every_annotation_survives_the_file_name(annotation):
+    name = annotation.file_name()
+    assert has_annotation(name)
+    assert parse(name) == annotation
+    assert parse(Path("some") / "folder" / name).file_name() == name
+
+
+def test_the_data_sets_own_example():
+    annotation = parse(README_NAME)
+    assert annotation.plate == "皖AY339S"
+    assert annotation.box == (154, 383, 386, 473)
+    assert annotation.vertices == ((386, 473), (177, 454), (154, 383), (363, 402))
+    assert (annotation.area, annotation.tilt, annotation.brightness, annotation.blurriness) == (
+        "025",
+        (95, 113),
+        37,
+        15,
+    )
+
+
+def test_green_plates_have_eight_symbols():
+    name = "004636015325670498-90_268-329&567_450&602-450&602_329&601_330&569_449&567-0_0_3_26_26_33_27_33-176-28.jpg"
+    assert parse(name).plate == "皖AD22939"
+    assert parse(name).file_name() == name
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("np_00001.jpg", "seven"),
+        ("a-b-c-d-e-f-g.jpg", "area"),
+        (README_NAME.replace("154&383_386", "154_386"), "box"),
+        (README_NAME.replace("0_0_22", "0_22"), "plate"),
+        (README_NAME.replace("0_0_22", "99_0_22"), "table"),
+        (README_NAME.replace("-37-", "-037-"), "brightness"),
+        (README_NAME.replace("-154&383_386&473", "-386&383_386&473"), "empty"),
+        ("", "seven"),
+    ],
+)
+def test_bad_names_are_refused_in_one_sentence(name, words):
+    with pytest.raises(UserError) as error:
+        parse(name)
+    message = str(error.value)
+    assert words in message and name in message and "\n" not in message
+
+
+@given(st.text(max_size=60))
+@settings(deadline=None)
+def test_any_text_is_parsed_or_refused(text):
+    try:
+        parsed = parse(text)
+    except UserError:
+        return
+    assert parsed.file_name("") == Path(text).stem
+
+
+def test_photos_without_plate_are_told_apart():
+    assert not has_annotation("np_00001.jpg")
+    assert not has_annotation("1000.jpg")
+    assert has_annotation("x" + README_NAME)  # meant as an annotation, so that reading it reports what is wrong
+
+
+@pytest.mark.parametrize("plate", ["皖A1234", "皖A1234567", "AA12345", "皖A12I45", "皖112345"])
+def test_plates_that_have_no_name(plate):
+    with pytest.raises(UserError, match=plate):
+        Annotation("1", (0, 0), (0, 0, 1, 1), ((0, 0),) * 4, plate, 0, 0).file_name()
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"real CCPD names are not at {REAL}")
+def test_official_names_decode_and_encode_to_themselves():
+    names = [photo.name for photo in REAL.glob("frames/*/ccpd_*/*.jpg")]
+    for path in sorted((REAL / "annotations").glob("*.txt.gz")):
+        names += gzip.decompress(path.read_bytes()).decode("utf-8").split()
+    assert len(names) > 90_000
+    names = [name for name in random.Random(0).sample(names, 30_000) if has_annotation(name)]
+    assert all(parse(name).file_name() == name for name in names)
+
+
+def _photo(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+
+
+@pytest.mark.parametrize("place", ["", "CCPD2019", "ccpd_dataset", "data/CCPD2019"])
+def test_subsets_are_found_wherever_they_were_unpacked(tmp_path, place):
+    _photo(tmp_path / place / "ccpd_base" / "a.jpg")
+    _photo(tmp_path / place / "ccpd_tilt" / "b.JPG")
+    _photo(tmp_path / place / "ccpd_green" / "train" / "c.jpg")
+    _photo(tmp_path / place / "splits" / "d.jpg")
+    (tmp_path / place / "ccpd_np").mkdir()
+    _photo(tmp_path / "ccpd_train" / "e.jpg")
+    found = find_subsets(tmp_path)
+    assert list(found) == ["ccpd_base", "ccpd_green", "ccpd_tilt"]
+    assert found["ccpd_base"] == tmp_path / place / "ccpd_base"
+    assert find_subsets(found["ccpd_base"]) == {"ccpd_base": found["ccpd_base"]}
+    assert [path.name for path in list_photos(found)["ccpd_green"]] == ["c.jpg"]
+
+
+def test_two_releases_are_not_mixed(tmp_path):
+    _photo(tmp_path / "CCPD2019" / "ccpd_base" / "a.jpg")
+    _photo(tmp_path / "ccpd_dataset" / "ccpd_base" / "a.jpg")
+    with pytest.raises(UserError, match="one release"):
+        find_subsets(tmp_path)
+
+
+def test_missing_data_names_the_remedy(tmp_path):
+    with pytest.raises(UserError, match=r"github\.com/detectRecog/CCPD.*synthesize\.py"):
+        find_subsets(tmp_path)
+    with pytest.raises(UserError, match="not a folder"):
+        find_subsets(tmp_path / "nowhere")
+    assert CCPD_FOLDER.name == "ccpd" and (CCPD_FOLDER / "dataset.py").is_file()
+
+
+def test_real_photos_go_before_the_stand_in(tmp_path, monkeypatch):
+    monkeypatch.setattr("ccpd.dataset.SYNTHETIC_FOLDER", tmp_path / "synthetic")
+    _photo(tmp_path / "synthetic" / "ccpd_base" / "a.jpg")
+    assert find_subsets(tmp_path)["ccpd_base"].parent.name == "synthetic"
+    _photo(tmp_path / "CCPD2019" / "ccpd_base" / "a.jpg")
+    assert find_subsets(tmp_path)["ccpd_base"].parent.name == "CCPD2019"
+    assert find_subsets(tmp_path / "synthetic")["ccpd_base"].parent.name == "synthetic"

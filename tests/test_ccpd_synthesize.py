@@ -1,0 +1,122 @@
+"""The synthetic stand-in for CCPD."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ccpd.annotation import has_annotation, parse
+from ccpd.dataset import PHOTO_SIZE, SUBSETS, find_subsets
+from ccpd.geometry import is_convex
+from ccpd.plates import PlateRenderer
+from ccpd.scenes import render_photo
+from ccpd.synthesize import main, photo_file
+from platekit.errors import UserError
+from platekit.images import read_image
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory):
+    out = tmp_path_factory.mktemp("ccpd")
+    assert main(["--out", str(out), "--count", "2"]) == 0
+    return out
+
+
+def test_every_subset_has_photos_that_are_their_own_annotation(stand_in):
+    found = find_subsets(stand_in)
+    assert set(found) == set(SUBSETS)
+    for subset, folder in found.items():
+        photos = sorted(folder.glob("*.jpg"))
+        assert len(photos) == 2
+        for path in photos:
+            height, width = read_image(path).shape[:2]
+            assert (width, height) == PHOTO_SIZE
+            if subset == "ccpd_np":
+                assert not has_annotation(path.name)
+                continue
+            annotation = parse(path.name)
+            assert annotation.file_name() == path.name
+            corners = np.array(annotation.vertices)
+            assert tuple(annotation.box) == (*corners.min(axis=0), *corners.max(axis=0))
+            assert corners.min() >= 0 and (corners < PHOTO_SIZE).all()
+            assert is_convex(corners.astype(float))
+            assert len(annotation.plate) == (8 if subset == "ccpd_green" else 7)
+
+
+def test_a_second_run_adds_only_what_is_missing(tmp_path, capsys):
+    def files():
+        return {path.name: path.read_bytes() for path in (tmp_path / "ccpd_base").glob("*.jpg")}
+
+    run = ["--out", str(tmp_path), "--subsets", "ccpd_base"]
+    main([*run, "--count", "2"])
+    first = files()
+    next(iter((tmp_path / "ccpd_base").glob("*.jpg"))).unlink()
+    main([*run, "--count", "3"])
+    second = files()
+    assert len(second) == 3 and first.items() <= second.items()
+    assert "next: python MTCNN/data_set/preprocess.py" in capsys.readouterr().out
+    with pytest.raises(UserError, match="another --out"):
+        main([*run, "--count", "3", "--seed", "1"])
+
+
+def test_a_photo_depends_on_seed_subset_and_number_alone():
+    busy = PlateRenderer()
+    for i in range(3):
+        photo_file("ccpd_tilt", i, 5, busy)
+    assert photo_file("ccpd_db", 1, 5, busy) == photo_file("ccpd_db", 1, 5, PlateRenderer())
+    assert photo_file("ccpd_db", 1, 5, busy) != photo_file("ccpd_db", 1, 6, busy)
+
+
+def test_the_plate_is_where_the_name_says():
+    """The box of a plain yellow plate is yellow, its surroundings are not."""
+    renderer = PlateRenderer()
+    rng = np.random.default_rng(3)
+    hits = 0
+    for _ in range(8):
+        photo, annotation = render_photo("ccpd_base", renderer, rng, ["yellow"])
+        x1, y1, x2, y2 = annotation.box
+        yellow = photo[:, :, 1:].min(axis=2).astype(int) - photo[:, :, 0] > 25
+        hits += yellow[y1:y2, x1:x2].mean() > 2 * yellow.mean()
+    assert hits >= 6
+
+
+def test_other_sizes_carry_the_annotation_along():
+    photo, annotation = render_photo("ccpd_base", PlateRenderer(), np.random.default_rng(1), size=(360, 580))
+    full, whole = render_photo("ccpd_base", PlateRenderer(), np.random.default_rng(1))
+    assert photo.shape == (580, 360, 3) and full.shape == (1160, 720, 3)
+    assert np.allclose(np.array(annotation.box) * 2, whole.box, atol=2)
+
+
+@pytest.mark.parametrize("start", [["ccpd/synthesize.py"], ["-m", "ccpd.synthesize"]])
+def test_the_script_runs_from_anywhere(tmp_path, start):
+    command = [sys.executable, str(ROOT / start[0])] if start[0] != "-m" else [sys.executable, *start]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)} if start[0] == "-m" else dict(os.environ)
+    done = subprocess.run(
+        [*command, "--out", "made", "--count", "1", "--subsets", "ccpd_green"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "made" / "ccpd_green").glob("*.jpg"))) == 1
+
+
+def test_wrong_usage_is_one_sentence(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "ccpd" / "synthesize.py"), "--glyphs", str(tmp_path / "nowhere")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
