@@ -129,8 +129,8 @@ def develop(picture: np.ndarray, rng: np.random.Generator, harsh: float = 0.9) -
     warm = rng.normal(0.0, 0.045)  # white balance errs along blue and red
     cast = np.array([1.0 - warm, 1.0, 1.0 + warm]) * rng.normal(1.0, 0.012, 3)
     table = np.stack([curve * c for c in cast], 1)
-    if rng.random() < 0.35:
-        shadow = (1 - steps) ** 3 * steps * rng.uniform(0.0, 1.1)
+    if rng.random() < 0.3:
+        shadow = (1 - steps) ** 4 * steps * rng.uniform(0.0, 1.2)
         table[:, 1] += 0.5 * shadow
         table[:, (0, 2)] -= shadow[:, None]
     table = np.clip(table * 255, 0, 255).astype(np.uint8)

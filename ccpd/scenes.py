@@ -57,7 +57,7 @@ def render_photo(
     if rng.random() < {"ccpd_fn": 0.4, "ccpd_tilt": 0.35, "ccpd_challenge": 0.35}.get(subset, 0.12):
         neighbour(photo, quad, rng)
     dark, bright = pose.brightness < 50, pose.brightness > 200
-    level = rng.normal(124, 14) * min(1.0, 0.45 + 0.55 * pose.brightness / 90)
+    level = rng.normal(119, 14) * min(1.0, 0.45 + 0.55 * pose.brightness / 90)
     if bright:
         level = rng.uniform(125, 215)
     photo = camera.expose(photo, level / max(20.0, float(photo[::8, ::8].mean())))

@@ -116,7 +116,7 @@ def _street(layout: Layout, row: float, rng: np.random.Generator) -> np.ndarray:
             wide = int(rng.uniform(2500, 7000) * unit) + 30
             part = canvas[top:foot, x : x + wide]
             if part.size:
-                part[:] = surface(part.shape[0], part.shape[1], random_colour(rng, (0, 0.2), (0.3, 0.85)), 0.06, rng)
+                part[:] = surface(part.shape[0], part.shape[1], random_colour(rng, (0, 0.14), (0.3, 0.85)), 0.06, rng)
                 _windows(part, unit, rng)
             x += wide
             top = max(0, foot - int(rng.uniform(2500, 9000) * unit))
@@ -126,7 +126,7 @@ def _street(layout: Layout, row: float, rng: np.random.Generator) -> np.ndarray:
             x, thick = int(rng.integers(canvas_width)), max(3, int(rng.uniform(100, 350) * unit))
             cv2.rectangle(canvas, (x, 0), (x + thick, foot), (50, 60, 70), -1)
     else:  # a wall
-        canvas[top:foot] = surface(foot - top, canvas_width, random_colour(rng, (0, 0.25), (0.25, 0.8)), 0.12, rng)
+        canvas[top:foot] = surface(foot - top, canvas_width, random_colour(rng, (0, 0.14), (0.25, 0.8)), 0.12, rng)
     for _ in range(int(rng.integers(0, 4))):  # boards
         high = int(rng.uniform(250, 700) * unit) + 8
         wide = int(high * rng.uniform(2.0, 5.0))
@@ -138,7 +138,7 @@ def _street(layout: Layout, row: float, rng: np.random.Generator) -> np.ndarray:
     for _ in range(int(rng.integers(0, 4))):  # parked cars, without detail
         high, wide = 1400 * unit, rng.uniform(1700, 4200) * unit
         x = rng.uniform(0, canvas_width)
-        colour = tuple(map(float, random_colour(rng, (0, 0.4), (0.1, 0.95))))
+        colour = tuple(map(float, random_colour(rng, (0, 0.1) if rng.random() < 0.75 else (0.4, 0.9), (0.1, 0.9))))
         body = np.array(
             [
                 (x, foot),

@@ -47,7 +47,7 @@ def photo_file(
     photo, annotation = render_photo(subset, renderer, rng, kinds, size)
     quality = int(rng.integers(35, 96))
     _, data = cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return annotation.file_name() if annotation else f"np_{index:06d}.jpg", data.tobytes()
+    return annotation.file_name() if annotation else f"np_{index + 1:05d}.jpg", data.tobytes()
 
 
 class _Task:

@@ -85,7 +85,7 @@ def ground(size: int, rng: np.random.Generator) -> np.ndarray:
     style = rng.random()
     if style < 0.6:
         tone = rng.uniform(55, 150)
-        colour = tone * np.array([1.0, 1.0, 1.0], np.float32) * rng.uniform(0.92, 1.06, 3)
+        colour = tone * np.array([1.0, 1.0, 1.0], np.float32) * rng.uniform(0.97, 1.02, 3)
         picture = surface(size, size, colour, rng.uniform(0.08, 0.3), rng)
         if rng.random() < 0.3:  # cracks and sealed seams
             for _ in range(int(rng.integers(1, 4))):
@@ -94,7 +94,9 @@ def ground(size: int, rng: np.random.Generator) -> np.ndarray:
                     picture, [points.astype(np.int32)], False, (30, 30, 30), int(rng.integers(1, 4)), cv2.LINE_AA
                 )
     else:
-        colour = random_colour(rng, (0, 0.18), (0.35, 0.75)) if style < 0.94 else np.array([100, 140, 130], np.float32)
+        warm = rng.uniform(0.0, 0.3) ** 1.5  # stone and clay are grey to reddish
+        colour = rng.uniform(90, 190) * np.array([1.0 - 1.2 * warm, 1.0 - 0.6 * warm, 1.0], np.float32)
+        colour = colour if style < 0.94 else np.array([100, 140, 130], np.float32)
         picture = surface(size, size, colour, 0.1, rng)
         high, wide = int(rng.choice((25, 50, 75))), int(rng.choice((50, 75, 100)))
         rows, columns = -(-size // high), -(-size // wide) + 1
