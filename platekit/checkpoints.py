@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,15 @@ import torch
 from torch import nn
 
 from platekit.errors import UserError
-from platekit.files import atomic_path
+from platekit.files import write_bytes
 
 
 def save_checkpoint(path: str | os.PathLike, content: dict[str, Any]) -> None:
     """Write tensors and plain values to ``path``, whole or not at all."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
+    # By way of memory: on a full disk torch.save fails with an error that does not name the disk.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getbuffer())
 
 
 def save_weights(path: str | os.PathLike, net: nn.Module, facts: dict[str, Any] | None = None) -> None:
@@ -29,7 +30,9 @@ def save_weights(path: str | os.PathLike, net: nn.Module, facts: dict[str, Any] 
     state = net.state_dict()
     metadata = state._metadata
     for key, value in state.items():
-        state[key] = value.detach().cpu().half() if value.is_floating_point() else value.cpu()
+        value = value.detach().cpu()
+        half = value.half() if value.is_floating_point() else value
+        state[key] = half if half.isfinite().all() else value  # a value beyond 65,504 stays float32
     metadata[""] = {**metadata[""], **(facts or {})}
     save_checkpoint(path, state)
 
@@ -46,7 +49,9 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, 
         raise UserError(f"cannot load {path}: {reason[:160]}; fetch or train the file again") from None
     if not isinstance(content, dict):
         raise UserError(f"cannot load {path}: it holds no state dict; fetch or train the file again")
-    return content, getattr(content, "_metadata", {}).get("", {})
+    metadata = getattr(content, "_metadata", None)
+    facts = metadata.get("") if isinstance(metadata, dict) else None
+    return content, facts if isinstance(facts, dict) else {}
 
 
 def load_weights(net: nn.Module, path: str | os.PathLike) -> dict[str, Any]:
@@ -56,7 +61,7 @@ def load_weights(net: nn.Module, path: str | os.PathLike) -> dict[str, Any]:
     """
     state, facts = read_checkpoint(path)
     wanted = net.state_dict()
-    wrong = sorted(set(wanted) ^ set(state)) or sorted(
+    wrong = sorted(map(str, set(wanted) ^ set(state))) or sorted(
         key for key, value in wanted.items() if getattr(state[key], "shape", None) != value.shape)
     if wrong:
         raise UserError(f"{path} does not fit {type(net).__name__}: '{wrong[0]}' is missing, unknown or of another "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -40,18 +41,25 @@ def json_lines(path: str | None) -> Iterator[TextIO | None]:
     A file's lines collect in ``FILE.part`` and become ``FILE`` when the run is through, so that a file under its
     own name is always whole. Raises UserError when it cannot be written.
     """
+    # JSON is UTF-8 whatever the console is; a file name that is no UTF-8 becomes a JSON escape.
+    text = {"encoding": "utf-8", "errors": "backslashreplace"}
     if path is None or path == "-":
+        if path and hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(**text)
         yield sys.stdout if path else None
         return
     part = Path(path + ".part")
     try:
+        if Path(path).is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         part.parent.mkdir(parents=True, exist_ok=True)
-        stream = open(part, "w", encoding="utf-8")
+        with open(part, "w", **text) as stream:
+            yield stream
+        os.replace(part, path)
+    except BrokenPipeError:  # standard output's, not the file's
+        raise
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; name a file in a folder you may write to") from None
-    with stream:
-        yield stream
-    os.replace(part, path)
 
 
 class OutputFolder:
@@ -71,6 +79,14 @@ class OutputFolder:
         self.taken.add(name)
         return self.folder / name
 
+    def check(self, sources: Iterable[Path]) -> None:
+        """UserError when results would land beside an input, where they could replace it."""
+        folder = self.folder.resolve()
+        for parent in {source.parent for source in sources}:
+            if parent.resolve() == folder:
+                raise UserError(f"{self.folder} holds inputs, which annotated pictures could replace; name another "
+                                "folder with --output")
+
 
 def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_path: str | None = None,
                  output: Path | None = None, show: bool = False) -> int:
@@ -80,8 +96,11 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     """
     failed = False
     folder = OutputFolder(output) if output else None
+    paths = list(expand_inputs(inputs))  # all of them first: wrong usage shows before anything is written
+    if folder:
+        folder.check(paths)
     with json_lines(json_path) as stream:
-        for path in expand_inputs(inputs):
+        for path in paths:
             entry: dict[str, Any] = {"image": str(path)}
             try:
                 image = read_image(path)

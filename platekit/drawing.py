@@ -27,7 +27,7 @@ def draw_plates(image: np.ndarray, plates: Sequence[Plate]) -> np.ndarray:
     size = max(12, round(max(height, width) / 32))
     for plate in reversed(plates):  # the surest on top
         x1, y1, x2, y2 = (round(value) for value in plate.box)
-        cv2.rectangle(drawn, (x1, y1), (x2, y2), COLOUR, line)
+        cv2.rectangle(drawn, (x1, y1), (x2 - 1, y2 - 1), COLOUR, line)  # x2 and y2 are exclusive
         label = f"{plate.detection_score:.2f}" if plate.text is None else f"{plate.text} {plate.confidence:.2f}"
         label_width = round(size * 0.62 * len(label)) + size // 2  # enough for the one wide symbol among narrow ones
         left = max(0, min(x1, width - label_width))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -18,9 +19,13 @@ def run_script(main: Callable[[], int | None]) -> None:
     try:
         status = main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # From a loader process the error comes inside that process's traceback; its own sentence stands last.
+        print(f"error: {str(error).strip().rpartition('UserError: ')[2]}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
+    except BrokenPipeError:  # whoever read the output has seen enough, as in '... --json - | head'
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        status = 1
     sys.exit(status or 0)

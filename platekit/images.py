@@ -76,4 +76,5 @@ def expand_inputs(inputs: Iterable[str | os.PathLike]) -> Iterator[Path]:
             matches = sorted(glob.glob(str(entry), recursive=True))
             if not matches:
                 raise UserError(f"the pattern {entry} matches no file; check it, and quote it for the shell")
-            yield from expand_inputs(matches)
+            for match in map(Path, matches):
+                yield from find_images(match) if match.is_dir() else [match]

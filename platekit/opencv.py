@@ -13,6 +13,8 @@ except ImportError as error:  # the wheel of opencv-python needs libGL and glib 
 if int(cv2.__version__.split(".")[0]) < 5:
     raise SystemExit(f"error: OpenCV {cv2.__version__} is too old; run 'pip install --upgrade \"opencv-python>=5\"'")
 
+# A broken picture is reported by whoever reads it, in one sentence; OpenCV would add several of its own.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 cv2.setNumThreads(1)  # torch has the threads; loader processes must not each start their own
 
 __all__ = ["cv2"]

@@ -8,6 +8,7 @@ therefore ends with the same weights as one that was not.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import random
@@ -80,6 +81,7 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+@functools.cache
 def git_revision() -> str:
     """The revision of the code, or 'unknown' outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
@@ -198,11 +200,14 @@ class Run:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.half):
             value, figures = loss(self.net, batch)
         if not torch.isfinite(value):
-            raise UserError(f"the loss is {value.item()} at step {self.step}; lower --learning_rate and go on from "
-                            f"{self.last}")
+            raise UserError(f"the loss is {value.item()} at step {self.step}; start anew with --restart and a lower "
+                            f"--learning_rate ({self.folder} keeps what was reached before)")
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
-        nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip_norm)
+        if not torch.isfinite(norm):  # a step along it would make every weight NaN, and the checkpoint after it
+            raise UserError(f"the gradient is {norm.item()} at step {self.step}; start anew with --restart and a lower "
+                            f"--learning_rate ({self.folder} keeps what was reached before)")
         self.optimizer.step()
         self.average.update_parameters(self.net)
         return {"loss": value.item(), **figures}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +34,17 @@ def read_frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
         yield frame
 
 
-def run_video(sources: Iterable[str | int], read: ReadPicture, json_path: str | None = None,
+def run_video(sources: Sequence[str | int], read: ReadPicture, json_path: str | None = None,
               output: Path | None = None, show: bool = False) -> int:
     """Read every frame of every source; JSON lines carry ``frame`` beside ``image``. Returns the exit status."""
     failed = False
     folder = OutputFolder(output) if output else None
+    if folder:
+        folder.check(Path(source) for source in sources if isinstance(source, str))
+        try:
+            folder.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write to {output}: {error.strerror}; name another folder with --output") from None
     with json_lines(json_path) as stream:
         for source in sources:
             name = f"camera:{source}" if isinstance(source, int) else str(source)
@@ -68,7 +74,6 @@ def run_video(sources: Iterable[str | int], read: ReadPicture, json_path: str | 
                 drawn = draw_plates(frame, result.plates)
                 if folder:
                     if writer is None:
-                        folder.folder.mkdir(parents=True, exist_ok=True)
                         target = folder.path_for(Path(name.replace(":", "_")).with_suffix(".avi")).with_suffix(".avi")
                         writer = cv2.VideoWriter(str(target), cv2.VideoWriter_fourcc(*"MJPG"), rate, frame.shape[1::-1])
                     writer.write(drawn)

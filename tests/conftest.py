@@ -1,0 +1,111 @@
+"""What the tests share: the real scripts run as a user runs them, pictures, weights, and the shared data."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from platekit import errors
+from platekit.opencv import cv2
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a script ended and what it said."""
+
+    status: int
+    out: str
+    err: str
+
+    def sentence(self) -> str:
+        """The one line on standard error of a script that ended on the user's mistake, without a traceback."""
+        assert "Traceback" not in self.err, self.err
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real photos and crops beside the checkout; the test is skipped where there is none."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"the shared data is not at {os.path.relpath(SHARED_DATA, ROOT)}")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def run_script() -> Callable[..., Outcome]:
+    """``run(script, *arguments, cwd=..., module=False)``: a process of its own, as file or as ``-m module``."""
+
+    def run(script: str, *arguments: Any, cwd: Path, module: bool = False, timeout: float = 300,
+            **environment: str) -> Outcome:
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", **environment}
+        if module:
+            env["PYTHONPATH"] = str(ROOT)
+            command = [sys.executable, "-m", script.removesuffix(".py").replace("/", ".")]
+        else:
+            env.pop("PYTHONPATH", None)
+            command = [sys.executable, str(ROOT / script)]
+        done = subprocess.run([*command, *map(str, arguments)], cwd=cwd, env=env, capture_output=True, timeout=timeout)
+        return Outcome(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))
+
+    return run
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """``call(main, *arguments, cwd=None)``: a script's ``main`` in this process, which spares importing torch."""
+
+    def call_main(main: Callable[[], int | None], *arguments: Any, cwd: Path | None = None) -> Outcome:
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["script", *map(str, arguments)])
+            if cwd:
+                patch.chdir(cwd)
+            with pytest.raises(SystemExit) as ended:
+                errors.run_script(main)
+        captured = capsys.readouterr()
+        return Outcome(int(ended.value.code or 0), captured.out, captured.err)
+
+    return call_main
+
+
+@pytest.fixture
+def one_thread():
+    """Torch on one thread: sums in one order, so that results are the same to the last bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def make_picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """A smooth, coloured picture (H, W, 3) that JPEG keeps well."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def put_picture(path: Path, image: np.ndarray, *parameters: int) -> Path:
+    """Write a picture by OpenCV and Python alone, without the code under test."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, data = cv2.imencode(path.suffix, image, parameters)
+    assert done
+    path.write_bytes(data.tobytes())
+    return path
+
+
+def files_below(folder: Path) -> list[str]:
+    """All files below a folder, hidden ones too, relative and sorted."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

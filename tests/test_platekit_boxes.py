@@ -1,0 +1,102 @@
+"""Box arithmetic: offsets, clipping, and the crop that every net sees."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from platekit.boxes import clip_boxes, crop_resize, decode_offsets, encode_offsets, normalise, to_tensor
+from tests.conftest import make_picture
+
+corner = st.floats(-2000, 2000, width=32)
+side = st.floats(0.5, 1500, width=32)
+box = st.tuples(corner, corner, side, side).map(lambda v: (v[0], v[1], v[0] + v[2], v[1] + v[3]))
+
+
+def tensor(boxes: list[tuple[float, float, float, float]]) -> torch.Tensor:
+    return torch.tensor(boxes, dtype=torch.float64)
+
+
+@given(st.lists(st.tuples(box, box), min_size=1, max_size=5))
+def test_decoding_inverts_encoding(pairs):
+    boxes, anchors = tensor([pair[0] for pair in pairs]), tensor([pair[1] for pair in pairs])
+    assert torch.allclose(decode_offsets(encode_offsets(boxes, anchors), anchors), boxes, atol=1e-6)
+
+
+def test_offsets_are_corner_differences_over_the_anchor_size():
+    anchors = torch.tensor([[100.0, 50.0, 300.0, 100.0]])  # 200 wide, 50 high
+    boxes = torch.tensor([[120.0, 45.0, 280.0, 110.0]])
+    assert encode_offsets(boxes, anchors).tolist() == [pytest.approx([0.1, -0.1, -0.1, 0.2])]
+    offsets = torch.tensor([[0.1, -0.1, -0.1, 0.2]])
+    assert decode_offsets(offsets, anchors).tolist() == [pytest.approx([120, 45, 280, 110])]
+
+
+@given(st.lists(box, min_size=1, max_size=6), st.integers(1, 1200), st.integers(1, 1200))
+def test_clipped_boxes_lie_inside_and_the_given_ones_stay(boxes, height, width):
+    given_boxes = tensor(boxes)
+    before = given_boxes.clone()
+    clipped, kept = clip_boxes(given_boxes, height, width)
+    assert torch.equal(given_boxes, before)
+    assert (clipped >= 0).all() and (clipped[:, 0::2] <= width).all() and (clipped[:, 1::2] <= height).all()
+    inside = (before[:, :2] >= 0).all(1) & (before[:, 2] <= width) & (before[:, 3] <= height)
+    assert torch.equal(clipped[inside], before[inside])
+    sides = clipped[:, 2:] - clipped[:, :2]
+    assert torch.equal(kept, (sides[:, 0] >= 1) & (sides[:, 1] >= 1))
+
+
+def test_a_box_beside_the_picture_is_not_kept():
+    clipped, kept = clip_boxes(torch.tensor([[-50.0, 10.0, -5.0, 30.0], [5.0, 5.0, 60.0, 20.0]]), 40, 100)
+    assert kept.tolist() == [False, True] and clipped[1].tolist() == [5, 5, 60, 20]
+
+
+def test_normalising_leaves_the_picture_alone():
+    image = np.array([[[0, 127, 255]]], dtype=np.uint8)
+    found = to_tensor(image)
+    assert found.shape == (1, 3, 1, 1) and found.dtype == torch.float32
+    assert found.flatten().tolist() == pytest.approx([-127.5 / 128, -0.5 / 128, 127.5 / 128])
+    assert image.tolist() == [[[0, 127, 255]]]
+    floats = torch.tensor([0.0, 255.0])
+    assert normalise(floats).tolist() == pytest.approx([-127.5 / 128, 127.5 / 128])
+    assert floats.tolist() == [0, 255]
+
+
+def test_a_crop_of_the_whole_picture_is_the_mean_of_areas():
+    image = np.random.default_rng(0).integers(0, 256, (72, 282, 3), dtype=np.uint8)  # three times 24x94
+    crop = crop_resize(to_tensor(image), torch.tensor([[0.0, 0.0, 282.0, 72.0]]))
+    means = image.reshape(24, 3, 94, 3, 3).mean(axis=(1, 3))
+    assert crop.shape == (1, 3, 24, 94)
+    np.testing.assert_allclose(crop[0].permute(1, 2, 0).numpy() * 128 + 127.5, means, atol=1e-3)
+
+
+def test_a_crop_of_its_own_size_is_the_pixels_themselves():
+    image = make_picture(60, 200, 1)
+    crop = crop_resize(to_tensor(image), torch.tensor([[30.0, 20.0, 124.0, 44.0]]))
+    expected = to_tensor(image[20:44, 30:124])
+    torch.testing.assert_close(crop, expected, atol=1e-5, rtol=0)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 40), st.integers(0, 20), st.integers(1, 3), st.integers(1, 3))
+def test_a_crop_moves_with_its_box(x, y, across, down):
+    """The same content at another place gives the same crop, whatever the box's size."""
+    plate = np.random.default_rng(x).integers(0, 256, (24 * down, 94 * across, 3), dtype=np.uint8)
+    picture = np.full((24 * down + 40, 94 * across + 60, 3), 90, dtype=np.uint8)
+    picture[y:y + plate.shape[0], x:x + plate.shape[1]] = plate
+    box = torch.tensor([[x, y, x + plate.shape[1], y + plate.shape[0]]], dtype=torch.float32)
+    alone = torch.tensor([[0, 0, plate.shape[1], plate.shape[0]]], dtype=torch.float32)
+    torch.testing.assert_close(crop_resize(to_tensor(picture), box), crop_resize(to_tensor(plate), alone),
+                               atol=1e-4, rtol=0)
+
+
+def test_outside_the_picture_is_mid_grey():
+    white = np.full((24, 94, 3), 255, dtype=np.uint8)
+    crop = crop_resize(to_tensor(white), torch.tensor([[-94.0, 0.0, 94.0, 24.0]]))
+    assert crop[..., :46].abs().max() == 0
+    assert torch.allclose(crop[..., 48:], torch.tensor(127.5 / 128))
+
+
+def test_no_boxes_give_no_crops():
+    assert crop_resize(to_tensor(make_picture(30, 30)), torch.zeros(0, 4)).shape == (0, 3, 24, 94)

@@ -1,0 +1,216 @@
+"""The command line's contract: JSON lines, annotated pictures, exit statuses."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from platekit.command import json_lines, run_pictures
+from platekit.errors import UserError, run_script
+from platekit.images import read_image
+from platekit.results import PictureResult, Plate
+from platekit.video import run_video
+from tests.conftest import ROOT, files_below, make_picture, put_picture
+
+PLATES = (Plate((10.26, 4.0, 60.0, 20.0), 0.99876, "皖A12345", 0.98765, (0.9,) * 7),
+          Plate((1, 2, 30, 12), 0.8, "", 0.5))
+
+
+def read(image: np.ndarray, _: Path | None = None) -> PictureResult:
+    """Stands in for the nets: the same plates in every picture."""
+    return PictureResult(image.shape[1], image.shape[0], PLATES, {"detect": 21.04, "recognise": 4.06})
+
+
+def lines_of(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two pictures and, between them, a file that is none."""
+    put_picture(tmp_path / "in" / "a.png", make_picture(40, 100))
+    (tmp_path / "in" / "b.jpg").write_text("no picture")
+    put_picture(tmp_path / "in" / "c.png", make_picture(50, 80))
+    return tmp_path / "in"
+
+
+def test_a_line_has_the_keys_of_the_contract_in_their_order(folder, tmp_path, capsys):
+    target = tmp_path / "new" / "plates.jsonl"
+    assert run_pictures([folder / "a.png"], read, str(target)) == 0
+    text = target.read_text("utf-8")
+    assert text == (f'{{"image": "{folder / "a.png"}", "width": 100, "height": 40, '
+                    '"ms": {"detect": 21.0, "recognise": 4.1}, "plates": ['
+                    '{"text": "皖A12345", "confidence": 0.9877, "detection_score": 0.9988, '
+                    '"box": [10.3, 4.0, 60.0, 20.0]}, '
+                    '{"text": "", "confidence": 0.5, "detection_score": 0.8, "box": [1, 2, 30, 12]}]}\n')
+    assert str(target) in capsys.readouterr().out
+    assert files_below(tmp_path / "new") == ["plates.jsonl"]
+
+
+def test_detection_alone_has_no_text():
+    assert list(Plate((0, 0, 9, 9), 0.5).to_dict()) == ["detection_score", "box"]
+
+
+def test_every_input_gets_its_line_in_order_and_a_broken_one_its_error(folder, capsys):
+    status = run_pictures([folder / "c.png", folder, folder / "missing.jpg"], read, "-")
+    captured = capsys.readouterr()
+    lines = lines_of(captured.out)
+    assert status == 1
+    assert [Path(line["image"]).name for line in lines] == ["c.png", "a.png", "b.jpg", "c.png", "missing.jpg"]
+    assert [list(line) == ["image", "error"] for line in lines] == [False, False, True, False, True]
+    assert [line for line in captured.err.splitlines() if line.startswith("error: ")] == \
+        [f"error: {lines[2]['error']}", f"error: {lines[4]['error']}"]
+    assert "b.jpg" in lines[2]["error"]
+
+
+def test_without_json_a_line_a_plate_is_printed(folder, capsys):
+    assert run_pictures([folder / "a.png"], read) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"{folder / 'a.png'}: 皖A12345  confidence 0.988  detection 0.999  box (10, 4, 60, 20)"
+    assert "(nothing read)" in second
+    run_pictures([folder / "a.png"], lambda image, path: PictureResult(1, 1, ()))
+    assert capsys.readouterr().out == f"{folder / 'a.png'}: no plate found\n"
+
+
+def test_the_file_appears_when_it_is_whole(folder, tmp_path):
+    target = tmp_path / "plates.jsonl"
+    seen = []
+
+    def look(image: np.ndarray, path: Path) -> PictureResult:
+        seen.append(target.exists())
+        return read(image)
+
+    run_pictures([folder], look, str(target))
+    assert seen == [False, False] and len(lines_of(target.read_text("utf-8"))) == 3
+    assert "plates.jsonl.part" not in files_below(tmp_path)
+
+    def fail(image: np.ndarray, path: Path) -> PictureResult:
+        raise KeyboardInterrupt
+
+    before = target.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        run_pictures([folder], fail, str(target))
+    assert target.read_bytes() == before  # the old file, not half of a new one
+
+
+def test_wrong_usage_shows_before_anything_is_written(folder, tmp_path):
+    def never(image: np.ndarray, path: Path) -> PictureResult:
+        raise AssertionError("nothing is read when the usage is wrong")
+
+    with pytest.raises(UserError, match="matches no file"):
+        run_pictures([folder, tmp_path / "none*.jpg"], never, str(tmp_path / "plates.jsonl"), tmp_path / "out")
+    assert files_below(tmp_path) == ["in/a.png", "in/b.jpg", "in/c.png"]
+
+
+@pytest.mark.parametrize("target", ["in", "in/a.png/plates.jsonl"])
+def test_a_json_file_that_cannot_be_is_said_at_once(folder, tmp_path, target):
+    def never(image: np.ndarray, path: Path) -> PictureResult:
+        raise AssertionError("nothing is read when the result has no place")
+
+    with pytest.raises(UserError, match="cannot write"):
+        run_pictures([folder / "a.png"], never, str(tmp_path / target))
+    assert files_below(tmp_path) == ["in/a.png", "in/b.jpg", "in/c.png"]
+
+
+def test_annotated_pictures_of_one_name_are_kept_apart(tmp_path):
+    for index, name in enumerate(("x/a.png", "y/a.png", "y/a-2.png", "z/a.png", "z/a.gif.jpg", "z/b.ppm")):
+        put_picture(tmp_path / name, make_picture(40, 100, index))
+    inputs = [tmp_path / name for name in ("x", "y/a.png", "y/a-2.png", "z", "z/b.ppm")]
+    assert run_pictures(inputs, read, output=tmp_path / "out") == 0
+    assert files_below(tmp_path / "out") == ["a-2-2.png", "a-2.png", "a-3.png", "a.gif.jpg", "a.png", "b.jpg"]
+    pictures = [read_image(tmp_path / "out" / name) for name in ("a.png", "a-2.png", "a-2-2.png", "a-3.png")]
+    sources = [tmp_path / name for name in ("x/a.png", "y/a.png", "y/a-2.png", "z/a.png")]
+    for drawn, source in zip(pictures, sources):
+        original = read_image(source)
+        assert np.array_equal(drawn[30:, 70:], original[30:, 70:]) and not np.array_equal(drawn, original)
+
+
+@pytest.mark.parametrize("output", ["in", "in/../in"])
+def test_annotated_pictures_never_replace_the_inputs(folder, tmp_path, output):
+    before = (folder / "a.png").read_bytes()
+    with pytest.raises(UserError, match="holds inputs"):
+        run_pictures([folder], read, output=tmp_path / output)
+    with pytest.raises(UserError, match="holds inputs"):
+        run_video([str(folder / "clip.avi")], read, output=tmp_path / output)
+    assert (folder / "a.png").read_bytes() == before and files_below(folder) == ["a.png", "b.jpg", "c.png"]
+
+
+def test_an_output_that_is_a_file_is_wrong_usage(folder, tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        run_pictures([folder], read, output=tmp_path / "taken")
+    with pytest.raises(UserError, match="cannot write"):
+        run_video([str(folder / "clip.avi")], read, output=tmp_path / "taken")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_json_on_a_narrow_console_is_json(folder, monkeypatch, encoding):
+    """Names with é, 皖, an emoji and a byte that is no UTF-8 come back as they were."""
+    names = ["é.png", "皖.png", "🚗.png", os.fsdecode(b"\xff.png")]
+    for name in names:
+        put_picture(folder / "odd" / "plain.png", make_picture(8, 8)).rename(folder / "odd" / name)
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding, errors="strict"))
+    assert run_pictures([folder / "odd"], read, "-") == 0
+    sys.stdout.flush()
+    lines = lines_of(raw.getvalue().decode("utf-8"))
+    assert sorted(Path(line["image"]).name for line in lines) == sorted(names)
+    target = folder / "plates.jsonl"
+    with json_lines(str(target)) as stream:
+        stream.write(json.dumps({"image": names[-1]}, ensure_ascii=False) + "\n")
+    assert lines_of(target.read_text("utf-8")) == [{"image": names[-1]}]
+
+
+@pytest.mark.parametrize(("result", "status"), [(0, 0), (None, 0), (1, 1), (2, 2)])
+def test_the_exit_status_is_what_main_returns(result, status):
+    with pytest.raises(SystemExit) as ended:
+        run_script(lambda: result)
+    assert ended.value.code == status
+
+
+def test_a_users_mistake_is_one_line_and_status_2(capsys):
+    def main() -> int:
+        raise UserError("photo.jpg is missing; check the path")
+
+    with pytest.raises(SystemExit) as ended:
+        run_script(main)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: photo.jpg is missing; check the path\n"
+
+
+def test_a_mistake_found_in_a_loader_process_is_one_line_too(capsys):
+    def main() -> None:
+        from torch.utils.data import DataLoader
+
+        for _ in DataLoader(Broken(), num_workers=1):
+            pass
+
+    with pytest.raises(SystemExit):
+        run_script(main)
+    assert capsys.readouterr().err == "error: crop.jpg is broken; fetch it again\n"
+
+
+class Broken:
+    """A data set that finds a broken file."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        raise UserError("crop.jpg is broken; fetch it again")
+
+
+def test_whoever_stops_reading_the_output_sees_no_traceback(tmp_path):
+    code = ("from platekit.errors import run_script\n"
+            "def main():\n    for _ in range(100_000): print('a line of output', flush=True)\nrun_script(main)\n")
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 1

@@ -1,0 +1,53 @@
+"""Boxes and Chinese text on pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ccpd.symbols import PROVINCES
+from platekit.drawing import COLOUR, draw_plates, draw_text
+from platekit.results import Plate
+
+
+def test_every_province_has_ink_of_its_own():
+    drawn = {}
+    for province in PROVINCES:
+        canvas = np.zeros((60, 60, 3), dtype=np.uint8)
+        draw_text(canvas, province, (10, 48), 40)
+        assert (canvas.max(axis=2) > 128).mean() > 0.05, province
+        drawn[province] = canvas.tobytes()
+    assert len(set(drawn.values())) == len(PROVINCES) == 31  # a missing glyph would look like another missing one
+
+
+def test_the_picture_itself_is_untouched():
+    image = np.full((100, 200, 3), 90, dtype=np.uint8)
+    drawn = draw_plates(image, [Plate((50, 40, 120, 60), 0.9, "皖A12345", 0.8)])
+    assert (image == 90).all() and not np.array_equal(drawn, image)
+    assert np.array_equal(draw_plates(image, []), image)
+
+
+def test_the_label_tells_the_text():
+    def label(text: str | None) -> np.ndarray:
+        image = np.full((200, 400, 3), 90, dtype=np.uint8)
+        return draw_plates(image, [Plate((50, 100, 150, 140), 0.9, text, None if text is None else 0.8)])
+
+    assert not np.array_equal(label("皖A12345"), label("京A12345"))
+    assert not np.array_equal(label("皖A12345"), label(None))
+
+
+@pytest.mark.parametrize("box", [(0, 0, 200, 100), (150, 60, 200, 100), (0, 0, 40, 15), (0, 90, 200, 100)])
+def test_a_box_at_the_border_is_seen_on_all_sides(box):
+    """x2 and y2 are exclusive: the frame lies on the last pixels inside."""
+    image = np.full((100, 200, 3), 90, dtype=np.uint8)
+    frame = (draw_plates(image, [Plate(box, 0.9)]) == COLOUR).all(axis=2)
+    x1, y1, x2, y2 = box
+    for side in (frame[y1:y2, x1], frame[y1:y2, x2 - 1], frame[y1, x1:x2], frame[y2 - 1, x1:x2]):
+        assert side.mean() > 0.3  # the label may lie over a part
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (5, 5)])
+def test_pictures_of_any_size_are_drawn_on(size):
+    image = np.zeros((*size, 3), dtype=np.uint8)
+    plate = Plate((0.0, 0.0, float(size[1]), float(size[0])), 0.5, "皖A12345", 0.5)
+    assert draw_plates(image, [plate]).shape == image.shape

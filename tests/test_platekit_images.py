@@ -1,0 +1,171 @@
+"""Pictures read, written and found, and what becomes of files that are no pictures."""
+
+from __future__ import annotations
+
+import os
+import resource
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from platekit.errors import UserError
+from platekit.files import atomic_path, write_bytes, write_text
+from platekit.images import expand_inputs, find_images, read_image, write_image
+from tests.conftest import files_below, make_picture, put_picture
+
+NAMES = ("plain.png", "皖A12345.png", "🚗 car.png", "with space & more.png", "é-ü.png", "a[1].png")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_is_written_and_read(tmp_path, name):
+    image = make_picture(20, 30)
+    write_image(tmp_path / name, image)
+    assert files_below(tmp_path) == [name]
+    assert np.array_equal(read_image(tmp_path / name), image)
+    assert list(expand_inputs([tmp_path / name])) == [tmp_path / name]
+
+
+def test_exif_orientation_turns_the_picture_upright(tmp_path):
+    image = np.zeros((40, 80, 3), dtype=np.uint8)
+    image[:, :40] = (255, 0, 0)  # the left half blue
+    data = cv2.imencode(".jpg", image)[1].tobytes()
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)  # orientation 6: to be turned a quarter clockwise
+    body = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
+    (tmp_path / "turned.jpg").write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[2:])
+    turned = read_image(tmp_path / "turned.jpg")
+    assert turned.shape == (80, 40, 3)
+    assert turned[10, 20].argmax() == 0 and turned[10, 20, 0] > 200  # blue is on top now
+    assert turned[70, 20].max() < 50
+
+
+@pytest.mark.parametrize(("kind", "image"), [
+    ("grey", make_picture(20, 30)[..., 0]), ("alpha", np.dstack([make_picture(20, 30), make_picture(20, 30)[..., :1]])),
+    ("16-bit", make_picture(20, 30).astype(np.uint16) * 257),
+    ("16-bit grey", make_picture(20, 30).astype(np.uint16)[..., 0] * 257),
+])
+def test_every_kind_of_pixel_becomes_bgr_bytes(tmp_path, kind, image):
+    found = read_image(put_picture(tmp_path / "picture.png", image))
+    assert found.shape == (20, 30, 3) and found.dtype == np.uint8
+    expected = make_picture(20, 30) if "grey" not in kind else np.repeat(make_picture(20, 30)[..., :1], 3, axis=2)
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def broken_files(folder: Path) -> dict[str, str]:
+    """Files that are no pictures, and what the sentence about each must say."""
+    whole = cv2.imencode(".jpg", make_picture(200, 300))[1].tobytes()
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "truncated.jpg").write_bytes(whole[:len(whole) // 2])
+    (folder / "almost.jpg").write_bytes(whole[:-40])
+    (folder / "header.jpg").write_bytes(whole[:20])
+    png = cv2.imencode(".png", make_picture(50, 50))[1].tobytes()
+    (folder / "truncated.png").write_bytes(png[:len(png) // 2])
+    header = struct.pack(">IIBBBBB", 2**30, 2**30, 8, 2, 0, 0, 0)  # a picture of a billion by a billion pixels
+    (folder / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header
+                                      + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + png[33:])
+    (folder / "text.jpg").write_text("this is no picture")
+    (folder / "folder.jpg").mkdir()
+    (folder / "dangling.jpg").symlink_to(folder / "nowhere.jpg")
+    reasons = {"empty.jpg": "the file is empty", "folder.jpg": "Is a directory", "missing.jpg": "No such file",
+               "dangling.jpg": "No such file"}
+    names = ["truncated.jpg", "almost.jpg", "header.jpg", "truncated.png", "bomb.png", "text.jpg"]
+    return reasons | dict.fromkeys(names, "cannot decode")
+
+
+def test_each_broken_file_gives_one_sentence_that_names_it(tmp_path):
+    for name, reason in broken_files(tmp_path).items():
+        with pytest.raises(UserError) as caught:
+            read_image(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value) and reason in str(caught.value), name
+        assert "\n" not in str(caught.value)
+
+
+def test_finding_looks_into_subfolders_in_a_fixed_order(tmp_path):
+    for name in ("b/2.JPG", "b/1.png", "a/9.jpeg", "c.bmp"):
+        put_picture(tmp_path / name, make_picture(4, 4))
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "folder.jpg").mkdir()
+    names = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
+    assert names == ["a/9.jpeg", "b/1.png", "b/2.JPG", "c.bmp"]
+
+
+def test_inputs_come_in_the_order_given(tmp_path):
+    for name in ("folder/b.png", "folder/a.png", "z.png", "y.png", "[odd].png"):
+        put_picture(tmp_path / name, make_picture(4, 4))
+    (tmp_path / "*").symlink_to(tmp_path / "nowhere")  # a name that is a pattern, of a file that is not there
+    given = ["missing.jpg", "z.png", "folder", "?.png", "*"]
+    found = [os.path.relpath(path, tmp_path) for path in expand_inputs([str(tmp_path / entry) for entry in given])]
+    assert found == ["missing.jpg", "z.png", "folder/a.png", "folder/b.png", "y.png", "z.png",
+                     "*", "[odd].png", "folder/a.png", "folder/b.png", "y.png", "z.png"]
+
+
+@pytest.mark.parametrize(("entry", "reason"), [("none*.jpg", "matches no file"), ("empty", "holds no pictures")])
+def test_nothing_to_read_is_said(tmp_path, entry, reason):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=reason):
+        list(expand_inputs([tmp_path / entry]))
+    with pytest.raises(UserError, match="is not a folder"):
+        find_images(tmp_path / "missing")
+
+
+def test_writing_makes_folders_and_leaves_nothing_else(tmp_path):
+    write_image(tmp_path / "new" / "deep" / "picture.jpg", make_picture(8, 8))
+    write_text(tmp_path / "new" / "text.txt", "皖")
+    assert files_below(tmp_path) == ["new/deep/picture.jpg", "new/text.txt"]
+    assert (tmp_path / "new" / "text.txt").read_bytes() == "皖".encode()
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no picture format is known for '\.xyz'"):
+        write_image(tmp_path / "picture.xyz", make_picture(8, 8))
+    assert files_below(tmp_path) == []
+
+
+class Crash(Exception):
+    """Anything that goes wrong while a file is written."""
+
+
+def test_an_interrupted_write_keeps_the_old_file_alone(tmp_path):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(Crash), atomic_path(path) as temporary:
+        temporary.write_bytes(b"half of the ne")
+        raise Crash
+    assert files_below(tmp_path) == ["file.bin"] and path.read_bytes() == b"old"
+
+
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new" and files_below(tmp_path) == ["file.bin"]
+
+
+def test_a_full_disk_is_one_sentence_and_the_old_file_stays(tmp_path):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))  # stands in for a full disk: writing further fails
+    try:
+        with pytest.raises(UserError, match=r"cannot write .*file\.bin"):
+            write_bytes(path, bytes(200_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert files_below(tmp_path) == ["file.bin"] and path.read_bytes() == b"old"
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "taken").write_text("a file where a folder should be")
+    with pytest.raises(UserError, match=r"cannot write .*choose another folder"):
+        write_bytes(tmp_path / "taken" / "file.bin", b"data")
+
+
+def test_a_name_as_long_as_the_file_system_takes(tmp_path):
+    name = "皖" * 83 + ".png"  # 253 of 255 bytes
+    write_image(tmp_path / name, make_picture(4, 4))
+    assert files_below(tmp_path) == [name]

@@ -1,0 +1,293 @@
+"""The training loop: schedule, order, resuming to the same bits, and what stops it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from platekit.errors import UserError
+from platekit.training import EpochBatches, Run, Settings, average_with_warmup
+from tests.conftest import ROOT
+
+SETTINGS = Settings(epochs=3, batch_size=4, learning_rate=0.05, warmup_steps=3, half=False, seed=5)
+CPU = torch.device("cpu")
+
+
+class Noisy(Dataset):
+    """Points on a line; the noise of a sample follows from its seed, as an augmentation does."""
+
+    def __init__(self, size: int = 17, fatal: int | None = None) -> None:
+        self.size, self.fatal, self.keys = size, fatal, []
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        index, seed = key
+        self.keys.append(key)
+        if self.fatal is not None and len(self.keys) > self.fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        noise = torch.randn(3, generator=torch.Generator().manual_seed(seed % 2**31))
+        return torch.full((3,), index / self.size) + 0.1 * noise, torch.tensor([index / self.size])
+
+
+class Net(nn.Module):
+    """Has what makes resuming hard: dropout, and buffers that batches change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.norm = nn.Linear(3, 16), nn.BatchNorm1d(16)
+        self.drop, self.last = nn.Dropout(0.5), nn.Linear(16, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.drop(self.norm(self.first(x))))
+
+
+def collate(samples):
+    return tuple(torch.stack(part) for part in zip(*samples))
+
+
+def loss(net, batch):
+    points, wanted = batch
+    if net.training and len(points) == 1:  # batch norm takes no batch of one
+        net.norm.eval()
+    value = (net(points) - wanted).square().mean()
+    net.norm.train(net.training)
+    return value, {"twice": 2 * value.item()}
+
+
+def evaluate(net):
+    with torch.inference_mode():
+        points = torch.linspace(0, 1, 20)[:, None].expand(20, 3)
+        return {"score": -(net(points) - points[:, :1]).square().mean().item()}
+
+
+def start(folder: Path, settings: Settings = SETTINGS, save_seconds: float = 120, facts: dict | None = None) -> Run:
+    run = Run(folder, Net(), settings, CPU, facts or {"chars": "AB-"}, save_seconds)
+    run.resume()
+    return run
+
+
+def state_of(net: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in net.state_dict().items()}
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return set(first) == set(second) and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.fixture
+def reference(tmp_path: Path, one_thread: None) -> tuple[dict, dict, dict]:
+    """What an uninterrupted run ends with: its net, its average, and the best net."""
+    run = start(tmp_path / "reference")
+    best = run.train(Noisy(), collate, loss, evaluate)
+    return state_of(run.net), state_of(run.average), state_of(best)
+
+
+def test_the_rate_warms_up_then_falls_and_never_rises_again():
+    settings = Settings(epochs=1, batch_size=1, learning_rate=0.5, warmup_steps=10)
+    rates = [settings.learning_rate_at(step, 100) for step in range(300)]
+    assert rates[0] == pytest.approx(0.05) and max(rates) == pytest.approx(0.5) == rates[10]
+    assert all(first < second for first, second in pairwise(rates[:10]))
+    assert all(first >= second for first, second in pairwise(rates[10:]))
+    assert set(rates[100:]) == {0.0}
+    short = [settings.learning_rate_at(step, 4) for step in range(20)]  # shorter than the warm-up
+    assert max(short) <= 0.5
+
+
+def test_an_epoch_has_every_index_once_in_another_order_each_time():
+    batches = EpochBatches(23, 5, seed=1)
+    epochs = []
+    for batches.epoch in range(3):
+        epoch = list(batches)
+        assert [len(batch) for batch in epoch] == [5, 5, 5, 5, 3] and len(batches) == 5
+        keys = [key for batch in epoch for key in batch]
+        assert sorted(index for index, _ in keys) == list(range(23))
+        assert len({seed for _, seed in keys}) == 23
+        epochs.append(keys)
+    assert len({tuple(index for index, _ in keys) for keys in epochs}) == 3
+    assert not {seed for _, seed in epochs[0]} & {seed for _, seed in epochs[1]}
+    batches.epoch, batches.first = 2, 3  # the rest of an epoch is the same rest
+    assert [key for batch in batches for key in batch] == epochs[2][15:]
+    other = EpochBatches(23, 5, seed=2)
+    assert [key for batch in other for key in batch] != epochs[0]
+
+
+def test_the_average_forgets_its_start_and_then_moves_slowly():
+    update = average_with_warmup(0.9)
+    old, new = [torch.zeros(1), torch.tensor([3])], [torch.ones(1), torch.tensor([4])]
+    update(old, new, torch.tensor(0))
+    assert old[0].item() == pytest.approx(0.9) and old[1].item() == 4
+    old = [torch.zeros(1)]
+    update(old, new[:1], torch.tensor(10_000))
+    assert old[0].item() == pytest.approx(0.1)
+
+
+def test_it_learns_logs_and_keeps_the_best(tmp_path, one_thread):
+    settings = dataclasses.replace(SETTINGS, epochs=25)
+    before = evaluate(Net().eval())["score"]
+    run = start(tmp_path, settings)
+    best = run.train(Noisy(), collate, loss, evaluate)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(1, 26))
+    assert all({"loss", "twice", "score", "learning_rate", "seconds", "revision"} <= set(row) for row in rows)
+    assert rows[3]["twice"] == pytest.approx(2 * rows[3]["loss"])
+    assert not best.training and evaluate(best)["score"] == pytest.approx(max(row["score"] for row in rows))
+    assert evaluate(best)["score"] > before / 4  # a score is minus the error
+
+
+def test_the_best_weights_are_kept_when_later_epochs_are_worse(tmp_path, one_thread):
+    scores, nets = iter([1.0, 5.0, 2.0]), []
+
+    def judged(net):
+        nets.append(state_of(net))
+        return {"score": next(scores)}
+
+    best = start(tmp_path).train(Noisy(), collate, loss, judged)
+    assert same(state_of(best), nets[1]) and not same(nets[1], nets[2])
+
+
+class Crash(Exception):
+    """What stops a run in the middle of an epoch."""
+
+
+@pytest.mark.parametrize("at", [2, 7, 13])
+def test_a_run_that_crashed_in_an_epoch_ends_with_the_same_bits(tmp_path, reference, at):
+    calls = 0
+
+    def crashing(net, batch):
+        nonlocal calls
+        calls += 1
+        if calls > at:
+            raise Crash
+        return loss(net, batch)
+
+    with pytest.raises(Crash):
+        start(tmp_path / "run", save_seconds=0).train(Noisy(), collate, crashing, evaluate)
+    run = start(tmp_path / "run")
+    assert run.step == at  # five batches an epoch: 2, 7 and 13 lie inside epochs
+    best = run.train(Noisy(), collate, loss, evaluate)
+    assert same(state_of(run.net), reference[0])
+    assert same(state_of(run.average), reference[1])
+    assert same(state_of(best), reference[2])
+    first, second = (
+        [{k: v for k, v in json.loads(line).items() if k not in ("seconds", "samples_per_second", "revision")}
+         for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("reference", "run"))
+    assert first == second
+
+
+def test_a_killed_process_ends_with_the_same_bits(tmp_path, reference):
+    code = ("import sys, torch\nfrom pathlib import Path\ntorch.set_num_threads(1)\n"
+            "from tests.test_platekit_training import *\n"
+            "start(Path(sys.argv[1]), save_seconds=0).train(Noisy(fatal=30), collate, loss, evaluate)\n")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], cwd=ROOT, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    run = start(tmp_path / "run")
+    assert 0 < run.step < 15 and run.step % 5
+    best = run.train(Noisy(), collate, loss, evaluate)
+    assert same(state_of(run.net), reference[0]) and same(state_of(best), reference[2])
+
+
+def test_dropout_and_order_follow_the_seed(tmp_path, reference):
+    other = start(tmp_path / "other", dataclasses.replace(SETTINGS, seed=6))
+    other.train(Noisy(), collate, loss, evaluate)
+    assert not same(state_of(other.net), reference[0])
+
+
+def test_a_finished_run_gives_its_best_net_without_training(tmp_path, reference):
+    def untouched(net, batch):
+        raise AssertionError("a finished run trains no further")
+
+    best = start(tmp_path / "reference").train(Noisy(), collate, untouched, evaluate)
+    assert same(state_of(best), reference[2])
+
+
+def test_restart_begins_anew(tmp_path, reference):
+    run = Run(tmp_path / "reference", Net(), SETTINGS, CPU, {"chars": "AB-"})
+    assert run.resume(restart=True) is False and run.step == 0
+    assert Run(tmp_path / "nothing", Net(), SETTINGS, CPU).resume() is False
+
+
+@pytest.mark.parametrize(("settings", "facts", "named"), [
+    (dataclasses.replace(SETTINGS, learning_rate=0.1), {"chars": "AB-"}, "learning_rate"),
+    (dataclasses.replace(SETTINGS, batch_size=8), {"chars": "AB-"}, "batch_size"),
+    (SETTINGS, {"chars": "CD-"}, "chars"),
+])
+def test_another_training_is_refused(tmp_path, reference, settings, facts, named):
+    before = (tmp_path / "reference" / "last.pth").read_bytes()
+    with pytest.raises(UserError, match=f"another {named} .*--restart"):
+        start(tmp_path / "reference", settings, facts=facts)
+    assert (tmp_path / "reference" / "last.pth").read_bytes() == before
+
+
+def test_another_net_is_refused(tmp_path, reference):
+    run = Run(tmp_path / "reference", nn.Linear(3, 1), SETTINGS, CPU, {"chars": "AB-"})
+    with pytest.raises(UserError, match="does not fit this network") as caught:
+        run.resume()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_checkpoint_is_refused(tmp_path, reference):
+    last = tmp_path / "reference" / "last.pth"
+    last.write_bytes(last.read_bytes()[:-500])
+    with pytest.raises(UserError, match="cannot load"):
+        start(tmp_path / "reference")
+
+
+@pytest.mark.parametrize("poison", ["loss", "gradient"])
+def test_a_loss_or_gradient_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path, one_thread, poison):
+    calls = 0
+
+    def poisoned(net, batch):
+        nonlocal calls
+        calls += 1
+        value, figures = loss(net, batch)
+        if calls == 8:
+            # The root of 0 is 0, and its slope infinite: a finite loss with a gradient that is no number.
+            value = value * float("nan") if poison == "loss" else value + (net.last.bias * 0).abs().sqrt().sum()
+        return value, figures
+
+    with pytest.raises(UserError, match=rf"the {poison} is nan at step 7; .*--learning_rate"):
+        start(tmp_path, save_seconds=0).train(Noisy(), collate, poisoned, evaluate)
+    run = start(tmp_path)
+    assert run.step == 7
+    assert all(value.isfinite().all() for value in run.net.state_dict().values())
+    run.train(Noisy(), collate, loss, evaluate)  # and it goes on from there
+
+
+@pytest.mark.parametrize("size", [1, 5, 9])
+def test_a_last_batch_of_one_is_a_batch(tmp_path, one_thread, size):
+    data = Noisy(size)
+    run = start(tmp_path)
+    run.train(data, collate, loss, evaluate)
+    assert sorted(index for index, _ in data.keys) == sorted(list(range(size)) * 3)
+    assert all(value.isfinite().all() for value in run.net.state_dict().values())
+
+
+def test_slow_parameters_move_less(tmp_path, one_thread):
+    def moved(factor: float) -> tuple[float, float]:
+        settings = dataclasses.replace(SETTINGS, slow=("first.",), slow_factor=factor, epochs=1)
+        run, before = start(tmp_path / str(factor), settings), Net()
+        run.train(Noisy(), collate, loss, evaluate)
+        return tuple((getattr(run.net, name).weight - getattr(before, name).weight).abs().sum().item()
+                     for name in ("first", "last"))
+
+    assert moved(0.01)[0] < 0.1 * moved(1.0)[0] and moved(0.01)[1] > 0.5 * moved(1.0)[1]
+
+
+def test_loader_processes_change_nothing(tmp_path, reference):
+    run = start(tmp_path / "run")
+    run.train(Noisy(), collate, loss, evaluate, workers=1)
+    assert same(state_of(run.net), reference[0])
