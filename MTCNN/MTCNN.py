@@ -19,17 +19,17 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
+import numpy as np
+import torch
 
-from MTCNN.detector import Detections, Detector, Thresholds  # noqa: E402
-from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS  # noqa: E402
-from MTCNN.pyramid import MINI_LP, SCALE  # noqa: E402
-from platekit.devices import DEVICE_HELP  # noqa: E402
-from platekit.errors import UserError, run_script  # noqa: E402
-from platekit.files import write_text  # noqa: E402
-from platekit.images import expand_inputs, read_image, write_image  # noqa: E402
-from platekit.opencv import cv2  # noqa: E402
+from MTCNN.detector import Detections, Detector, Thresholds
+from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
+from MTCNN.pyramid import MINI_LP, SCALE
+from platekit.devices import DEVICE_HELP
+from platekit.errors import UserError, run_script
+from platekit.files import write_text
+from platekit.images import expand_inputs, read_image, write_image
+from platekit.opencv import cv2
 
 __all__ = ["Detections", "Detector", "Thresholds", "create_mtcnn_net"]
 
@@ -53,7 +53,8 @@ def create_mtcnn_net(image: np.ndarray, mini_lp: tuple[float, float] = MINI_LP,
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Find licence plates in pictures.",
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("-image", "--image", nargs="+", required=True, metavar="PATH", help="files, folders or patterns")
+    parser.add_argument("-image", "--image", nargs="+", required=True, metavar="PATH",
+                        help="files, folders or patterns")
     parser.add_argument("--json", metavar="FILE", help="write one JSON object a picture; - is standard output")
     parser.add_argument("--output", metavar="DIR", type=Path, help="write annotated pictures there")
     parser.add_argument("--mini_lp", nargs=2, type=float, default=MINI_LP, metavar=("W", "H"),

@@ -1,8 +1,8 @@
 """The image pyramid PNet runs over: its levels, their pixels, and the window that belongs to each output cell.
 
 PNet sees windows of 47x12 pixels. A level scales the picture independently in x and y, so that this window covers a
-region of any size and aspect: the boxes of tilted and rotated plates have a median aspect (width / height) of 1.2, and no
-window of 47:12 could overlap such a box by more than a third.
+region of any size and aspect: the boxes of tilted and rotated plates have a median aspect (width / height) of 1.2, and
+no window of 47:12 could overlap such a box by more than a third.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def plan_levels(height: int, width: int, mini_lp: tuple[float, float] = MINI_LP,
 
     The first window is ``FIRST_WINDOW`` times as large as ``mini_lp`` (width, height); windows grow by 1 / ``scale``
     until they exceed the picture. The last of each aspect is as large as the picture allows. No level when the
-    picture is smaller than the first window. Raises ValueError for sizes that are not positive or a scale outside (0, 1).
+    picture is smaller than the first window. Raises ValueError for sizes that are not positive or a scale outside
+    (0, 1).
     """
     if not 0 < scale < 1:
         raise ValueError(f"the pyramid's scale must lie between 0 and 1, not {scale}")

@@ -111,7 +111,7 @@ def test_pnet_alone_places_windows_rightly():
     """Offsets undo any error of the window unless they are left out: here the windows themselves are measured."""
     box = (60.0, 90.0, 180.0, 122.0)
     found = make(box)
-    windows, offsets, scores = found.scan(found.upload(map_picture()))
+    windows, _, scores = found.scan(found.upload(map_picture()))
     assert len(windows) > 10
     overlap = box_iou(windows, torch.tensor([box]))[:, 0]
     torch.testing.assert_close(overlap, scores, atol=0.04, rtol=0)
@@ -150,7 +150,8 @@ def test_nothing_is_left_after_onet():
     assert net.batches and len(plates) == 0 and plates.boxes.shape == (0, 4) and len(crops) == 0
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (11, 60), (12, 47), (15, 58), (16, 63), (40, 130), (300, 13)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (11, 60), (12, 47), (15, 58), (16, 63), (40, 130),
+                                  (300, 13)])
 def test_any_size_of_picture(size):
     torch.manual_seed(0)
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
@@ -164,8 +165,8 @@ def test_any_size_of_picture(size):
         assert ((plates.boxes[:, 2:] - plates.boxes[:, :2]) >= 1).all()
 
 
-@pytest.mark.parametrize("image", [np.zeros((20, 30), np.uint8), np.zeros((20, 30, 4), np.uint8), np.zeros((0, 5, 3), np.uint8),
-                                   np.zeros((20, 30, 3), np.float32)])
+@pytest.mark.parametrize("image", [np.zeros((20, 30), np.uint8), np.zeros((20, 30, 4), np.uint8),
+                                   np.zeros((0, 5, 3), np.uint8), np.zeros((20, 30, 3), np.float32)])
 def test_other_arrays_are_refused(image):
     with pytest.raises(ValueError, match="BGR uint8"):
         make(BOXES["upright"]).detect(image)
@@ -244,7 +245,8 @@ def test_a_list_is_its_pictures_one_by_one():
 
 
 def test_nested_boxes_are_one_plate():
-    boxes = torch.tensor([[0.0, 0, 100, 30], [10, 5, 40, 25], [200, 0, 300, 30], [-20, -20, 320, 60], [90, 20, 190, 50]])
+    boxes = torch.tensor([[0.0, 0, 100, 30], [10, 5, 40, 25], [200, 0, 300, 30], [-20, -20, 320, 60],
+                          [90, 20, 190, 50]])
     assert drop_nested(boxes).tolist() == [0, 2, 4]
     assert drop_nested(boxes[:0]).tolist() == []
 

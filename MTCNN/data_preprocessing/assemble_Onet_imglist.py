@@ -11,8 +11,8 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from MTCNN.data_preprocessing.assemble import run  # noqa: E402
-from platekit.errors import run_script  # noqa: E402
+from MTCNN.data_preprocessing.assemble import run
+from platekit.errors import run_script
 
 
 def main() -> None:

@@ -14,13 +14,13 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from MTCNN.data_preprocessing.choosers import ONetWindows  # noqa: E402
-from MTCNN.data_preprocessing.generate import add_common_arguments, run  # noqa: E402
-from MTCNN.data_preprocessing.windows import Counts  # noqa: E402
-from MTCNN.model.MTCNN_nets import ONET_SIZE  # noqa: E402
-from MTCNN.paths import PNET_WEIGHTS  # noqa: E402
-from MTCNN.pyramid import MINI_LP, SCALE  # noqa: E402
-from platekit.errors import run_script  # noqa: E402
+from MTCNN.data_preprocessing.choosers import ONetWindows
+from MTCNN.data_preprocessing.generate import add_common_arguments, run
+from MTCNN.data_preprocessing.windows import Counts
+from MTCNN.model.MTCNN_nets import ONET_SIZE
+from MTCNN.paths import PNET_WEIGHTS
+from MTCNN.pyramid import MINI_LP, SCALE
+from platekit.errors import run_script
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -59,7 +59,8 @@ class ViewSamples(Dataset):
 
     def __init__(self, photos: list[Photo], views: int, poses: list[str], seed: int, size: tuple[int, int],
                  choose: Choose) -> None:
-        self.photos, self.views, self.poses, self.seed, self.size, self.choose = photos, views, poses, seed, size, choose
+        self.photos, self.views, self.poses, self.seed = photos, views, poses, seed
+        self.size, self.choose = size, choose
 
     def __len__(self) -> int:
         return len(self.photos) * self.views
@@ -95,8 +96,8 @@ def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> d
     if writer.steps:
         print(f"going on in {folder} after {writer.steps} of {len(data)} views")
     started, before = time.monotonic(), sum(writer.rows.values())
-    loader = DataLoader(data, batch_size=1, sampler=range(writer.steps, len(data)), collate_fn=first_of,
-                        num_workers=workers)
+    loader = DataLoader(data, batch_size=1, sampler=range(writer.steps, len(data)), num_workers=workers,
+                        collate_fn=first_of)
     failures = []
     for samples in tqdm(loader, desc=folder.name, unit="view", initial=writer.steps, total=len(data)):
         if isinstance(samples, str):
@@ -107,7 +108,8 @@ def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> d
             writer.save_progress()
     rows = writer.finish()
     seconds = time.monotonic() - started
-    print(f"wrote {folder}: {describe(rows)}; {(sum(rows.values()) - before) / max(seconds, 1e-9):.0f} samples a second")
+    rate = (sum(rows.values()) - before) / max(seconds, 1e-9)
+    print(f"wrote {folder}: {describe(rows)}; {rate:.0f} samples a second")
     for failure in sorted(set(failures)):
         print(f"left out: {failure}")
     return rows

@@ -51,7 +51,8 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
             else:
                 unknown.append(path)
     if unknown:
-        print(f"left out {len(unknown)} pictures without a CCPD name that are not below {PLATE_FREE}, the first {unknown[0]}")
+        print(f"left out {len(unknown)} pictures without a CCPD name that are not below {PLATE_FREE}, "
+              f"the first {unknown[0]}")
     if not photos:
         raise UserError(f"no photo with a CCPD name in {', '.join(map(str, folders))}; name a folder of CCPD photos")
     return photos

@@ -1,7 +1,7 @@
 """Training samples on disk: one memory-mapped array a kind, and a text list that points into it.
 
-A folder holds ``positive.npy``, ``part.npy`` and ``negative.npy``, uint8 (N, height, width, 3) in BGR, and beside each a
-``.txt`` with a line ``row label dx1 dy1 dx2 dy2`` a sample: label 1, -1 or 0, and the offsets in full precision.
+A folder holds ``positive.npy``, ``part.npy`` and ``negative.npy``, uint8 (N, height, width, 3) in BGR, and beside each
+a ``.txt`` with a line ``row label dx1 dy1 dx2 dy2`` a sample: label 1, -1 or 0, and the offsets in full precision.
 ``samples.json`` is written last and says that the folder is complete. Until then the arrays grow as ``.partial``
 files, and ``progress.json`` says how far they are sound, so that a killed run goes on where it stopped.
 """

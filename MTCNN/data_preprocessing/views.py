@@ -219,7 +219,7 @@ def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     middle = (size + 1) / 2
     step = (length / shrink / 2) * np.array([np.cos(angle), np.sin(angle)])
     start, end = middle - step, middle + step
-    fixed = [tuple(int(round(value * 256)) for value in point) for point in (start, end)]
+    fixed = [tuple(round(float(value) * 256) for value in point) for point in (start, end)]
     cv2.line(kernel, fixed[0], fixed[1], 1.0, 1, cv2.LINE_8, 8)
     kernel /= max(1.0, kernel.sum())
     if shrink > 1:

@@ -13,10 +13,10 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from ccpd.dataset import find_subsets  # noqa: E402
-from MTCNN.data_set.split import split_photos  # noqa: E402
-from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL  # noqa: E402
-from platekit.errors import UserError, run_script  # noqa: E402
+from ccpd.dataset import find_subsets
+from MTCNN.data_set.split import split_photos
+from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
+from platekit.errors import UserError, run_script
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -38,7 +38,8 @@ def belongs_to_val(key: str, share: float, seed: int) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def split_photos(folders: Iterable[Path], train: Path, val: Path, share: float, seed: int, copy: bool = False) -> Counts:
+def split_photos(folders: Iterable[Path], train: Path, val: Path, share: float, seed: int,
+                 copy: bool = False) -> Counts:
     """Link or copy the photos of CCPD folders into ``train`` and ``val``, below a folder of their subset's name.
 
     The bytes stay as they are. A file that is there already is kept; another photo of the same name is given a number

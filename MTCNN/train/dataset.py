@@ -43,7 +43,8 @@ class SampleList(Dataset):
                     names.append(line.removeprefix("# array ").rstrip("\n"))
             rows = np.loadtxt(self.path, dtype=np.float64, comments="#", ndmin=2)
         except (OSError, ValueError) as error:
-            raise UserError(f"cannot read the list {self.path}: {error}; run the assemble_*_imglist.py script") from None
+            raise UserError(f"cannot read the list {self.path}: {error}; run the assemble_*_imglist.py script") \
+                from None
         if not len(rows) or rows.shape[1] != 7 or rows[:, 0].max() >= len(names):
             raise UserError(f"{self.path} is no list of samples; run the assemble_*_imglist.py script again")
         self.arrays = [open_array(self.path.parent / name) for name in names]

@@ -74,7 +74,7 @@ def evaluate(net: nn.Module, data: SampleList, device: torch.device, chunk: int 
 
 
 def average_precision(positives: torch.Tensor, negatives: torch.Tensor) -> float:
-    """Area under the precision-recall curve of scores (N,) and (M,); ties count against the net. 0 without positives."""
+    """Area under the precision-recall curve of scores (N,) and (M,); ties count against the net."""
     if not len(positives):
         return 0.0
     order = positives.sort(descending=True).values

@@ -1,0 +1,383 @@
+"""From photos to training lists: the split, views, windows, the sample store and the generators."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from ccpd.annotation import Annotation, parse
+from MTCNN.data_preprocessing import gen_Onet_train_data, gen_Pnet_train_data, views
+from MTCNN.data_preprocessing.assemble import assemble
+from MTCNN.data_preprocessing.choosers import PNetWindows
+from MTCNN.data_preprocessing.generate import ViewSamples, cut, generate
+from MTCNN.data_preprocessing.photos import corners_are_box, read_photos
+from MTCNN.data_preprocessing.sample_store import SampleWriter, open_array, read_rows
+from MTCNN.data_preprocessing.views import (
+    View,
+    box_corners,
+    change_look,
+    make_view,
+    mild_warp,
+    transform,
+    warp_between,
+)
+from MTCNN.data_preprocessing.windows import (
+    Counts,
+    choose,
+    draw_windows,
+    kinds_of,
+    overlaps,
+    windows_anywhere,
+    windows_around,
+)
+from MTCNN.data_set import preprocess
+from MTCNN.detector import Detector, Thresholds
+from MTCNN.model.MTCNN_nets import ONet, PNet
+from MTCNN.pyramid import make_levels, plan_levels
+from MTCNN.train.dataset import SampleList
+from platekit.boxes import decode_offsets, normalise
+from platekit.checkpoints import save_checkpoint
+from platekit.errors import UserError
+from platekit.images import read_image
+from platekit.opencv import cv2
+from tests.conftest import files_below, make_picture, put_picture
+
+CORNERS = ((270, 150), (104, 140), (100, 96), (266, 106))  # right-bottom, left-bottom, left-top, right-top
+
+
+def photo_name(plate: str, corners=CORNERS, area: str = "025") -> str:
+    points = np.array(corners)
+    box = (*points.min(axis=0).tolist(), *points.max(axis=0).tolist())
+    return Annotation(area, (90, 90), box, tuple(map(tuple, corners)), plate, 120, 30).file_name()
+
+
+def photo(height: int = 300, width: int = 360, corners=CORNERS, seed: int = 0) -> np.ndarray:
+    """A smooth picture with a blue quadrilateral that has white strokes."""
+    image = make_picture(height, width, seed) // 2 + 60
+    cv2.fillConvexPoly(image, np.array(corners, np.int32), (220, 60, 20))
+    left, right = np.array(corners[2]), np.array(corners[0])
+    for share in np.linspace(0.15, 0.85, 6):
+        x, y = (left + share * (right - left)).astype(int)
+        cv2.line(image, (int(x), int(y) - 8), (int(x), int(y) + 8), (255, 255, 255), 4)
+    return image
+
+
+def photo_folder(root, plates=("皖A12345", "苏B54321", "沪C11111"), subset: str = "ccpd_base"):
+    for seed, plate in enumerate(plates):
+        put_picture(root / subset / photo_name(plate), photo(seed=seed))
+    return root
+
+
+# the split
+
+def test_split_is_by_plate_and_keeps_every_byte(call, tmp_path):
+    source = tmp_path / "ccpd"
+    plates = [f"皖A{number:05d}" for number in range(40)]
+    for index, plate in enumerate(plates):
+        for area, subset in (("01", "ccpd_base"), ("02", "ccpd_base"), ("03", "ccpd_tilt")):
+            path = source / subset / photo_name(plate, area=area)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(f"{index} {area} {subset}".encode())
+    (source / "ccpd_np").mkdir()
+    for number in range(20):
+        (source / "ccpd_np" / f"{number}.jpg").write_bytes(b"np %d" % number)
+    train, val = tmp_path / "a" / "train", tmp_path / "b" / "val"
+    arguments = ("--img_dirs", source, "-dir_train", train, "--dir_val", val, "--val_share", 0.3, "--seed", 5)
+    outcome = call(preprocess.main, *arguments)
+    assert outcome.status == 0 and "gen_Pnet_train_data" in outcome.out
+    sides = [{parse(path).plate for path in side.rglob("*-*.jpg")} for side in (train, val)]
+    assert not sides[0] & sides[1] and sides[0] | sides[1] == set(plates)
+    assert 4 <= len(sides[1]) <= 20
+    assert (train / "ccpd_np").is_dir() and (val / "ccpd_np").is_dir()
+    content = Counter(path.read_bytes() for path in source.rglob("*.jpg"))
+    assert Counter(path.read_bytes() for side in (train, val) for path in side.rglob("*.jpg")) == content
+    before = files_below(train)
+    again = call(preprocess.main, *arguments)
+    assert again.status == 0 and "wrote 0 photos" in again.out and files_below(train) == before
+
+
+def test_two_photos_of_one_name_are_both_kept(call, tmp_path):
+    for release in ("old", "new"):
+        path = tmp_path / release / "ccpd_base" / photo_name("皖A12345")
+        path.parent.mkdir(parents=True)
+        path.write_bytes(release.encode())
+    outcome = call(preprocess.main, "--img_dirs", tmp_path / "old", tmp_path / "new", "--dir_train", tmp_path / "train",
+                   "--dir_val", tmp_path / "val", "--val_share", 0)
+    assert outcome.status == 0
+    kept = {path.read_bytes() for path in (tmp_path / "train").rglob("*.jpg")}
+    assert kept == {b"old", b"new"}
+
+
+def test_split_refuses_one_folder_for_both(call, tmp_path):
+    photo_folder(tmp_path / "ccpd")
+    outcome = call(preprocess.main, "--img_dirs", tmp_path / "ccpd", "--dir_train", tmp_path / "x", "--dir_val",
+                   tmp_path / "x")
+    assert outcome.status == 2 and "both" in outcome.sentence()
+
+
+# photos and views
+
+def test_corners_that_are_only_the_box_are_not_believed(tmp_path):
+    box = np.array([100.0, 96, 270, 150])
+    assert corners_are_box(box_corners(box), box)
+    assert not corners_are_box(np.array(CORNERS, float), box)
+    photo_folder(tmp_path)
+    put_picture(tmp_path / "ccpd_base" / photo_name("皖A99999", box_corners(box).astype(int).tolist()), photo())
+    put_picture(tmp_path / "ccpd_np" / "17.jpg", photo())
+    put_picture(tmp_path / "ccpd_base" / "holiday.jpg", photo())
+    distrusted = photo_name("苏B54321")
+    (tmp_path / "plain.txt").write_text(f"frames/ccpd_base/{distrusted}\n", encoding="utf-8")
+    (tmp_path / "ignore.txt").write_text(f"{photo_name('皖A12345')} 1 2 30 40.5\n", encoding="utf-8")
+    photos = {p.path.name: p for p in read_photos([tmp_path], tmp_path / "plain.txt", tmp_path / "ignore.txt")}
+    assert len(photos) == 5 and "holiday.jpg" not in photos
+    assert photos["17.jpg"].box is None
+    assert photos[distrusted].vertices is None and photos[distrusted].box is not None
+    assert photos[photo_name("皖A12345")].ignore.tolist() == [[1, 2, 30, 40.5]]
+    assert sum(p.vertices is not None for p in photos.values()) == 2
+
+
+def test_a_view_carries_the_plate_along(monkeypatch):
+    """The blue quadrilateral of the picture is where the view says that the plate is."""
+    monkeypatch.setattr(views, "change_look", lambda image, rng: image)
+    vertices = np.array(CORNERS, float) + [200, 400]
+    image = np.full((1160, 720, 3), 120, np.uint8)
+    cv2.fillConvexPoly(image, vertices.astype(np.int32), (220, 60, 20))
+    box = np.concatenate([vertices.min(0), vertices.max(0)])
+    aspects = []
+    for seed in range(30):
+        view = make_view(image, box, vertices, np.zeros((0, 4)), np.random.default_rng(seed))
+        assert view.image.shape == image.shape and view.image.dtype == np.uint8
+        aspects.append((view.box[2] - view.box[0]) / (view.box[3] - view.box[1]))
+        y, x = np.nonzero(view.image[..., 0].astype(int) - view.image[..., 2] > 100)
+        found = np.array([[x.min(), y.min(), x.max() + 1.0, y.max() + 1.0]])
+        assert overlaps(found, view.box[None])[0] > 0.85, seed
+    assert min(aspects) < 1.5 < 2.5 < max(aspects)
+
+
+def test_a_box_without_corners_is_moved_mildly():
+    rng = np.random.default_rng(0)
+    box = np.array([100.0, 96, 270, 150])
+    for _ in range(50):
+        matrix = mild_warp(box, 300, 360, rng)
+        assert matrix[2].tolist() == [0, 0, 1]
+        angle = np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))
+        assert abs(angle) <= 3.001
+        moved = transform(box_corners(box), matrix)
+        assert (moved.min(0) > -25).all() and (moved.max(0) < np.array([385, 325])).all()
+
+
+def test_a_warp_that_folds_the_photo_is_refused_or_tamed():
+    source = np.array(CORNERS, float)
+    keystone = np.array([(200.0, 160), (100, 110), (100, 100), (200, 50)])  # the far side ten times smaller
+    matrix = warp_between(source, keystone, 1160, 720)
+    assert matrix is None or np.allclose(matrix[2], [0, 0, 1])
+    shifted = source + [50, 30]
+    np.testing.assert_allclose(transform(source, warp_between(source, shifted, 1160, 720)), shifted, atol=1e-2)
+
+
+def test_looks_follow_the_seed_and_leave_the_photo_alone():
+    image = photo()
+    before = image.copy()
+    for seed in range(12):
+        first, second = (change_look(image, np.random.default_rng(seed)) for _ in range(2))
+        np.testing.assert_array_equal(first, second)
+        assert first.shape == image.shape and first.dtype == np.uint8
+    np.testing.assert_array_equal(image, before)
+
+
+# windows
+
+@pytest.mark.parametrize("box", [(300, 500, 500, 560), (300, 500, 450, 620), (300, 500, 400, 610), (0, 0, 90, 30)])
+def test_windows_about_a_plate_are_mostly_of_use(box):
+    """Square windows were of use in 13 of 100 cases; these must be in half, for plates of every aspect."""
+    iou = overlaps(windows_around(np.array(box, float), 1000, np.random.default_rng(0)), np.array([box], float))
+    kinds = kinds_of(iou)
+    assert sum(mask.mean() for mask in kinds.values()) > 0.75
+    assert kinds["positive"].mean() > 0.12 and kinds["part"].mean() > 0.15
+    assert not (kinds["positive"] & kinds["part"]).any() and not (kinds["part"] & kinds["negative"]).any()
+
+
+def test_thresholds_of_the_kinds():
+    kinds = kinds_of(np.array([0.29, 0.35, 0.41, 0.64, 0.66]))
+    assert kinds["negative"].tolist() == [True, False, False, False, False]
+    assert kinds["part"].tolist() == [False, False, True, True, False]
+    assert kinds["positive"].tolist() == [False, False, False, False, True]
+
+
+def test_drawn_windows_keep_their_word():
+    rng = np.random.default_rng(1)
+    box, zones = np.array([300.0, 500, 500, 560]), np.array([[0.0, 0, 720, 300]])
+    chosen = draw_windows(1160, 720, box, zones, Counts(10, 8, 6, 12), rng)
+    assert [len(chosen[kind]) for kind in ("positive", "part")] == [10, 8]
+    assert overlaps(chosen["positive"], box[None]).min() > 0.65
+    assert overlaps(chosen["negative"], box[None]).max() < 0.3 and len(chosen["negative"]) > 6
+    assert (chosen["negative"][:, 1] >= 300).all()  # nothing from the zone to leave alone
+    without = draw_windows(1160, 720, None, np.zeros((0, 4)), Counts(10, 8, 6, 12), rng)
+    assert len(without["positive"]) == 0 and len(without["negative"]) == 18
+    small = windows_anywhere(30, 40, 20, rng)
+    assert (small >= 0).all() and (small <= (40, 30, 40, 30)).all()
+    assert len({tuple(row) for row in choose(small, np.ones(20, bool), 15, rng).tolist()}) == 15
+
+
+def test_samples_look_like_what_the_pyramid_shows():
+    """A window cut for training and the same window on a pyramid level differ by little: one scale, one place."""
+    image = photo(400, 500)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+    for level, level_pixels in zip(plan_levels(400, 500), make_levels(pixels, plan_levels(400, 500))):
+        row, column = (level.height - 12) // 4 * 2, (level.width - 47) // 10 * 5
+        shown = level_pixels[0, :, row:row + 12, column:column + 47].float()
+        scale = np.array([500 / level.width, 400 / level.height] * 2)
+        window = np.array([[column, row, column + 47, row + 12]]) * scale
+        sample = torch.from_numpy(cut(normalise(pixels), window, (12, 47))[0]).permute(2, 0, 1).float()
+        assert (shown - sample).abs().mean() < 4
+
+
+# the store and the lists
+
+def some_samples(rng, count: int = 3):
+    return {kind: (rng.integers(0, 256, (count, 12, 47, 3), dtype=np.uint8), rng.normal(size=(count, 4)))
+            for kind in ("positive", "part", "negative")}
+
+
+def test_a_killed_writer_goes_on_where_it_stopped(tmp_path):
+    steps = [some_samples(np.random.default_rng(number)) for number in range(6)]
+    whole = SampleWriter(tmp_path / "whole", (12, 47), {"seed": 1})
+    for step in steps:
+        whole.add(step)
+    whole.finish()
+    killed = SampleWriter(tmp_path / "killed", (12, 47), {"seed": 1})
+    for step in steps[:2]:
+        killed.add(step)
+    killed.save_progress()
+    killed.add(some_samples(np.random.default_rng(99)))  # written, but not yet sound when the run is killed
+    for file in (*killed.pixels.values(), *killed.lists.values()):
+        file.flush()
+    resumed = SampleWriter(tmp_path / "killed", (12, 47), {"seed": 1})
+    assert resumed.steps == 2
+    for step in steps[2:]:
+        resumed.add(step)
+    resumed.finish()
+    assert files_below(tmp_path / "whole") == files_below(tmp_path / "killed")
+    assert len(files_below(tmp_path / "whole")) == 7  # not a file a sample
+    for name in files_below(tmp_path / "whole"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
+    assert SampleWriter(tmp_path / "whole", (12, 47), {"seed": 1}).complete
+    with pytest.raises(UserError, match="another seed"):
+        SampleWriter(tmp_path / "whole", (12, 47), {"seed": 2})
+
+
+def test_offsets_keep_full_precision_and_kinds_may_be_empty(tmp_path):
+    samples = some_samples(np.random.default_rng(0), 5)
+    samples["part"] = (samples["part"][0][:0], samples["part"][1][:0])
+    writer = SampleWriter(tmp_path, (12, 47), {})
+    writer.add(samples)
+    writer.finish()
+    rows = read_rows(tmp_path / "positive.txt")
+    np.testing.assert_array_equal(rows[:, 2:].astype(np.float32), samples["positive"][1].astype(np.float32))
+    assert rows[:, 1].tolist() == [1] * 5 and rows[:, 0].tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(open_array(tmp_path / "positive.npy"), samples["positive"][0])
+    assert len(open_array(tmp_path / "part.npy")) == len(read_rows(tmp_path / "part.txt")) == 0
+
+
+def test_lists_hold_each_sample_once(tmp_path):
+    for folder, count in (("a", 40), ("b", 25)):
+        writer = SampleWriter(tmp_path / folder, (12, 47), {})
+        samples = some_samples(np.random.default_rng(0), count)
+        writer.add(samples)
+        writer.finish()
+    target = tmp_path / "lists" / "train.txt"
+    rows = assemble([tmp_path / "a", tmp_path / "b"], target, {"positive": 1, "part": 0.4, "negative": 3}, None, 0)
+    assert rows == {"positive": 65, "part": 26, "negative": 65}
+    lines = [line for line in target.read_text().splitlines() if not line.startswith("#")]
+    assert len(lines) == 156 and len({tuple(line.split()[:2]) for line in lines}) == 156
+    data = SampleList(target, augment=False, size=(12, 47))
+    batch = data.collate([(index, 0) for index in (0, 70, 155)])
+    array, row = int(data.array[70]), int(data.row[70])
+    expected = normalise(torch.from_numpy(np.array(data.arrays[array][row])).permute(2, 0, 1))
+    torch.testing.assert_close(batch.pixels[1], expected)
+    small = assemble([tmp_path / "a"], target, {"positive": 1, "part": 1, "negative": 1}, 30, 0)
+    assert sum(small.values()) == 30
+    with pytest.raises(UserError, match="no complete samples"):
+        assemble([tmp_path / "missing"], target, {"positive": 1, "part": 1, "negative": 1}, None, 0)
+
+
+# the generators
+
+def test_generators_run_and_repeat(call, tmp_path):
+    train = photo_folder(tmp_path / "photos")
+    val = photo_folder(tmp_path / "other", ("粤D22222",))
+    put_picture(train / "ccpd_np" / "1.jpg", make_picture(300, 360))
+    (train / "ccpd_base" / photo_name("苏E33333")).write_bytes(b"not a picture")
+    torch.manual_seed(0)
+    pnet = PNet()
+    torch.nn.init.constant_(pnet.conv4_1.bias, 0.0)
+    save_checkpoint(tmp_path / "pnet", pnet.state_dict())
+    common = ("-dir_train", train, "-dir_val", val, "--views", 2, "--views_val", 1, "--seed", 3)
+    for main, extra, size in ((gen_Pnet_train_data.main, (), (12, 47)),
+                              (gen_Onet_train_data.main, ("--pnet", tmp_path / "pnet"), (24, 94))):
+        outputs = []
+        for repeat in ("first", "second"):
+            out = tmp_path / repeat / f"{size[0]}"
+            outcome = call(main, *common, *extra, "--out_train", out / "train", "--out_val", out / "val")
+            assert outcome.status == 0, outcome.err
+            assert "samples a second" in outcome.out and "next: python MTCNN" in outcome.out
+            assert "left out: cannot decode" in outcome.out
+            outputs.append({name: (out / name).read_bytes() for name in files_below(out)})
+        assert outputs[0] == outputs[1]
+        folder = tmp_path / "first" / f"{size[0]}"
+        summary = json.loads((folder / "train" / "samples.json").read_text())
+        assert summary["rows"]["positive"] > 20 and summary["rows"]["negative"] > 20 and summary["rows"]["part"] > 10
+        assert (folder / "val" / "samples.json").exists()
+        positives = open_array(folder / "train" / "positive.npy")
+        assert positives.shape[1:] == (*size, 3) and positives.std() > 10
+        assert "complete" in call(main, *common, *extra, "--out_train", folder / "train", "--out_val",
+                                  folder / "val").out
+
+
+def test_offsets_lead_back_to_the_plate(tmp_path):
+    photos = read_photos([photo_folder(tmp_path)])
+    data = ViewSamples(photos, 1, ["ccpd_base"], 0, (12, 47), PNetWindows(Counts(10, 10, 5, 5)))
+    chosen = data.choose(make_view_of(photos[0]), None, np.random.default_rng((0, 0)))
+    samples = data[0]
+    windows = torch.from_numpy(chosen["part"]).float()
+    boxes = decode_offsets(torch.from_numpy(samples["part"][1]), windows)
+    torch.testing.assert_close(boxes, torch.tensor(photos[0].box).float().expand_as(boxes), atol=1e-3, rtol=0)
+
+
+def make_view_of(entry):
+    return View(read_image(entry.path), entry.box, entry.ignore)
+
+
+def test_train_and_validation_never_share_a_folder(call, tmp_path):
+    photos = photo_folder(tmp_path / "photos")
+    outcome = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", photos, "--out_train", tmp_path / "x",
+                   "--out_val", tmp_path / "x")
+    assert outcome.status == 2 and "both" in outcome.sentence()
+    (tmp_path / "file").write_text("in the way")
+    outcome = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", photos, "--out_train",
+                   tmp_path / "file" / "x", "--out_val", tmp_path / "y")
+    assert outcome.status == 2 and "cannot write" in outcome.sentence()
+
+
+def test_mined_windows_are_what_the_net_takes_for_plates(tmp_path):
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path / "pnet", PNet().state_dict())
+    view = make_view_of(read_photos([photo_folder(tmp_path / "photos")])[0])
+    pixels = torch.from_numpy(view.image).permute(2, 0, 1)[None]
+    chosen = PNetWindows(Counts(2, 2, 2, 2), tmp_path / "pnet", 20)(view, pixels, np.random.default_rng(0))
+    assert len(chosen["negative"]) >= 22
+    assert overlaps(chosen["negative"], view.box[None]).max() < 0.3
+    finder = Detector(tmp_path / "pnet", ONet(), "cpu", thresholds=Thresholds(pnet_score=0.3))
+    _, _, scores = finder.scan(pixels)
+    assert len(scores) >= 20
+
+
+def test_samples_are_written_once_for_every_view(tmp_path):
+    photos = read_photos([photo_folder(tmp_path / "photos")])
+    data = ViewSamples(photos, 2, ["ccpd_tilt"], 0, (12, 47), PNetWindows(Counts(3, 3, 2, 2)))
+    rows = generate(tmp_path / "out", data, {"a": 1}, workers=0)
+    assert rows["positive"] <= 3 * len(data) and rows["positive"] >= len(data)
