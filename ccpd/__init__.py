@@ -1,0 +1,10 @@
+"""The CCPD data set: its file names, where it lies, and a synthetic stand-in for it. Unpack the photos in this folder.
+
+annotation   what a photo's name says, in both directions
+dataset      the subsets, the releases, and the search for their folders
+geometry     how plates lie in the photos, as statistics with a sampler
+plates       plate numbers and pictures of plates
+scenes       whole photos, from layout, cars, street, textures and camera
+synthesize   the script that draws a stand-in for the data set
+evaluate     the accuracy by the data set's protocol
+"""
