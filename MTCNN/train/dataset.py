@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,9 @@ class SampleList(Dataset):
                     if not line.startswith("# array "):
                         break
                     names.append(line.removeprefix("# array ").rstrip("\n"))
-            rows = np.loadtxt(self.path, dtype=np.float64, comments="#", ndmin=2)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # an empty list is reported below
+                rows = np.loadtxt(self.path, dtype=np.float64, comments="#", ndmin=2)
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read the list {self.path}: {error}; run the assemble_*_imglist.py script") \
                 from None

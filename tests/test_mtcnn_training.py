@@ -1,0 +1,242 @@
+"""The detector's trainer: losses, batches, resuming; and all its scripts in a row, from another directory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from MTCNN import MTCNN as detection
+from MTCNN.data_preprocessing import (
+    assemble_Onet_imglist,
+    assemble_Pnet_imglist,
+    gen_Onet_train_data,
+    gen_Pnet_train_data,
+)
+from MTCNN.data_preprocessing.assemble import assemble
+from MTCNN.data_preprocessing.sample_store import SampleWriter
+from MTCNN.data_set import preprocess
+from MTCNN.model.MTCNN_nets import ONet, PNet
+from MTCNN.train import Train_Onet, Train_Pnet
+from MTCNN.train.dataset import Batch, SampleList, change_colours
+from MTCNN.train.losses import box_loss, box_overlaps, class_loss
+from MTCNN.train.trainer import average_precision, evaluate, parse_arguments, sample_loss, train
+from platekit.boxes import encode_offsets
+from platekit.checkpoints import load_weights, read_checkpoint
+from platekit.errors import UserError
+from tests.conftest import files_below
+from tests.test_mtcnn_data import photo_folder
+
+CPU = torch.device("cpu")
+
+
+def write_list(folder, size=(12, 47), count: int = 60, seed: int = 0):
+    """A list of samples that can be learnt: positives are bright on the left, negatives dark."""
+    rng = np.random.default_rng(seed)
+    samples = {}
+    for kind, level in (("positive", 190), ("part", 120), ("negative", 50)):
+        pixels = np.clip(rng.normal(level, 25, (count, *size, 3)), 0, 255).astype(np.uint8)
+        offsets = np.zeros((count, 4)) if kind == "negative" else rng.normal(0.05, 0.02, (count, 4))
+        samples[kind] = (pixels, offsets)
+    writer = SampleWriter(folder / "samples", size, {})
+    writer.add(samples)
+    writer.finish()
+    target = folder / "list.txt"
+    assemble([folder / "samples"], target, {"positive": 1, "part": 1, "negative": 1}, None, 0)
+    return target
+
+
+def options_for(recipe, folder, lists, *extra):
+    return parse_arguments(recipe, "", ["--list_train", str(lists), "--list_val", str(lists), "--run",
+                                        str(folder / "run"), "--save", str(folder / "weights"), "--device", "cpu",
+                                        "--float32", *map(str, extra)])
+
+
+# losses
+
+def test_only_the_hardest_seven_of_ten_count():
+    logits = torch.zeros(12, 2)
+    logits[:, 0] = torch.linspace(-5, 5, 12)
+    labels = torch.tensor([0] * 10 + [-1] * 2)
+    each = F.cross_entropy(logits[:10], labels[:10], reduction="none")
+    torch.testing.assert_close(class_loss(logits, labels), each.sort(descending=True).values[:7].mean())
+    assert class_loss(logits, labels) > each.mean()
+
+
+def test_parts_teach_the_box_alone_and_negatives_the_class_alone():
+    offsets, logits = torch.zeros(3, 4, requires_grad=True), torch.zeros(3, 2, requires_grad=True)
+    labels, wanted = torch.tensor([1, -1, 0]), torch.full((3, 4), 0.2)
+    (class_loss(logits, labels, hardest=1.0) + box_loss(offsets, wanted, labels)).backward()
+    assert logits.grad[1].abs().sum() == 0 and logits.grad[0].abs().sum() > 0
+    assert offsets.grad[2].abs().sum() == 0 and offsets.grad[1].abs().sum() > 0
+
+
+@pytest.mark.parametrize("labels", [[0], [1], [-1], [0, 0], [-1, -1]])
+@pytest.mark.parametrize("kind", ["l1", "ciou"])
+def test_batches_of_one_kind_or_one_sample_have_a_loss(labels, kind):
+    offsets = torch.zeros(len(labels), 4, requires_grad=True)
+    logits = torch.zeros(len(labels), 2, requires_grad=True)
+    value = class_loss(logits, torch.tensor(labels)) + box_loss(offsets, torch.full((len(labels), 4), 0.1),
+                                                                torch.tensor(labels), kind)
+    value.backward()
+    assert torch.isfinite(value) and torch.isfinite(offsets.grad).all() and torch.isfinite(logits.grad).all()
+
+
+def test_short_batches_count_by_their_samples():
+    torch.manual_seed(0)
+    net = PNet()
+    full = Batch(torch.randn(1, 3, 12, 47).expand(8, -1, -1, -1), torch.ones(8, dtype=torch.long), torch.zeros(8, 4))
+    short = Batch(full.pixels[:2], full.labels[:2], full.offsets[:2])
+    values = [sample_loss(net, batch, CPU, Train_Pnet.RECIPE, "l1", 8)[0].item() for batch in (full, short)]
+    assert values[1] == pytest.approx(values[0] / 4, rel=1e-4)
+
+
+def test_box_and_class_loss_are_balanced():
+    """At the size of error an untrained net makes, neither loss swamps the other."""
+    labels = torch.tensor([1, -1, 0, 0, 0])
+    classes = class_loss(torch.zeros(5, 2), labels)
+    boxes = box_loss(torch.zeros(5, 4), torch.full((5, 4), 0.1), labels)
+    for recipe in (Train_Pnet.RECIPE, Train_Onet.RECIPE):
+        assert 0.25 < recipe.box_weight * boxes / classes < 1
+
+
+def test_overlap_of_corrected_boxes():
+    anchors, boxes = torch.tensor([[0.0, 0, 100, 30]]), torch.tensor([[10.0, 3, 110, 33]])
+    wanted = encode_offsets(boxes, anchors)
+    assert box_overlaps(wanted, wanted).item() == pytest.approx(1)
+    assert box_overlaps(torch.zeros(1, 4), wanted).item() == pytest.approx(90 * 27 / (2 * 3000 - 90 * 27))
+
+
+def test_average_precision():
+    assert average_precision(torch.tensor([0.9, 0.8]), torch.tensor([0.1, 0.2])) == 1
+    assert average_precision(torch.tensor([0.9, 0.1]), torch.tensor([0.5])) == pytest.approx((1 + 2 / 3) / 2)
+    assert average_precision(torch.tensor([0.5]), torch.tensor([0.5])) == pytest.approx(0.5)
+
+
+# batches
+
+def test_colours_follow_the_seed(tmp_path):
+    data = SampleList(write_list(tmp_path), augment=True, size=(12, 47))
+    keys = [(index, 7 * index + 1) for index in range(20)]
+    first, second = data.collate(keys), data.collate(keys)
+    torch.testing.assert_close(first.pixels, second.pixels, rtol=0, atol=0)
+    other = data.collate([(index, seed + 1) for index, seed in keys])
+    assert not torch.equal(first.pixels, other.pixels)
+    assert first.pixels.abs().max() <= 1 and first.pixels.shape == (20, 3, 12, 47)
+    changed = change_colours(torch.full((4, 3, 12, 47), 100.0), torch.Generator().manual_seed(0))
+    assert changed.std() > 1
+
+
+def test_lists_that_do_not_fit_are_refused(tmp_path):
+    lists = write_list(tmp_path)
+    with pytest.raises(UserError, match="does not fit"):
+        SampleList(lists, augment=False, size=(24, 94))
+    with pytest.raises(UserError, match="imglist"):
+        SampleList(tmp_path / "missing.txt", augment=False, size=(12, 47))
+    (tmp_path / "empty.txt").write_text("# array x\n")
+    with pytest.raises(UserError):
+        SampleList(tmp_path / "empty.txt", augment=False, size=(12, 47))
+
+
+# training
+
+@pytest.mark.parametrize(("recipe", "net", "size"), [(Train_Pnet.RECIPE, PNet, (12, 47)),
+                                                     (Train_Onet.RECIPE, ONet, (24, 94))])
+def test_training_learns_and_its_last_batch_may_be_one_sample(recipe, net, size, tmp_path, one_thread):
+    lists = write_list(tmp_path, size, count=27)  # 81 samples: the last batch of 16 holds one
+    before = evaluate(net().eval(), SampleList(lists, False, size), CPU)
+    trained = train(recipe, options_for(recipe, tmp_path, lists, "--epoch", 6, "--batch_size", 16,
+                                        "--learning_rate", 3e-3))
+    figures = evaluate(trained, SampleList(lists, False, size), CPU)
+    assert figures["precision"] > 0.95 and figures["iou"] > max(0.85, before["iou"] - 0.01)
+    load_weights(net(), tmp_path / "weights")
+    state, _ = read_checkpoint(tmp_path / "weights")
+    assert set(state) == set(net().state_dict())  # a plain state dict
+
+
+def test_a_resumed_training_ends_with_the_same_weights(tmp_path, one_thread, monkeypatch):
+    lists = write_list(tmp_path)
+    recipe = Train_Pnet.RECIPE
+
+    def run(folder):
+        return train(recipe, options_for(recipe, folder, lists, "--epoch", 3, "--batch_size", 32, "--seed", 4))
+
+    straight = run(tmp_path / "straight")
+    calls = []
+
+    def killed(*arguments, **named):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(*arguments, **named)
+
+    monkeypatch.setattr("MTCNN.train.trainer.evaluate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed")
+    monkeypatch.undo()
+    assert not (tmp_path / "killed" / "weights").exists()
+    resumed = run(tmp_path / "killed")
+    for key, value in straight.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[key], value, rtol=0, atol=0)
+
+
+def test_wrong_numbers_are_refused(tmp_path):
+    with pytest.raises(UserError, match="batch_size"):
+        options_for(Train_Pnet.RECIPE, tmp_path, "x", "--batch_size", 0)
+    with pytest.raises(SystemExit):
+        options_for(Train_Pnet.RECIPE, tmp_path, "x", "--epoch", "many")
+
+
+# scripts
+
+SCRIPTS = {
+    "MTCNN/data_set/preprocess.py": preprocess.main,
+    "MTCNN/data_preprocessing/gen_Pnet_train_data.py": gen_Pnet_train_data.main,
+    "MTCNN/data_preprocessing/gen_Onet_train_data.py": gen_Onet_train_data.main,
+    "MTCNN/data_preprocessing/assemble_Pnet_imglist.py": assemble_Pnet_imglist.main,
+    "MTCNN/data_preprocessing/assemble_Onet_imglist.py": assemble_Onet_imglist.main,
+    "MTCNN/train/Train_Pnet.py": Train_Pnet.main,
+    "MTCNN/train/Train_Onet.py": Train_Onet.main,
+    "MTCNN/MTCNN.py": detection.main,
+}
+
+
+@pytest.mark.parametrize(("script", "module"), [
+    ("MTCNN/MTCNN.py", False), ("MTCNN/MTCNN.py", True), ("MTCNN/data_set/preprocess.py", False),
+    ("MTCNN/data_preprocessing/assemble_Pnet_imglist.py", True), ("MTCNN/train/Train_Onet.py", False)])
+def test_scripts_start_anywhere(script, module, run_script, tmp_path):
+    """As file and as module; MTCNN/MTCNN.py, whose name is its package's, both ways."""
+    outcome = run_script(script, "--help", cwd=tmp_path, module=module)
+    assert outcome.status == 0 and "--seed" in outcome.out, outcome.err
+
+
+def test_the_whole_chain_from_another_directory(call, tmp_path):
+    """Every script, with paths relative to a directory that is not the checkout."""
+    photo_folder(tmp_path / "ccpd", [f"皖A{number:05d}" for number in range(8)])
+    photo_folder(tmp_path / "ccpd", ["苏B00001", "苏B00002"], "ccpd_tilt")
+    chain: list[tuple[str, tuple]] = [
+        ("MTCNN/data_set/preprocess.py",
+         ("--img_dirs", "ccpd", "--dir_train", "train", "--dir_val", "val", "--val_share", 0.4))]
+    for net in ("Pnet", "Onet"):
+        name = net.lower()
+        counts = ("--positives", 4, "--parts", 4, "--near", 3, "--far", 4)
+        weights = ("--pnet", "pnet") if net == "Onet" else ()
+        chain += [
+            (f"MTCNN/data_preprocessing/gen_{net}_train_data.py",
+             ("-dir_train", "train", "-dir_val", "val", "--views", 2, "--views_val", 1, *counts, *weights,
+              "--out_train", f"{name}_t", "--out_val", f"{name}_v")),
+            (f"MTCNN/data_preprocessing/assemble_{net}_imglist.py",
+             ("--samples_train", f"{name}_t", "--samples_val", f"{name}_v", "--list_train", f"lists/{name}_t.txt",
+              "--list_val", f"lists/{name}_v.txt")),
+            (f"MTCNN/train/Train_{net}.py",
+             ("--list_train", f"lists/{name}_t.txt", "--list_val", f"lists/{name}_v.txt", "--run", f"run_{name}",
+              "--save", name, "--epoch", 1, "--batch_size", 32)),
+        ]
+    chain.append(("MTCNN/MTCNN.py", ("--image", "val", "--json", "-", "--pnet", "pnet", "--onet", "onet")))
+    for script, arguments in chain:
+        outcome = call(SCRIPTS[script], *arguments, cwd=tmp_path)
+        assert outcome.status == 0, (script, outcome.err)
+        assert script == "MTCNN/MTCNN.py" or "next: " in outcome.out
+    assert {"pnet", "onet"} <= set(files_below(tmp_path))
+    assert outcome.out.count('"plates"') == len(files_below(tmp_path / "val"))
