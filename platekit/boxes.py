@@ -24,6 +24,11 @@ def normalise(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.float().sub_(127.5).mul_(1 / 128) if pixels.dtype == torch.uint8 else (pixels - 127.5) / 128
 
 
+def to_picture(pixels: torch.Tensor) -> np.ndarray:
+    """Network input (3, H, W) as a BGR uint8 picture (H, W, 3): the inverse of ``to_tensor``."""
+    return (pixels.detach() * 128 + 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().contiguous().numpy()
+
+
 def encode_offsets(boxes: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
     """Offsets (N, 4) of ``boxes`` from ``anchors``: corner differences over the anchor's width and height."""
     size = anchors[:, 2:] - anchors[:, :2]
