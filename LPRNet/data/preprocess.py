@@ -39,7 +39,7 @@ def cut(photo: np.ndarray, annotation: Annotation, context: float
     margin = round(context * (x2 - x1))
     left, top = max(0, x1 - margin), max(0, y1 - margin)
     crop = photo[top:min(height, y2 + margin), left:min(width, x2 + margin)]
-    if not crop.size:
+    if x2 > width or y2 > height or not crop.size:
         raise UserError("the box lies outside the picture; the name belongs to another photo")
     return crop, tuple((x - left, y - top) for x, y in annotation.vertices) if margin else None
 

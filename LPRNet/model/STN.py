@@ -26,10 +26,12 @@ class STNet(nn.Module):
 
     def theta(self, x: torch.Tensor) -> torch.Tensor:
         """The transforms (N, 2, 3) from output to input coordinates, both in -1..1 over the crop; float32 always."""
-        # bfloat16 has steps of half a pixel at the edge of a 94-wide crop: too coarse to sample by.
+        # bfloat16 has steps of a fifth of a pixel at the edge of a 94-wide crop: too coarse to sample by.
         with torch.autocast(x.device.type, enabled=False):
             return self.fc_loc(self.localization(x.float()).flatten(1)).view(-1, 2, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        grid = functional.affine_grid(self.theta(x), list(x.shape), align_corners=False)
-        return functional.grid_sample(x.float(), grid, align_corners=False)
+        theta = self.theta(x)
+        with torch.autocast(x.device.type, enabled=False):  # the grid too: it is made by a matrix product
+            grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
+            return functional.grid_sample(x.float(), grid, align_corners=False)

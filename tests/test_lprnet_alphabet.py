@@ -1,0 +1,128 @@
+"""The alphabet and the codec between text and CTC classes."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from LPRNet.alphabet import CHARS, CHARS_DICT, Alphabet, Reading
+from LPRNet.data import load_data
+from platekit.errors import UserError
+
+SYMBOLS = CHARS[:-1]
+SMALL = Alphabet("AB-")
+
+
+def path_logits(path: list[int], classes: int = 68, peak: float = 30.0) -> torch.Tensor:
+    """Logits (1, class, T) of a net that is sure of one class a time step."""
+    logits = torch.zeros(1, classes, len(path))
+    for step, index in enumerate(path):
+        logits[0, index, step] = peak
+    return logits
+
+
+def read(*path: int) -> str:
+    return SMALL.decode(path_logits(list(path), 3))[0].text
+
+
+def test_the_symbols_in_the_published_order():
+    assert "".join(CHARS[:31]) == "京沪津渝冀晋蒙辽吉黑苏浙皖闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新"
+    assert CHARS[31:41] == tuple("0123456789")
+    assert CHARS[41:] == tuple("ABCDEFGHJKLMNPQRSTUVWXYZIO-")
+    assert len(CHARS) == len(set(CHARS)) == 68
+    assert {index: symbol for symbol, index in CHARS_DICT.items()} == dict(enumerate(CHARS))
+    assert Alphabet().blank == 67 and len(Alphabet()) == 68
+    assert load_data.CHARS is CHARS and load_data.CHARS_DICT is CHARS_DICT
+
+
+def test_the_blank_is_no_symbol():
+    assert "京" in Alphabet() and "-" not in Alphabet() and "警" not in Alphabet()
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(SYMBOLS), max_size=8), st.data())
+def test_ideal_logits_of_a_text_decode_to_it(symbols, data):
+    """Whatever the alignment: every symbol on one or more time steps, blanks between, and always between repeats."""
+    alphabet, path = Alphabet(), []
+    previous = None
+    for index in alphabet.encode("".join(symbols)):
+        blanks = data.draw(st.integers(1 if index == previous else 0, 2))
+        path += [alphabet.blank] * blanks + [index] * data.draw(st.integers(1, 2))
+        previous = index
+    path += [alphabet.blank] * data.draw(st.integers(0 if path else 1, 3))
+    reading = alphabet.decode(path_logits(path))[0]
+    assert reading.text == "".join(symbols)
+    assert len(reading.symbol_confidences) == len(symbols)
+    assert reading.confidence == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(("path", "text"), [
+    ([0, 2, 1], "AB"),  # the first time step is no blank: its symbol counts
+    ([0, 1], "AB"), ([2, 0, 1], "AB"), ([0], "A"), ([2], ""), ([2, 2, 2], ""), ([0, 0, 0], "A"),
+    ([0, 2, 0], "AA"), ([0, 0, 2, 2, 0, 1, 1], "AAB"), ([2, 0, 2], "A"), ([1, 0, 1], "BAB"),
+])
+def test_repeats_merge_and_blanks_part_them(path, text):
+    assert read(*path) == text
+
+
+def test_no_crops_give_no_readings():
+    assert Alphabet().decode(torch.zeros(0, 68, 18)) == []
+
+
+def test_all_blanks_are_an_empty_text_with_its_probability():
+    logits = torch.log(torch.tensor([[[0.1, 0.3], [0.1, 0.1], [0.8, 0.6]]]))
+    assert SMALL.decode(logits) == [Reading("", pytest.approx(0.48, abs=1e-5), ())]
+
+
+def brute_force(probabilities: torch.Tensor, text: str) -> float:
+    """The probability of a text: the sum over every path of classes that collapses to it."""
+    total = 0.0
+    for path in itertools.product(range(3), repeat=probabilities.shape[1]):
+        collapsed = "".join("AB-"[index] for index, _ in itertools.groupby(path)).replace("-", "")
+        if collapsed == text:
+            probability = 1.0
+            for step, index in enumerate(path):
+                probability *= probabilities[index, step].item()
+            total += probability
+    return total
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5), st.integers(0, 10**6))
+def test_the_confidence_is_the_sum_over_all_alignments(steps, seed):
+    logits = 2 * torch.randn(2, 3, steps, generator=torch.Generator().manual_seed(seed))
+    for sample, reading in zip(logits, SMALL.decode(logits)):
+        probabilities = sample.softmax(dim=0)
+        assert reading.confidence == pytest.approx(brute_force(probabilities, reading.text), abs=1e-5)
+        assert 0 <= reading.confidence <= 1
+
+
+def test_a_symbol_has_the_confidence_of_its_best_time_step():
+    probabilities = torch.tensor([[[0.6, 0.9, 0.1, 0.7], [0.2, 0.05, 0.1, 0.2], [0.2, 0.05, 0.8, 0.1]]])
+    reading = SMALL.decode(probabilities.log())[0]
+    assert reading.text == "AA" and reading.symbol_confidences == pytest.approx((0.9, 0.7))
+
+
+def test_readings_do_not_depend_on_the_batch():
+    logits = torch.randn(5, 68, 18, generator=torch.Generator().manual_seed(1))
+    together = Alphabet().decode(logits)
+    for one, reading in zip(logits, together):
+        alone = Alphabet().decode(one[None])[0]
+        assert alone.text == reading.text and alone.confidence == pytest.approx(reading.confidence, rel=1e-4)
+
+
+@pytest.mark.parametrize("text", ["警A12345", "京A1234学", "京A-2345", "京a12345", "京A 2345"])
+def test_an_unknown_symbol_is_an_error_that_names_its_source(text):
+    with pytest.raises(UserError) as caught:
+        Alphabet().encode(text, source="crops/one.jpg")
+    assert "crops/one.jpg" in str(caught.value) and text in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("chars", ["", "A", "AA-", "ABCA-"])
+def test_an_alphabet_that_cannot_be_is_refused(chars):
+    with pytest.raises(UserError, match="the alphabet"):
+        Alphabet(chars)

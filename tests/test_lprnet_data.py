@@ -1,0 +1,424 @@
+"""Crops: their names, the data sets, the geometry of their views, and how they are cut out of photos."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccpd.annotation import Annotation, parse
+from ccpd.plates import PlateRenderer
+from ccpd.symbols import PROVINCES
+from LPRNet.alphabet import CHARS, Alphabet
+from LPRNet.data import augment, preprocess
+from LPRNet.data.crop_names import CropName
+from LPRNet.data.load_data import (
+    LPRDataLoader,
+    RenderedPlates,
+    TrainingPlates,
+    collate_fn,
+    network_crop,
+)
+from LPRNet.LPRNet_Train import split_by_plate
+from platekit.errors import UserError
+from platekit.images import read_image
+from tests.conftest import files_below, make_picture, put_picture
+
+# Names.
+
+plates = st.text(st.sampled_from(CHARS[:-1]), min_size=1, max_size=8)
+points = st.tuples(st.integers(-999, 9999), st.integers(-999, 9999))
+
+
+@given(plates, st.integers(0, 2**32), st.none() | st.tuples(points, points, points, points),
+       st.sampled_from([".jpg", ".png", ".JPEG"]))
+def test_a_crop_name_says_what_was_put_in(plate, number, corners, suffix):
+    name = CropName(plate, number, corners)
+    assert CropName.parse(f"some/folder/{name.stem()}{suffix}") == name
+    array = name.corner_array()
+    assert array is None if corners is None else array.tolist() == [list(map(float, point)) for point in corners]
+
+
+def test_a_bare_plate_is_a_name():
+    assert CropName.parse("皖A12345.jpg") == CropName("皖A12345", 1, None)
+
+
+@pytest.mark.parametrize("name", ["_1.jpg", "皖A12345_x.jpg", "皖A12345_1_2&3.jpg", "皖A-12345_1.jpg", ".jpg",
+                                  "皖A12345_1_1&2_3&4_5&6_7&8_9&9.jpg", "皖A12345_1_1&2_3&4_5&6_7.jpg",
+                                  "皖A 12345_1.jpg"])
+def test_other_names_are_refused_by_name(name):
+    with pytest.raises(UserError, match=re.escape(name)):
+        CropName.parse(name)
+
+
+# Data sets.
+
+
+@pytest.fixture
+def crops(tmp_path: Path) -> Path:
+    """Three crops: one bare, two with corners; two of one plate."""
+    folder = tmp_path / "crops"
+    put_picture(folder / "京A12345_1.png", make_picture(30, 100, 1))
+    corners = ((110, 50), (22, 48), (20, 14), (108, 16))
+    for number in (2, 3):
+        put_picture(folder / f"{CropName('沪B6789D', number, corners).stem()}.png", make_picture(70, 130, number))
+    return folder
+
+
+def same(first: tuple, second: tuple) -> bool:
+    return np.array_equal(first[0], second[0]) and first[1] == second[1]
+
+
+def test_a_sample_is_a_crop_and_its_classes(crops):
+    data = LPRDataLoader(crops)
+    assert len(data) == 3
+    for index in range(3):
+        crop, label = data[index]
+        assert crop.shape == (24, 94, 3) and crop.dtype == np.uint8
+        path, name = data.items[index]
+        assert "".join(CHARS[symbol] for symbol in label) == name.plate
+        corners = name.corner_array()
+        x1, y1, x2, y2 = (0, 0, 100, 30) if corners is None else (20, 14, 110, 50)
+        expected = network_crop(np.ascontiguousarray(read_image(path)[y1:y2, x1:x2]))
+        inner = (slice(2, -2), slice(2, -2))  # at the rim the surroundings shine in
+        assert np.abs(crop[inner].astype(int) - expected[inner]).max() <= 2
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_same_key_gives_the_same_view_and_another_seed_another(crops, index):
+    data = LPRDataLoader([crops], augmented=True)
+    first = data[index, 11]
+    assert same(first, data[index, 11]) and same(first, LPRDataLoader(crops, augmented=True)[index, 11])
+    assert not np.array_equal(first[0], data[index, 12][0]) and first[1] == data[index, 12][1]
+    assert same(data[index], data[index])
+    assert first[0].shape == (24, 94, 3) and first[0].dtype == np.uint8
+
+
+def test_without_augmentation_the_seed_changes_nothing(crops):
+    data = LPRDataLoader(crops)
+    assert same(data[1, 5], data[1, 6]) and same(data[1, 5], data[1])
+
+
+def test_several_folders_and_a_subset(crops, tmp_path):
+    put_picture(tmp_path / "more" / "deep" / "粤Z99999.jpg", make_picture(24, 94))
+    data = LPRDataLoader([crops, tmp_path / "more"])
+    assert [name.plate for _, name in data.items] == ["京A12345", "沪B6789D", "沪B6789D", "粤Z99999"]
+    part = data.subset([3, 0], augmented=True)
+    assert [name.plate for _, name in part.items] == ["粤Z99999", "京A12345"]
+    assert part.augmented and not data.augmented and part[0][1] == data[3][1]
+
+
+@pytest.mark.parametrize(("name", "reason"), [
+    ("京A1234567_1.png", "has 9 symbols, the limit is 8"), ("警A12345_1.png", "outside the alphabet"),
+    ("no label!.png", "gives no label"), ("京A12345_1_3&4.png", "gives no label"),
+])
+def test_a_bad_label_is_an_error_that_names_the_file(crops, name, reason):
+    put_picture(crops / name, make_picture(24, 94))
+    with pytest.raises(UserError, match=re.escape(reason)) as caught:
+        LPRDataLoader(crops)
+    assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_folders_without_crops_are_errors(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no pictures"):
+        LPRDataLoader(tmp_path / "empty")
+    with pytest.raises(UserError, match="is not a folder"):
+        LPRDataLoader(tmp_path / "missing")
+
+
+def test_an_alphabet_of_ones_own(tmp_path):
+    put_picture(tmp_path / "xyx_1.png", make_picture(24, 94))
+    assert LPRDataLoader(tmp_path, Alphabet("xyz-"))[0][1] == [0, 1, 0]
+
+
+def test_a_batch_has_normalised_pictures_and_all_labels_in_a_row():
+    crop = np.full((24, 94, 3), (0, 127, 255), dtype=np.uint8)
+    images, labels, lengths = collate_fn([(crop, [1, 2, 3]), (255 - crop, [4])])
+    assert images.shape == (2, 3, 24, 94) and images.dtype == torch.float32
+    assert images[0, :, 5, 5].tolist() == pytest.approx([-127.5 / 128, -0.5 / 128, 127.5 / 128])
+    assert images[1, 0, 5, 5].item() == pytest.approx(127.5 / 128)
+    assert labels.tolist() == [1, 2, 3, 4] and lengths.tolist() == [3, 1]
+
+
+def test_drawn_plates_show_every_province_and_say_what_they_show():
+    seen = []
+
+    class Watching(PlateRenderer):
+        """Writes down what it is asked to draw."""
+
+        def render(self, text, *arguments, **options):
+            seen.append(text)
+            return np.full((20, 60, 3), 128, dtype=np.uint8) if len(seen) > 40 else \
+                super().render(text, *arguments, **options)
+
+    alphabet, count = Alphabet(), 900
+    data = RenderedPlates([(Watching(), 1.0)], alphabet, count, [make_picture(60, 200)])
+    assert len(data) == count
+    labels = []
+    for index in range(count):
+        crop, label = data[index, 1000 + index]
+        assert crop.shape == (24, 94, 3) and crop.dtype == np.uint8
+        labels.append("".join(alphabet.chars[symbol] for symbol in label))
+    assert labels == seen
+    shares = [sum(text[0] == province for text in labels) / count for province in PROVINCES]
+    assert min(shares) > 0.2 / 31 and max(shares) < 2.5 / 31  # evenly: not one province everywhere
+    assert {len(text) for text in labels} == {7, 8}
+    assert same(data[0, 7], data[5, 7]) and not np.array_equal(data[0, 7][0], data[0, 8][0])
+
+
+def test_drawn_plates_stand_in_real_surroundings():
+    """Beside the plate the scene shows, never the plate that stood there."""
+    picture = np.full((200, 400, 3), (10, 200, 30), dtype=np.uint8)
+    corners = np.array([[300, 120], [100, 120], [100, 60], [300, 60]], dtype=np.float32)
+    picture[60:120, 100:300] = (250, 0, 250)
+    data = RenderedPlates([(PlateRenderer(), 1.0)], Alphabet(), 10, [], [(picture, corners)])
+    with_scene, with_old_plate = 0, 0
+    for seed in range(60):
+        crop = data[0, seed][0].astype(int)
+        green = (crop[..., 1] - crop[..., [0, 2]].max(axis=2)) > 60
+        with_scene += green.mean() > 0.02
+        with_old_plate += ((crop[..., [0, 2]].min(axis=2) - crop[..., 1]) > 100).mean() > 0.1
+    assert 10 < with_scene < 50 and with_old_plate == 0
+
+
+@pytest.mark.parametrize(("share", "drawn"), [(0.0, 0), (0.3, 6), (1.0, 20)])
+def test_training_mixes_drawn_plates_and_crops_by_the_share(crops, share, drawn):
+    real = LPRDataLoader(crops, augmented=True)
+    rendered = RenderedPlates([(PlateRenderer(), 1.0)], Alphabet(), 20)
+    data = TrainingPlates(real, rendered, 20, share)
+    assert len(data) == 20 and data.rendered_count == drawn
+    of_real = [any(data[index, 100 + index][1] == label for label in real.labels) for index in range(20)]
+    assert of_real == [False] * drawn + [True] * (20 - drawn)
+    assert same(data[15, 9], data[15, 9])
+    shown = {tuple(data[19, seed][1]) for seed in range(40)} if share < 1 else set()
+    assert share == 1 or shown == {tuple(label) for label in real.labels}  # every crop has its turn
+
+
+def test_training_on_one_kind_alone_and_on_nothing(crops):
+    real, rendered = LPRDataLoader(crops, augmented=True), RenderedPlates([(PlateRenderer(), 1.0)], Alphabet(), 5)
+    assert TrainingPlates(real, None, 5).rendered_count == 0
+    assert TrainingPlates(None, rendered, 5).rendered_count == 5
+    with pytest.raises(UserError, match="nothing to train on"):
+        TrainingPlates(None, None, 5)
+
+
+def test_plates_are_set_aside_by_number(tmp_path):
+    for index in range(30):
+        put_picture(tmp_path / f"京A{index % 10:05d}_{index}.png", make_picture(24, 94))
+    train, aside = split_by_plate(LPRDataLoader(tmp_path, augmented=True), 0.3, seed=1)
+    first, second = ({name.plate for _, name in part.items} for part in (train, aside))
+    assert not first & second and len(first) == 7 and len(second) == 3
+    assert len(train) == 21 and len(aside) == 9 and train.augmented and not aside.augmented
+    other = split_by_plate(LPRDataLoader(tmp_path, augmented=True), 0.3, seed=2)[1]
+    assert {name.plate for _, name in other.items} != second
+    with pytest.raises(UserError, match="too few to set"):
+        split_by_plate(train.subset([0], True), 0.3, seed=1)
+
+
+# Geometry.
+
+MARKS = ((0, 0, 255), (0, 255, 0), (255, 0, 0), (0, 255, 255))  # of right-bottom, left-bottom, left-top, right-top
+
+
+def marked(corners: np.ndarray, height: int = 200, width: int = 400) -> np.ndarray:
+    """A grey picture with a coloured square of 17 pixels round each corner."""
+    picture = np.full((height, width, 3), 90, dtype=np.uint8)
+    for (x, y), colour in zip(corners.astype(int), MARKS):
+        picture[max(0, y - 8):y + 9, max(0, x - 8):x + 9] = colour
+    return picture
+
+
+def place_of(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """The centre (x, y), counted from the edges of pixels, of what has the colour."""
+    weights = np.clip(1 - np.abs(image.astype(float) - colour).max(axis=2) / 100, 0, None)
+    y, x = np.mgrid[0:image.shape[0], 0:image.shape[1]] + 0.5
+    return np.array([(x * weights).sum(), (y * weights).sum()]) / weights.sum()
+
+
+def test_corners_land_where_they_are_asked_to():
+    source = np.array([[310.5, 150.5], [90.5, 140.5], [80.5, 60.5], [300.5, 50.5]], dtype=np.float32)
+    target = np.array([[80, 19], [12, 17], [15, 6], [84, 4]], dtype=np.float32)
+    crop = augment.warp(marked(source), source, target)
+    assert crop.shape == (24, 94, 3)
+    for wanted, colour in zip(target, MARKS):
+        assert np.abs(place_of(crop, colour) - wanted).max() < 0.4, colour
+
+
+def test_the_whole_picture_onto_the_whole_crop_is_a_plain_resize():
+    picture = make_picture(48, 188)
+    corners = augment.picture_corners(48, 188)
+    crop = augment.warp(picture, corners, augment.picture_corners(24, 94))
+    expected = picture.reshape(24, 2, 94, 2, 3).mean(axis=(1, 3))
+    assert np.abs(crop - expected).max() <= 2
+
+
+def test_round_the_picture_shows_the_border_or_the_background():
+    picture = np.full((20, 60, 3), 200, dtype=np.uint8)
+    corners, target = augment.picture_corners(20, 60), np.array([[70, 18], [24, 18], [24, 6], [70, 6]], np.float32)
+    assert (augment.warp(picture, corners, target) == 200).all()
+    background = np.full((24, 94, 3), 10, dtype=np.uint8)
+    crop = augment.warp(picture, corners, target, background)
+    assert (crop[8:16, 27:67] == 200).all() and (crop[:4] == 10).all() and (crop[:, :20] == 10).all()
+    assert (background == 10).all()
+
+
+def test_a_view_as_photographed_is_the_jittered_box():
+    """The corners' box lies on the crop's edges but for the jitter, which stays within its bounds."""
+    corners = np.array([[310, 150], [90, 150], [90, 50], [310, 50]], dtype=np.float32)
+    picture = marked(corners)
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        if rng.random() < 0.4:  # the first draw decides: as photographed
+            view = augment.view_with_corners(picture, corners, np.random.default_rng(seed))
+            x1, y1, x2, y2 = augment.jitter_box(augment.bounding_box(corners), rng)
+            expected = (corners - (x1, y1)) / (x2 - x1, y2 - y1) * (94, 24)
+            assert np.array_equal(view, augment.warp(picture, corners, expected))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**9), st.floats(-500, 500), st.floats(-500, 500), st.floats(20, 400), st.floats(10, 200))
+def test_jitter_stays_within_its_bounds(seed, x, y, width, height):
+    found = augment.jitter_box((x, y, x + width, y + height), np.random.default_rng(seed))
+    off = np.abs(found - (x, y, x + width, y + height)) / (width, height, width, height)
+    assert off[0::2].max() <= 0.1 + 1e-6 and off[1::2].max() <= 0.13 + 1e-6
+
+
+def test_poses_differ_and_their_boxes_fill_the_crop():
+    rng = np.random.default_rng(0)
+    poses = np.stack([augment.random_pose(rng) for _ in range(200)])
+    low, high = poses.min(axis=1), poses.max(axis=1)
+    assert np.abs(low / (94, 24)).max() < 0.2 and np.abs(high / (94, 24) - 1).max() < 0.2
+    rise = (poses[:, 3, 1] - poses[:, 2, 1]) / 24  # of the upper edge
+    assert rise.max() > 0.3 and rise.min() < -0.3 and np.abs(rise).min() < 0.05
+    right_bottom, left_bottom, left_top, right_top = poses.mean(axis=0)
+    assert left_top[0] < right_top[0] and left_bottom[0] < right_bottom[0] and left_top[1] < left_bottom[1]
+
+
+def test_every_flaw_leaves_a_crop():
+    crop = make_picture(24, 94)
+    changed = 0
+    for seed in range(150):
+        found = augment.degrade(crop, np.random.default_rng(seed))
+        assert found.shape == (24, 94, 3) and found.dtype == np.uint8
+        assert np.array_equal(found, augment.degrade(crop, np.random.default_rng(seed)))
+        changed += not np.array_equal(found, crop)
+    assert changed > 140 and np.array_equal(crop, make_picture(24, 94))
+
+
+# Cutting crops out of photos.
+
+TILTED = ((310, 250), (112, 240), (100, 180), (300, 196))
+BOXY = ((310, 250), (100, 250), (100, 180), (310, 180))
+
+
+def photo_name(plate: str, vertices: tuple = TILTED, brightness: int = 90) -> str:
+    return Annotation("020", (90, 85), (100, 180, 310, 250), vertices, plate, brightness, 20).file_name()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Train photos: a plate in three of them, in two folders and under one name in both; and a val folder."""
+    train, val = tmp_path / "ccpd_train", tmp_path / "ccpd_val"
+    for folder, name in (("ccpd_base", photo_name("京A12345")), ("ccpd_tilt", photo_name("京A12345")),
+                         ("ccpd_base", photo_name("京A12345", brightness=120)),
+                         ("ccpd_base", photo_name("沪B6789D", BOXY))):
+        put_picture(train / folder / name, marked(np.array(parse(name).vertices), 400, 500))
+    put_picture(train / "ccpd_np" / "np_000001.jpg", make_picture(40, 50))  # a photo without a plate is left alone
+    put_picture(val / "ccpd_base" / photo_name("粤C11111"), marked(np.array(TILTED), 400, 500))
+    return tmp_path
+
+
+def cut_all(call, photos: Path, *more: str, cwd: Path | None = None):
+    return call(preprocess.main, "-dir_train", photos / "ccpd_train", "-dir_val", photos / "ccpd_val",
+                "--out", photos / "out", *more, cwd=cwd)
+
+
+def test_every_photo_gives_a_crop_and_none_replaces_another(call, photos):
+    done = cut_all(call, photos)
+    assert done.status == 0, done.err
+    names = [CropName.parse(path) for path in files_below(photos / "out" / "train")]
+    assert sorted(name.plate for name in names) == ["京A12345"] * 3 + ["沪B6789D"]
+    assert [CropName.parse(path).plate for path in files_below(photos / "out" / "val")] == ["粤C11111"]
+    assert f"4 crops written to {photos / 'out' / 'train'}" in done.out
+    assert "next: python LPRNet/LPRNet_Train.py" in done.out
+    data = LPRDataLoader(photos / "out" / "train")
+    assert {len(label) for label in data.labels} == {7}
+
+
+def test_the_corners_in_the_name_are_where_the_plate_is(call, photos):
+    cut_all(call, photos)
+    checked = 0
+    for path in sorted((photos / "out" / "train").iterdir()):
+        name = CropName.parse(path)
+        if name.plate == "沪B6789D":  # its corners only repeat the box: the bare box is cut
+            assert name.corners is None and read_image(path).shape == (70, 210, 3)
+            continue
+        crop, checked = read_image(path), checked + 1
+        for (x, y), colour in zip(name.corners, MARKS):
+            assert np.abs(place_of(crop, colour) - (x + 0.5, y + 0.5)).max() < 0.7
+        assert crop.shape == (70 + 2 * 84, 210 + 2 * 84, 3)  # surroundings of 0.4 of the width
+    assert checked == 3
+
+
+def test_no_context_and_untrusted_corners_cut_the_bare_box(call, photos):
+    assert cut_all(call, photos, "--context", "0").status == 0
+    for path in (photos / "out" / "train").iterdir():
+        assert CropName.parse(path).corners is None and read_image(path).shape == (70, 210, 3)
+    listed = photos / "list.txt"
+    listed.write_text(f"ccpd_base/{photo_name('粤C11111')}\n")
+    assert cut_all(call, photos, "--plain_list", str(listed)).status == 0
+    (plain,) = (path for path in (photos / "out" / "val").iterdir())
+    assert CropName.parse(plain).corners is None
+
+
+def test_running_again_gives_the_same_files(call, photos):
+    cut_all(call, photos)
+    before = {name: zlib.crc32((photos / "out" / name).read_bytes()) for name in files_below(photos / "out")}
+    assert cut_all(call, photos).status == 0
+    assert {name: zlib.crc32((photos / "out" / name).read_bytes()) for name in files_below(photos / "out")} == before
+
+
+@pytest.mark.parametrize("module", [False, True], ids=["file", "module"])
+def test_it_runs_from_any_folder_as_file_and_as_module(run_script, photos, tmp_path, module):
+    (tmp_path / "elsewhere").mkdir()
+    done = run_script("LPRNet/data/preprocess.py", "-dir_train", "../ccpd_train", "--dir_val", "../ccpd_val",
+                      "--out", "crops", cwd=tmp_path / "elsewhere", module=module)
+    assert done.status == 0, done.err
+    assert len(files_below(tmp_path / "elsewhere" / "crops" / "train")) == 4
+
+
+def test_photos_that_cannot_be_used_are_named_and_the_others_cut(call, photos):
+    folder = photos / "ccpd_train" / "ccpd_base"
+    whole = (folder / photo_name("京A12345")).read_bytes()
+    (folder / photo_name("川D22222")).write_bytes(whole[:len(whole) // 2])
+    (folder / photo_name("川D33333")).write_bytes(b"")
+    put_picture(folder / photo_name("川D44444"), make_picture(100, 90))  # the box lies outside this picture
+    put_picture(folder / "025-95_113-1&2_3&4-5&6-0_0-37-15.jpg", make_picture(100, 90))
+    police = Annotation("020", (90, 85), (100, 180, 310, 250), TILTED, "警A12345", 90, 20).file_name()
+    put_picture(folder / police, make_picture(400, 500))
+    done = cut_all(call, photos)
+    assert done.status == 1
+    left_out = [line for line in done.err.splitlines() if line.startswith("left out: ")]
+    assert len(left_out) == 5
+    for name in (photo_name("川D22222"), photo_name("川D33333"), photo_name("川D44444"), police, "025-95_113-1&2"):
+        assert any(name in line for line in left_out)
+    assert sorted(CropName.parse(path).plate for path in files_below(photos / "out" / "train")) == \
+        ["京A12345"] * 3 + ["沪B6789D"]
+
+
+def test_missing_folders_and_lists_are_said_before_anything_is_written(call, photos):
+    assert "is not there" in call(preprocess.main, "-dir_train", photos / "ccpd_train", "-dir_val", photos / "none",
+                                  "--out", photos / "out").sentence()
+    assert "cannot read" in cut_all(call, photos, "--plain_list", str(photos / "none.txt")).sentence()
+    put_picture(photos / "other" / "holiday.jpg", make_picture(40, 40))
+    done = call(preprocess.main, "-dir_train", photos / "other", "-dir_val", photos / "ccpd_val",
+                "--out", photos / "out")
+    assert done.status == 2 and "holds no photo with a CCPD name" in done.sentence()
+    assert not (photos / "out").exists()

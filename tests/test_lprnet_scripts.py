@@ -1,0 +1,200 @@
+"""LPRNet_Train.py and LPRNet_Test.py as a user runs them, in this process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ccpd.plates import PlateRenderer, random_text
+from LPRNet import LPRNet_Test, LPRNet_Train
+from LPRNet.alphabet import CHARS, Alphabet
+from LPRNet.model.LPRNET import LPRNet
+from LPRNet.model.STN import STNet
+from LPRNet.recogniser import Reader, load_reader, save_reader
+from platekit.checkpoints import read_checkpoint, save_weights
+from platekit.results import Plate
+from tests.conftest import files_below, make_picture, put_picture
+
+TINY = ("--epoch", 2, "--batch_size", 8, "--epoch_samples", 12, "--workers", 0, "--device", "cpu", "--float32")
+
+
+def draw_crops(folder: Path, count: int, seed: int) -> Path:
+    rng, renderer = np.random.default_rng(seed), PlateRenderer()
+    for index in range(count):
+        kind = "green" if index % 4 == 3 else "blue"
+        text = random_text(rng, kind)
+        put_picture(folder / f"{text}_{index}.jpg", renderer.render(text, kind, rng))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("crops")
+    draw_crops(folder / "train", 20, 1)
+    draw_crops(folder / "val", 4, 2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("weights")
+    save_reader(Reader(len(CHARS)), Alphabet(), folder / "lprnet.pth", folder / "stn.pth")
+    return folder / "lprnet.pth", folder / "stn.pth"
+
+
+def train(call, crops: Path, folder: Path, *more):
+    return call(LPRNet_Train.main, "--img_dirs_train", crops / "train", "--img_dirs_val", crops / "val",
+                "--run", folder / "run", "--save", folder / "lprnet.pth", folder / "stn.pth", *TINY, *more)
+
+
+def test_training_writes_weights_that_the_test_reads_with(call, crops, tmp_path, one_thread):
+    done = train(call, crops, tmp_path)
+    assert done.status == 0, done.err
+    assert "next: python LPRNet/LPRNet_Test.py" in done.out and str(tmp_path / "lprnet.pth") in done.out
+    assert files_below(tmp_path) == ["lprnet.pth", "run/best.pth", "run/last.pth", "run/log.jsonl", "stn.pth"]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2] and all(np.isfinite(row["loss"]) for row in rows)
+    assert {"accuracy", "accuracy_hard_views", "score", "samples_per_second"} <= set(rows[0])
+    state, facts = read_checkpoint(tmp_path / "lprnet.pth")
+    assert facts["chars"] == "".join(CHARS) and set(state) == set(LPRNet(68).state_dict())
+    assert read_checkpoint(tmp_path / "run" / "last.pth")[0]["facts"] == {"chars": "".join(CHARS)}
+
+    result = tmp_path / "readings.jsonl"
+    done = call(LPRNet_Test.main, "--image", crops / "val", "--json", result, "--lprnet", tmp_path / "lprnet.pth",
+                "--stn", tmp_path / "stn.pth", "--device", "cpu")
+    assert done.status == 0 and "all: 0 of 4 right (0.0%)" in done.out, done
+    lines = [json.loads(line) for line in result.read_text("utf-8").splitlines()]
+    assert [Path(line["image"]).name for line in lines] == files_below(crops / "val")
+    for line in lines:
+        assert list(line) == ["image", "width", "height", "ms", "plates"] and list(line["ms"]) == ["recognise"]
+        (plate,) = line["plates"]
+        assert plate["box"] == [0, 0, line["width"], line["height"]] and 0 <= plate["confidence"] <= 1
+
+    # The same command again finds the run finished; another setting is refused and leaves the weights.
+    before = (tmp_path / "lprnet.pth").read_bytes()
+    again = train(call, crops, tmp_path)
+    assert again.status == 0 and "going on from" in again.out
+    assert (tmp_path / "lprnet.pth").read_bytes() == before
+    other = train(call, crops, tmp_path, "--learning_rate", 0.5)
+    assert other.status == 2 and "another learning_rate" in other.sentence()
+    assert (tmp_path / "lprnet.pth").read_bytes() == before
+
+
+def test_training_starts_from_given_weights(call, crops, weights, tmp_path, one_thread):
+    done = train(call, crops, tmp_path, "--weights", *weights, "--learning_rate", 1e-12, "--epoch", 1)
+    assert done.status == 0, done.err
+    trained, _ = load_reader(tmp_path / "lprnet.pth", tmp_path / "stn.pth")
+    given, _ = load_reader(*weights)
+    for (name, value), start in zip(trained.named_parameters(), given.parameters()):
+        torch.testing.assert_close(value, start, atol=1e-3, rtol=1e-2, msg=name)
+
+
+def test_a_part_of_the_plates_is_set_aside_without_validation_crops(call, crops, tmp_path, one_thread, monkeypatch):
+    monkeypatch.setattr(LPRNet_Train, "CROPS_VAL", tmp_path / "none")  # where no preprocessed crops lie
+    done = call(LPRNet_Train.main, "--img_dirs_train", crops / "train", "--run", tmp_path / "run", "--hold_out", 0.2,
+                "--save", tmp_path / "a.pth", tmp_path / "b.pth", *TINY, "--epoch", 1, "--rendered_share", 0)
+    assert done.status == 0, done.err
+    assert "views of 16 crops), choosing by 4 crops" in done.out and "12 samples an epoch (0 drawn" in done.out
+
+
+def bad_folders(folder: Path) -> dict[str, tuple[Path, str]]:
+    (folder / "empty").mkdir()
+    put_picture(folder / "alien" / "警A12345_1.jpg", make_picture(24, 94))
+    put_picture(folder / "nameless" / "holiday 1.jpg", make_picture(24, 94))
+    put_picture(folder / "long" / "京A1234567_1.jpg", make_picture(24, 94))
+    (folder / "broken").mkdir()
+    (folder / "broken" / "京A12345_1.jpg").write_bytes(b"no picture")
+    return {"missing": (folder / "missing", "is not a folder"), "empty": (folder / "empty", "holds no pictures"),
+            "alien": (folder / "alien", "outside the alphabet"), "nameless": (folder / "nameless", "gives no label"),
+            "long": (folder / "long", "the limit is 8"), "broken": (folder / "broken", "cannot decode")}
+
+
+def test_bad_folders_end_in_one_sentence_and_leave_nothing(call, crops, tmp_path):
+    for kind, (folder, reason) in bad_folders(tmp_path).items():
+        for flag in ("--img_dirs_train", "--img_dirs_val"):
+            if kind == "broken" and flag == "--img_dirs_val":
+                continue  # read when the first epoch is evaluated
+            done = train(call, crops, tmp_path / "out", flag, folder)
+            assert done.status == 2 and reason in done.sentence() and str(folder) in done.sentence(), (kind, flag)
+            assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [
+    ("--epoch", 0), ("--batch_size", 0), ("--epoch_samples", 0), ("--epoch_samples", -3), ("--hold_out", 1),
+    ("--hold_out", -0.2), ("--rendered_share", 1.5), ("--rendered_share", -1), ("--glyphs", "missing"),
+    ("--device", "cuda:77"), ("--device", "abacus"), ("--weights", "missing.pth", "missing.pth"),
+])
+def test_bad_values_end_in_one_sentence_and_leave_nothing(call, crops, tmp_path, arguments):
+    done = train(call, crops, tmp_path / "out", *arguments)
+    assert done.status == 2 and done.sentence() and not (tmp_path / "out").exists()
+
+
+def test_all_samples_drawn_needs_their_number(call, crops, tmp_path):
+    done = call(LPRNet_Train.main, "--img_dirs_train", crops / "train", "--rendered_share", 1)
+    assert done.status == 2 and "--epoch_samples" in done.sentence()
+
+
+@pytest.mark.parametrize(("flag", "kind"), [
+    ("--lprnet", "missing"), ("--stn", "missing"), ("--lprnet", "STNet's"), ("--stn", "LPRNet's"),
+    ("--lprnet", "other alphabet"), ("--lprnet", "garbage"), ("--lprnet", "odd facts"),
+])
+def test_weights_that_do_not_fit_end_in_one_sentence(call, crops, weights, tmp_path, flag, kind):
+    path = tmp_path / "weights.pth"
+    if kind == "STNet's":
+        save_weights(path, STNet())
+    elif kind == "LPRNet's":
+        save_weights(path, LPRNet(68))
+    elif kind == "other alphabet":
+        save_weights(path, LPRNet(68), {"chars": "ABC-"})
+    elif kind == "garbage":
+        path.write_bytes(b"garbage")
+    elif kind == "odd facts":
+        save_weights(path, LPRNet(68), {"chars": 5})
+    given = {"--lprnet": weights[0], "--stn": weights[1], flag: path}
+    done = call(LPRNet_Test.main, "--image", crops / "val", "--json", tmp_path / "out.jsonl",
+                *[part for pair in given.items() for part in pair])
+    assert done.status == 2 and str(path) in done.sentence()
+    assert files_below(tmp_path) == (["weights.pth"] if path.exists() else [])
+
+
+def test_an_alphabet_of_ones_own_is_read_from_the_weights(call, tmp_path):
+    reader = Reader(4).eval()
+    with torch.no_grad():
+        for parameter in reader.lprnet.parameters():
+            parameter.zero_()
+        reader.lprnet.container[0].bias.copy_(torch.tensor([0.0, 9.0, 0.0, 0.0]))  # every time step shows the second
+    save_reader(reader, Alphabet("xyz-"), tmp_path / "l.pth", tmp_path / "s.pth")
+    put_picture(tmp_path / "crop.png", make_picture(30, 100))
+    done = call(LPRNet_Test.main, "--image", tmp_path / "crop.png", "--json", "-", "--lprnet", tmp_path / "l.pth",
+                "--stn", tmp_path / "s.pth")
+    (line,) = done.out.splitlines()
+    assert done.status == 0 and json.loads(line)["plates"][0]["text"] == "y"
+
+
+def test_the_accuracy_counts_labelled_crops_only(call, weights, tmp_path, monkeypatch):
+    class Sure:
+        """Reads the same text everywhere."""
+
+        def __init__(self, *_) -> None:
+            self.alphabet = Alphabet()
+
+        def read_pictures(self, pictures, boxes):
+            return [LPRNet_Test.Reading("皖A12345", 0.9, ()) for _ in pictures]
+
+    monkeypatch.setattr(LPRNet_Test, "Recogniser", Sure)
+    for name in ("皖A12345_1.jpg", "皖A12345_2.jpg", "京A12345_1.jpg", "holiday 1.jpg", "photo.jpg"):
+        put_picture(tmp_path / name, make_picture(30, 100))
+    (tmp_path / "皖B11111_1.jpg").write_text("broken")
+    done = call(LPRNet_Test.main, "--image", tmp_path)
+    assert done.status == 1 and "皖B11111_1.jpg" in done.sentence()
+    assert "all: 2 of 3 right (66.7%), not 皖: 0 of 1 right (0.0%)" in done.out
+    assert call(LPRNet_Test.main, "--image", tmp_path / "photo.jpg").out.count("right") == 0
+
+
+def test_a_reading_without_detection_prints_no_score():
+    assert "detection" not in str(Plate((0, 0, 9, 9), None, "皖A12345", 0.9))
