@@ -16,6 +16,7 @@ from LPRNet.model.STN import STNet
 from platekit.boxes import crop_resize, to_tensor
 from platekit.checkpoints import load_weights, read_checkpoint, save_weights
 from platekit.devices import pick_device
+from platekit.errors import UserError
 from platekit.results import Box
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
@@ -45,7 +46,10 @@ def save_reader(reader: Reader, alphabet: Alphabet, lprnet_path: str | os.PathLi
 def load_reader(lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str | os.PathLike = STN_WEIGHTS
                 ) -> tuple[Reader, Alphabet]:
     """Both nets from their files, in evaluation mode, and the alphabet recorded there (``CHARS`` where none is)."""
-    alphabet = Alphabet(read_checkpoint(lprnet_path)[1].get("chars", CHARS))
+    chars = read_checkpoint(lprnet_path)[1].get("chars", CHARS)
+    if not isinstance(chars, (str, tuple)):
+        raise UserError(f"{lprnet_path} records no alphabet but {chars!r}; name weights of LPRNet")
+    alphabet = Alphabet(chars)
     reader = Reader(len(alphabet))
     load_weights(reader.lprnet, lprnet_path)
     load_weights(reader.stn, stn_path)
