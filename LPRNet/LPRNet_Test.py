@@ -19,12 +19,11 @@ import numpy as np
 from LPRNet.alphabet import Reading
 from LPRNet.data.crop_names import CropName
 from LPRNet.data.load_data import crop_box
-from LPRNet.recogniser import LPRNET_WEIGHTS, STN_WEIGHTS, Recogniser
+from LPRNet.paths import CROPS_VAL, LPRNET_WEIGHTS, STN_WEIGHTS
+from LPRNet.recogniser import Recogniser
 from platekit.command import add_arguments, run_pictures
 from platekit.errors import UserError, run_script
 from platekit.results import PictureResult, Plate
-
-VAL = Path(__file__).resolve().parent / "data" / "val"
 
 
 class Score:
@@ -45,7 +44,7 @@ class Score:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, default=[VAL], help="crops, folders of crops or patterns (default: %(default)s)")
+    add_arguments(parser, default=[CROPS_VAL], help="crops, folders of crops or patterns (default: %(default)s)")
     parser.add_argument("--lprnet", type=Path, default=LPRNET_WEIGHTS, help="default: %(default)s")
     parser.add_argument("--stn", type=Path, default=STN_WEIGHTS, help="default: %(default)s")
     args = parser.parse_args()

@@ -28,20 +28,19 @@ from LPRNet.data.load_data import (
     TrainingPlates,
     collate_fn,
 )
-from LPRNet.recogniser import LPRNET_WEIGHTS, STN_WEIGHTS, Reader, save_reader
+from LPRNet.paths import CROPS_TRAIN, CROPS_VAL, RUN, TRAINED
+from LPRNet.recogniser import Reader, save_reader
 from platekit.checkpoints import load_weights
 from platekit.devices import DEVICE_HELP, pick_device
 from platekit.errors import UserError, run_script
 from platekit.images import read_image
 from platekit.training import Run, Settings, seed_everything
 
-HERE = Path(__file__).resolve().parent
-
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("data")
-    data.add_argument("--img_dirs_train", nargs="+", default=[HERE / "data" / "train"], metavar="DIR",
+    data.add_argument("--img_dirs_train", nargs="+", default=[CROPS_TRAIN], metavar="DIR",
                       help="folders of crops named <plate>_<number>.jpg (default: %(default)s)")
     data.add_argument("--img_dirs_val", nargs="+", metavar="DIR",
                       help="folders to choose the best weights by (default: LPRNet/data/val where it exists, else a "
@@ -61,9 +60,9 @@ def parse_arguments() -> argparse.Namespace:
     learning.add_argument("--float32", action="store_true", help="no mixed precision")
     learning.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     running = parser.add_argument_group("running")
-    running.add_argument("--run", type=Path, default=HERE / "runs" / "lprnet", help="folder of checkpoints and logs")
+    running.add_argument("--run", type=Path, default=RUN, help="folder of checkpoints and logs")
     running.add_argument("--restart", action="store_true", help="start anew instead of going on")
-    running.add_argument("--save", nargs=2, type=Path, default=[LPRNET_WEIGHTS, STN_WEIGHTS],
+    running.add_argument("--save", nargs=2, type=Path, default=TRAINED,
                          metavar=("LPRNET", "STN"), help="where the best weights go (default: %(default)s)")
     running.add_argument("--workers", type=int, default=1, help="loader processes (default: %(default)s)")
     running.add_argument("--device", default="auto", help=DEVICE_HELP)
@@ -92,7 +91,7 @@ def split_by_plate(data: LPRDataLoader, share: float, seed: int) -> tuple[LPRDat
 def build_data(args: argparse.Namespace, alphabet: Alphabet) -> tuple[TrainingPlates, list[LPRDataLoader]]:
     """The training set, and validation sets: crops as they are, and the same crops in hard views."""
     real = LPRDataLoader(args.img_dirs_train, alphabet, augmented=True)
-    folders = args.img_dirs_val or ([HERE / "data" / "val"] if (HERE / "data" / "val").is_dir() else None)
+    folders = args.img_dirs_val or ([CROPS_VAL] if CROPS_VAL.is_dir() else None)
     if folders:
         plain = LPRDataLoader(folders, alphabet)
     else:

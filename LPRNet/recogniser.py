@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,15 +12,15 @@ from torch import nn
 from LPRNet.alphabet import CHARS, Alphabet, Reading
 from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
 from LPRNet.model.STN import STNet
-from platekit.boxes import crop_resize, to_tensor
+from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
+from platekit.boxes import crop_resize, to_picture, to_tensor
 from platekit.checkpoints import load_weights, read_checkpoint, save_weights
 from platekit.devices import pick_device
 from platekit.errors import UserError
+from platekit.images import check_picture
 from platekit.results import Box
 
-WEIGHTS = Path(__file__).resolve().parent / "weights"
-LPRNET_WEIGHTS = WEIGHTS / "Final_LPRNet_model.pth"
-STN_WEIGHTS = WEIGHTS / "Final_STN_model.pth"
+__all__ = ["LPRNET_WEIGHTS", "STN_WEIGHTS", "Reader", "Recogniser", "load_reader", "save_reader"]
 
 
 class Reader(nn.Module):
@@ -75,7 +74,16 @@ class Recogniser:
 
     def read_pictures(self, pictures: Sequence[np.ndarray], boxes: Sequence[Box] | None = None) -> list[Reading]:
         """Readings of pictures of one plate each: BGR uint8 (H, W, 3), the plate in its box, or filling the picture."""
-        boxes = boxes or [(0.0, 0.0, float(picture.shape[1]), float(picture.shape[0])) for picture in pictures]
-        crops = [crop_resize(to_tensor(picture, self.device), torch.tensor([box], device=self.device))
-                 for picture, box in zip(pictures, boxes)]
+        crops = [self.crop(picture, box) for picture, box in zip(pictures, boxes or [None] * len(pictures))]
         return self.read(torch.cat(crops)) if crops else []
+
+    @torch.inference_mode()
+    def straighten(self, picture: np.ndarray, box: Box | None = None) -> np.ndarray:
+        """What the spatial transformer makes of a picture of one plate, to look at: BGR uint8 (24, 94, 3)."""
+        return to_picture(self.reader.stn(self.crop(picture, box))[0])
+
+    def crop(self, picture: np.ndarray, box: Box | None = None) -> torch.Tensor:
+        """The plate of a BGR uint8 picture as network input (1, 3, 24, 94). Raises ValueError for any other array."""
+        check_picture(picture)
+        box = box or (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))
+        return crop_resize(to_tensor(picture, self.device), torch.tensor([box], device=self.device))

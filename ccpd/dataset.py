@@ -7,8 +7,9 @@ from pathlib import Path
 
 from platekit.errors import UserError
 from platekit.images import find_images
+from platekit.places import working_folder
 
-CCPD_FOLDER = Path(__file__).resolve().parent  # users unpack the data set beside this file
+CCPD_FOLDER = working_folder("ccpd")  # in a checkout, users unpack the data set beside this file
 SYNTHETIC_FOLDER = CCPD_FOLDER / "synthetic"
 PHOTO_SIZE = (720, 1160)  # width, height of every photo
 

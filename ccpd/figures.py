@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ccpd.protocol import Outcome, calibrate, edit_alignment
-from platekit.boxes import crop_resize, to_tensor
+from platekit.boxes import to_picture
 from platekit.drawing import draw_text
 from platekit.errors import UserError
 from platekit.files import atomic_path
@@ -57,23 +56,16 @@ def plate_cell(reader: PlateReader, outcome: Outcome) -> np.ndarray:
     image = read_image(outcome.image)
     plates = reader(image).plates
     if plates:
-        crop = crop_resize(to_tensor(image), torch.tensor([plates[0].box]))
-        with torch.inference_mode():
-            straight = reader.recogniser.reader.stn(crop.to(reader.recogniser.device)).cpu()
-        for place, pixels in enumerate((crop, straight)):
+        box = plates[0].box
+        crop = to_picture(reader.recogniser.crop(image, box)[0])
+        for place, picture in enumerate((crop, reader.recogniser.straighten(image, box))):
             left = 8 + place * (width + 8)
-            cell[8:8 + height, left:left + width] = enlarge(pixels[0])
+            cell[8:8 + height, left:left + width] = cv2.resize(picture, CROP, interpolation=cv2.INTER_CUBIC)
     draw_text(cell, f"{outcome.plate} is read", (8, height + 36), 20, INK)
     text = outcome.text if outcome.text is not None else "no plate found"
     draw_text(cell, f"{text}  {outcome.confidence:.2f}  {outcome.subset.removeprefix('ccpd_')}  IoU {outcome.iou:.2f}",
               (8 + 150, height + 36), 20, INK if outcome.read else RED)
     return cell
-
-
-def enlarge(pixels: torch.Tensor) -> np.ndarray:
-    """A network's input (3, 24, 94) as a picture three times as large."""
-    image = (pixels * 128 + 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
-    return cv2.resize(image, CROP, interpolation=cv2.INTER_CUBIC)
 
 
 def confusion_matrix(outcomes: Sequence[Outcome], cell: int = 18) -> np.ndarray:

@@ -17,6 +17,14 @@ from platekit.opencv import cv2
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # suffixes that write_image takes
 
 
+def check_picture(image: np.ndarray) -> None:
+    """Raises ValueError for anything but a picture."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 \
+            or image.size == 0:
+        raise ValueError("a picture is a BGR uint8 array (H, W, 3) of at least one pixel, not "
+                         f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}")
+
+
 def read_image(path: str | os.PathLike) -> np.ndarray:
     """Read a picture as BGR uint8 (H, W, 3), turned upright by its EXIF orientation.
 

@@ -43,6 +43,9 @@ class PictureResult:
     plates: tuple[Plate, ...]
     ms: dict[str, float] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.plates)) or "no plate found"
+
     def to_dict(self) -> dict[str, Any]:
         """The picture as in the JSON lines, without its name."""
         ms = {name: round(value, 1) for name, value in self.ms.items()}

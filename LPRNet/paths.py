@@ -1,0 +1,17 @@
+"""Where the recogniser's files lie unless a flag says otherwise; the defaults of all its scripts fit together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from platekit.places import working_folder
+
+PACKAGE = Path(__file__).resolve().parent
+LPRNET_WEIGHTS = PACKAGE / "weights" / "Final_LPRNet_model.pth"
+STN_WEIGHTS = PACKAGE / "weights" / "Final_STN_model.pth"
+
+WORK = working_folder("LPRNet")
+CROPS_TRAIN = WORK / "data" / "train"
+CROPS_VAL = WORK / "data" / "val"
+RUN = WORK / "runs" / "lprnet"
+TRAINED = [WORK / "weights" / path.name for path in (LPRNET_WEIGHTS, STN_WEIGHTS)]  # in a checkout the bundled ones

@@ -1,0 +1,16 @@
+"""Where a package reads and writes what does not ship with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]  # of the checkout, or site-packages
+
+
+def working_folder(package: str) -> Path:
+    """The folder of a package's data, runs and newly trained weights.
+
+    In a checkout that is the package's own. Installed it is a folder of the same name below the working directory:
+    site-packages is no place for photos, and the next upgrade would take the weights away.
+    """
+    return ROOT / package if (ROOT / "pyproject.toml").is_file() else Path(package)
