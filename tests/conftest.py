@@ -20,6 +20,8 @@ from platekit.opencv import cv2
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
+torch.set_num_threads(1)  # sums in one order give the same bits, and small pictures are no work for several threads
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -83,12 +85,9 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.fixture
-def one_thread():
-    """Torch on one thread: sums in one order, so that results are the same to the last bit."""
-    threads = torch.get_num_threads()
+def one_thread() -> None:
+    """For tests that compare bits: torch computes on one thread, whatever a test before has set."""
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_picture(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -52,7 +52,7 @@ def train(call, crops: Path, folder: Path, *more):
                 "--run", folder / "run", "--save", folder / "lprnet.pth", folder / "stn.pth", *TINY, *more)
 
 
-def test_training_writes_weights_that_the_test_reads_with(call, crops, tmp_path, one_thread):
+def test_training_writes_weights_that_the_test_reads_with(call, crops, tmp_path):
     done = train(call, crops, tmp_path)
     assert done.status == 0, done.err
     assert "next: python LPRNet/LPRNet_Test.py" in done.out and str(tmp_path / "lprnet.pth") in done.out
@@ -85,7 +85,7 @@ def test_training_writes_weights_that_the_test_reads_with(call, crops, tmp_path,
     assert (tmp_path / "lprnet.pth").read_bytes() == before
 
 
-def test_training_starts_from_given_weights(call, crops, weights, tmp_path, one_thread):
+def test_training_starts_from_given_weights(call, crops, weights, tmp_path):
     done = train(call, crops, tmp_path, "--weights", *weights, "--learning_rate", 1e-12, "--epoch", 1)
     assert done.status == 0, done.err
     trained, _ = load_reader(tmp_path / "lprnet.pth", tmp_path / "stn.pth")
@@ -94,7 +94,7 @@ def test_training_starts_from_given_weights(call, crops, weights, tmp_path, one_
         torch.testing.assert_close(value, start, atol=1e-3, rtol=1e-2, msg=name)
 
 
-def test_a_part_of_the_plates_is_set_aside_without_validation_crops(call, crops, tmp_path, one_thread, monkeypatch):
+def test_a_part_of_the_plates_is_set_aside_without_validation_crops(call, crops, tmp_path, monkeypatch):
     monkeypatch.setattr(LPRNet_Train, "CROPS_VAL", tmp_path / "none")  # where no preprocessed crops lie
     done = call(LPRNet_Train.main, "--img_dirs_train", crops / "train", "--run", tmp_path / "run", "--hold_out", 0.2,
                 "--save", tmp_path / "a.pth", tmp_path / "b.pth", *TINY, "--epoch", 1, "--rendered_share", 0)

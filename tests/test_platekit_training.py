@@ -135,7 +135,7 @@ def test_the_average_forgets_its_start_and_then_moves_slowly():
     assert old[0].item() == pytest.approx(0.1)
 
 
-def test_it_learns_logs_and_keeps_the_best(tmp_path, one_thread):
+def test_it_learns_logs_and_keeps_the_best(tmp_path):
     settings = dataclasses.replace(SETTINGS, epochs=25)
     before = evaluate(Net().eval())["score"]
     run = start(tmp_path, settings)
@@ -148,7 +148,7 @@ def test_it_learns_logs_and_keeps_the_best(tmp_path, one_thread):
     assert evaluate(best)["score"] > before / 4  # a score is minus the error
 
 
-def test_the_best_weights_are_kept_when_later_epochs_are_worse(tmp_path, one_thread):
+def test_the_best_weights_are_kept_when_later_epochs_are_worse(tmp_path):
     scores, nets = iter([1.0, 5.0, 2.0]), []
 
     def judged(net):
@@ -247,7 +247,7 @@ def test_a_broken_checkpoint_is_refused(tmp_path, reference):
 
 
 @pytest.mark.parametrize("poison", ["loss", "gradient"])
-def test_a_loss_or_gradient_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path, one_thread, poison):
+def test_a_loss_or_gradient_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path, poison):
     calls = 0
 
     def poisoned(net, batch):
@@ -268,7 +268,7 @@ def test_a_loss_or_gradient_that_is_no_number_stops_and_keeps_the_checkpoint(tmp
 
 
 @pytest.mark.parametrize("size", [1, 5, 9])
-def test_a_last_batch_of_one_is_a_batch(tmp_path, one_thread, size):
+def test_a_last_batch_of_one_is_a_batch(tmp_path, size):
     data = Noisy(size)
     run = start(tmp_path)
     run.train(data, collate, loss, evaluate)
@@ -276,7 +276,7 @@ def test_a_last_batch_of_one_is_a_batch(tmp_path, one_thread, size):
     assert all(value.isfinite().all() for value in run.net.state_dict().values())
 
 
-def test_slow_parameters_move_less(tmp_path, one_thread):
+def test_slow_parameters_move_less(tmp_path):
     def moved(factor: float) -> tuple[float, float]:
         settings = dataclasses.replace(SETTINGS, slow=("first.",), slow_factor=factor, epochs=1)
         run, before = start(tmp_path / str(factor), settings), Net()
