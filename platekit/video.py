@@ -1,11 +1,25 @@
-"""Videos, cameras and streams, frame by frame."""
+"""Videos, cameras and streams: a JSON line a frame, one result a plate, and the annotated video.
+
+    from platekit.pipeline import PlateReader
+    from platekit.video import Watch
+
+    for frame in Watch("clip.mp4", PlateReader().read):
+        for track in frame.finished:                # a plate that has left the picture
+            print(track.number, track.reading.text, track.reading.confidence, track.first_frame, track.last_frame)
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
+import re
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -13,31 +27,91 @@ from tqdm import tqdm
 from platekit.command import OutputFolder, ReadPicture, json_lines
 from platekit.drawing import draw_plates
 from platekit.errors import UserError
+from platekit.frames import FrameSource, source_name
 from platekit.opencv import cv2
+from platekit.results import PictureResult, Plate
+from platekit.tracking import RULES, Rules, Track, Tracker
 
 
-def open_video(source: str | int) -> cv2.VideoCapture:
-    """Open a file, a stream address or a camera by its number. Raises UserError when it gives no frames."""
-    capture = cv2.VideoCapture(source)
-    if not capture.isOpened():
-        what = f"camera {source}" if isinstance(source, int) else source
-        raise UserError(f"cannot open {what} as a video; check that it is there and that OpenCV knows its format")
-    return capture
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """What is known after a frame. The last one of a video has no picture, only the tracks that ended with it."""
+
+    number: int
+    picture: np.ndarray | None
+    result: PictureResult
+    tracks: tuple[Track, ...] = ()  # of each plate of the result
+    finished: tuple[Track, ...] = ()  # tracks that are over since the frame before
+
+    @property
+    def plates(self) -> list[Plate]:
+        """The frame's plates with what their tracks have made of all frames so far."""
+        return [dataclasses.replace(plate, text=track.reading.text, confidence=track.reading.confidence,
+                                    symbol_confidences=()) for plate, track in zip(self.result.plates, self.tracks)]
 
 
-def read_frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
-    """The frames, until there are no more."""
-    while True:
-        found, frame = capture.read()
-        if not found:
-            return
-        yield frame
+class Watch:
+    """Reads a video, frame by frame, and follows its plates."""
+
+    def __init__(self, source: str | int, read: Callable[[np.ndarray], PictureResult], rules: Rules = RULES,
+                 live: bool | None = None) -> None:
+        """``read`` gives the plates of a frame. Raises UserError when the source gives no frames."""
+        self.source, self.read, self.rules = FrameSource(source, live), read, rules
+        self.frames, self.seconds = 0, 0.0
+
+    def __iter__(self) -> Iterator[Frame]:
+        tracker, start, number = Tracker(self.rules), time.perf_counter(), 0
+        with self.source:
+            for number, picture in self.source:
+                result = self.read(picture)
+                tracks = tracker.follow(number, result.plates)
+                self.frames += 1
+                self.seconds = time.perf_counter() - start
+                yield Frame(number, picture, result, tuple(tracks), tuple(tracker.finished()))
+        yield Frame(number, None, PictureResult(0, 0, ()), (), tuple(tracker.finished(end=True)))
+
+    def __str__(self) -> str:
+        rate = self.frames / max(1e-9, self.seconds)
+        return (f"{self.source.name}: {self.frames} frames in {self.seconds:.1f} s, {rate:.1f} a second, "
+                f"{rate / self.source.rate:.2f} x real time, {self.source.dropped} dropped")
+
+
+class VideoFile:
+    """An annotated video."""
+
+    def __init__(self, path: Path, rate: float) -> None:
+        self.path, self.rate = path, rate
+        self._writer: cv2.VideoWriter | None = None
+        self._next = 0
+
+    def write(self, number: int, picture: np.ndarray) -> None:
+        """Add the frame of this number; it fills the places of dropped ones before it, so that the video keeps time."""
+        if self._writer is None:
+            size = picture.shape[1::-1]
+            # AVI can be played even where the program was killed before its end.
+            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*"XVID"), self.rate, size)
+            if not self._writer.isOpened():
+                self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*"MJPG"), self.rate, size)
+            if not self._writer.isOpened():
+                raise UserError(f"cannot write {self.path}; name another folder with --output")
+        for _ in range(self._next, number + 1):
+            self._writer.write(picture)
+        self._next = number + 1
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.release()
 
 
 def run_video(sources: Sequence[str | int], read: ReadPicture, json_path: str | None = None,
               output: Path | None = None, show: bool = False) -> int:
-    """Read every frame of every source; JSON lines carry ``frame`` beside ``image``. Returns the exit status."""
-    failed = False
+    """Watch every source. JSON lines: one a frame with ``frame`` beside ``image``, and one a finished track.
+
+    Without ``json_path`` a line a track is printed. Returns the exit status: 0, or 1 when a source failed. Ctrl-C ends
+    the source as if it ended there, with all files whole; KeyboardInterrupt follows unless it was a live source, which
+    has no other end.
+    """
+    failed, cut_short = False, False
     folder = OutputFolder(output) if output else None
     if folder:
         folder.check(Path(source) for source in sources if isinstance(source, str))
@@ -47,42 +121,82 @@ def run_video(sources: Sequence[str | int], read: ReadPicture, json_path: str | 
             raise UserError(f"cannot write to {output}: {error.strerror}; name another folder with --output") from None
     with json_lines(json_path) as stream:
         for source in sources:
-            name = f"camera:{source}" if isinstance(source, int) else str(source)
+            name = source_name(source)
             try:
-                capture = open_video(source)
+                watch = Watch(source, lambda picture, path=Path(name): read(picture, path))
             except UserError as error:
                 failed = True
                 print(f"error: {error}", file=sys.stderr)
-                if stream:
-                    stream.write(json.dumps({"image": name, "error": str(error)}, ensure_ascii=False) + "\n")
+                write_line(stream, {"image": name, "error": str(error)})
                 continue
-            writer, count = None, 0
-            rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
-            total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-            for frame in tqdm(read_frames(capture), total=total if total > 0 else None, desc=name, unit="frame"):
-                result = read(frame, Path(name))
-                if stream:
-                    line = {"image": name, "frame": count, **result.to_dict()}
-                    stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-                    stream.flush()
-                else:
-                    for plate in result.plates:
-                        tqdm.write(f"{name} frame {count}: {plate}")
-                count += 1
-                if not folder and not show:
-                    continue
-                drawn = draw_plates(frame, result.plates)
-                if folder:
-                    if writer is None:
-                        target = folder.path_for(Path(name.replace(":", "_")).with_suffix(".avi")).with_suffix(".avi")
-                        writer = cv2.VideoWriter(str(target), cv2.VideoWriter_fourcc(*"MJPG"), rate, frame.shape[1::-1])
-                    writer.write(drawn)
-                if show:
-                    cv2.imshow(name, drawn)
-                    if cv2.waitKey(1) == ord("q"):
-                        break
-            capture.release()
-            if writer is not None:
-                writer.release()
-                print(f"{name}: {count} frames, annotated video in {target}", file=sys.stderr)
+            video = None
+            if folder:
+                target = folder.path_for(Path(re.sub(r"[^\w.-]+", "_", name) if watch.source.live else name))
+                video = VideoFile(target.with_suffix(".avi"), watch.source.rate)
+            with stop_on_signal(watch.source) as signals:
+                report(watch, stream, video, show)
+            if signals:
+                cut_short = not watch.source.live
+                break
+    if json_path not in (None, "-"):
+        print(f"results written to {json_path}")
+    if cut_short:
+        raise KeyboardInterrupt
     return int(failed)
+
+
+def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: bool) -> None:
+    """Watch one source and write its lines and its annotated video, or open a window: whatever was asked for."""
+    name, count = watch.source.name, 0
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(tqdm(total=watch.source.total, desc=name, unit="frame", leave=False))
+        if video:
+            stack.callback(video.close)
+        for frame in watch:
+            for track in frame.finished:
+                count += 1
+                write_line(stream, {"image": name, **track.to_dict()})
+                if not stream:
+                    tqdm.write(f"{name}: {track}")
+            if frame.picture is None:
+                break
+            progress.update()
+            write_line(stream, {"image": name, "frame": frame.number, **frame.result.to_dict()})
+            if not video and not show:
+                continue
+            drawn = draw_plates(frame.picture, frame.plates)
+            if video:
+                video.write(frame.number, drawn)
+            if show:
+                cv2.imshow(name, drawn)
+                if cv2.waitKey(1) == ord("q"):
+                    watch.source.stop()
+    print(f"{watch}; {count} plates" + (f"; annotated video in {video.path}" if video else ""), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def stop_on_signal(source: FrameSource) -> Iterator[list[int]]:
+    """Ctrl-C and a polite kill stop the source, between frames; a second one acts as usual. Yields what came."""
+    came: list[int] = []
+    previous = {}
+
+    def handle(number: int, _: object) -> None:
+        came.append(number)
+        source.stop()
+        signal.signal(number, previous[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(ValueError):  # outside the main thread signals are somebody else's
+            previous[number] = signal.signal(number, handle)
+    try:
+        yield came
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def write_line(stream: TextIO | None, entry: dict[str, Any]) -> None:
+    """One JSON line, at once."""
+    if stream:
+        stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        stream.flush()

@@ -1,0 +1,110 @@
+"""Frames of video files, cameras and streams, read in a thread of their own."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from platekit.errors import UserError
+from platekit.opencv import cv2
+
+QUEUE = 8  # frames of a file that may be read ahead
+USUAL_RATE = 25.0
+
+
+class FrameSource:
+    """The frames of a video, once: ``for number, frame in source``.
+
+    From a file every frame comes. A live source (a camera or a stream) does not wait: only its latest frame is kept,
+    and those that nobody took in time are ``dropped``. Frames are numbered as the source gave them, dropped ones too.
+    """
+
+    def __init__(self, source: str | int, live: bool | None = None) -> None:
+        """A path, a stream address or the number of a camera. Raises UserError when it gives no frames."""
+        self.name = source_name(source)
+        self.live = is_live(source) if live is None else live
+        self._capture = cv2.VideoCapture(source)
+        if not self._capture.isOpened():
+            what = f"camera {source}" if isinstance(source, int) else self.name
+            raise UserError(f"cannot open {what} as a video; check that it is there and that OpenCV knows its format")
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate = rate if 1 <= rate <= 240 else USUAL_RATE  # streams may state none, or their clock's
+        total = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.total = total if total > 0 and not self.live else None
+        self.dropped = 0
+        self._waiting: deque[tuple[int, np.ndarray]] = deque()
+        self._changed = threading.Condition()
+        self._ended = self._stopped = False
+        self._thread = threading.Thread(target=self._read, name=f"frames of {self.name}", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> FrameSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._ended and not self._stopped:
+                    self._changed.wait(0.5)  # not for ever: Ctrl-C must get through on every system
+                if self._stopped or not self._waiting:
+                    return
+                taken = self._waiting.popleft()
+                self._changed.notify_all()
+            yield taken
+
+    def stop(self) -> None:
+        """Give no further frame. A signal handler and other threads may call this."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stop, and let the source go."""
+        self.stop()
+        self._thread.join(timeout=5)  # a camera that hangs must not keep the results from being written
+
+    def _read(self) -> None:
+        number = 0
+        while self._wait_for_room():
+            try:
+                found, frame = self._capture.read()
+            except cv2.error:
+                found = False
+            if not found:
+                break
+            with self._changed:
+                if self.live and self._waiting:
+                    self._waiting.popleft()
+                    self.dropped += 1
+                self._waiting.append((number, frame))
+                self._changed.notify_all()
+            number += 1
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        self._capture.release()
+
+    def _wait_for_room(self) -> bool:
+        """Whether another frame is wanted; for a file, once there is room for it."""
+        with self._changed:
+            while not self.live and len(self._waiting) >= QUEUE and not self._stopped:
+                self._changed.wait()
+            return not self._stopped
+
+
+def source_name(source: str | int) -> str:
+    """What a source is called in results: without the password that a stream's address may hold."""
+    return f"camera:{source}" if isinstance(source, int) else re.sub(r"//[^/@]*@", "//", str(source))
+
+
+def is_live(source: str | int) -> bool:
+    """Whether a source goes on by itself: a camera, a stream address or a device."""
+    return isinstance(source, int) or "://" in source.replace("file://", "") or Path(source).is_char_device()

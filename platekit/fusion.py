@@ -1,0 +1,72 @@
+"""Many readings of one plate made into one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from platekit.results import Box, Plate
+
+KEPT = 100  # sightings, one a text: a parked car before a camera must not fill the memory
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A plate in one frame of a video."""
+
+    frame: int
+    box: Box
+    confidence: float
+
+
+class FusedReading:
+    """Every reading votes for its length and, among those of the winning length, for the symbol at each place.
+
+    Votes weigh as much as the confidences of text and symbol, so that a few sharp frames outvote many blurred ones.
+    """
+
+    def __init__(self) -> None:
+        self.text, self.confidence = "", 0.0
+        self._lengths: Counter[int] = Counter()
+        self._symbols: dict[int, list[Counter[str]]] = {}
+        self._surest: dict[str, Sighting] = {}  # the surest of the sightings that read this text
+
+    def add(self, plate: Plate, frame: int) -> None:
+        """One more reading; a plate without text counts as a sighting only."""
+        text, confidence = plate.text or "", plate.confidence or 0.0
+        self._keep(text, Sighting(frame, plate.box, confidence))
+        self._lengths[len(text)] += confidence if text else 0.0
+        places = self._symbols.setdefault(len(text), [Counter() for _ in text])
+        for place, symbol, probability in zip(places, text, plate.symbol_confidences or (1.0,) * len(text)):
+            place[symbol] += confidence * probability
+        self._fuse()
+
+    def merge(self, other: FusedReading) -> None:
+        """Take over all readings of another one."""
+        for text, sighting in other._surest.items():
+            self._keep(text, sighting)
+        self._lengths.update(other._lengths)
+        for length, places in other._symbols.items():
+            for mine, theirs in zip(self._symbols.setdefault(length, [Counter() for _ in places]), places):
+                mine.update(theirs)
+        self._fuse()
+
+    @property
+    def best(self) -> Sighting:
+        """The sighting with the surest reading of the fused text; of any text, where no frame read this one."""
+        return self._surest.get(self.text) or max(self._surest.values(), key=lambda sighting: sighting.confidence)
+
+    def _keep(self, text: str, sighting: Sighting) -> None:
+        if text not in self._surest or sighting.confidence > self._surest[text].confidence:
+            self._surest[text] = sighting
+            if len(self._surest) > KEPT:
+                del self._surest[min(self._surest, key=lambda other: self._surest[other].confidence)]
+
+    def _fuse(self) -> None:
+        """``confidence``: that of the surest frame with this text, times the share of votes for its weakest symbol."""
+        places = self._symbols[max(self._lengths, key=self._lengths.__getitem__)]
+        winners = [max(place.items(), key=lambda item: item[1]) for place in places]
+        self.text = "".join(symbol for symbol, _ in winners)
+        share = min((votes / max(1e-9, place.total()) for (_, votes), place in zip(winners, places)), default=0.0)
+        surest = self._surest.get(self.text)
+        self.confidence = share * (surest.confidence if surest and self.text else share)

@@ -1,0 +1,174 @@
+"""Plates followed from frame to frame, so that one car gives one result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.ops import box_iou
+
+from platekit.fusion import FusedReading
+from platekit.results import Plate
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When plates of two frames are one. Times count the frames that were looked at; distances are plate widths."""
+
+    overlap: float = 0.2  # IoU of the expected and the found box
+    near: float = 0.5  # or this distance between their centres
+    near_unknown: float = 1.0  # the same while the track's motion is not known
+    near_alike: float = 4.0  # the same when the texts are alike
+    alike: float = 0.7  # share of equal symbols of texts that are alike
+    sure: float = 0.7  # two readings this sure that are not half alike are of two plates
+    missed: int = 8  # a track ends after so many frames without its plate
+    memory: int = 50  # a plate that comes back within so many frames is the same one
+    frames: int = 3  # a track counts from so many frames on,
+    confidence: float = 0.9  # or from this confidence on
+
+
+RULES = Rules()
+
+
+class Track:
+    """One plate over its frames. ``number`` counts from 1 in the order of first sight."""
+
+    def __init__(self, number: int, frame: int, time: int, plate: Plate) -> None:
+        self.number, self.first_frame, self.born = number, frame, time
+        self.frames, self.reading = 0, FusedReading()
+        self._motion: np.ndarray | None = None  # pixels a frame
+        self.see(frame, time, plate)
+
+    def see(self, frame: int, time: int, plate: Plate) -> None:
+        """The plate was found in this frame."""
+        box = np.array(plate.box, dtype=float)
+        if self.frames:
+            step = (centre(box) - centre(self.box)) / max(1, frame - self.last_frame)
+            self._motion = step if self._motion is None else (self._motion + step) / 2
+        self.box, self.last_frame, self.seen = box, frame, time
+        self.frames += 1
+        self.reading.add(plate, frame)
+
+    @property
+    def moving(self) -> bool:
+        """Whether its motion is known."""
+        return self._motion is not None
+
+    def expected(self, frame: int) -> np.ndarray:
+        """Its box in a later frame, were it to go on as it did."""
+        shift = np.zeros(2) if self._motion is None else self._motion * (frame - self.last_frame)
+        return self.box + np.tile(shift, 2)
+
+    def absorb(self, earlier: Track) -> None:
+        """Take over an earlier track of the same plate."""
+        self.number = min(self.number, earlier.number)
+        self.first_frame, self.born = min(self.first_frame, earlier.first_frame), min(self.born, earlier.born)
+        self.frames += earlier.frames
+        self.reading.merge(earlier.reading)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The track as in the JSON lines, without the name of its video."""
+        best = self.reading.best
+        return {"track": self.number, "text": self.reading.text, "confidence": round(self.reading.confidence, 4),
+                "first_frame": self.first_frame, "last_frame": self.last_frame, "frames": self.frames,
+                "best_frame": best.frame, "box": [round(float(value), 1) for value in best.box]}
+
+    def __str__(self) -> str:
+        return (f"{self.reading.text or '(nothing read)'}  confidence {self.reading.confidence:.3f}  "
+                f"frames {self.first_frame} to {self.last_frame}")
+
+
+class Tracker:
+    """Follows plates: every frame's plates go to ``follow``, and ``finished`` gives the tracks that are over."""
+
+    def __init__(self, rules: Rules = RULES) -> None:
+        self.rules, self._time, self._count = rules, 0, 0
+        self._live: list[Track] = []
+        self._lost: list[Track] = []  # over, but their plates may come back
+
+    def follow(self, frame: int, plates: Sequence[Plate]) -> list[Track]:
+        """The track of each plate of one frame; frame numbers rise, gaps are frames that were not looked at."""
+        self._time += 1
+        tracks: list[Track | None] = [None] * len(plates)
+        for track, index in self._match(frame, plates):
+            track.see(frame, self._time, plates[index])
+            tracks[index] = track
+        for index, plate in enumerate(plates):
+            if tracks[index] is None:
+                self._count += 1
+                tracks[index] = Track(self._count, frame, self._time, plate)
+                self._live.append(tracks[index])
+        over = [track for track in self._live if self._time - track.seen > self.rules.missed]
+        self._live = [track for track in self._live if track not in over]
+        self._lost += over
+        return tracks
+
+    def finished(self, end: bool = False) -> list[Track]:
+        """Tracks that are over and were not given before, by first frame; at the ``end`` all that are left."""
+        if end:
+            self._lost, self._live = self._lost + self._live, []
+        self._lost.sort(key=lambda track: track.born)
+        done = []
+        for track in list(self._lost):
+            if not end and self._time - track.seen <= self.rules.missed + self.rules.memory:
+                continue
+            self._lost.remove(track)
+            later = next((other for other in self._lost + self._live if self._same_plate(track, other)), None)
+            if later:
+                later.absorb(track)
+            elif track.frames >= self.rules.frames or track.reading.confidence >= self.rules.confidence:
+                done.append(track)
+        return done
+
+    def _match(self, frame: int, plates: Sequence[Plate]) -> list[tuple[Track, int]]:
+        """Pairs of track and index of a plate, the best pairs first taken."""
+        if not self._live or not plates:
+            return []
+        expected = np.stack([track.expected(frame) for track in self._live])
+        boxes = np.array([plate.box for plate in plates], dtype=float)
+        overlaps = box_iou(torch.from_numpy(expected), torch.from_numpy(boxes)).tolist()
+        pairs = []
+        for row, track in enumerate(self._live):
+            for index, plate in enumerate(plates):
+                alike = likeness(track.reading.text, plate.text or "")
+                width = max(expected[row, 2] - expected[row, 0], boxes[index, 2] - boxes[index, 0])
+                distance = float(np.linalg.norm(centre(expected[row]) - centre(boxes[index]))) / width
+                if self._may_be(track, plate, overlaps[row][index], distance, alike):
+                    pairs.append((overlaps[row][index] + alike - 0.1 * distance, row, index))
+        matches, rows, indices = [], set(), set()
+        for _, row, index in sorted(pairs, reverse=True):
+            if row not in rows and index not in indices:
+                rows.add(row)
+                indices.add(index)
+                matches.append((self._live[row], index))
+        return matches
+
+    def _may_be(self, track: Track, plate: Plate, overlap: float, distance: float, alike: float) -> bool:
+        rules = self.rules
+        if alike >= rules.alike:
+            return distance <= rules.near_alike
+        if alike < 0.5 and min(track.reading.best.confidence, plate.confidence or 0.0) >= rules.sure:
+            return False  # another plate in this one's place: they cross
+        return overlap >= rules.overlap or distance <= (rules.near if track.moving else rules.near_unknown)
+
+    def _same_plate(self, earlier: Track, later: Track) -> bool:
+        """Whether ``later`` is the plate of ``earlier`` again, after it was hidden or misread."""
+        if later.born - earlier.seen > self.rules.memory or earlier.born > later.seen + self.rules.memory:
+            return False
+        if earlier.reading.text == later.reading.text:
+            return bool(earlier.reading.text)
+        unsure = min(earlier.reading.confidence, later.reading.confidence) < self.rules.sure
+        return unsure and later.born > earlier.seen and likeness(earlier.reading.text, later.reading.text) > 0.8
+
+
+def centre(box: np.ndarray) -> np.ndarray:
+    """The centre (x, y) of a box (4,)."""
+    return (box[:2] + box[2:]) / 2
+
+
+def likeness(a: str, b: str) -> float:
+    """Share of places with the same symbol; 0 for texts of different lengths."""
+    return sum(x == y for x, y in zip(a, b)) / len(a) if a and len(a) == len(b) else 0.0

@@ -1,0 +1,314 @@
+"""Videos: frames in a thread, plates followed, one result a plate; on generated clips whose truth is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from ccpd.plates import PlateRenderer, random_text
+from ccpd.protocol import box_iou
+from platekit.frames import FrameSource, is_live, source_name
+from platekit.fusion import FusedReading
+from platekit.results import PictureResult, Plate
+from platekit.tracking import Track, Tracker
+from platekit.video import Watch, run_video
+from tests.conftest import files_below, make_picture
+
+WIDTH, HEIGHT = 640, 360
+CLIP = 120  # frames
+
+
+@dataclasses.dataclass(frozen=True)
+class Car:
+    """A plate on its way: it comes and goes at the border or at once, grows, and may be hidden for a while."""
+
+    text: str
+    start: int
+    frames: int
+    centre: tuple[float, float]
+    speed: tuple[float, float]
+    width: float
+    growth: float = 1.0
+    hidden: tuple[int, int] = (0, 0)
+
+    def box(self, frame: int) -> np.ndarray | None:
+        """Its box inside the picture, or None where less than 0.7 of it shows."""
+        age = frame - self.start
+        if not 0 <= age < self.frames or self.hidden[0] <= age < self.hidden[1]:
+            return None
+        size = self.width * self.growth**age * np.array([1, 0.32])
+        middle = np.add(self.centre, np.multiply(self.speed, age))
+        whole = np.concatenate([middle - size / 2, middle + size / 2])
+        box = np.clip(whole, 0, (WIDTH, HEIGHT, WIDTH, HEIGHT))
+        return box if (box[2:] - box[:2]).prod() > 0.7 * size.prod() and (box[2:] > box[:2]).all() else None
+
+
+def random_cars(rng: np.random.Generator, crossing: bool) -> list[Car]:
+    """One to four cars; crossing ones meet on one line, the others drive where they like."""
+    cars = []
+    for index in range(rng.integers(1, 5)):
+        text, width = random_text(rng, str(rng.choice(["blue", "green"]))), rng.uniform(30, 80)
+        side = 1 if index % 2 else -1
+        speed = (side * rng.uniform(4, 7), 0.0) if crossing else (side * rng.uniform(0, 0.5) * width, rng.normal())
+        start = (WIDTH * (0.5 - side * rng.uniform(0.1, 0.5)),
+                 HEIGHT / 2 + rng.uniform(-3, 3) if crossing else rng.uniform(30, HEIGHT - 30))
+        gap = int(rng.integers(8, 20))
+        hidden = (gap, gap + int(rng.integers(3, 30))) if rng.random() < 0.25 else (0, 0)
+        cars.append(Car(text, int(rng.integers(40)), int(rng.integers(25, 80)), start, speed, width,
+                        rng.uniform(0.995, 1.015), hidden))
+    return cars
+
+
+def visible(cars: list[Car], frame: int) -> list[tuple[Car, np.ndarray]]:
+    """Cars and boxes of a frame; of two plates that overlap, a detector gives the front one."""
+    shown: list[tuple[Car, np.ndarray]] = []
+    for car in cars:
+        box = car.box(frame)
+        if box is not None and all(box_iou(box, other) < 0.3 for _, other in shown):
+            shown.append((car, box))
+    return shown
+
+
+def misread(text: str, rng: np.random.Generator, count: int) -> str:
+    symbols = list(text)
+    for place in rng.choice(len(symbols), count, replace=False):
+        symbols[place] = str(rng.choice(list("ABCDEFGHJKLMNPQRSTUVWXYZ0123456789")))
+    return "".join(symbols)
+
+
+def noisy_plate(car: Car, box: np.ndarray, rng: np.random.Generator) -> Plate | None:
+    """What the nets make of a plate: dropped at times, its box shaken, four of ten readings wrong, some surely so."""
+    if rng.random() < 0.12:
+        return None
+    box = box + rng.normal(0, 0.03, 4) * np.tile(box[2:] - box[:2], 2)
+    kind = rng.random()
+    text, sure = (
+        (car.text, rng.uniform(0.7, 0.999)) if kind < 0.6
+        else (misread(car.text, rng, int(rng.integers(1, 3))), rng.uniform(0.2, 0.8)) if kind < 0.9
+        else (misread(car.text, rng, 1), rng.uniform(0.8, 0.97)) if kind < 0.93
+        else ("", 0.0) if kind < 0.96
+        else (misread(car.text, rng, 5)[:-1], rng.uniform(0.05, 0.5)))
+    return Plate(tuple(box), 0.99, text, sure, (sure ** (1 / 7),) * len(text))
+
+
+def follow_clip(seed: int) -> tuple[Counter[str], list[Track]]:
+    """How often each plate was read right, and the tracks. Every third clip is watched with gaps, as a slow machine
+    watches a camera; every fifth is without noise."""
+    rng = np.random.default_rng(seed)
+    cars, tracker = random_cars(rng, crossing=seed % 2 == 1), Tracker()
+    right, tracks, frame = Counter(), [], 0
+    while frame < CLIP:
+        plates = []
+        for car, box in visible(cars, frame):
+            plate = noisy_plate(car, box, rng) if seed % 5 else Plate(tuple(box), 0.99, car.text, 0.97)
+            if plate:
+                plates.append(plate)
+                right[car.text] += plate.text == car.text
+        order = rng.permutation(len(plates))
+        tracker.follow(frame, [plates[index] for index in order])
+        tracks += tracker.finished()
+        frame += int(rng.integers(1, 4)) if seed % 3 == 2 else 1
+    return right, tracks + tracker.finished(end=True)
+
+
+def test_of_hundreds_of_tracks_99_percent_are_right_and_none_is_doubled():
+    total = right = 0
+    for seed in range(150):
+        readable, tracks = follow_clip(seed)
+        texts = Counter(track.reading.text for track in tracks)
+        wanted = [text for text, count in readable.items() if count >= 3]
+        total += len(wanted)
+        right += sum(texts[text] == 1 for text in wanted)
+        assert max(texts.values(), default=0) <= 1, f"clip {seed}: a plate twice among {texts}"
+        assert texts.keys() <= readable.keys(), f"clip {seed}: {texts.keys() - readable.keys()} was not there"
+    print(f"{right} of {total} tracks right")
+    assert total >= 300 and right >= 0.99 * total
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Car]]:
+    """A clip of rendered plates that enter, cross and leave before a background, and the truth about it."""
+    rng = np.random.default_rng(3)
+    cars = [Car("皖A12345", 0, 60, (-20, 150), (12, 0), 90), Car("粤B6789Z", 0, 60, (660, 190), (-12, 0), 90),
+            Car("京AD12345", 10, 40, (200, 300), (5, -1), 70, 1.01), Car("川C777X7", 20, 30, (500, 60), (0, 1), 60)]
+    path = tmp_path_factory.mktemp("clips") / "皖 drive.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 20, (WIDTH, HEIGHT))
+    renderer = PlateRenderer()
+    plates = {car.text: renderer.render(car.text, "green" if len(car.text) == 8 else "blue", rng) for car in cars}
+    background = make_picture(HEIGHT, WIDTH, 1) // 4
+    for frame in range(60):
+        picture = background.copy()
+        for car, box in reversed(visible(cars, frame)):
+            x1, y1, x2, y2 = box.round().astype(int)
+            picture[y1:y2, x1:x2] = cv2.resize(plates[car.text], (x2 - x1, y2 - y1), interpolation=cv2.INTER_AREA)
+        writer.write(picture)
+    writer.release()
+    return path, cars
+
+
+class Eyes:
+    """Stands in for the nets: knows what each frame shows, frame by frame, and checks that it is the right one."""
+
+    def __init__(self, cars: list[Car]) -> None:
+        self.cars, self.frame = cars, 0
+
+    def __call__(self, image: np.ndarray, _: Path | None = None) -> PictureResult:
+        shown = visible(self.cars, self.frame)
+        self.frame += 1
+        for _, (x1, y1, x2, y2) in ((car, box.astype(int)) for car, box in shown):
+            assert image[y1 + 2:y2 - 2, x1 + 2:x2 - 2].max() > 70  # a plate is brighter than the background
+        return PictureResult(WIDTH, HEIGHT, tuple(Plate(tuple(box), 0.99, car.text, 0.9) for car, box in shown))
+
+
+def test_a_clip_gives_a_line_a_frame_a_line_a_plate_and_an_annotated_video(drive, tmp_path, capsys):
+    path, cars = drive
+    target = tmp_path / "plates.jsonl"
+    assert run_video([str(path)], Eyes(cars), str(target), tmp_path / "drawn") == 0
+    lines = [json.loads(line) for line in target.read_text("utf-8").splitlines()]
+    assert {line["image"] for line in lines} == {str(path)}
+    frames, tracks = ([line for line in lines if key in line] for key in ("frame", "track"))
+    assert len(lines) == len(frames) + len(tracks) and [line["frame"] for line in frames] == list(range(60))
+    assert list(frames[0]) == ["image", "frame", "width", "height", "ms", "plates"]
+    assert sorted(line["text"] for line in tracks) == sorted(car.text for car in cars)
+    for line in tracks:
+        assert list(line) == ["image", "track", "text", "confidence", "first_frame", "last_frame", "frames",
+                              "best_frame", "box"]
+        car = next(car for car in cars if car.text == line["text"])
+        seen = [number for number in range(60) if car in [shown for shown, _ in visible(cars, number)]]
+        assert (line["first_frame"], line["last_frame"], line["frames"]) == (seen[0], seen[-1], len(seen))
+        assert line["confidence"] == 0.9 and np.allclose(line["box"], car.box(line["best_frame"]), atol=0.06)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "60 frames" in said and "x real time, 0 dropped; 4 plates" in said and "皖 drive.avi" in said
+    assert files_below(tmp_path / "drawn") == ["皖 drive.avi"]
+    drawn, plain = (list(FrameSource(str(clip))) for clip in (tmp_path / "drawn" / path.name, path))
+    assert len(drawn) == len(plain) == 60
+    assert np.abs(drawn[30][1].astype(int) - plain[30][1]).mean() > 1
+
+
+def test_without_json_a_line_a_plate_is_printed(drive, capsys):
+    path, cars = drive
+    assert run_video([str(path)], Eyes(cars)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and any(line.startswith(f"{path}: 皖A12345  confidence 0.900  frames ") for line in lines)
+
+
+@pytest.mark.parametrize(("live", "number"), [(False, signal.SIGINT), (True, signal.SIGINT), (True, signal.SIGTERM)])
+def test_ctrl_c_leaves_whole_files(drive, tmp_path, monkeypatch, live, number):
+    path, _ = drive
+    handler, calls = signal.getsignal(number), []
+    if live:
+        monkeypatch.setattr("platekit.frames.is_live", lambda source: True)
+        monkeypatch.setattr(cv2.VideoCapture, "read", slow(cv2.VideoCapture.read, 0.03))
+
+    def read(image: np.ndarray, _: Path) -> PictureResult:
+        calls.append(image)
+        if len(calls) == 21:
+            os.kill(os.getpid(), number)
+        return PictureResult(WIDTH, HEIGHT, (Plate((10, 10, 90, 35), 0.99, "皖A12345", 0.9),))
+
+    def run() -> int:
+        return run_video([str(path), str(path)], read, str(tmp_path / "plates.jsonl"), tmp_path / "drawn")
+
+    if live:  # nothing else ends a camera
+        assert run() == 0
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert signal.getsignal(number) is handler
+    lines = [json.loads(line) for line in (tmp_path / "plates.jsonl").read_text("utf-8").splitlines()]
+    frames = [line["frame"] for line in lines if "frame" in line]
+    assert len(frames) == 21 and [line["frames"] for line in lines if "track" in line] == [21]
+    (video,) = (tmp_path / "drawn").iterdir()
+    assert len(list(FrameSource(str(video)))) == frames[-1] + 1  # the places of dropped frames are filled
+    assert not list(tmp_path.glob("*.part"))
+
+
+def slow(read: Callable, seconds: float) -> Callable:
+    """A camera takes its time for every frame."""
+    def wait(*arguments: Any) -> Any:
+        time.sleep(seconds)
+        return read(*arguments)
+    return wait
+
+
+def test_a_live_source_gives_its_latest_frame_and_a_file_every_one(drive, monkeypatch):
+    path, _ = drive
+    with FrameSource(str(path)) as source:
+        for number, _ in source:
+            if number < 12:
+                time.sleep(0.005)  # however slow the reader is
+        assert number == 59 and source.dropped == 0 and source.total == 60 and source.rate == 20
+    monkeypatch.setattr(cv2.VideoCapture, "read", slow(cv2.VideoCapture.read, 0.005))
+    with FrameSource(str(path), live=True) as source:
+        numbers = []
+        for number, _ in source:
+            numbers.append(number)
+            time.sleep(0.03)
+    assert len(numbers) < 40 and numbers == sorted(set(numbers)) and numbers[-1] == 59
+    assert len(numbers) + source.dropped == 60
+
+
+def test_what_is_live_and_what_it_is_called():
+    assert all(is_live(source) for source in (0, "rtsp://host/1", "http://host/a.mjpg"))
+    assert not any(is_live(source) for source in ("clip.mp4", "file:///home/clip.mp4"))
+    assert source_name("rtsp://user:secret@host:554/1") == "rtsp://host:554/1" and source_name(2) == "camera:2"
+
+
+def plates_of(texts: Sequence[tuple[str, float]]) -> FusedReading:
+    fused = FusedReading()
+    for frame, (text, sure) in enumerate(texts):
+        fused.add(Plate((frame, 0, frame + 40, 12), 0.9, text, sure, (sure,) * len(text)), frame)
+    return fused
+
+
+def test_readings_are_fused_by_confidence():
+    """One sharp frame outvotes blurred ones; symbols are voted on one by one; the confidence tells of a dispute."""
+    sharp = plates_of([("皖A12B45", 0.3), ("皖A12B45", 0.3), ("皖A12345", 0.97), ("", 0.0)])
+    assert sharp.text == "皖A12345" and sharp.best.frame == 2 and 0.5 < sharp.confidence < 0.97
+    never_whole = plates_of([("皖A1234X", 0.6), ("皖A12Y45", 0.6), ("皖Z12345", 0.6), ("皖A123456", 0.9)])
+    assert never_whole.text == "皖A12345" and never_whole.best.frame == 3
+    agreed, disputed = plates_of([("皖A12345", 0.9)] * 4), plates_of([("皖A12345", 0.9), ("皖A12346", 0.89)] * 2)
+    assert agreed.confidence == pytest.approx(0.9) and disputed.text == "皖A12345" and disputed.confidence < 0.6
+    assert plates_of([("", 0.0)]).text == "" and plates_of([("", 0.0)]).confidence == 0
+
+
+def test_short_and_unsure_tracks_do_not_count_and_a_sure_one_does():
+    def tracks(*sightings: tuple[str, float]) -> list[str]:
+        tracker = Tracker()
+        for frame, (text, sure) in enumerate(sightings):
+            tracker.follow(frame, [Plate((10, 10, 90, 35), 0.9, text, sure)])
+        return [track.reading.text for track in tracker.finished(end=True)]
+
+    assert tracks(("皖A12345", 0.5), ("皖A12345", 0.5)) == []
+    assert tracks(("皖A12345", 0.95)) == ["皖A12345"]
+    assert tracks(*[("皖A12345", 0.5)] * 3) == ["皖A12345"]
+
+
+def test_a_plate_that_comes_back_soon_is_the_same_one_and_later_another():
+    for gap, count in ((30, 1), (200, 2)):
+        tracker, done = Tracker(), []
+        for frame, present in enumerate([True] * 5 + [False] * gap + [True] * 5):
+            tracker.follow(frame, [Plate((10 + frame, 10, 90 + frame, 35), 0.9, "皖A12345", 0.9)] if present else [])
+            done += tracker.finished()
+        done += tracker.finished(end=True)
+        assert len(done) == count and done[0].number == 1 and sum(track.frames for track in done) == 10
+
+
+def test_the_watch_from_python(drive):
+    path, cars = drive
+    eyes = Eyes(cars)
+    frames = list(Watch(str(path), eyes))
+    assert [frame.number for frame in frames] == [*range(60), 59] and frames[-1].picture is None
+    assert sorted(track.reading.text for frame in frames for track in frame.finished) == sorted(c.text for c in cars)
+    assert frames[5].plates[0].text == "皖A12345"
