@@ -49,17 +49,20 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def run_script() -> Callable[..., Outcome]:
-    """``run(script, *arguments, cwd=..., module=False)``: a process of its own, as file or as ``-m module``."""
+    """``run(script, *arguments, cwd=..., module=False)``: a process of its own, as file or as ``-m module``.
 
-    def run(script: str, *arguments: Any, cwd: Path, module: bool = False, timeout: float = 300,
-            **environment: str) -> Outcome:
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", **environment}
+    ``root`` is another checkout to run the script of.
+    """
+
+    def run(script: str, *arguments: Any, cwd: Path, module: bool = False, root: Path = ROOT,
+            timeout: float = 300) -> Outcome:
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
         if module:
-            env["PYTHONPATH"] = str(ROOT)
+            env["PYTHONPATH"] = str(root)
             command = [sys.executable, "-m", script.removesuffix(".py").replace("/", ".")]
         else:
             env.pop("PYTHONPATH", None)
-            command = [sys.executable, str(ROOT / script)]
+            command = [sys.executable, str(root / script)]
         done = subprocess.run([*command, *map(str, arguments)], cwd=cwd, env=env, capture_output=True, timeout=timeout)
         return Outcome(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))
 
