@@ -175,11 +175,12 @@ def test_a_video_gives_a_line_a_frame_and_an_annotated_video(call, weights, tmp_
                 cwd=tmp_path)
     lines = lines_of((tmp_path / "frames.jsonl").read_text("utf-8"))
     assert done.status == 1 and len(done.sentence()) > 10
-    assert [line.get("frame") for line in lines] == [0, 1, 2, 3, None]
-    for line in lines[:4]:
+    frames = [line for line in lines if "frame" in line]
+    assert [line["frame"] for line in frames] == [0, 1, 2, 3]
+    for line in frames:
         assert list(line)[:2] == ["image", "frame"] and line["image"] == str(clip)
         check_line({key: value for key, value in line.items() if key != "frame"})
-    assert lines[4]["image"] == str(tmp_path / "broken.mp4") and "cannot open" in lines[4]["error"]
+    assert lines[-1]["image"] == str(tmp_path / "broken.mp4") and "cannot open" in lines[-1]["error"]
     assert files_below(tmp_path / "drawn") == ["皖 clip.avi"]
     capture = cv2.VideoCapture(str(tmp_path / "drawn" / "皖 clip.avi"))
     drawn = [capture.read()[1] for _ in range(4)]
@@ -190,7 +191,7 @@ def test_a_video_gives_a_line_a_frame_and_an_annotated_video(call, weights, tmp_
 def test_a_video_without_flags_goes_to_outputs(call, weights, tmp_path):
     clip = make_video(tmp_path / "in.avi", 2)
     done = call(main, "--video", clip, *weights, cwd=tmp_path)
-    assert done.status == 0 and "frame 1: " in done.out + done.err
+    assert done.status == 0 and f"{clip}: " in done.out  # a line a plate
     assert files_below(tmp_path / "outputs") == ["in.avi"]
 
 
