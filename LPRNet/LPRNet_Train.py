@@ -2,8 +2,9 @@
 
     python LPRNet/LPRNet_Train.py                       # the crops that LPRNet/data/preprocess.py made
     python LPRNet/LPRNet_Train.py --img_dirs_train my/crops --img_dirs_val my/other_crops --epoch 40
+    python LPRNet/LPRNet_Train.py --alphabet symbols.txt --max_length 9 --img_dirs_train crops --labels crops/labels.csv
 
-A run that was stopped goes on with the same command.
+A run that was stopped goes on with the same command. The weights record the alphabet: reading needs no flag for it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from torch import nn
 from torch.nn import functional
 
 from ccpd.plates import PlateRenderer
-from LPRNet.alphabet import CHARS, Alphabet
+from LPRNet.alphabet import CHARS, MAX_LENGTH, TIME_STEPS, Alphabet, read_alphabet
+from LPRNet.data.labels import LABELS_HELP, read_labels
 from LPRNet.data.load_data import (
     LPRDataLoader,
     RenderedPlates,
@@ -43,11 +45,17 @@ def parse_arguments() -> argparse.Namespace:
     data.add_argument("--img_dirs_train", nargs="+", default=[CROPS_TRAIN], metavar="DIR",
                       help="folders of crops named <plate>_<number>.jpg (default: %(default)s)")
     data.add_argument("--img_dirs_val", nargs="+", metavar="DIR",
-                      help="folders to choose the best weights by (default: LPRNet/data/val where it exists, else a "
-                           "part of the training plates is set aside)")
+                      help="folders to choose the best weights by (default: LPRNet/data/val where it exists; else, and "
+                           "with --alphabet, a part of the training plates is set aside)")
+    data.add_argument("--labels", nargs="+", metavar="FILE", default=[], help=LABELS_HELP)
+    data.add_argument("--alphabet", metavar="FILE",
+                      help="symbols of other plates, one a line or all in one line (default: those of Chinese plates)")
+    data.add_argument("--max_length", type=int, default=MAX_LENGTH, metavar="N",
+                      help=f"symbols a plate has at most, up to {TIME_STEPS} (default: %(default)s)")
     data.add_argument("--hold_out", type=float, default=0.1, help="share of plates set aside (default: %(default)s)")
-    data.add_argument("--rendered_share", type=float, default=0.5,
-                      help="share of samples drawn by the generator (default: %(default)s)")
+    data.add_argument("--rendered_share", type=float, metavar="SHARE",
+                      help="share of samples drawn by the generator, which draws Chinese plates (default: 0.5, and 0 "
+                           "with --alphabet)")
     data.add_argument("--glyphs", metavar="DIR", help="pictures of the plate typeface (default: OpenCV's own font)")
     data.add_argument("--epoch_samples", type=int, metavar="N",
                       help="samples an epoch (default: as many as there are crops, over the share of real samples)")
@@ -67,6 +75,10 @@ def parse_arguments() -> argparse.Namespace:
     running.add_argument("--workers", type=int, default=1, help="loader processes (default: %(default)s)")
     running.add_argument("--device", default="auto", help=DEVICE_HELP)
     args = parser.parse_args()
+    if args.rendered_share is None:
+        args.rendered_share = 0.0 if args.alphabet else 0.5
+    if args.alphabet and args.rendered_share:
+        raise UserError("the generator draws Chinese plates; leave out --rendered_share with --alphabet")
     if min(args.epoch, args.batch_size, 1 if args.epoch_samples is None else args.epoch_samples) < 1:
         raise UserError("--epoch, --batch_size and --epoch_samples must be at least 1")
     if not 0 < args.hold_out < 1 or not 0 <= args.rendered_share <= 1:
@@ -90,10 +102,11 @@ def split_by_plate(data: LPRDataLoader, share: float, seed: int) -> tuple[LPRDat
 
 def build_data(args: argparse.Namespace, alphabet: Alphabet) -> tuple[TrainingPlates, list[LPRDataLoader]]:
     """The training set, and validation sets: crops as they are, and the same crops in hard views."""
-    real = LPRDataLoader(args.img_dirs_train, alphabet, augmented=True)
-    folders = args.img_dirs_val or ([CROPS_VAL] if CROPS_VAL.is_dir() else None)
+    labels = read_labels(args.labels)
+    real = LPRDataLoader(args.img_dirs_train, alphabet, augmented=True, labels=labels)
+    folders = args.img_dirs_val or ([CROPS_VAL] if CROPS_VAL.is_dir() and not args.alphabet else None)
     if folders:
-        plain = LPRDataLoader(folders, alphabet)
+        plain = LPRDataLoader(folders, alphabet, labels=labels)
     else:
         real, plain = split_by_plate(real, args.hold_out, args.seed)
     hard = plain.subset(range(len(plain)), augmented=True)
@@ -135,7 +148,7 @@ def main() -> None:
     args = parse_arguments()
     seed_everything(args.seed)
     device = pick_device(args.device)
-    alphabet = Alphabet()
+    alphabet = read_alphabet(args.alphabet, args.max_length) if args.alphabet else Alphabet(CHARS, args.max_length)
     train, (plain, hard) = build_data(args, alphabet)
     print(f"training on {len(train)} samples an epoch ({train.rendered_count} drawn, the others views of "
           f"{len(train.real)} crops), choosing by {len(plain)} crops, on {device}", flush=True)

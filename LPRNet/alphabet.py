@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch.nn import functional
@@ -13,6 +16,9 @@ from platekit.errors import UserError
 CHARS = tuple("京沪津渝冀晋蒙辽吉黑苏浙皖闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新"
               "0123456789ABCDEFGHJKLMNPQRSTUVWXYZIO-")
 CHARS_DICT = {symbol: index for index, symbol in enumerate(CHARS)}
+MAX_LENGTH = 8
+TIME_STEPS = 18  # of LPRNet: no text can have more symbols
+BLANKS = "-_~"  # the blank is the first of these that is no symbol; no reading shows it
 
 
 @dataclass(frozen=True)
@@ -29,13 +35,16 @@ class Reading:
 
 
 class Alphabet:
-    """Symbols in class order; the last one is the CTC blank."""
+    """Symbols in class order, the last one being the CTC blank, and how many of them a plate has at most."""
 
-    def __init__(self, chars: Sequence[str] = CHARS) -> None:
+    def __init__(self, chars: Sequence[str] = CHARS, max_length: int = MAX_LENGTH) -> None:
         if len(chars) < 2 or len(set(chars)) != len(chars):
             raise UserError(f"the alphabet '{''.join(chars)[:80]}' is too short or repeats a symbol; list each once, "
                             "the blank last")
-        self.chars = tuple(chars)
+        if not 1 <= max_length <= TIME_STEPS:
+            raise UserError(f"plates of {max_length} symbols cannot be read: LPRNet has {TIME_STEPS} time steps; give "
+                            f"--max_length from 1 to {TIME_STEPS}")
+        self.chars, self.max_length = tuple(chars), max_length
         self.blank = len(chars) - 1
         self._index = {symbol: index for index, symbol in enumerate(self.chars[:-1])}
 
@@ -44,6 +53,10 @@ class Alphabet:
 
     def __contains__(self, symbol: str) -> bool:
         return symbol in self._index
+
+    def is_label(self, text: str) -> bool:
+        """Whether a file name's text is a plate's; Chinese plates have at least seven symbols."""
+        return (7 if self.chars == CHARS else 1) <= len(text) <= self.max_length and all(map(self.__contains__, text))
 
     def encode(self, text: str, source: str = "label") -> list[int]:
         """Classes of ``text``; UserError naming ``source`` for a symbol outside the alphabet."""
@@ -78,3 +91,23 @@ class Alphabet:
             Reading("".join(self.chars[index] for index, _ in path), probability, tuple(p for _, p in path))
             for path, probability in zip(paths, cost.neg().exp().clamp(max=1).tolist())
         ]
+
+
+def read_alphabet(path: str | os.PathLike, max_length: int = MAX_LENGTH) -> Alphabet:
+    """The alphabet of a text file: one symbol a line, or all of them in one line. The blank is added here.
+
+    Raises UserError for a file that cannot be read, that repeats a symbol or has a line of several among others.
+    """
+    try:
+        lines = [line for line in Path(path).read_text("utf-8-sig").split("\n") if line]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the alphabet {path}: {error}; name a text file in UTF-8") from None
+    symbols = [unicodedata.normalize("NFC", symbol) for symbol in (lines[0] if len(lines) == 1 else lines)]
+    for symbol in symbols:
+        if len(symbol) != 1 or symbols.count(symbol) > 1:
+            raise UserError(f"{path}: '{symbol}' stands there twice or is no single symbol; write each symbol once, "
+                            "one a line or all in one line")
+    blank = next((mark for mark in BLANKS if mark not in symbols), None)
+    if blank is None or not symbols:
+        raise UserError(f"{path}: it names no symbol, or all of {BLANKS}, of which one must be left for the CTC blank")
+    return Alphabet((*symbols, blank), max_length)

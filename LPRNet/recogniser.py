@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from LPRNet.alphabet import CHARS, Alphabet, Reading
+from LPRNet.alphabet import CHARS, MAX_LENGTH, Alphabet, Reading
 from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
 from LPRNet.model.STN import STNet
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
@@ -37,18 +37,19 @@ class Reader(nn.Module):
 
 def save_reader(reader: Reader, alphabet: Alphabet, lprnet_path: str | os.PathLike,
                 stn_path: str | os.PathLike) -> None:
-    """Write both nets' weights; LPRNet's file records the alphabet."""
-    save_weights(lprnet_path, reader.lprnet, {"chars": "".join(alphabet.chars)})
+    """Write both nets' weights; LPRNet's file records the alphabet and the length of its plates."""
+    save_weights(lprnet_path, reader.lprnet, {"chars": "".join(alphabet.chars), "max_length": alphabet.max_length})
     save_weights(stn_path, reader.stn)
 
 
 def load_reader(lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str | os.PathLike = STN_WEIGHTS
                 ) -> tuple[Reader, Alphabet]:
     """Both nets from their files, in evaluation mode, and the alphabet recorded there (``CHARS`` where none is)."""
-    chars = read_checkpoint(lprnet_path)[1].get("chars", CHARS)
-    if not isinstance(chars, (str, tuple)):
-        raise UserError(f"{lprnet_path} records no alphabet but {chars!r}; name weights of LPRNet")
-    alphabet = Alphabet(chars)
+    facts = read_checkpoint(lprnet_path)[1]
+    chars, max_length = facts.get("chars", CHARS), facts.get("max_length", MAX_LENGTH)
+    if not isinstance(chars, (str, tuple)) or not isinstance(max_length, int):
+        raise UserError(f"{lprnet_path} records no alphabet but {chars!r}, {max_length!r}; name weights of LPRNet")
+    alphabet = Alphabet(chars, max_length)
     reader = Reader(len(alphabet))
     load_weights(reader.lprnet, lprnet_path)
     load_weights(reader.stn, stn_path)

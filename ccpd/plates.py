@@ -318,6 +318,9 @@ def _glyph_from_font(symbol: str) -> np.ndarray:
     if width == 0 or height == 0:
         raise UserError(f"the built-in font cannot draw '{symbol}'; give a glyph folder with --glyphs")
     cell = np.zeros((180, 90), np.uint8)
+    if height < 60:  # a dash of another country's plates stays one
+        cell[90 - height // 2 : 90 - height // 2 + height, 15:75] = 255
+        return cell
     wanted = 90 if symbol != "1" else 45
     tight = cv2.resize(canvas[y : y + height, x : x + width], (wanted, 180), interpolation=cv2.INTER_LINEAR)
     cell[:, (90 - wanted) // 2 : (90 + wanted) // 2] = tight

@@ -8,6 +8,7 @@ given in pixels of the crop, in CCPD's order: right-bottom, left-bottom, left-to
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class CropName:
     @classmethod
     def parse(cls, path: str | Path) -> CropName:
         """Read a file name; UserError naming the file when it does not follow the rule."""
-        match = _NAME.fullmatch(Path(path).stem)
+        match = _NAME.fullmatch(unicodedata.normalize("NFC", Path(path).stem))  # some systems take letters apart
         if match is None:
             raise UserError(f"{path}: the name gives no label; call crops <plate>_<number>.jpg")
         corners = None

@@ -8,6 +8,7 @@ of each.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ import torch
 from torch.utils.data import Dataset
 
 from ccpd.plates import KINDS, PlateRenderer, random_text
-from LPRNet.alphabet import CHARS, CHARS_DICT, Alphabet
+from LPRNet.alphabet import CHARS, CHARS_DICT, TIME_STEPS, Alphabet
 from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName
-from platekit.boxes import crop_resize, normalise, to_tensor
+from LPRNet.data.labels import Labels, label_of
+from platekit.boxes import crop_resize, normalise, to_picture, to_tensor
 from platekit.errors import UserError
 from platekit.images import find_images, read_image
 
@@ -26,7 +28,6 @@ __all__ = ["CHARS", "CHARS_DICT", "LPRDataLoader", "RenderedPlates", "TrainingPl
            "network_crop"]
 
 KIND_SHARES = {"blue": 12, "green": 4, "yellow": 2, "white": 1, "black": 1}
-MAX_LENGTH = 8
 
 
 def crop_box(picture: np.ndarray, corners: np.ndarray | None = None) -> tuple[float, float, float, float]:
@@ -37,22 +38,23 @@ def crop_box(picture: np.ndarray, corners: np.ndarray | None = None) -> tuple[fl
 
 def network_crop(picture: np.ndarray, corners: np.ndarray | None = None) -> np.ndarray:
     """The plate's box, resized as the detector does: uint8 (24, 94, 3)."""
-    crop = crop_resize(to_tensor(picture), torch.tensor([crop_box(picture, corners)]))[0]
-    return (crop * 128 + 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    return to_picture(crop_resize(to_tensor(picture), torch.tensor([crop_box(picture, corners)]))[0])
 
 
 class LPRDataLoader(Dataset):
-    """Labelled crops of folders, by their file names; with ``augmented`` every access shows another view.
+    """Crops of folders, labelled by ``labels`` or their file names; ``augmented``, every access shows another view.
 
     Indexed by ``index`` (as it is) or by ``(index, seed)`` (the view that belongs to the seed). Raises UserError for
-    a folder without pictures, a name without a label, a symbol outside the alphabet and a label that is too long.
+    a folder without pictures, a picture without a label, a symbol outside the alphabet and a label that is too long.
     """
 
     def __init__(self, img_dirs: str | Path | Sequence[str | Path], alphabet: Alphabet | None = None,
-                 lpr_max_len: int = MAX_LENGTH, augmented: bool = False) -> None:
+                 lpr_max_len: int | None = None, augmented: bool = False, labels: Labels | None = None) -> None:
         folders = [img_dirs] if isinstance(img_dirs, (str, Path)) else img_dirs
         paths = [path for folder in folders for path in find_images(folder)]
-        self._fill([(path, CropName.parse(path)) for path in paths], alphabet or Alphabet(), lpr_max_len, augmented)
+        alphabet = alphabet or Alphabet()
+        items = [(path, label_of(path, labels or {})) for path in paths]
+        self._fill(items, alphabet, lpr_max_len or alphabet.max_length, augmented)
 
     def _fill(self, items: list[tuple[Path, CropName]], alphabet: Alphabet, max_length: int, augmented: bool) -> None:
         self.items, self.alphabet, self.max_length, self.augmented = items, alphabet, max_length, augmented
@@ -60,7 +62,11 @@ class LPRDataLoader(Dataset):
         for (path, name), label in zip(items, self.labels):
             if not 0 < len(label) <= max_length:
                 raise UserError(f"{path}: plate '{name.plate}' has {len(label)} symbols, the limit is {max_length}; "
-                                "correct the name (lpr_max_len sets the limit)")
+                                "correct the label (--max_length sets the limit)")
+            twins = sum(a == b for a, b in pairwise(label))  # which CTC tells apart by a blank between them
+            if len(label) + twins > TIME_STEPS:
+                raise UserError(f"{path}: plate '{name.plate}' needs {len(label) + twins} time steps with those "
+                                f"between equal neighbours, LPRNet has {TIME_STEPS}; leave this plate out")
 
     def subset(self, chosen: Sequence[int], augmented: bool) -> LPRDataLoader:
         """The items of these indices as a data set of their own."""

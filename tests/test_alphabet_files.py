@@ -1,0 +1,171 @@
+"""Other people's plates: their alphabet and labels from files, trained on the plates of an invented country."""
+
+from __future__ import annotations
+
+import csv
+import json
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ccpd.plates import PlateKind, PlateRenderer
+from LPRNet import LPRNet_Test, LPRNet_Train
+from LPRNet.alphabet import CHARS, TIME_STEPS, Alphabet, read_alphabet
+from LPRNet.data.labels import label_of, read_labels
+from LPRNet.data.load_data import LPRDataLoader
+from LPRNet.recogniser import Recogniser, load_reader
+from main import main
+from MTCNN.model.MTCNN_nets import ONet, PNet
+from platekit.checkpoints import read_checkpoint, save_weights
+from platekit.errors import UserError
+from tests.conftest import files_below, make_picture, put_picture
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# The Republic of Ødemark: two letters, a dash, three digits and a letter, black on orange.
+SYMBOLS = "0123456789ABDEÆØÅ-"
+KIND = PlateKind("odemark", 420.0, tuple((15.0 + 58 * index, 45.0) for index in range(7)), 153.5,
+                 hue=(8, 14), saturation=(150, 255), value=(150, 250), dark_text=True)
+
+
+def odemark_text(rng: np.random.Generator) -> str:
+    letters, digits = (rng.choice(list(symbols), 3) for symbols in (SYMBOLS[10:17], SYMBOLS[:10]))
+    return f"{letters[0]}{letters[1]}-{''.join(digits)}{letters[2]}"
+
+
+def draw_odemark(folder: Path, count: int, seed: int) -> Path:
+    """Crops of invented plates with names that say nothing, and the table that does."""
+    rng, renderer = np.random.default_rng(seed), PlateRenderer()
+    rows = [(f"photos/{number}.jpg", odemark_text(rng)) for number in range(count)]
+    for file, text in rows:
+        put_picture(folder / file, renderer.render(text, KIND, rng))
+    with open(folder / "labels.csv", "w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("file", "text"), *rows])
+    return folder
+
+
+@pytest.fixture
+def symbols(tmp_path: Path) -> Path:
+    path = tmp_path / "symbols.txt"
+    path.write_text("\n".join(SYMBOLS) + "\n", encoding="utf-8")
+    return path
+
+
+def test_training_on_another_countrys_plates(call, symbols, tmp_path):
+    """The loss falls, and whoever reads with the weights needs no flag for alphabet and length."""
+    folder = draw_odemark(tmp_path / "crops", 40, 1)
+    weights = tmp_path / "l.pth", tmp_path / "s.pth"
+    done = call(LPRNet_Train.main, "--alphabet", symbols, "--max_length", 7, "--img_dirs_train", folder / "photos",
+                "--labels", folder / "labels.csv", "--run", tmp_path / "run", "--save", *weights, "--epoch", 3,
+                "--batch_size", 16, "--epoch_samples", 96, "--learning_rate", 0.02, "--workers", 0, "--device", "cpu",
+                "--float32")
+    assert done.status == 0, done.err
+    assert "(0 drawn, the others views of 36 crops), choosing by 4 crops" in done.out
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert losses[0] > losses[1] > losses[2] and losses[2] < 0.75 * losses[0], losses
+    assert read_checkpoint(weights[0])[1].items() >= {"chars": SYMBOLS + "_", "max_length": 7}.items()
+    assert load_reader(*weights)[1].chars[-2:] == ("-", "_")
+
+    done = call(LPRNet_Test.main, "--image", folder / "photos", "--labels", folder / "labels.csv", "--json",
+                tmp_path / "out.jsonl", "--lprnet", weights[0], "--stn", weights[1], "--device", "cpu")
+    assert done.status == 0 and "of 40 right" in done.out and "皖" not in done.out, done
+    texts = [json.loads(line)["plates"][0]["text"] for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
+    assert len(texts) == 40 and set("".join(texts)) <= set(SYMBOLS)
+
+    save_weights(tmp_path / "pnet", PNet())
+    save_weights(tmp_path / "onet", ONet())
+    done = call(main, "--image", folder / "photos" / "1.jpg", "--json", "-", "--device", "cpu", "--lprnet", weights[0],
+                "--stn", weights[1], "--pnet", tmp_path / "pnet", "--onet", tmp_path / "onet")
+    assert done.status == 0 and len(done.out.splitlines()) == 1, done.err
+
+    done = call(LPRNet_Train.main, "--img_dirs_train", folder / "photos", "--weights", *weights)
+    assert done.status == 2 and done.sentence()
+
+
+@pytest.mark.parametrize("text", ["AB-1", "A\nB\n-\n1\n", "A\r\nB\r\n-\r\n1", "\ufeffAB-1\n"])
+def test_an_alphabet_file_is_a_line_or_a_symbol_a_line(tmp_path, text):
+    (tmp_path / "symbols.txt").write_bytes(text.encode("utf-8"))
+    alphabet = read_alphabet(tmp_path / "symbols.txt", 5)
+    assert alphabet.chars == tuple("AB-1_") and alphabet.max_length == 5 and alphabet.encode("1-A") == [3, 2, 0]
+
+
+def test_a_letter_is_one_symbol_however_it_is_composed(tmp_path):
+    (tmp_path / "symbols.txt").write_text(unicodedata.normalize("NFD", "Å\nÜ\nX\n"), encoding="utf-8")
+    (tmp_path / "labels.csv").write_text(unicodedata.normalize("NFD", "file,text\na.png,XÅ\n"), encoding="utf-8")
+    put_picture(tmp_path / "crops" / f"{unicodedata.normalize('NFD', 'ÜÅX')}_1.png", make_picture(24, 94))
+    put_picture(tmp_path / "a.png", make_picture(24, 94))
+    alphabet = read_alphabet(tmp_path / "symbols.txt")
+    data = LPRDataLoader(tmp_path, alphabet, labels=read_labels([tmp_path / "labels.csv"]))
+    assert alphabet.chars == tuple("ÅÜX-") and sorted(data.labels) == [[1, 0, 2], [2, 0]]
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "A\nBC\nD", "AA", "A\nB\nA", "AB-_~", "A \nB", b"\xff\xfe\xff", None])
+def test_a_bad_alphabet_file_is_said_by_name(call, tmp_path, text):
+    path = tmp_path / "symbols.txt"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
+    done = call(LPRNet_Train.main, "--alphabet", path, "--img_dirs_train", tmp_path)
+    assert done.status == 2 and str(path) in done.sentence()
+    assert files_below(tmp_path) == ["symbols.txt"] * (text is not None)
+
+
+@pytest.mark.parametrize("arguments", [("--max_length", 19), ("--max_length", 0), ("--max_length", 99)])
+def test_plates_that_the_time_steps_cannot_hold_are_refused(call, symbols, tmp_path, arguments):
+    for alphabet in ((), ("--alphabet", symbols)):
+        done = call(LPRNet_Train.main, "--img_dirs_train", tmp_path, *alphabet, *arguments)
+        assert done.status == 2 and f"{TIME_STEPS} time steps" in done.sentence()
+
+
+def test_a_label_that_needs_too_many_time_steps_is_said_by_name(tmp_path):
+    alphabet = Alphabet("AB-", 18)
+    put_picture(tmp_path / ("AB" * 9 + "_1.png"), make_picture(24, 94))
+    assert len(LPRDataLoader(tmp_path, alphabet).labels[0]) == 18
+    put_picture(tmp_path / ("AA" * 9 + "_1.png"), make_picture(24, 94))
+    with pytest.raises(UserError, match=r"AAA_1\.png.*needs 35 time steps"):
+        LPRDataLoader(tmp_path, alphabet)
+
+
+def test_drawn_plates_and_chinese_validation_crops_are_no_part_of_other_plates(call, symbols, tmp_path):
+    done = call(LPRNet_Train.main, "--alphabet", symbols, "--img_dirs_train", tmp_path, "--rendered_share", 0.5)
+    assert done.status == 2 and "Chinese plates" in done.sentence()
+
+
+def test_labels_come_from_the_table_and_else_from_the_name(tmp_path):
+    (tmp_path / "sets").mkdir()
+    table = tmp_path / "sets" / "labels.csv"
+    table.write_text("text,file,place\nA B-1,x.png,here\n 7 ,../y.png,\n", encoding="utf-8")
+    labels = read_labels([table])
+    assert label_of(tmp_path / "sets" / "x.png", labels).plate == "A B-1"
+    assert label_of(tmp_path / "sets" / ".." / "y.png", labels).plate == "7"
+    assert label_of(tmp_path / "皖A12345_2.png", labels).number == 2
+    with pytest.raises(UserError, match="gives no label"):
+        label_of(tmp_path / "x-1.png", labels)
+
+
+@pytest.mark.parametrize("text", ["x.png,A1\n", "file;text\nx.png;A1\n", "file,text\nx.png,\n", "file,text\nx.png\n",
+                                  "file,text\nx.png,A\nx.png,B\n", b"file,text\nx.png,\xff\n", None])
+def test_a_bad_table_is_said_by_name(call, tmp_path, text):
+    path = tmp_path / "labels.csv"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
+    done = call(LPRNet_Test.main, "--image", tmp_path, "--labels", path)
+    assert done.status == 2 and str(path) in done.sentence()
+
+
+def test_what_counts_as_a_label():
+    chinese, own = Alphabet(), Alphabet("ABC123-", 4)
+    assert chinese.is_label("皖A12345") and chinese.is_label("皖AD12345")
+    assert not any(map(chinese.is_label, ("A12345", "皖A1234567", "holiday7", "")))
+    assert own.is_label("A1") and not any(map(own.is_label, ("A1B2C", "X1", "")))
+    assert own.max_length == 4 and chinese.max_length == 8 and chinese.chars == CHARS
+
+
+def test_an_alphabet_without_a_recorded_length_reads_as_before(tmp_path):
+    torch.manual_seed(0)
+    reader = LPRNet_Train.Reader(len(CHARS))
+    save_weights(tmp_path / "l.pth", reader.lprnet, {"chars": "".join(CHARS)})
+    save_weights(tmp_path / "s.pth", reader.stn)
+    assert Recogniser(tmp_path / "l.pth", tmp_path / "s.pth", "cpu").alphabet.max_length == 8
