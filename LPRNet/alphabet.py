@@ -99,10 +99,11 @@ def read_alphabet(path: str | os.PathLike, max_length: int = MAX_LENGTH) -> Alph
     Raises UserError for a file that cannot be read, that repeats a symbol or has a line of several among others.
     """
     try:
-        lines = [line for line in Path(path).read_text("utf-8-sig").split("\n") if line]
+        text = unicodedata.normalize("NFC", Path(path).read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the alphabet {path}: {error}; name a text file in UTF-8") from None
-    symbols = [unicodedata.normalize("NFC", symbol) for symbol in (lines[0] if len(lines) == 1 else lines)]
+    lines = [line for line in text.split("\n") if line]
+    symbols = list(lines[0]) if len(lines) == 1 else lines
     for symbol in symbols:
         if len(symbol) != 1 or symbols.count(symbol) > 1:
             raise UserError(f"{path}: '{symbol}' stands there twice or is no single symbol; write each symbol once, "

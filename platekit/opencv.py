@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 try:
     import cv2
 except ImportError as error:  # the wheel of opencv-python needs libGL and glib from the system
@@ -15,6 +17,7 @@ if int(cv2.__version__.split(".")[0]) < 5:
 
 # A broken picture is reported by whoever reads it, in one sentence; OpenCV would add several of its own.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # and so would FFmpeg for a broken video
 cv2.setNumThreads(1)  # torch has the threads; loader processes must not each start their own
 
 __all__ = ["cv2"]

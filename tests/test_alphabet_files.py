@@ -92,8 +92,9 @@ def test_an_alphabet_file_is_a_line_or_a_symbol_a_line(tmp_path, text):
     assert alphabet.chars == tuple("AB-1_") and alphabet.max_length == 5 and alphabet.encode("1-A") == [3, 2, 0]
 
 
-def test_a_letter_is_one_symbol_however_it_is_composed(tmp_path):
-    (tmp_path / "symbols.txt").write_text(unicodedata.normalize("NFD", "Å\nÜ\nX\n"), encoding="utf-8")
+@pytest.mark.parametrize("text", ["ÅÜX", "Å\nÜ\nX\n"])
+def test_a_letter_is_one_symbol_however_it_is_composed(tmp_path, text):
+    (tmp_path / "symbols.txt").write_text(unicodedata.normalize("NFD", text), encoding="utf-8")
     (tmp_path / "labels.csv").write_text(unicodedata.normalize("NFD", "file,text\na.png,XÅ\n"), encoding="utf-8")
     put_picture(tmp_path / "crops" / f"{unicodedata.normalize('NFD', 'ÜÅX')}_1.png", make_picture(24, 94))
     put_picture(tmp_path / "a.png", make_picture(24, 94))
