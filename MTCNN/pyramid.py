@@ -16,7 +16,8 @@ import torch.nn.functional as F
 
 from MTCNN.model.MTCNN_nets import PNET_SIZE, PNET_STRIDE
 
-ASPECTS = (47 / 12, 2.3, 1.35, 0.8)  # width / height of the windows
+# Width / height of the windows. Four aspects (47/12, 2.3, 1.35, 0.8) found no plate more, for 28 % more multiply-adds.
+ASPECTS = (3.3, 1.8, 1.0)
 MINI_LP = (50, 15)  # width, height in pixels of the smallest plate to find
 SCALE = 0.65  # from one level to the next
 FIRST_WINDOW = 1.15  # the first window over the smallest plate: a window somewhat larger than a plate finds it too

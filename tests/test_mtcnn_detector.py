@@ -195,7 +195,7 @@ def test_the_smallest_plate_decides_where_the_pyramid_starts():
 def test_the_pyramid_searches_several_aspects():
     levels = plan_levels(1160, 720)
     aspects = {round((47 * 720 / level.width) / (12 * 1160 / level.height), 1) for level in levels}
-    assert {3.9, 2.3, 0.8} <= aspects and aspects & {1.3, 1.4}
+    assert {3.3, 1.8, 1.0} <= aspects
     assert len(plan_levels(1160, 720, aspects=ASPECTS[:1])) < len(levels)
     pixels = sum(level.width * level.height for level in levels)
     assert pixels * 1278 < 2.6e9  # multiply-adds of PNet: 270 + (2400 + 7680) / 10 for each pixel

@@ -97,6 +97,25 @@ def test_onet_flattens_width_before_height():
     assert flat[0, :6].tolist() == [0, 4, 8, 1, 5, 9]
 
 
+@pytest.mark.parametrize(("kind", "size"), [(PNet, (40, 90)), (ONet, (24, 94))])
+@pytest.mark.parametrize("slope", [0.25, 0.0, -0.3])
+def test_pooling_before_a_monotone_activation_changes_nothing(kind, size, slope):
+    net = arithmetic(kind())
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.PReLU):
+                module.weight.fill_(0.4)
+        net.features.prelu1.weight[3] = slope
+    x = torch.cat([ramp(*size), -ramp(*size)])
+    features = x
+    for layer in net.features:  # the published order
+        features = layer(features)
+    heads = (net.conv4_2, net.conv4_1) if kind is PNet else (net.conv6_2, net.conv6_1)
+    offsets, scores = net(x)
+    torch.testing.assert_close(offsets, heads[0](features), rtol=0, atol=0)
+    torch.testing.assert_close(scores, heads[1](features).softmax(1), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (3, 2), (5, 4)])
 def test_pnet_cell_sees_its_47x12_window_and_nothing_else(row, column):
     torch.manual_seed(0)

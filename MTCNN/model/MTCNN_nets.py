@@ -17,6 +17,25 @@ PNET_STRIDE = (2, 5)  # step between neighbouring windows, vertical and horizont
 ONET_SIZE = (24, 94)  # height, width of ONet's input
 
 
+def run_layers(layers: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
+    """The layers in order, except that max-pooling goes before a PReLU whose slopes are not negative.
+
+    Such a PReLU is monotone and commutes with a maximum, so the result is the same to the last bit, and the PReLU has
+    a quarter (ONet) or a tenth (PNet) of the values to do: it is a third of a training step otherwise. On the CPU
+    only: elsewhere, looking at the slopes would wait for the device.
+    """
+    steps = iter([*layers, None])
+    layer = next(steps)
+    while layer is not None:
+        following = next(steps)
+        if isinstance(layer, nn.PReLU) and isinstance(following, nn.MaxPool2d) \
+                and layer.weight.device.type == "cpu" and bool((layer.weight >= 0).all()):
+            x, layer = layer(following(x)), next(steps)
+        else:
+            x, layer = layer(x), following
+    return x
+
+
 class FlattenWidthFirst(nn.Module):
     """(N, C, H, W) to (N, C * W * H): width before height, as the published linear layer was trained."""
 
@@ -48,7 +67,7 @@ class PNet(nn.Module):
         self.conv4_2 = nn.Conv2d(32, 4, 1)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = self.features(x)
+        x = run_layers(self.features, x)
         scores = self.conv4_1(x)
         return self.conv4_2(x), scores if self.training else scores.softmax(dim=1)
 
@@ -79,6 +98,6 @@ class ONet(nn.Module):
         self.conv6_2 = nn.Linear(256, 4)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = self.features(x)
+        x = run_layers(self.features, x)
         scores = self.conv6_1(x)
         return self.conv6_2(x), scores if self.training else scores.softmax(dim=1)
