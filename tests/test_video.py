@@ -6,9 +6,11 @@ import dataclasses
 import json
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -312,3 +314,44 @@ def test_the_watch_from_python(drive):
     assert [frame.number for frame in frames] == [*range(60), 59] and frames[-1].picture is None
     assert sorted(track.reading.text for frame in frames for track in frame.finished) == sorted(c.text for c in cars)
     assert frames[5].plates[0].text == "皖A12345"
+
+
+class Stream(BaseHTTPRequestHandler):
+    """A network camera that sends a hundred ever brighter pictures, ten milliseconds apart."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for brightness in range(100, 200):
+            data = cv2.imencode(".jpg", np.full((HEIGHT, WIDTH, 3), brightness, np.uint8))[1].tobytes()
+            self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+            time.sleep(0.01)
+
+    def log_message(self, *_: object) -> None:
+        """Tests say nothing."""
+
+
+def test_a_stream_is_read_by_its_address(tmp_path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Stream)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    seen = []
+
+    def read(image: np.ndarray, _: Path) -> PictureResult:
+        seen.append(round(float(image.mean())) - 100)
+        time.sleep(0.05)
+        return PictureResult(WIDTH, HEIGHT, (Plate((10, 10, 90, 35), 0.99, "皖A12345", 0.9),))
+
+    try:
+        address = f"http://user:secret@127.0.0.1:{server.server_address[1]}/camera.mjpg"
+        assert run_video([address], read, str(tmp_path / "plates.jsonl"), tmp_path / "drawn") == 0
+    finally:
+        server.shutdown()
+    text = (tmp_path / "plates.jsonl").read_text("utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    numbers = [line["frame"] for line in lines if "frame" in line]
+    assert len(numbers) < 80 and numbers[-1] == 99 and "secret" not in text
+    assert np.abs(np.subtract(seen, numbers)).max() <= 2  # the frame of that number, not one from a queue
+    assert [line["text"] for line in lines if "track" in line] == ["皖A12345"]
+    (video,) = (tmp_path / "drawn").iterdir()
+    assert len(list(FrameSource(str(video)))) == 100
