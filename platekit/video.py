@@ -164,14 +164,15 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
             write_line(stream, {"image": name, "frame": frame.number, **frame.result.to_dict()})
             if not video and not show:
                 continue
-            drawn = draw_plates(frame.picture, frame.plates)
+            picture = draw_plates(frame.picture, frame.plates)
             if video:
-                video.write(frame.number, drawn)
+                video.write(frame.number, picture)
             if show:
-                cv2.imshow(name, drawn)
+                cv2.imshow(name, picture)
                 if cv2.waitKey(1) == ord("q"):
                     watch.source.stop()
-    print(f"{watch}; {count} plates" + (f"; annotated video in {video.path}" if video else ""), file=sys.stderr)
+    drawn = f"; annotated video in {video.path}" if video else ""
+    print(f"{watch}; {count} plate{'s' * (count != 1)}{drawn}", file=sys.stderr)
 
 
 @contextlib.contextmanager
