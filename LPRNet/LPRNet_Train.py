@@ -10,6 +10,7 @@ A run that was stopped goes on with the same command. The weights record the alp
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -159,8 +160,9 @@ def main() -> None:
         load_weights(reader.stn, args.weights[1])
         if tuple(chars) != alphabet.chars:
             raise UserError(f"{args.weights[0]} was trained with another alphabet; start from other weights")
+    steps = math.ceil(len(train) / args.batch_size) * args.epoch
     settings = Settings(epochs=args.epoch, batch_size=args.batch_size, learning_rate=args.learning_rate,
-                        slow=("stn.",), half=not args.float32, seed=args.seed)
+                        warmup_steps=min(300, steps // 10), slow=("stn.",), half=not args.float32, seed=args.seed)
     run = Run(args.run, reader, settings, device, facts={"chars": "".join(alphabet.chars)})
     if run.resume(args.restart):
         print(f"going on from {run.last}, step {run.step}", flush=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
+from ccpd.symbols import DIGITS, LETTERS, PROVINCES
 from platekit.errors import UserError
 
-CHARS = tuple("京沪津渝冀晋蒙辽吉黑苏浙皖闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新"
-              "0123456789ABCDEFGHJKLMNPQRSTUVWXYZIO-")
+CHARS = tuple(PROVINCES + DIGITS + LETTERS + "IO-")
 CHARS_DICT = {symbol: index for index, symbol in enumerate(CHARS)}
 MAX_LENGTH = 8
 TIME_STEPS = 18  # of LPRNet: no text can have more symbols
@@ -55,8 +55,10 @@ class Alphabet:
         return symbol in self._index
 
     def is_label(self, text: str) -> bool:
-        """Whether a file name's text is a plate's; Chinese plates have at least seven symbols."""
-        return (7 if self.chars == CHARS else 1) <= len(text) <= self.max_length and all(map(self.__contains__, text))
+        """Whether a file name's text is a plate's; Chinese plates have a province and at least six symbols more."""
+        chinese = self.chars == CHARS
+        return 0 < len(text) <= self.max_length and all(map(self.__contains__, text)) and \
+            not (chinese and (len(text) < 7 or text[0] not in PROVINCES))
 
     def encode(self, text: str, source: str = "label") -> list[int]:
         """Classes of ``text``; UserError naming ``source`` for a symbol outside the alphabet."""
