@@ -28,7 +28,7 @@ BAND_PIXELS = 1_000_000  # PNet takes larger levels in bands of rows, which boun
 class Thresholds:
     """What passes from stage to stage; scores are probabilities, overlaps are IoU."""
 
-    pnet_score: float = 0.5
+    pnet_score: float = 0.6
     pnet_overlap: float = 0.6  # of two proposals that overlap more, the better one stays
     proposals: int = 128  # at most, into ONet
     first_score: float = 0.2  # after ONet's first round
@@ -98,7 +98,7 @@ class Detector:
         """
         height, width = pixels.shape[2:]
         levels = plan_levels(height, width, self.mini_lp, self.scale)
-        found = [self._scan_level(normalise(level_pixels), level, height, width)
+        found = [self._scan_level(level_pixels, level, height, width)
                  for level, level_pixels in zip(levels, make_levels(pixels, levels))]
         if not found:
             empty = torch.zeros(0, 4, device=self.device)
@@ -107,14 +107,14 @@ class Detector:
 
     def _scan_level(self, pixels: torch.Tensor, level: Level, height: int,
                     width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """PNet on one level, in bands of rows; same returns as ``scan``."""
+        """PNet on one level's pixels (not yet normalised), in bands of rows; same returns as ``scan``."""
         rows, _ = output_size(*pixels.shape[2:])
         band = max(1, BAND_PIXELS // (2 * pixels.shape[3]))
         parts = []
         for first in range(0, rows, band):
             last = first + band >= rows
             strip = pixels[:, :, 2 * first:] if last else pixels[:, :, 2 * first:2 * (first + band) + 10]
-            offsets, scores = self.pnet(strip.contiguous(memory_format=torch.channels_last))
+            offsets, scores = self.pnet(normalise(strip).contiguous(memory_format=torch.channels_last))
             cells, columns = torch.nonzero(scores[0, 1] >= self.thresholds.pnet_score, as_tuple=True)
             parts.append((windows(cells + first, columns, level, height, width),
                           offsets[0, :, cells, columns].T, scores[0, 1, cells, columns]))
