@@ -30,9 +30,12 @@ from LPRNet.data.load_data import (
     RenderedPlates,
     TrainingPlates,
     collate_fn,
+    collate_with_corners,
 )
+from LPRNet.model.STN import straightening_loss
 from LPRNet.paths import CROPS_TRAIN, CROPS_VAL, RUN, TRAINED
 from LPRNet.recogniser import Reader, save_reader
+from platekit.boxes import CROP_SIZE
 from platekit.checkpoints import load_weights
 from platekit.devices import DEVICE_HELP, pick_device
 from platekit.errors import UserError, run_script
@@ -65,6 +68,8 @@ def parse_arguments() -> argparse.Namespace:
     learning.add_argument("--batch_size", type=int, default=128, help="default: %(default)s")
     learning.add_argument("--learning_rate", type=float, default=2e-3, help="default: %(default)s")
     learning.add_argument("--dropout_rate", type=float, default=0.5, help="default: %(default)s")
+    learning.add_argument("--straightening", type=float, default=0.1, metavar="WEIGHT",
+                          help="weight of the spatial transformer's own loss (default: %(default)s)")
     learning.add_argument("--weights", nargs=2, metavar=("LPRNET", "STN"), help="start from these weights")
     learning.add_argument("--float32", action="store_true", help="no mixed precision")
     learning.add_argument("--seed", type=int, default=0, help="default: %(default)s")
@@ -121,15 +126,20 @@ def build_data(args: argparse.Namespace, alphabet: Alphabet) -> tuple[TrainingPl
     return TrainingPlates(real, rendered if args.rendered_share > 0 else None, size, args.rendered_share), [plain, hard]
 
 
-def ctc_loss(alphabet: Alphabet, device: torch.device):
-    """The loss of a batch: CTC with as many time steps as the logits have."""
+def reading_loss(alphabet: Alphabet, device: torch.device, straightening: float):
+    """The loss of a batch: CTC with as many time steps as the logits have, and ``straightening`` times the STN's own.
+
+    CTC alone hardly turns the STN; where the corners are known (on every drawn plate) it is told what to do.
+    """
 
     def loss(net: nn.Module, batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, dict[str, float]]:
-        images, labels, lengths = batch
-        logits = net(images.to(device, non_blocking=True))
+        images, labels, lengths, corners = batch
+        logits, theta = net(images.to(device, non_blocking=True), with_theta=True)
         log_probs = logits.float().permute(2, 0, 1).log_softmax(dim=2)  # (T, N, class)
         steps = torch.full((len(images),), log_probs.shape[0])
-        return functional.ctc_loss(log_probs, labels, steps, lengths, alphabet.blank, zero_infinity=True), {}
+        reading = functional.ctc_loss(log_probs, labels, steps, lengths, alphabet.blank, zero_infinity=True)
+        turning = straightening_loss(theta, corners.to(device), CROP_SIZE)
+        return reading + straightening * turning, {"ctc": reading.item(), "straightening": turning.item()}
 
     return loss
 
@@ -162,7 +172,7 @@ def main() -> None:
             raise UserError(f"{args.weights[0]} was trained with another alphabet; start from other weights")
     steps = math.ceil(len(train) / args.batch_size) * args.epoch
     settings = Settings(epochs=args.epoch, batch_size=args.batch_size, learning_rate=args.learning_rate,
-                        warmup_steps=min(300, steps // 10), slow=("stn.",), half=not args.float32, seed=args.seed)
+                        warmup_steps=min(300, steps // 10), half=not args.float32, seed=args.seed)
     run = Run(args.run, reader, settings, device, facts={"chars": "".join(alphabet.chars)})
     if run.resume(args.restart):
         print(f"going on from {run.last}, step {run.step}", flush=True)
@@ -172,7 +182,8 @@ def main() -> None:
                    for name, data in (("accuracy", plain), ("accuracy_hard_views", hard))}
         return {**figures, "score": sum(figures.values()) / 2}
 
-    best = run.train(train, collate_fn, ctc_loss(alphabet, device), evaluate, args.workers)
+    loss = reading_loss(alphabet, device, args.straightening)
+    best = run.train(train, collate_with_corners, loss, evaluate, args.workers)
     save_reader(best, alphabet, *args.save)
     print(f"wrote {args.save[0]} and {args.save[1]}; next: python LPRNet/LPRNet_Test.py, or python main.py")
 

@@ -31,8 +31,11 @@ class Reader(nn.Module):
         self.stn = STNet()
         self.lprnet = LPRNet(class_num, dropout_rate)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.lprnet(self.stn(x))
+    def forward(self, x: torch.Tensor, with_theta: bool = False) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """The logits; ``with_theta`` also the spatial transforms (N, 2, 3)."""
+        theta = self.stn.theta(x)
+        logits = self.lprnet(self.stn.sample(x, theta))
+        return (logits, theta) if with_theta else logits
 
 
 def save_reader(reader: Reader, alphabet: Alphabet, lprnet_path: str | os.PathLike,

@@ -44,8 +44,6 @@ class Settings:
     warmup_steps: int = 300
     clip_norm: float = 5.0
     average_decay: float = 0.999  # of the running average of the weights that is evaluated and kept
-    slow: tuple[str, ...] = ()  # name prefixes of parameters that learn at ``slow_factor`` of the rate
-    slow_factor: float = 0.3
     half: bool = True  # bfloat16 autocast
     seed: int = 0
 
@@ -116,12 +114,8 @@ class Run:
         self.folder, self.net, self.settings, self.device = Path(folder), net.to(device), settings, device
         self.facts = facts or {}
         self.save_seconds = save_seconds
-        slow = [p for name, p in net.named_parameters() if name.startswith(settings.slow)] if settings.slow else []
-        known = {id(p) for p in slow}
-        groups = [{"params": [p for p in net.parameters() if id(p) not in known], "factor": 1.0}]
-        if slow:
-            groups.append({"params": slow, "factor": settings.slow_factor})
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self.optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate,
+                                           weight_decay=settings.weight_decay)
         self.average = AveragedModel(net, multi_avg_fn=average_with_warmup(settings.average_decay), use_buffers=True)
         self.step, self.best, self.log, self.sums = 0, -math.inf, [], {}
 
@@ -196,7 +190,7 @@ class Run:
         """One step of the optimiser; UserError when the loss is not finite (the last checkpoint stays as it is)."""
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)  # dropout depends on the step alone
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate * group["factor"]
+            group["lr"] = learning_rate
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.half):
             value, figures = loss(self.net, batch)
         if not torch.isfinite(value):

@@ -276,10 +276,11 @@ def test_a_view_as_photographed_is_the_jittered_box():
     for seed in range(60):
         rng = np.random.default_rng(seed)
         if rng.random() < 0.4:  # the first draw decides: as photographed
-            view = augment.view_with_corners(picture, corners, np.random.default_rng(seed))
+            view, found = augment.view_with_corners(picture, corners, np.random.default_rng(seed))
             x1, y1, x2, y2 = augment.jitter_box(augment.bounding_box(corners), rng)
             expected = (corners - (x1, y1)) / (x2 - x1, y2 - y1) * (94, 24)
             assert np.array_equal(view, augment.warp(picture, corners, expected))
+            assert np.array_equal(found, expected)
 
 
 @settings(deadline=None)

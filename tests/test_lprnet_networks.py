@@ -9,7 +9,7 @@ from torch import nn
 
 from LPRNet.alphabet import CHARS
 from LPRNet.model.LPRNET import ByteDropout, ChannelStridePool, LPRNet, normalise_energy
-from LPRNet.model.STN import STNet
+from LPRNet.model.STN import STRAIGHT_CORNERS, STNet, straightening_loss
 from LPRNet.recogniser import Reader
 
 STN_SHAPES = {
@@ -223,3 +223,25 @@ def test_dropout_follows_torchs_seed():
     assert not torch.equal(layer(x), first)
     torch.manual_seed(3)
     assert torch.equal(layer(x), first)
+
+
+def corners_of(theta: torch.Tensor) -> torch.Tensor:
+    """Pixels (1, 4, 2) of a 24x94 crop that the transform (2, 3) takes the straight corners from, by hand."""
+    return torch.stack([(theta @ torch.tensor([x, y, 1.0]) + 1) * torch.tensor([47.0, 12.0])
+                        for x, y in STRAIGHT_CORNERS])[None]
+
+
+def test_the_straightening_loss_is_least_for_the_transform_that_straightens():
+    turned = torch.tensor([[0.8, 0.2, 0.05], [0.3, 0.5, -0.1]])
+    identity = torch.tensor([[1.0, 0, 0], [0, 1, 0]])
+    assert straightening_loss(turned[None], corners_of(turned), (24, 94)) < 1e-6
+    assert straightening_loss(identity[None], corners_of(turned), (24, 94)) > 1
+
+
+def test_unknown_corners_ask_for_nothing():
+    theta = torch.randn(3, 2, 3, requires_grad=True)
+    corners = corners_of(torch.tensor([[1.0, 0, 0], [0, 1, 0]])).repeat(3, 1, 1)
+    corners[1] = torch.nan
+    straightening_loss(theta, corners, (24, 94)).backward()
+    assert theta.grad[0].abs().sum() > 0 and theta.grad[1].abs().sum() == 0 and theta.grad.isfinite().all()
+    assert straightening_loss(theta, torch.full((3, 4, 2), torch.nan), (24, 94)) == 0

@@ -276,17 +276,6 @@ def test_a_last_batch_of_one_is_a_batch(tmp_path, size):
     assert all(value.isfinite().all() for value in run.net.state_dict().values())
 
 
-def test_slow_parameters_move_less(tmp_path):
-    def moved(factor: float) -> tuple[float, float]:
-        settings = dataclasses.replace(SETTINGS, slow=("first.",), slow_factor=factor, epochs=1)
-        run, before = start(tmp_path / str(factor), settings), Net()
-        run.train(Noisy(), collate, loss, evaluate)
-        return tuple((getattr(run.net, name).weight - getattr(before, name).weight).abs().sum().item()
-                     for name in ("first", "last"))
-
-    assert moved(0.01)[0] < 0.1 * moved(1.0)[0] and moved(0.01)[1] > 0.5 * moved(1.0)[1]
-
-
 def test_loader_processes_change_nothing(tmp_path, reference):
     run = start(tmp_path / "run")
     run.train(Noisy(), collate, loss, evaluate, workers=1)

@@ -66,12 +66,15 @@ def random_pose(rng: np.random.Generator) -> np.ndarray:
     return (corners - (x1, y1)) / (x2 - x1, y2 - y1) * (WIDTH, HEIGHT)
 
 
-def view_with_corners(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A crop of a photo with known plate corners: as photographed, or turned to another pose."""
+def view_with_corners(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator
+                      ) -> tuple[np.ndarray, np.ndarray]:
+    """A crop of a photo with known plate corners, as photographed or turned to another pose; and its corners."""
     if rng.random() < 0.4:
         x1, y1, x2, y2 = jitter_box(bounding_box(corners), rng)
-        return warp(picture, corners, (corners - (x1, y1)) / (x2 - x1, y2 - y1) * (WIDTH, HEIGHT))
-    return warp(picture, corners, random_pose(rng))
+        target = (corners - (x1, y1)) / (x2 - x1, y2 - y1) * (WIDTH, HEIGHT)
+    else:
+        target = random_pose(rng)
+    return warp(picture, corners, target), target
 
 
 def view_without_corners(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:

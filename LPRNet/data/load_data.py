@@ -24,9 +24,10 @@ from platekit.boxes import crop_resize, normalise, to_picture, to_tensor
 from platekit.errors import UserError
 from platekit.images import find_images, read_image
 
-__all__ = ["CHARS", "CHARS_DICT", "LPRDataLoader", "RenderedPlates", "TrainingPlates", "collate_fn", "crop_box",
-           "network_crop"]
+__all__ = ["CHARS", "CHARS_DICT", "LPRDataLoader", "RenderedPlates", "TrainingPlates", "collate_fn",
+           "collate_with_corners", "crop_box", "network_crop"]
 
+Sample = tuple[np.ndarray, list[int], np.ndarray | None]  # crop, label, the plate's corners (4, 2) in the crop
 KIND_SHARES = {"blue": 12, "green": 4, "yellow": 2, "white": 1, "black": 1}
 
 
@@ -79,14 +80,20 @@ class LPRDataLoader(Dataset):
 
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[np.ndarray, list[int]]:
         index, seed = key if isinstance(key, tuple) else (key, index_seed(key))
+        if self.augmented:
+            return self.view(index, seed)[:2]
         path, name = self.items[index]
-        picture, corners = read_image(path), name.corner_array()
-        if not self.augmented:
-            return network_crop(picture, corners), self.labels[index]
-        rng = np.random.default_rng(seed)
-        view = augment.view_without_corners(picture, rng) if corners is None else \
-            augment.view_with_corners(picture, corners, rng)
-        return augment.degrade(view, rng), self.labels[index]
+        return network_crop(read_image(path), name.corner_array()), self.labels[index]
+
+    def view(self, index: int, seed: int) -> Sample:
+        """The view of a crop that belongs to the seed."""
+        path, name = self.items[index]
+        picture, corners, rng = read_image(path), name.corner_array(), np.random.default_rng(seed)
+        if corners is None:
+            view = augment.view_without_corners(picture, rng)
+        else:
+            view, corners = augment.view_with_corners(picture, corners, rng)
+        return augment.degrade(view, rng), self.labels[index], corners
 
 
 def index_seed(index: int) -> int:
@@ -113,7 +120,10 @@ class RenderedPlates(Dataset):
         return self.size
 
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[np.ndarray, list[int]]:
-        _, seed = key if isinstance(key, tuple) else (key, index_seed(key))
+        return self.view(key[1] if isinstance(key, tuple) else index_seed(key))[:2]
+
+    def view(self, seed: int) -> Sample:
+        """The plate that belongs to the seed."""
         rng = np.random.default_rng(seed)
         kind = str(rng.choice(self.kinds, p=self.shares))
         text = random_text(rng, kind)
@@ -127,11 +137,14 @@ class RenderedPlates(Dataset):
         else:
             background = augment.random_background(self.pictures, rng)
         view = augment.warp(plate, augment.picture_corners(*plate.shape[:2]), pose, background)
-        return augment.degrade(view, rng), self.alphabet.encode(text)
+        return augment.degrade(view, rng), self.alphabet.encode(text), pose
 
 
 class TrainingPlates(Dataset):
-    """One epoch of ``size`` samples: ``rendered_share`` of them drawn, the others views of real crops in turn."""
+    """One epoch of ``size`` samples: ``rendered_share`` of them drawn, the others views of real crops.
+
+    Indexed by ``(index, seed)``; samples come with the plate's corners in the crop, where they are known.
+    """
 
     def __init__(self, real: LPRDataLoader | None, rendered: RenderedPlates | None, size: int,
                  rendered_share: float = 0.5) -> None:
@@ -143,12 +156,12 @@ class TrainingPlates(Dataset):
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, list[int]]:
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
         index, seed = key
         if index < self.rendered_count:
-            return self.rendered[index, seed]
+            return self.rendered.view(seed)
         # A random item, not index modulo: an epoch shorter than the set must not show its first part alone.
-        return self.real[seed % len(self.real), seed]
+        return self.real.view(seed % len(self.real), seed)
 
 
 def collate_fn(batch: Sequence[tuple[np.ndarray, list[int]]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -157,3 +170,10 @@ def collate_fn(batch: Sequence[tuple[np.ndarray, list[int]]]) -> tuple[torch.Ten
     images = normalise(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2))
     return (images, torch.tensor([symbol for label in labels for symbol in label], dtype=torch.long),
             torch.tensor([len(label) for label in labels]))
+
+
+def collate_with_corners(batch: Sequence[Sample]) -> tuple[torch.Tensor, ...]:
+    """Samples with corners to ``(images, labels, lengths, corners)``: corners (N, 4, 2), NaN where not known."""
+    unknown = np.full((4, 2), np.nan, dtype=np.float32)
+    corners = np.stack([unknown if sample[2] is None else sample[2].astype(np.float32) for sample in batch])
+    return *collate_fn([sample[:2] for sample in batch]), torch.from_numpy(corners)

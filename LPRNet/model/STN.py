@@ -31,7 +31,28 @@ class STNet(nn.Module):
             return self.fc_loc(self.localization(x.float()).flatten(1)).view(-1, 2, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        theta = self.theta(x)
+        return self.sample(x, self.theta(x))
+
+    def sample(self, x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+        """The crops (N, 3, H, W) sampled by their transforms (N, 2, 3)."""
         with torch.autocast(x.device.type, enabled=False):  # the grid too: it is made by a matrix product
             grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
             return functional.grid_sample(x.float(), grid, align_corners=False)
+
+
+# Where a straightened plate's corners should come to lie, in -1..1 over the crop: a small margin on every side.
+# In CCPD's order: right-bottom, left-bottom, left-top, right-top.
+STRAIGHT_CORNERS = ((0.95, 0.88), (-0.95, 0.88), (-0.95, -0.88), (0.95, -0.88))
+
+
+def straightening_loss(theta: torch.Tensor, corners: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """How far the transforms (N, 2, 3) are from straightening plates whose corners (N, 4, 2) are known: a scalar.
+
+    ``corners`` are pixels of the crop of ``size`` (height, width), NaN where not known. The loss is the smooth L1
+    distance in pixels between them and the places that the transform samples for ``STRAIGHT_CORNERS``.
+    """
+    known = corners.isfinite().all(dim=(1, 2))
+    straight = theta.new_tensor([(x, y, 1.0) for x, y in STRAIGHT_CORNERS])  # (4, 3)
+    half = theta.new_tensor([size[1] / 2, size[0] / 2])
+    sampled = (straight @ theta[known].transpose(1, 2) + 1) * half  # (K, 4, 2)
+    return functional.smooth_l1_loss(sampled, corners[known], reduction="sum") / (8 * len(corners))
