@@ -90,8 +90,10 @@ def test_training_starts_from_given_weights(call, crops, weights, tmp_path):
     assert done.status == 0, done.err
     trained, _ = load_reader(tmp_path / "lprnet.pth", tmp_path / "stn.pth")
     given, _ = load_reader(*weights)
+    temperature = float(done.out.partition("divided by ")[2].split()[0])  # of the last layer, when training is over
     for (name, value), start in zip(trained.named_parameters(), given.parameters()):
-        torch.testing.assert_close(value, start, atol=1e-3, rtol=1e-2, msg=name)
+        factor = temperature if name.startswith("lprnet.container") else 1
+        torch.testing.assert_close(value * factor, start, atol=1e-3 * factor, rtol=2e-2, msg=name)
 
 
 def test_a_part_of_the_plates_is_set_aside_without_validation_crops(call, crops, tmp_path, monkeypatch):
