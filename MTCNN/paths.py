@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from platekit.places import working_folder
+
 PACKAGE = Path(__file__).resolve().parent
-CCPD = PACKAGE.parent / "ccpd"
 
 PNET_WEIGHTS = PACKAGE / "weights" / "pnet_Weights"
 ONET_WEIGHTS = PACKAGE / "weights" / "onet_Weights"
 
-PHOTOS_TRAIN = PACKAGE / "data_set" / "ccpd_train"
-PHOTOS_VAL = PACKAGE / "data_set" / "ccpd_val"
+WORK = working_folder("MTCNN")
+TRAINED_PNET, TRAINED_ONET = (WORK / "weights" / path.name for path in (PNET_WEIGHTS, ONET_WEIGHTS))
 
-SAMPLES = PACKAGE / "data_set" / "samples"  # <net>_train and <net>_val folders, one a split
-LISTS = PACKAGE / "data_set" / "lists"  # imglist_<net>_train.txt and imglist_<net>_val.txt
-RUNS = PACKAGE / "train" / "runs"  # one folder a net
+PHOTOS_TRAIN = WORK / "data_set" / "ccpd_train"
+PHOTOS_VAL = WORK / "data_set" / "ccpd_val"
+
+SAMPLES = WORK / "data_set" / "samples"  # <net>_train and <net>_val folders, one a split
+LISTS = WORK / "data_set" / "lists"  # imglist_<net>_train.txt and imglist_<net>_val.txt
+RUNS = WORK / "train" / "runs"  # one folder a net
 
 
 def samples_folder(net: str, split: str) -> Path:

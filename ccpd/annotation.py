@@ -42,6 +42,13 @@ class Annotation:
     brightness: int  # 0..255
     blurriness: int  # variance of the Laplacian: the higher, the sharper
 
+    @property
+    def corners_are_box(self) -> bool:
+        """Whether the vertices merely repeat the box's corners, within two pixels: such say nothing of the pose."""
+        x1, y1, x2, y2 = self.box
+        corners = ((x2, y2), (x1, y2), (x1, y1), (x2, y1))
+        return all(abs(a - b) <= 2 for vertex, corner in zip(self.vertices, corners) for a, b in zip(vertex, corner))
+
     def file_name(self, suffix: str = ".jpg") -> str:
         """The CCPD file name, the inverse of ``parse``. Raises UserError for a plate the tables cannot express."""
         if len(self.plate) not in (7, 8):

@@ -160,3 +160,9 @@ def test_real_photos_go_before_the_stand_in(tmp_path, monkeypatch):
     _photo(tmp_path / "CCPD2019" / "ccpd_base" / "a.jpg")
     assert find_subsets(tmp_path)["ccpd_base"].parent.name == "CCPD2019"
     assert find_subsets(tmp_path / "synthetic")["ccpd_base"].parent.name == "synthetic"
+
+
+@pytest.mark.parametrize(("corner", "repeats"), [("386&473", True), ("385&474", True), ("383&473", False)])
+def test_corners_that_repeat_the_box_say_nothing_of_the_pose(corner, repeats):
+    name = f"025-95_113-154&383_386&473-{corner}_154&473_154&383_386&383-0_0_22_27_27_33_16-37-15.jpg"
+    assert parse(name).corners_are_box is repeats

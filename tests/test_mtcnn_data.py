@@ -14,7 +14,7 @@ from MTCNN.data_preprocessing import gen_Onet_train_data, gen_Pnet_train_data, v
 from MTCNN.data_preprocessing.assemble import assemble
 from MTCNN.data_preprocessing.choosers import PNetWindows
 from MTCNN.data_preprocessing.generate import ViewSamples, cut, generate
-from MTCNN.data_preprocessing.photos import corners_are_box, read_photos
+from MTCNN.data_preprocessing.photos import read_photos
 from MTCNN.data_preprocessing.sample_store import SampleWriter, open_array, read_rows
 from MTCNN.data_preprocessing.views import (
     View,
@@ -123,8 +123,6 @@ def test_split_refuses_one_folder_for_both(call, tmp_path):
 
 def test_corners_that_are_only_the_box_are_not_believed(tmp_path):
     box = np.array([100.0, 96, 270, 150])
-    assert corners_are_box(box_corners(box), box)
-    assert not corners_are_box(np.array(CORNERS, float), box)
     photo_folder(tmp_path)
     put_picture(tmp_path / "ccpd_base" / photo_name("皖A99999", box_corners(box).astype(int).tolist()), photo())
     put_picture(tmp_path / "ccpd_np" / "17.jpg", photo())

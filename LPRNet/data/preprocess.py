@@ -44,12 +44,6 @@ def cut(photo: np.ndarray, annotation: Annotation, context: float
     return crop, tuple((x - left, y - top) for x, y in annotation.vertices) if margin else None
 
 
-def corners_are_real(annotation: Annotation) -> bool:
-    """Whether the four corners say more than the box does; some annotations only repeat the box's corners."""
-    x1, y1, x2, y2 = annotation.box
-    return set(annotation.vertices) != {(x1, y1), (x1, y2), (x2, y1), (x2, y2)}
-
-
 def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]) -> tuple[int, list[str]]:
     """Cut every annotated photo below ``source``; return the number of crops and one line for each photo left out."""
     alphabet, written, problems = Alphabet(), 0, []
@@ -61,7 +55,7 @@ def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]
             annotation = parse(path)
             alphabet.encode(annotation.plate, source=str(path))
             photo = read_image(path)
-            known = corners_are_real(annotation) and path.name not in plain_names
+            known = not annotation.corners_are_box and path.name not in plain_names
             crop, corners = cut(photo, annotation, context if known else 0)
         except UserError as error:
             problems.append(f"{path.name}: {error}")

@@ -18,7 +18,7 @@ from MTCNN.data_preprocessing.choosers import ONetWindows
 from MTCNN.data_preprocessing.generate import add_common_arguments, run
 from MTCNN.data_preprocessing.windows import Counts
 from MTCNN.model.MTCNN_nets import ONET_SIZE
-from MTCNN.paths import PNET_WEIGHTS
+from MTCNN.paths import TRAINED_PNET
 from MTCNN.pyramid import MINI_LP, SCALE
 from platekit.errors import run_script
 
@@ -28,7 +28,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add_common_arguments(parser, "onet")
     mining = parser.add_argument_group("mining")
-    mining.add_argument("--pnet", type=Path, default=PNET_WEIGHTS, metavar="WEIGHTS", help="the trained PNet")
+    mining.add_argument("--pnet", type=Path, default=TRAINED_PNET, metavar="WEIGHTS", help="the trained PNet")
     mining.add_argument("--onet", type=Path, metavar="WEIGHTS", help="a trained ONet, for a second generation")
     mining.add_argument("--threshold", type=float, default=0.3, help="PNet score from which a window is a proposal")
     mining.add_argument("--mini_lp", nargs=2, type=float, default=MINI_LP, metavar=("W", "H"))

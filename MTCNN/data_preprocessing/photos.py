@@ -44,7 +44,7 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
                 annotation = parse(path)
                 vertices = np.array(annotation.vertices, dtype=np.float64)
                 box = np.array(annotation.box, dtype=np.float64)
-                bare = path.name in plain_names or corners_are_box(vertices, box)
+                bare = path.name in plain_names or annotation.corners_are_box
                 photos.append(Photo(path, box, None if bare else vertices, zones))
             elif PLATE_FREE in path.parts:
                 photos.append(Photo(path, None, None, zones))
@@ -56,15 +56,6 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
     if not photos:
         raise UserError(f"no photo with a CCPD name in {', '.join(map(str, folders))}; name a folder of CCPD photos")
     return photos
-
-
-def corners_are_box(vertices: np.ndarray, box: np.ndarray, tolerance: float = 2.0) -> bool:
-    """Whether the annotated corners (4, 2) are merely those of the box, within ``tolerance`` pixels each.
-
-    Such corners say nothing about the plate's pose: on a tilted plate they would teach a wrong one.
-    """
-    x1, y1, x2, y2 = box
-    return bool(np.abs(vertices - np.array([(x2, y2), (x1, y2), (x1, y1), (x2, y1)])).max() <= tolerance)
 
 
 def _lines(path: str | os.PathLike) -> list[str]:

@@ -14,11 +14,11 @@ if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from MTCNN.model.MTCNN_nets import ONET_SIZE, ONet
-from MTCNN.paths import ONET_WEIGHTS
+from MTCNN.paths import TRAINED_ONET
 from MTCNN.train.trainer import Recipe, parse_arguments, train
 from platekit.errors import run_script
 
-RECIPE = Recipe("onet", ONet, ONET_SIZE, ONET_WEIGHTS, epochs=10, batch_size=256, learning_rate=1.5e-3, box_weight=1.0,
+RECIPE = Recipe("onet", ONet, ONET_SIZE, TRAINED_ONET, epochs=10, batch_size=256, learning_rate=1.5e-3, box_weight=1.0,
                 next_step="python main.py")
 
 

@@ -14,11 +14,11 @@ if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from MTCNN.model.MTCNN_nets import PNET_SIZE, PNet
-from MTCNN.paths import PNET_WEIGHTS
+from MTCNN.paths import TRAINED_PNET
 from MTCNN.train.trainer import Recipe, parse_arguments, train
 from platekit.errors import run_script
 
-RECIPE = Recipe("pnet", PNet, PNET_SIZE, PNET_WEIGHTS, epochs=12, batch_size=512, learning_rate=4e-3, box_weight=0.7,
+RECIPE = Recipe("pnet", PNet, PNET_SIZE, TRAINED_PNET, epochs=12, batch_size=512, learning_rate=4e-3, box_weight=0.7,
                 next_step="python MTCNN/data_preprocessing/gen_Onet_train_data.py")
 
 
