@@ -19,7 +19,7 @@ from MTCNN.train.trainer import Recipe, parse_arguments, train
 from platekit.errors import run_script
 
 RECIPE = Recipe("onet", ONet, ONET_SIZE, TRAINED_ONET, epochs=10, batch_size=256, learning_rate=1.5e-3, box_weight=1.0,
-                next_step="python main.py")
+                next_step="python LPRNet/data/preprocess.py")
 
 
 def main() -> None:
