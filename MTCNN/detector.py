@@ -28,13 +28,13 @@ BAND_PIXELS = 1_000_000  # PNet takes larger levels in bands of rows, which boun
 class Thresholds:
     """What passes from stage to stage; scores are probabilities, overlaps are IoU."""
 
-    pnet_score: float = 0.6
+    pnet_score: float = 0.7
     pnet_overlap: float = 0.6  # of two proposals that overlap more, the better one stays
     proposals: int = 128  # at most, into ONet
     first_score: float = 0.2  # after ONet's first round
     first_overlap: float = 0.7
     refined: int = 24  # at most, into ONet's second round
-    score: float = 0.7  # after the second round: the default for "a plate"
+    score: float = 0.9  # after the second round: what counts as a plate
     overlap: float = 0.3
 
 

@@ -146,7 +146,8 @@ def test_nothing_found_is_nothing():
 
 def test_nothing_is_left_after_onet():
     net = OracleONet((0, 0, 1, 1))
-    plates, crops = Detector(OraclePNet(BOXES["upright"]), net, "cpu").detect_with_crops(map_picture())
+    finder = Detector(OraclePNet(BOXES["upright"]), net, "cpu", thresholds=Thresholds(pnet_score=0.45))
+    plates, crops = finder.detect_with_crops(map_picture())
     assert net.batches and len(plates) == 0 and plates.boxes.shape == (0, 4) and len(crops) == 0
 
 
