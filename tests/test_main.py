@@ -31,8 +31,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("weights")
     pnet, onet, reader = PNet(), ONet(), Reader(len(CHARS))
     with torch.no_grad():
-        pnet.conv4_1.bias.copy_(torch.tensor([-2.0, 2.0]))
-        onet.conv6_1.bias.copy_(torch.tensor([-1.0, 1.0]))
+        pnet.conv4_1.bias.copy_(torch.tensor([-3.0, 3.0]))  # well above the default thresholds
+        onet.conv6_1.bias.copy_(torch.tensor([-3.0, 3.0]))
     save_weights(folder / "pnet", pnet)
     save_weights(folder / "onet", onet)
     save_reader(reader, Alphabet(), folder / "lprnet", folder / "stn")
