@@ -2,7 +2,8 @@
 
 Everything random in a run follows from the seed and the step: the order of an epoch, each sample's augmentation
 (the data set gets a seed with every index) and dropout. A run that was killed and goes on from its last checkpoint
-therefore ends with the same weights as one that was not.
+therefore ends with the same weights as one that was not. Several processes (platekit/distributed.py) train as one does,
+up to rounding and what is drawn for a share and not for a sample: dropout, and a detector batch's colours.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
+from platekit import distributed
 from platekit.checkpoints import read_checkpoint, save_checkpoint
+from platekit.devices import keep_freed_memory
 from platekit.errors import UserError
 from platekit.files import write_text
 
+SAVE_SECONDS = 120  # between two checkpoints inside an epoch
 Key = tuple[int, int]  # what a data set is indexed with: the sample's index, and the seed of its augmentation
 Loss = Callable[[nn.Module, Any], tuple[torch.Tensor, dict[str, float]]]
 
@@ -56,10 +60,13 @@ class Settings:
 
 
 class EpochBatches(Sampler[list[Key]]):
-    """Batches of one epoch's keys: every index once, in an order and with seeds that depend on (seed, epoch) alone."""
+    """Batches of one epoch's keys: every index once, in an order and with seeds that depend on (seed, epoch) alone.
 
-    def __init__(self, size: int, batch_size: int, seed: int) -> None:
-        self.size, self.batch_size, self.seed = size, batch_size, seed
+    Of ``world`` processes each takes every ``world``-th key of a batch; one that would have none takes the first.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        self.size, self.batch_size, self.seed, self.rank, self.world = size, batch_size, seed, rank, world
         self.epoch, self.first = 0, 0
 
     def __len__(self) -> int:
@@ -69,7 +76,8 @@ class EpochBatches(Sampler[list[Key]]):
         rng = np.random.default_rng((self.seed, self.epoch))
         keys = np.stack([rng.permutation(self.size), rng.integers(2**62, size=self.size)], axis=1)
         for batch in range(self.first, len(self)):
-            yield [tuple(key) for key in keys[batch * self.batch_size:(batch + 1) * self.batch_size].tolist()]
+            whole = keys[batch * self.batch_size:(batch + 1) * self.batch_size].tolist()
+            yield [tuple(key) for key in whole[self.rank::self.world] or whole[:1]]
 
 
 def seed_everything(seed: int) -> None:
@@ -106,12 +114,14 @@ class Run:
 
     ``loss(net, batch)`` returns the scalar to minimise and figures to log; ``evaluate(net)`` returns figures of the
     averaged net, of which ``score`` (higher is better) chooses the best. ``data[index, seed]`` gives a sample, and
-    ``collate`` makes a batch of a list of them.
+    ``collate`` makes a batch of a list of them: a tuple of tensors, the net's input first.
     """
 
     def __init__(self, folder: str | Path, net: nn.Module, settings: Settings, device: torch.device,
-                 facts: dict[str, Any] | None = None, save_seconds: float = 120) -> None:
+                 facts: dict[str, Any] | None = None, save_seconds: float = SAVE_SECONDS) -> None:
         self.folder, self.net, self.settings, self.device = Path(folder), net.to(device), settings, device
+        keep_freed_memory()
+        distributed.share_batch_norm(net)
         self.facts = facts or {}
         self.save_seconds = save_seconds
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate,
@@ -153,7 +163,18 @@ class Run:
     def train(self, data: Dataset, collate: Callable, loss: Loss, evaluate: Callable[[nn.Module], dict[str, float]],
               workers: int = 0) -> nn.Module:
         """Train to the end of the last epoch; return the averaged net of the best epoch."""
-        batches = EpochBatches(len(data), self.settings.batch_size, self.settings.seed)
+        with distributed.together():
+            self.train_epochs(data, collate, loss, evaluate, workers)
+            distributed.wait_for_all()  # for process 0 to have written the last epoch
+        net = self.average.module
+        net.load_state_dict(read_checkpoint(self.folder / "best.pth")[0]["net"])
+        return net.eval()
+
+    def train_epochs(self, data: Dataset, collate: Callable, loss: Loss,
+                     evaluate: Callable[[nn.Module], dict[str, float]], workers: int) -> None:
+        """All epochs that are left; process 0 evaluates and writes."""
+        rank = distributed.rank()
+        batches = EpochBatches(len(data), self.settings.batch_size, self.settings.seed, rank, distributed.world())
         loader = DataLoader(data, batch_sampler=batches, collate_fn=collate, num_workers=workers,
                             pin_memory=self.device.type == "cuda")
         steps = len(batches) * self.settings.epochs
@@ -162,7 +183,7 @@ class Run:
             batches.epoch, batches.first = divmod(self.step, len(batches))
             started, first = time.monotonic(), batches.first
             self.net.train()
-            with tqdm(loader, total=len(batches), initial=first, unit="batch", leave=False,
+            with tqdm(loader, total=len(batches), initial=first, unit="batch", leave=False, disable=rank > 0,
                       desc=f"epoch {batches.epoch + 1}/{self.settings.epochs}") as progress:
                 for batch in progress:
                     figures = self.train_step(batch, loss, self.settings.learning_rate_at(self.step, steps))
@@ -170,9 +191,11 @@ class Run:
                         self.sums[name] = self.sums.get(name, 0.0) + value
                     self.step += 1
                     progress.set_postfix(loss=f"{figures['loss']:.3f}", refresh=False)
-                    if time.monotonic() - saved > self.save_seconds and self.step % len(batches):
+                    if rank == 0 and time.monotonic() - saved > self.save_seconds and self.step % len(batches):
                         save_checkpoint(self.last, self.state())
                         saved = time.monotonic()
+            if rank:
+                continue
             seconds = time.monotonic() - started
             row = {"epoch": batches.epoch + 1, "step": self.step,
                    "learning_rate": self.settings.learning_rate_at(self.step - 1, steps),
@@ -182,22 +205,21 @@ class Run:
                    "seconds": seconds, "revision": git_revision()}
             self.finish_epoch(row)
             saved = time.monotonic()
-        net = self.average.module
-        net.load_state_dict(read_checkpoint(self.folder / "best.pth")[0]["net"])
-        return net.eval()
 
     def train_step(self, batch: Any, loss: Loss, learning_rate: float) -> dict[str, float]:
         """One step of the optimiser; UserError when the loss is not finite (the last checkpoint stays as it is)."""
-        torch.manual_seed(self.settings.seed * 1_000_003 + self.step)  # dropout depends on the step alone
+        # Dropout depends on the step alone, and differs between processes.
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.step + (distributed.rank() << 40))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.half):
-            value, figures = loss(self.net, batch)
+            value, figures = loss(distributed.whole_batch(self.net), distributed.gather_labels(batch))
         if not torch.isfinite(value):
             raise UserError(f"the loss is {value.item()} at step {self.step}; start anew with --restart and a lower "
                             f"--learning_rate ({self.folder} keeps what was reached before)")
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
+        distributed.sum_gradients(self.net)
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip_norm)
         if not torch.isfinite(norm):  # a step along it would make every weight NaN, and the checkpoint after it
             raise UserError(f"the gradient is {norm.item()} at step {self.step}; start anew with --restart and a lower "

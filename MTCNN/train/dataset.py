@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +16,7 @@ from platekit.boxes import normalise
 from platekit.errors import UserError
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """``pixels`` network input (N, 3, h, w), ``labels`` (N,) 1 positive, 0 negative, -1 part, ``offsets`` (N, 4)."""
 
     pixels: torch.Tensor
@@ -25,7 +24,7 @@ class Batch:
     offsets: torch.Tensor
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(part.to(device, non_blocking=True) for part in (self.pixels, self.labels, self.offsets)))
+        return Batch(*(part.to(device, non_blocking=True) for part in self))
 
 
 class SampleList(Dataset):

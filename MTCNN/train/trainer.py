@@ -15,10 +15,11 @@ from torch import nn
 from MTCNN import paths
 from MTCNN.train.dataset import Batch, SampleList
 from MTCNN.train.losses import HARDEST, box_loss, box_overlaps, class_loss
+from platekit import distributed
 from platekit.checkpoints import load_weights, save_weights
 from platekit.devices import DEVICE_HELP, pick_device
 from platekit.errors import UserError
-from platekit.training import Run, Settings, seed_everything
+from platekit.training import SAVE_SECONDS, Run, Settings, seed_everything
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def parse_arguments(recipe: Recipe, description: str, arguments: list[str] | Non
     running.add_argument("--run", type=Path, default=paths.RUNS / recipe.name, help="folder of checkpoints and logs")
     running.add_argument("--restart", action="store_true", help="start anew instead of going on")
     running.add_argument("--save", type=Path, default=recipe.weights, metavar="FILE", help="where the best weights go")
+    running.add_argument("--save_seconds", type=float, default=SAVE_SECONDS, metavar="N",
+                         help="between two checkpoints inside an epoch; one follows every epoch anyway")
     running.add_argument("--workers", type=int, default=0, help="loader processes")
     running.add_argument("--device", default="auto", help=DEVICE_HELP)
     options = parser.parse_args(arguments)
@@ -113,7 +116,7 @@ def parse_arguments(recipe: Recipe, description: str, arguments: list[str] | Non
 def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
     """Train by the recipe and the options of ``parse_arguments``; write and return the best epoch's averaged net."""
     seed_everything(options.seed)
-    device = pick_device(options.device)
+    device = distributed.join(pick_device(options.device))
     training = SampleList(options.list_train, augment=True, size=recipe.size)
     validation = SampleList(options.list_val, augment=False, size=recipe.size)
     print(f"{len(training)} training samples from {options.list_train}, {len(validation)} to validate on")
@@ -124,12 +127,14 @@ def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
                         warmup_steps=min(200, len(training) // options.batch_size + 1), average_decay=0.998,
                         half=not options.float32, seed=options.seed)
     run = Run(options.run, net.to(memory_format=torch.channels_last), settings, device,
-              facts={"box_loss": options.box_loss, "samples": len(training)})
+              facts={"box_loss": options.box_loss, "samples": len(training)}, save_seconds=options.save_seconds)
     if run.resume(options.restart):
         print(f"going on from step {run.step} of {run.last}")
     loss = partial(sample_loss, device=device, recipe=recipe, box=options.box_loss, batch_size=options.batch_size)
     best = run.train(training, training.collate, loss, partial(evaluate, data=validation, device=device),
                      workers=options.workers)
+    if distributed.rank():
+        return best
     save_weights(options.save, best, {"epochs": options.epoch, "samples": len(training), "seed": options.seed})
     print(f"wrote {options.save} (score {run.best:.4f})\nnext: {recipe.next_step}")
     return best

@@ -1,0 +1,153 @@
+"""torchrun: several processes train as one does, go on from each other's checkpoints, and end together."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from LPRNet import LPRNet_Train
+from MTCNN.model.MTCNN_nets import ONET_SIZE, PNET_SIZE
+from MTCNN.train import Train_Onet, Train_Pnet
+from platekit import distributed
+from platekit.training import EpochBatches, Run, Settings
+from tests.conftest import ROOT, files_below
+from tests.test_lprnet_scripts import draw_crops
+from tests.test_mtcnn_training import write_list
+
+SETTINGS = Settings(epochs=3, batch_size=4, learning_rate=0.02, warmup_steps=3, half=False, seed=5)
+
+
+class Patches(Dataset):
+    """Small pictures of noise, and their mean; the pixels follow from the seed of the sample alone."""
+
+    def __len__(self) -> int:
+        return 17  # the last batch holds one
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        pixels = torch.rand(2, 4, 4, generator=torch.Generator().manual_seed(key[1] % 2**40), dtype=torch.float64)
+        return pixels, pixels.mean()
+
+
+def loss(net, batch):
+    """Not a mean over samples: the worst half counts, so that a share alone would give another loss."""
+    pixels, wanted = batch
+    worst = (net(pixels)[:, 0] - wanted).square().topk((len(wanted) + 1) // 2).values
+    return worst.mean(), {"worst": worst.max().item()}
+
+
+def train_patches(folder: Path, stop_after: int | None = None, fatal: int | None = None) -> None:
+    """A training with batch norm in float64, where rounding cannot hide a wrong gradient."""
+    device = distributed.join(torch.device("cpu"))
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 1)).double()
+    run = Run(folder, net, SETTINGS, device, save_seconds=0)
+    run.resume()
+
+    def counted(net, batch):
+        if run.step == stop_after:
+            raise SystemExit(3)
+        if run.step == fatal and distributed.rank() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return loss(net, batch)
+
+    run.train(Patches(), torch.utils.data.default_collate, counted, lambda net: {"score": float(run.step)})
+
+
+def torchrun(processes: int, *command: object) -> subprocess.Popen:
+    """``torchrun``; ``--`` parts its flags from the script's, of which ``--run`` looks like one of them."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    return subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--standalone",
+                             f"--nproc_per_node={processes}", "--", *map(str, command)], env=env,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+
+
+def torchrun_patches(processes: int, folder: Path, **options: int) -> tuple[int, str]:
+    script = folder.parent / "patches.py"
+    script.write_text("import sys, json\nfrom pathlib import Path\nfrom tests.test_distributed import train_patches\n"
+                      "train_patches(Path(sys.argv[1]), **json.loads(sys.argv[2]))\n")
+    process = torchrun(processes, script, folder, json.dumps(options))
+    _, err = process.communicate(timeout=300)
+    return process.returncode, err
+
+
+def last_weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "last.pth", weights_only=True)["net"]
+
+
+def test_shares_make_up_the_batches_of_one_process():
+    whole = list(EpochBatches(17, 4, 5))
+    shares = [list(EpochBatches(17, 4, 5, rank, 3)) for rank in range(3)]
+    for batch, parts in zip(whole[:-1], zip(*shares)):
+        assert sorted(batch) == sorted(key for part in parts for key in part) and all(parts)
+    assert [parts[-1] for parts in shares] == [whole[-1]] * 3  # nobody is left without a sample
+
+
+def test_two_processes_compute_the_weights_of_one_and_go_on_from_its_checkpoint(tmp_path, one_thread):
+    train_patches(tmp_path / "one")
+    with pytest.raises(SystemExit):
+        train_patches(tmp_path / "two", stop_after=7)
+    status, err = torchrun_patches(2, tmp_path / "two")
+    assert status == 0, err
+    assert "Warning" not in err
+    one, two = last_weights(tmp_path / "one"), last_weights(tmp_path / "two")
+    for key, value in one.items():
+        # The last batch of one is computed twice; its variance is then estimated as that of twice as many values.
+        rtol = 0.05 if key.endswith("running_var") else 1e-6
+        torch.testing.assert_close(two[key], value, rtol=rtol, atol=1e-9, msg=key)
+    curves = [[json.loads(line)["loss"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+              for name in ("one", "two")]
+    assert curves[1] == pytest.approx(curves[0], rel=1e-6) and len(curves[0]) == 3
+
+
+def test_a_lost_process_ends_all_and_one_goes_on_alone(tmp_path, one_thread):
+    started = time.monotonic()
+    status, err = torchrun_patches(2, tmp_path / "run", fatal=7)
+    assert status != 0 and time.monotonic() - started < 200
+    assert "Signal 9 (SIGKILL)" in err and "RuntimeError" not in err
+    state = torch.load(tmp_path / "run" / "last.pth", weights_only=True)
+    assert state["step"] == 7
+    train_patches(tmp_path / "run")
+    assert torch.load(tmp_path / "run" / "last.pth", weights_only=True)["step"] == 15
+
+
+CPU = ("--epoch", 2, "--device", "cpu", "--restart", "--float32")
+
+
+@pytest.mark.parametrize("name", ["lprnet", "pnet", "onet"])
+def test_every_training_script_runs_in_two_processes_with_the_same_loss(name, call, tmp_path, one_thread):
+    """What is drawn for a share (dropout, the colours of a detector batch) differs: hence the tolerance."""
+    if name == "lprnet":
+        script, main, tolerance = "LPRNet/LPRNet_Train.py", LPRNet_Train.main, 0.01
+        flags = ["--img_dirs_train", draw_crops(tmp_path / "train", 16, 1), "--img_dirs_val",
+                 draw_crops(tmp_path / "val", 3, 2), "--epoch_samples", 18, "--batch_size", 6, "--workers", 0,
+                 "--dropout_rate", 0, "--learning_rate", 2e-4]
+    else:
+        script, main, size = ("MTCNN/train/Train_Pnet.py", Train_Pnet.main, PNET_SIZE) if name == "pnet" else \
+            ("MTCNN/train/Train_Onet.py", Train_Onet.main, ONET_SIZE)
+        lists, tolerance = write_list(tmp_path, size, count=40), 0.05
+        flags = ["--list_train", lists, "--list_val", lists, "--batch_size", 40, "--learning_rate", 5e-4]
+
+    def flags_for(folder):
+        weights = [tmp_path / folder / net for net in (("lprnet", "stn") if name == "lprnet" else (name,))]
+        return [*flags, *CPU, "--run", tmp_path / folder, "--save", *weights]
+
+    done = call(main, *flags_for("one"))
+    assert done.status == 0, done.err
+    process = torchrun(2, ROOT / script, *flags_for("two"))
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0 and "Warning" not in err, err
+    assert out.count("next: ") == 1 and out.count("wrote ") == 1  # process 0 alone speaks and writes
+    curves = [[json.loads(line)["loss"] for line in (tmp_path / folder / "log.jsonl").read_text().splitlines()]
+              for folder in ("one", "two")]
+    assert curves[1] == pytest.approx(curves[0], rel=tolerance) and len(curves[0]) == 2
+    assert files_below(tmp_path / "one") == files_below(tmp_path / "two")
