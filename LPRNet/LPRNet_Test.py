@@ -17,6 +17,7 @@ if __package__ in (None, ""):  # run as a file: import from the repository root
 
 import numpy as np
 
+from ccpd.protocol import calibrate
 from LPRNet.alphabet import Alphabet, Reading
 from LPRNet.data.labels import LABELS_HELP, label_of, read_labels
 from LPRNet.data.load_data import crop_box
@@ -28,20 +29,27 @@ from platekit.results import PictureResult, Plate
 
 
 class Score:
-    """Counts right readings of labelled crops."""
+    """Counts right readings of labelled crops, and compares the confidence with them."""
 
     def __init__(self, alphabet: Alphabet) -> None:
         self.chinese = "皖" in alphabet
-        self.counts = {"all": [0, 0], "not 皖": [0, 0]}
+        self.labels: list[str] = []
+        self.readings: list[Reading] = []
 
     def add(self, label: str, reading: Reading) -> None:
-        for group in ("all", "not 皖") if self.chinese and not label.startswith("皖") else ("all",):
-            self.counts[group][0] += reading.text == label
-            self.counts[group][1] += 1
+        self.labels.append(label)
+        self.readings.append(reading)
 
     def __str__(self) -> str:
-        return ", ".join(f"{name}: {right} of {total} right ({right / total:.1%})"
-                         for name, (right, total) in self.counts.items() if total)
+        if not self.labels:
+            return ""
+        right = [reading.text == label for label, reading in zip(self.labels, self.readings)]
+        groups = {"all": right}
+        if self.chinese:
+            groups["not 皖"] = [one for one, label in zip(right, self.labels) if not label.startswith("皖")]
+        error = calibrate([reading.confidence for reading in self.readings], right).error
+        return ", ".join([f"{name}: {sum(part)} of {len(part)} right ({sum(part) / len(part):.1%})"
+                          for name, part in groups.items() if part] + [f"calibration error {error:.3f}"])
 
 
 def main() -> int:
@@ -69,7 +77,7 @@ def main() -> int:
         plate = Plate(box, None, reading.text, reading.confidence, reading.symbol_confidences)
         return PictureResult(image.shape[1], image.shape[0], (plate,), {"recognise": milliseconds})
 
-    status = run_pictures(args.image, read, args.json, args.output)
+    status = run_pictures(args.image, read, args.json, args.output, resume=args.resume)
     if str(score):
         print(score, file=sys.stderr if args.json == "-" else sys.stdout)
     return status

@@ -36,12 +36,13 @@ from LPRNet.model.LPRNET import LPRNet
 from LPRNet.model.STN import straightening_loss
 from LPRNet.paths import CROPS_TRAIN, CROPS_VAL, RUN, TRAINED
 from LPRNet.recogniser import Reader, save_reader
+from platekit import distributed
 from platekit.boxes import CROP_SIZE
 from platekit.checkpoints import load_weights
 from platekit.devices import DEVICE_HELP, pick_device
 from platekit.errors import UserError, run_script
 from platekit.images import read_image
-from platekit.training import Run, Settings, seed_everything
+from platekit.training import SAVE_SECONDS, Run, Settings, seed_everything
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -57,7 +58,9 @@ def parse_arguments() -> argparse.Namespace:
                       help="symbols of other plates, one a line or all in one line (default: those of Chinese plates)")
     data.add_argument("--max_length", type=int, default=MAX_LENGTH, metavar="N",
                       help=f"symbols a plate has at most, up to {TIME_STEPS} (default: %(default)s)")
-    data.add_argument("--hold_out", type=float, default=0.1, help="share of plates set aside (default: %(default)s)")
+    data.add_argument("--hold_out", type=float, metavar="SHARE",
+                      help="share of training plates set aside to choose by as well (default: 0.1, or 0 with a folder "
+                           "to choose by)")
     data.add_argument("--rendered_share", type=float, metavar="SHARE",
                       help="share of samples drawn by the generator, which draws Chinese plates (default: 0.5, and 0 "
                            "with --alphabet)")
@@ -69,7 +72,7 @@ def parse_arguments() -> argparse.Namespace:
     learning.add_argument("--batch_size", type=int, default=128, help="default: %(default)s")
     learning.add_argument("--learning_rate", type=float, default=2e-3, help="default: %(default)s")
     learning.add_argument("--dropout_rate", type=float, default=0.5, help="default: %(default)s")
-    learning.add_argument("--straightening", type=float, default=0.1, metavar="WEIGHT",
+    learning.add_argument("--straightening", type=float, default=0.2, metavar="WEIGHT",
                           help="weight of the spatial transformer's own loss (default: %(default)s)")
     learning.add_argument("--weights", nargs=2, metavar=("LPRNET", "STN"), help="start from these weights")
     learning.add_argument("--float32", action="store_true", help="no mixed precision")
@@ -77,6 +80,8 @@ def parse_arguments() -> argparse.Namespace:
     running = parser.add_argument_group("running")
     running.add_argument("--run", type=Path, default=RUN, help="folder of checkpoints and logs")
     running.add_argument("--restart", action="store_true", help="start anew instead of going on")
+    running.add_argument("--save_seconds", type=float, default=SAVE_SECONDS, metavar="N",
+                         help="between two checkpoints inside an epoch (default: %(default)s)")
     running.add_argument("--save", nargs=2, type=Path, default=TRAINED,
                          metavar=("LPRNET", "STN"), help="where the best weights go (default: %(default)s)")
     running.add_argument("--workers", type=int, default=1, help="loader processes (default: %(default)s)")
@@ -88,43 +93,53 @@ def parse_arguments() -> argparse.Namespace:
         raise UserError("the generator draws Chinese plates; leave out --rendered_share with --alphabet")
     if min(args.epoch, args.batch_size, 1 if args.epoch_samples is None else args.epoch_samples) < 1:
         raise UserError("--epoch, --batch_size and --epoch_samples must be at least 1")
-    if not 0 < args.hold_out < 1 or not 0 <= args.rendered_share <= 1:
-        raise UserError("--hold_out must lie between 0 and 1, and --rendered_share from 0 to 1")
+    if args.img_dirs_val is None and CROPS_VAL.is_dir() and not args.alphabet:
+        args.img_dirs_val = [CROPS_VAL]
+    if args.hold_out is None:
+        args.hold_out = 0.0 if args.img_dirs_val else 0.1
+    if not 0 <= args.hold_out < 1 or not 0 <= args.rendered_share <= 1:
+        raise UserError("--hold_out and --rendered_share are shares from 0 to 1, --hold_out below 1")
+    if not args.hold_out and not args.img_dirs_val:
+        raise UserError("there is nothing to choose the best weights by; give --img_dirs_val or --hold_out")
     if args.rendered_share == 1 and args.epoch_samples is None:
         raise UserError("--rendered_share 1 leaves the number of samples open; give --epoch_samples")
     return args
 
 
-def split_by_plate(data: LPRDataLoader, share: float, seed: int) -> tuple[LPRDataLoader, LPRDataLoader]:
-    """Training views and a plain validation set with no plate in common."""
+def split_by_plate(data: LPRDataLoader, share: float, seed: int, aside: set[str] = frozenset()
+                   ) -> tuple[LPRDataLoader, LPRDataLoader]:
+    """Augmented views of one part, and the other part plain: the plates of ``aside`` and a random ``share``."""
     plates = sorted({name.plate for _, name in data.items})
-    count = round(share * len(plates))
-    aside = set(np.random.default_rng(seed).permutation(plates)[:count].tolist())
-    chosen = [index for index, (_, name) in enumerate(data.items) if name.plate in aside]
-    rest = [index for index, (_, name) in enumerate(data.items) if name.plate not in aside]
-    if not chosen or not rest:
+    chosen = np.random.default_rng(seed).permutation(plates)[:round(share * len(plates))].tolist()
+    is_aside = [name.plate in aside or name.plate in set(chosen) for _, name in data.items]
+    if all(is_aside) or (share and not chosen):
         raise UserError(f"{len(plates)} plates are too few to set {share:.0%} aside; give --img_dirs_val")
-    return data.subset(rest, augmented=True), data.subset(chosen, augmented=False)
+    parts = [[index for index, other in enumerate(is_aside) if other is part] for part in (False, True)]
+    return data.subset(parts[0], augmented=True), data.subset(parts[1], augmented=False)
 
 
 def build_data(args: argparse.Namespace, alphabet: Alphabet) -> tuple[TrainingPlates, list[LPRDataLoader]]:
     """The training set, and validation sets: crops as they are, and the same crops in hard views."""
     labels = read_labels(args.labels)
     real = LPRDataLoader(args.img_dirs_train, alphabet, augmented=True, labels=labels)
-    folders = args.img_dirs_val or ([CROPS_VAL] if CROPS_VAL.is_dir() and not args.alphabet else None)
-    if folders:
-        plain = LPRDataLoader(folders, alphabet, labels=labels)
-    else:
-        real, plain = split_by_plate(real, args.hold_out, args.seed)
+    given = LPRDataLoader(args.img_dirs_val, alphabet, labels=labels) if args.img_dirs_val else real.subset([], False)
+    real, plain = split_by_plate(real, args.hold_out, args.seed, {name.plate for _, name in given.items})
+    plain = given.joined(plain)
     hard = plain.subset(range(len(plain)), augmented=True)
     size = args.epoch_samples or round(len(real) / (1 - args.rendered_share))
-    chosen = [(read_image(path), name.corner_array()) for path, name in real.items[:: max(1, len(real) // 400)]]
-    pictures = [picture for picture, corners in chosen if corners is None]
-    scenes = [(picture, corners) for picture, corners in chosen if corners is not None]
-    renderers = [(PlateRenderer(args.glyphs), 1.0)] if not args.glyphs else \
-        [(PlateRenderer(args.glyphs), 0.9), (PlateRenderer(), 0.1)]
-    rendered = RenderedPlates(renderers, alphabet, size, pictures, scenes)
-    return TrainingPlates(real, rendered if args.rendered_share > 0 else None, size, args.rendered_share), [plain, hard]
+    rendered = build_rendered(args.glyphs, real, alphabet, size) if args.rendered_share > 0 else None
+    return TrainingPlates(real, rendered, size, args.rendered_share), [plain, hard]
+
+
+def build_rendered(glyphs: str | None, real: LPRDataLoader, alphabet: Alphabet, size: int) -> RenderedPlates:
+    """Drawn plates, in the surroundings of up to 600 real crops of each kind; a tenth in OpenCV's font."""
+    without = [path for path, name in real.items if name.corners is None]
+    with_corners = [(path, name) for path, name in real.items if name.corners is not None]
+    pictures = [read_image(path) for path in without[:: 1 + len(without) // 600]]
+    scenes = [(read_image(path), name.corner_array()) for path, name in with_corners[:: 1 + len(with_corners) // 600]]
+    shares = {glyphs: 0.9, None: 0.1} if glyphs else {None: 1.0}
+    renderers = [(PlateRenderer(source), share) for source, share in shares.items()]
+    return RenderedPlates(renderers, alphabet, size, pictures, scenes)
 
 
 def reading_loss(alphabet: Alphabet, device: torch.device, straightening: float):
@@ -137,7 +152,7 @@ def reading_loss(alphabet: Alphabet, device: torch.device, straightening: float)
         images, labels, lengths, corners = batch
         logits, theta = net(images.to(device, non_blocking=True), with_theta=True)
         log_probs = logits.float().permute(2, 0, 1).log_softmax(dim=2)  # (T, N, class)
-        steps = torch.full((len(images),), log_probs.shape[0])
+        steps = torch.full((len(lengths),), log_probs.shape[0])
         reading = functional.ctc_loss(log_probs, labels, steps, lengths, alphabet.blank, zero_infinity=True)
         turning = straightening_loss(theta, corners.to(device), CROP_SIZE)
         return reading + straightening * turning, {"ctc": reading.item(), "straightening": turning.item()}
@@ -187,7 +202,7 @@ def cool(lprnet: LPRNet, temperature: float) -> None:
 def main() -> None:
     args = parse_arguments()
     seed_everything(args.seed)
-    device = pick_device(args.device)
+    device = distributed.join(pick_device(args.device))
     alphabet = read_alphabet(args.alphabet, args.max_length) if args.alphabet else Alphabet(CHARS, args.max_length)
     train, (plain, hard) = build_data(args, alphabet)
     print(f"training on {len(train)} samples an epoch ({train.rendered_count} drawn, the others views of "
@@ -202,7 +217,8 @@ def main() -> None:
     steps = math.ceil(len(train) / args.batch_size) * args.epoch
     settings = Settings(epochs=args.epoch, batch_size=args.batch_size, learning_rate=args.learning_rate,
                         warmup_steps=min(300, steps // 10), half=not args.float32, seed=args.seed)
-    run = Run(args.run, reader, settings, device, facts={"chars": "".join(alphabet.chars)})
+    facts = {"chars": "".join(alphabet.chars), "straightening": args.straightening, "dropout_rate": args.dropout_rate}
+    run = Run(args.run, reader, settings, device, facts, args.save_seconds)
     if run.resume(args.restart):
         print(f"going on from {run.last}, step {run.step}", flush=True)
 
@@ -213,6 +229,8 @@ def main() -> None:
 
     loss = reading_loss(alphabet, device, args.straightening)
     best = run.train(train, collate_with_corners, loss, evaluate, args.workers)
+    if distributed.rank():
+        return
     temperature = fit_temperature(*read_all(best, plain, device, args.batch_size), alphabet)
     cool(best.lprnet, temperature)
     print(f"confidence fitted to the validation crops: logits divided by {temperature:.2f}")

@@ -13,8 +13,8 @@ from LPRNet.alphabet import CHARS, MAX_LENGTH, Alphabet, Reading
 from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
 from LPRNet.model.STN import STNet
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
-from platekit.boxes import crop_resize, to_picture, to_tensor
-from platekit.checkpoints import load_weights, read_checkpoint, save_weights
+from platekit.boxes import crop_resize, cut_views, sample_views, to_picture, to_tensor
+from platekit.checkpoints import fill, load_weights, read_checkpoint, save_weights
 from platekit.devices import pick_device
 from platekit.errors import UserError
 from platekit.images import check_picture
@@ -48,13 +48,13 @@ def save_reader(reader: Reader, alphabet: Alphabet, lprnet_path: str | os.PathLi
 def load_reader(lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str | os.PathLike = STN_WEIGHTS
                 ) -> tuple[Reader, Alphabet]:
     """Both nets from their files, in evaluation mode, and the alphabet recorded there (``CHARS`` where none is)."""
-    facts = read_checkpoint(lprnet_path)[1]
+    state, facts = read_checkpoint(lprnet_path)
     chars, max_length = facts.get("chars", CHARS), facts.get("max_length", MAX_LENGTH)
     if not isinstance(chars, (str, tuple)) or not isinstance(max_length, int):
         raise UserError(f"{lprnet_path} records no alphabet but {chars!r}, {max_length!r}; name weights of LPRNet")
     alphabet = Alphabet(chars, max_length)
     reader = Reader(len(alphabet))
-    load_weights(reader.lprnet, lprnet_path)
+    fill(reader.lprnet, state, lprnet_path)
     load_weights(reader.stn, stn_path)
     return reader.eval(), alphabet
 
@@ -71,23 +71,34 @@ class Recogniser:
         self.batch_size = batch_size
 
     @torch.inference_mode()
-    def read(self, crops: torch.Tensor) -> list[Reading]:
-        """Readings of normalised crops (N, 3, 24, 94), as ``crop_resize`` cuts them."""
-        logits = [self.reader(chunk.to(self.device)) for chunk in crops.split(self.batch_size)] if len(crops) else []
+    def read(self, picture: torch.Tensor, boxes: torch.Tensor) -> list[Reading]:
+        """Readings of the plates in ``boxes`` (N, 4) of one picture (1, 3, H, W), uint8 or network input.
+
+        Each plate is looked at twice. The spatial transformer sees the crop of the box, in which a turned plate is
+        only part of 24 x 94 pixels; what it finds is sampled again from the picture, and both nets read that.
+        """
+        logits = [self.reader(self.look(picture, part)) for part in boxes.split(self.batch_size)] if len(boxes) else []
         return self.alphabet.decode(torch.cat(logits)) if logits else []
 
+    def look(self, picture: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        """The crops (N, 3, 24, 94) of the second look."""
+        return sample_views(cut_views(picture, boxes), self.reader.stn.theta(crop_resize(picture, boxes)))
+
     def read_pictures(self, pictures: Sequence[np.ndarray], boxes: Sequence[Box] | None = None) -> list[Reading]:
-        """Readings of pictures of one plate each: BGR uint8 (H, W, 3), the plate in its box, or filling the picture."""
-        crops = [self.crop(picture, box) for picture, box in zip(pictures, boxes or [None] * len(pictures))]
-        return self.read(torch.cat(crops)) if crops else []
+        """Readings of pictures of one plate each: BGR uint8 (H, W, 3), the plate in its box, or filling the picture.
+
+        Raises ValueError for any other array.
+        """
+        return [self.read(*self.upload(picture, box))[0]
+                for picture, box in zip(pictures, boxes or [None] * len(pictures))]
 
     @torch.inference_mode()
     def straighten(self, picture: np.ndarray, box: Box | None = None) -> np.ndarray:
-        """What the spatial transformer makes of a picture of one plate, to look at: BGR uint8 (24, 94, 3)."""
-        return to_picture(self.reader.stn(self.crop(picture, box))[0])
+        """What LPRNet gets to see of a picture of one plate, to look at: BGR uint8 (24, 94, 3)."""
+        return to_picture(self.reader.stn(self.look(*self.upload(picture, box)))[0])
 
-    def crop(self, picture: np.ndarray, box: Box | None = None) -> torch.Tensor:
-        """The plate of a BGR uint8 picture as network input (1, 3, 24, 94). Raises ValueError for any other array."""
+    def upload(self, picture: np.ndarray, box: Box | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """A BGR uint8 picture and the box of its plate, by default all of it, as ``read`` takes them."""
         check_picture(picture)
         box = box or (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))
-        return crop_resize(to_tensor(picture, self.device), torch.tensor([box], device=self.device))
+        return to_tensor(picture, self.device), torch.tensor([box], dtype=torch.float32, device=self.device)

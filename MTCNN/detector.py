@@ -20,6 +20,7 @@ from MTCNN.pyramid import MINI_LP, SCALE, Level, make_levels, output_size, plan_
 from platekit.boxes import clip_boxes, crop_resize, decode_offsets, normalise
 from platekit.checkpoints import load_weights
 from platekit.devices import pick_device
+from platekit.images import check_picture
 
 BAND_PIXELS = 1_000_000  # PNet takes larger levels in bands of rows, which bounds its memory
 
@@ -69,25 +70,19 @@ class Detector:
     def detect(self, images: np.ndarray | Sequence[np.ndarray]) -> Detections | list[Detections]:
         """Plates of one BGR uint8 picture (H, W, 3), or of each of a list. Raises ValueError for any other array."""
         if isinstance(images, np.ndarray):
-            return self.detect_with_crops(images)[0]
-        return [self.detect_with_crops(image)[0] for image in images]
+            boxes, scores = self.find(self.upload(images))
+            return Detections(boxes.cpu().numpy(), scores.cpu().numpy())
+        return [self.detect(image) for image in images]
 
     @torch.inference_mode()
-    def detect_with_crops(self, image: np.ndarray) -> tuple[Detections, torch.Tensor]:
-        """Plates of one picture and their crops: network input (N, 3, 24, 94) on the detector's device."""
-        pixels = self.upload(image)
-        picture = normalise(pixels)
-        boxes, scores = self.refine(picture, *self.propose(pixels))
-        boxes, scores = self.finish(boxes, scores, *image.shape[:2])
-        crops = crop_resize(picture, boxes)
-        return Detections(boxes.cpu().numpy(), scores.cpu().numpy()), crops
+    def find(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Plates of a uint8 picture (1, 3, H, W) on the detector's device: boxes (N, 4) and scores (N,), best first."""
+        boxes, scores = self.refine(normalise(pixels), *self.propose(pixels))
+        return self.finish(boxes, scores, *pixels.shape[2:])
 
     def upload(self, image: np.ndarray) -> torch.Tensor:
         """The picture as uint8 (1, 3, H, W) on the device, in channels-last memory order."""
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 \
-                or image.size == 0:
-            raise ValueError("a picture is a BGR uint8 array (H, W, 3) of at least one pixel, not "
-                             f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}")
+        check_picture(image)
         return torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1).unsqueeze(0)
 
     @torch.inference_mode()

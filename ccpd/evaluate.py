@@ -56,6 +56,7 @@ def evaluate_photo(reader: PlateReader, path: Path, subset: str, iou_threshold: 
         text=best.text,
         confidence=best.confidence,
         detection_score=best.detection_score,
+        box=best.box,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ccpd.protocol import Outcome, calibrate, edit_alignment
-from platekit.boxes import to_picture
+from platekit.boxes import crop_resize, to_picture
 from platekit.drawing import draw_text
 from platekit.errors import UserError
 from platekit.files import atomic_path
@@ -54,11 +54,9 @@ def plate_cell(reader: PlateReader, outcome: Outcome) -> np.ndarray:
     width, height = CROP
     cell = np.full((height + 52, 2 * width + 24, 3), 255, np.uint8)
     image = read_image(outcome.image)
-    plates = reader(image).plates
-    if plates:
-        box = plates[0].box
-        crop = to_picture(reader.recogniser.crop(image, box)[0])
-        for place, picture in enumerate((crop, reader.recogniser.straighten(image, box))):
+    if outcome.box:
+        crop = to_picture(crop_resize(*reader.recogniser.upload(image, outcome.box))[0])
+        for place, picture in enumerate((crop, reader.recogniser.straighten(image, outcome.box))):
             left = 8 + place * (width + 8)
             cell[8:8 + height, left:left + width] = cv2.resize(picture, CROP, interpolation=cv2.INTER_CUBIC)
     draw_text(cell, f"{outcome.plate} is read as", (8, height + 36), 20, INK)

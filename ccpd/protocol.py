@@ -29,6 +29,7 @@ class Outcome:
     confidence: float = 0.0
     detection_score: float = 0.0
     boxes: int = 0
+    box: Sequence[float] | None = None  # the best one: x1, y1, x2, y2
     detect_ms: float = 0.0
     recognise_ms: float = 0.0
 
@@ -110,6 +111,7 @@ MEASURES: dict[str, tuple[str, Callable[[Outcome], bool], Callable[[Outcome], bo
     "read_not_wan": ("read, not 皖", lambda o: o.plate is not None and o.plate[0] != "皖", lambda o: o.read),
     "read_green": ("read, green", lambda o: o.plate is not None and len(o.plate) == 8, lambda o: o.read),
     "characters": ("characters", lambda o: o.plate is not None, character_accuracy),
+    "more_boxes": ("more boxes", lambda o: o.plate is not None, lambda o: o.boxes > 1),
     "false_plates": ("false plates", lambda o: o.plate is None, lambda o: o.boxes > 0),
 }
 

@@ -73,7 +73,8 @@ def as_markdown(rows: dict[str, dict[str, Any]], calibration: Calibration, facts
     return (
         f"# Evaluation on CCPD\n\n{told}\n\n" + "\n".join(lines) + "\n\n"
         "Shares with bootstrap 95 % intervals; only the best box counts. found: IoU above the threshold; read: every "
-        "symbol right;\nboth: found and read; characters: symbols right by the cheapest alignment; false plates: "
-        "photos without a plate in which one was found.\nTimes: median (95th percentile) a photo.\n\n"
+        "symbol right;\nboth: found and read; characters: symbols right by the cheapest alignment; more boxes: photos "
+        "of a plate in which\nfurther boxes were found; false plates: photos without a plate in which one was found.\n"
+        "Times: median (95th percentile) a photo.\n\n"
         f"Expected calibration error of the confidence: {calibration.error:.3f}\n"
     )

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch.nn import functional
 from torchvision.ops import clip_boxes_to_image, roi_align
 
 CROP_SIZE = (24, 94)  # height, width of the crop that ONet, STNet and LPRNet see
+VIEW_SIZE = (120, 236)  # height, width of a plate's view: its box at 4 and 2 times the crop's resolution, and a margin
+VIEW_SHARE = (96 / 120, 188 / 236)  # the box's share of the view's height and width
 
 
 def to_tensor(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -51,8 +54,28 @@ def clip_boxes(boxes: torch.Tensor, height: int, width: int, smallest: float = 1
 def crop_resize(pixels: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int] = CROP_SIZE) -> torch.Tensor:
     """Cut ``boxes`` (N, 4) out of one picture (1, 3, H, W) and resize them: (N, 3, *size), on the picture's device.
 
-    Every output pixel is the mean over its part of the box (bilinear where the box is smaller than ``size``), so
-    that large plates do not alias. Parts of a box outside the picture come out as mid-grey.
+    The picture is uint8 or network input, the crops are network input. Every output pixel is the mean over its part of
+    the box (bilinear where the box is smaller than ``size``), so that large plates do not alias. Parts of a box outside
+    the picture come out as mid-grey.
     """
+    pixels = normalise(pixels) if pixels.dtype == torch.uint8 else pixels
     rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1).to(pixels.dtype)
     return roi_align(pixels, rois, size, spatial_scale=1.0, sampling_ratio=-1, aligned=True)
+
+
+def cut_views(pixels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    """The views (N, 3, *VIEW_SIZE) of ``boxes`` (N, 4), cut as by ``crop_resize``: finer than a crop, and wider."""
+    share = boxes.new_tensor(VIEW_SHARE[::-1])
+    margin = (boxes[:, 2:] - boxes[:, :2]) * (1 / share - 1) / 2
+    return crop_resize(pixels, boxes + torch.cat([-margin, margin], dim=1), VIEW_SIZE)
+
+
+def sample_views(views: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """Crops (N, 3, *CROP_SIZE) sampled from views by transforms (N, 2, 3) that were found for the crops of their boxes.
+
+    ``theta`` goes from output to input, both in -1..1 over the crop. Every output pixel is the mean of four samples.
+    """
+    share = theta.new_tensor(VIEW_SHARE[::-1]).unsqueeze(1)
+    size = [len(views), 3, 2 * CROP_SIZE[0], 2 * CROP_SIZE[1]]
+    grid = functional.affine_grid(theta * share, size, align_corners=False)
+    return functional.avg_pool2d(functional.grid_sample(views, grid, align_corners=False), 2)

@@ -60,6 +60,12 @@ def load_weights(net: nn.Module, path: str | os.PathLike) -> dict[str, Any]:
     Raises UserError when a key is missing or left over, or when a shape differs.
     """
     state, facts = read_checkpoint(path)
+    fill(net, state, path)
+    return facts
+
+
+def fill(net: nn.Module, state: dict[str, Any], path: str | os.PathLike) -> None:
+    """Load a state dict that was read from ``path`` strictly into ``net``. Raises UserError as ``load_weights``."""
     wanted = net.state_dict()
     wrong = sorted(map(str, set(wanted) ^ set(state))) or sorted(
         key for key, value in wanted.items() if getattr(state[key], "shape", None) != value.shape)
@@ -67,4 +73,3 @@ def load_weights(net: nn.Module, path: str | os.PathLike) -> dict[str, Any]:
         raise UserError(f"{path} does not fit {type(net).__name__}: '{wrong[0]}' is missing, unknown or of another "
                         f"shape ({len(wrong)} such entries); name weights of this network")
     net.load_state_dict(state)
-    return facts

@@ -51,13 +51,14 @@ class PlateReader:
     def read(self, image: np.ndarray) -> PictureResult:
         """The plates of one BGR uint8 picture (H, W, 3)."""
         start = time.perf_counter()
-        found, crops = self.detector.detect_with_crops(image)
+        pixels = self.detector.upload(image)
+        boxes, scores = self.detector.find(pixels)
         detected = time.perf_counter()
-        readings = self.recogniser.read(crops)
+        readings = self.recogniser.read(pixels, boxes)
         done = time.perf_counter()
         plates = tuple(
             Plate(tuple(box), score, reading.text, reading.confidence, reading.symbol_confidences)
-            for box, score, reading in zip(found.boxes.tolist(), found.scores.tolist(), readings))
+            for box, score, reading in zip(boxes.tolist(), scores.tolist(), readings))
         height, width = image.shape[:2]
         return PictureResult(width, height, plates,
                              {"detect": (detected - start) * 1000, "recognise": (done - detected) * 1000})

@@ -9,6 +9,9 @@ from torch import nn
 from LPRNet.alphabet import Alphabet
 from LPRNet.LPRNet_Train import cool, fit_temperature
 from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
+from LPRNet.recogniser import Reader, Recogniser, save_reader
+from platekit.boxes import crop_resize
+from tests.conftest import make_picture
 
 
 def test_folding_batch_norm_changes_nothing_but_the_layers():
@@ -49,3 +52,30 @@ def test_cooling_divides_the_logits():
     cool(net, 0.5)
     with torch.inference_mode():
         torch.testing.assert_close(net(crops), before * 2, rtol=1e-4, atol=1e-5)
+
+
+def test_a_turned_plate_is_read_from_the_pixels_of_the_picture(tmp_path):
+    """The second look samples the picture anew: fine stripes, that the crop of the box lost, are there again."""
+    picture = np.zeros((480, 1880, 3), np.uint8)
+    picture[::20] = picture[1::20] = picture[2::20] = picture[3::20] = picture[4::20] = 255  # as the box's rows are
+    paths = tmp_path / "lprnet.pth", tmp_path / "stn.pth"
+    reader = Reader(len(Alphabet()))
+    with torch.no_grad():
+        reader.stn.fc_loc[2].bias[4] = 0.2  # looks at the middle fifth of the height
+    save_reader(reader, Alphabet(), *paths)
+    recogniser = Recogniser(*paths, device="cpu")
+    pixels, boxes = recogniser.upload(picture)
+    assert crop_resize(pixels, boxes).std() < 0.2  # 20 rows of the picture a row: grey
+    assert recogniser.look(pixels, boxes).std() > 0.5  # 4 rows a row
+
+
+def test_readings_do_not_depend_on_the_other_boxes(tmp_path):
+    torch.manual_seed(0)
+    paths = tmp_path / "lprnet.pth", tmp_path / "stn.pth"
+    save_reader(Reader(len(Alphabet())), Alphabet(), *paths)
+    recogniser = Recogniser(*paths, device="cpu", batch_size=2)
+    pixels, _ = recogniser.upload(make_picture(200, 400))
+    boxes = torch.tensor([[10.0, 10, 120, 40], [150, 20, 390, 190], [30, 100, 130, 190]])
+    together = recogniser.read(pixels, boxes)
+    assert [reading.text for reading in together] == [recogniser.read(pixels, box[None])[0].text for box in boxes]
+    assert recogniser.read(pixels, boxes[:0]) == []

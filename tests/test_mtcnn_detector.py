@@ -126,29 +126,20 @@ def test_several_plates_best_first_one_box_each():
     assert overlap.amax(0).min() > 0.9
 
 
-def test_crops_are_those_of_the_boxes():
-    box = BOXES["turned"]
-    plates, crops = make(box).detect_with_crops(map_picture())
-    assert crops.shape == (1, 3, 24, 94) and crops.dtype == torch.float32
-    blue = crops[0, 0] * 128 + 127.5
-    assert abs(blue.mean() - (plates.boxes[0, 0] + plates.boxes[0, 2]) / 2 + 0.5) < 1
-    assert blue[:, 0].mean() < box[0] + 4 and blue[:, -1].mean() > box[2] - 4
-
-
 def test_nothing_found_is_nothing():
     net = PNet().eval()
     nn.init.zeros_(net.conv4_1.weight)
     with torch.no_grad():
         net.conv4_1.bias.copy_(torch.tensor([5.0, -5.0]))
-    plates, crops = Detector(net, ONet(), "cpu").detect_with_crops(map_picture())
-    assert plates.boxes.shape == (0, 4) and plates.scores.shape == (0,) and crops.shape == (0, 3, 24, 94)
+    plates = Detector(net, ONet(), "cpu").detect(map_picture())
+    assert plates.boxes.shape == (0, 4) and plates.scores.shape == (0,)
 
 
 def test_nothing_is_left_after_onet():
     net = OracleONet((0, 0, 1, 1))
     finder = Detector(OraclePNet(BOXES["upright"]), net, "cpu", thresholds=Thresholds(pnet_score=0.45))
-    plates, crops = finder.detect_with_crops(map_picture())
-    assert net.batches and len(plates) == 0 and plates.boxes.shape == (0, 4) and len(crops) == 0
+    plates = finder.detect(map_picture())
+    assert net.batches and len(plates) == 0 and plates.boxes.shape == (0, 4)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (11, 60), (12, 47), (15, 58), (16, 63), (40, 130),
@@ -158,8 +149,8 @@ def test_any_size_of_picture(size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     pnet = PNet()
     finder = Detector(pnet, ONet(), "cpu", thresholds=Thresholds(pnet_score=0.0, first_score=0.0, score=0.0))
-    plates, crops = finder.detect_with_crops(image)
-    assert len(crops) == len(plates) == len(plates.boxes)
+    plates = finder.detect(image)
+    assert len(plates.scores) == len(plates) == len(plates.boxes)
     if len(plates):
         assert plates.boxes.min() >= 0
         assert (plates.boxes[:, 2] <= size[1]).all() and (plates.boxes[:, 3] <= size[0]).all()

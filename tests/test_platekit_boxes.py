@@ -8,7 +8,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platekit.boxes import clip_boxes, crop_resize, decode_offsets, encode_offsets, normalise, to_tensor
+from platekit.boxes import (
+    VIEW_SIZE,
+    clip_boxes,
+    crop_resize,
+    cut_views,
+    decode_offsets,
+    encode_offsets,
+    normalise,
+    sample_views,
+    to_tensor,
+)
 from tests.conftest import make_picture
 
 corner = st.floats(-2000, 2000, width=32)
@@ -100,3 +110,31 @@ def test_outside_the_picture_is_mid_grey():
 
 def test_no_boxes_give_no_crops():
     assert crop_resize(to_tensor(make_picture(30, 30)), torch.zeros(0, 4)).shape == (0, 3, 24, 94)
+
+
+def test_a_byte_picture_is_cropped_as_its_network_input():
+    image = make_picture(60, 200, 1)
+    pixels, box = torch.from_numpy(image).permute(2, 0, 1)[None], torch.tensor([[30.0, 20.0, 124.0, 44.0]])
+    torch.testing.assert_close(crop_resize(pixels, box), crop_resize(to_tensor(image), box))
+
+
+def test_the_untransformed_view_of_a_box_is_its_crop():
+    picture, boxes = to_tensor(make_picture(240, 700, 2)), torch.tensor([[60.0, 50.0, 530.0, 170.0]])
+    identity = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
+    views = cut_views(picture, boxes)
+    assert views.shape == (1, 3, *VIEW_SIZE)
+    torch.testing.assert_close(sample_views(views, identity), crop_resize(picture, boxes), atol=0.02, rtol=0)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(-0.12, 0.12), st.floats(-0.12, 0.12), st.floats(0.6, 1.05), st.floats(0.4, 1.05))
+def test_a_view_is_sampled_where_the_transform_says(right, down, across, along):
+    """Moved and scaled: the same as the crop of the box that the transform describes, also a little outside the box."""
+    picture, (x1, y1, x2, y2) = to_tensor(make_picture(240, 700, 2)), (100.0, 60.0, 520.0, 170.0)
+    theta = torch.tensor([[[across, 0, right], [0, along, down]]])
+    centre = torch.tensor([(x1 + x2) / 2, (y1 + y2) / 2])
+    half = torch.tensor([(x2 - x1) / 2, (y2 - y1) / 2])
+    middle, reach = centre + half * theta[0, :, 2], half * torch.tensor([across, along])
+    described = torch.cat([middle - reach, middle + reach])[None]
+    sampled = sample_views(cut_views(picture, torch.tensor([[x1, y1, x2, y2]])), theta)
+    torch.testing.assert_close(sampled, crop_resize(picture, described), atol=0.03, rtol=0)

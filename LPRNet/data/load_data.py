@@ -54,8 +54,8 @@ class LPRDataLoader(Dataset):
         folders = [img_dirs] if isinstance(img_dirs, (str, Path)) else img_dirs
         paths = [path for folder in folders for path in find_images(folder)]
         alphabet = alphabet or Alphabet()
-        items = [(path, label_of(path, labels or {})) for path in paths]
-        self._fill(items, alphabet, lpr_max_len or alphabet.max_length, augmented)
+        self._fill([(path, label_of(path, labels or {})) for path in paths], alphabet,
+                   lpr_max_len or alphabet.max_length, augmented)
 
     def _fill(self, items: list[tuple[Path, CropName]], alphabet: Alphabet, max_length: int, augmented: bool) -> None:
         self.items, self.alphabet, self.max_length, self.augmented = items, alphabet, max_length, augmented
@@ -71,9 +71,16 @@ class LPRDataLoader(Dataset):
 
     def subset(self, chosen: Sequence[int], augmented: bool) -> LPRDataLoader:
         """The items of these indices as a data set of their own."""
-        other = object.__new__(LPRDataLoader)
-        other._fill([self.items[index] for index in chosen], self.alphabet, self.max_length, augmented)
-        return other
+        return self._of([self.items[index] for index in chosen], augmented)
+
+    def joined(self, other: LPRDataLoader) -> LPRDataLoader:
+        """The items of both."""
+        return self._of([*self.items, *other.items], self.augmented)
+
+    def _of(self, items: list[tuple[Path, CropName]], augmented: bool) -> LPRDataLoader:
+        made = object.__new__(LPRDataLoader)
+        made._fill(items, self.alphabet, self.max_length, augmented)
+        return made
 
     def __len__(self) -> int:
         return len(self.items)
@@ -151,6 +158,7 @@ class TrainingPlates(Dataset):
         if not real and not rendered:
             raise UserError("there is nothing to train on; give --img_dirs_train or --rendered_share above 0")
         self.real, self.rendered, self.size = real, rendered, size
+        self.chances = np.cumsum(first_symbol_shares(real.labels)) if real else None
         self.rendered_count = 0 if not rendered else size if not real else round(size * rendered_share)
 
     def __len__(self) -> int:
@@ -161,7 +169,19 @@ class TrainingPlates(Dataset):
         if index < self.rendered_count:
             return self.rendered.view(seed)
         # A random item, not index modulo: an epoch shorter than the set must not show its first part alone.
-        return self.real.view(seed % len(self.real), seed)
+        chance = np.random.default_rng((seed, 1)).random()  # not the first number of the view's own draws
+        return self.real.view(int(np.searchsorted(self.chances[:-1], chance)), seed)
+
+
+def first_symbol_shares(labels: Sequence[Sequence[int]]) -> np.ndarray:
+    """How often to take each sample (N,), in all 1: what rare provinces lack is half made up for.
+
+    The chance of a sample falls with the root of how many share its first symbol, as a compromise between even
+    samples, of which nearly all would be of few provinces, and even provinces, of which some are one photo.
+    """
+    first = np.array([label[0] for label in labels])
+    weights = 1 / np.sqrt(np.bincount(first)[first])
+    return weights / weights.sum()
 
 
 def collate_fn(batch: Sequence[tuple[np.ndarray, list[int]]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
