@@ -74,6 +74,8 @@ def parse_arguments() -> argparse.Namespace:
     learning.add_argument("--dropout_rate", type=float, default=0.5, help="default: %(default)s")
     learning.add_argument("--straightening", type=float, default=0.2, metavar="WEIGHT",
                           help="weight of the spatial transformer's own loss (default: %(default)s)")
+    learning.add_argument("--without", nargs="+", choices=("stn", "sample_norm"), default=[],
+                          help="ablations: the crop as it is; the global context normalised over the batch")
     learning.add_argument("--weights", nargs=2, metavar=("LPRNET", "STN"), help="start from these weights")
     learning.add_argument("--float32", action="store_true", help="no mixed precision")
     learning.add_argument("--seed", type=int, default=0, help="default: %(default)s")
@@ -209,15 +211,21 @@ def main() -> None:
           f"{len(train.real)} crops), choosing by {len(plain)} crops, on {device}", flush=True)
 
     reader = Reader(len(alphabet), args.dropout_rate).to(memory_format=torch.channels_last)
+    if "stn" in args.without:  # which starts as the identity
+        reader.stn.requires_grad_(False)
+        args.straightening = 0.0
+    reader.lprnet.per_sample = "sample_norm" not in args.without
     if args.weights:
         chars = load_weights(reader.lprnet, args.weights[0]).get("chars", CHARS)
-        load_weights(reader.stn, args.weights[1])
+        if "stn" not in args.without:
+            load_weights(reader.stn, args.weights[1])
         if tuple(chars) != alphabet.chars:
             raise UserError(f"{args.weights[0]} was trained with another alphabet; start from other weights")
     steps = math.ceil(len(train) / args.batch_size) * args.epoch
     settings = Settings(epochs=args.epoch, batch_size=args.batch_size, learning_rate=args.learning_rate,
                         warmup_steps=min(300, steps // 10), half=not args.float32, seed=args.seed)
-    facts = {"chars": "".join(alphabet.chars), "straightening": args.straightening, "dropout_rate": args.dropout_rate}
+    facts = {"chars": "".join(alphabet.chars), "straightening": args.straightening, "dropout_rate": args.dropout_rate,
+             "without": sorted(args.without)}
     run = Run(args.run, reader, settings, device, facts, args.save_seconds)
     if run.resume(args.restart):
         print(f"going on from {run.last}, step {run.step}", flush=True)

@@ -115,6 +115,8 @@ def test_energy_is_normalised_as_published_at_batch_size_one():
     x = torch.randn(1, 8, 4, 18, generator=torch.Generator().manual_seed(0)) * 7
     published = torch.div(x, torch.mean(torch.pow(x, 2)))
     torch.testing.assert_close(normalise_energy(x), published)
+    pair = torch.cat([x, 3 * x])
+    torch.testing.assert_close(normalise_energy(pair, per_sample=False), pair / pair.square().mean())
     assert normalise_energy(torch.zeros(2, 8, 4, 18)).isfinite().all()  # a black crop is no division by zero
 
 

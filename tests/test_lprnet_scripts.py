@@ -52,6 +52,15 @@ def train(call, crops: Path, folder: Path, *more):
                 "--run", folder / "run", "--save", folder / "lprnet.pth", folder / "stn.pth", *TINY, *more)
 
 
+def test_ablations_train_without_the_transformer_and_over_the_batch(call, crops, tmp_path):
+    done = train(call, crops, tmp_path, "--without", "stn", "sample_norm")
+    assert done.status == 0, done.err
+    state, _ = read_checkpoint(tmp_path / "stn.pth")
+    assert all(torch.equal(state[key], value) for key, value in STNet().state_dict().items() if "fc_loc.2" in key)
+    again = train(call, crops, tmp_path)
+    assert again.status == 2 and "another" in again.sentence()
+
+
 def test_training_writes_weights_that_the_test_reads_with(call, crops, tmp_path):
     done = train(call, crops, tmp_path)
     assert done.status == 0, done.err

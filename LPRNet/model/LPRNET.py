@@ -65,6 +65,7 @@ class LPRNet(nn.Module):
 
     def __init__(self, class_num: int, dropout_rate: float = 0.5) -> None:
         super().__init__()
+        self.per_sample = True  # False: the global context is normalised over the batch, as published
         self.backbone = nn.Sequential(
             nn.Conv2d(3, 64, kernel_size=3),  # 0: (64, 22, 92)
             nn.BatchNorm2d(64),
@@ -104,7 +105,7 @@ class LPRNet(nn.Module):
             functional.avg_pool2d(taps[2], kernel_size=(4, 10), stride=(4, 2)),
             taps[3],
         ]
-        context = torch.cat([normalise_energy(tap) for tap in pooled], dim=1)  # (N, 448 + class_num, 4, 18)
+        context = torch.cat([normalise_energy(tap, self.per_sample) for tap in pooled], dim=1)  # (N, 448 + class_num, 4, 18)
         return self.container(context).mean(dim=2)
 
 
@@ -121,11 +122,11 @@ def fold_batch_norm(net: LPRNet) -> LPRNet:
     return net
 
 
-def normalise_energy(x: torch.Tensor) -> torch.Tensor:
+def normalise_energy(x: torch.Tensor, per_sample: bool = True) -> torch.Tensor:
     """Each sample over the mean of its squares: (N, C, H, W) -> the same shape.
 
     The published network takes the mean over the batch, so that a reading depends on its neighbours; per sample is
     the same at batch size 1 and independent of the batch at any other.
     """
     x = x.float()
-    return x / x.square().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
+    return x / x.square().mean(dim=(1, 2, 3) if per_sample else None, keepdim=True).clamp(min=1e-12)
