@@ -105,7 +105,8 @@ class LPRNet(nn.Module):
             functional.avg_pool2d(taps[2], kernel_size=(4, 10), stride=(4, 2)),
             taps[3],
         ]
-        context = torch.cat([normalise_energy(tap, self.per_sample) for tap in pooled], dim=1)  # (N, 448 + class_num, 4, 18)
+        # (N, 448 + class_num, 4, 18)
+        context = torch.cat([normalise_energy(tap, self.per_sample) for tap in pooled], dim=1)
         return self.container(context).mean(dim=2)
 
 
