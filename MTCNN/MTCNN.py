@@ -25,6 +25,8 @@ from MTCNN.detector import Detections, Detector, Thresholds
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import MINI_LP, SCALE
 from platekit.command import add_arguments, run_pictures
+from platekit.devices import pick_device
+from platekit.distributed import join
 from platekit.errors import UserError, run_script
 from platekit.results import PictureResult, Plate
 
@@ -61,8 +63,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
+    device = join(pick_device(arguments.device))
     try:
-        detector = Detector(arguments.pnet, arguments.onet, arguments.device, tuple(arguments.mini_lp), arguments.scale)
+        detector = Detector(arguments.pnet, arguments.onet, device, tuple(arguments.mini_lp), arguments.scale)
     except ValueError as error:
         raise UserError(f"{error}; change --mini_lp or --scale") from None
 
@@ -73,7 +76,7 @@ def main() -> int:
         plates = tuple(Plate(tuple(box), score) for box, score in zip(found.boxes.tolist(), found.scores.tolist()))
         return PictureResult(image.shape[1], image.shape[0], plates, milliseconds)
 
-    return run_pictures(arguments.image, read, arguments.json, arguments.output)
+    return run_pictures(arguments.image, read, arguments.json, arguments.output, resume=arguments.resume)
 
 
 if __name__ == "__main__":

@@ -5,30 +5,41 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import functools
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from tqdm import tqdm
 
+from platekit.ahead import ahead, spare_threads
 from platekit.devices import DEVICE_HELP
+from platekit.distributed import rank, wait_for_all, world
 from platekit.drawing import draw_plates
 from platekit.errors import UserError
 from platekit.images import WRITABLE, expand_inputs, read_image, write_image
 from platekit.opencv import cv2
+from platekit.parts import Parts, writing
 from platekit.results import PictureResult
+from platekit.sharing import share
 
 ReadPicture = Callable[[np.ndarray, Path], PictureResult]  # the picture, and where it comes from
+Numbered = tuple[int, Path]
+Seen = tuple[int, Path, np.ndarray | UserError, PictureResult | UserError]
 
 
 def add_arguments(parser: argparse.ArgumentParser, **image_options: Any) -> None:
     """The flags of input, output and device. ``image_options`` go to the flag ``--image``."""
     parser.add_argument("-image", "--image", nargs="+", metavar="PATH",
-                        **{"help": "pictures, folders or patterns", **image_options})
+                        **{"help": "pictures, folders, patterns, or lists: .txt files with a path a line",
+                           **image_options})
     parser.add_argument("--json", metavar="FILE", help="write one JSON object a line; - is standard output")
+    parser.add_argument("--resume", action="store_true", help="keep the lines that a run cut short has left for --json")
     parser.add_argument("--output", metavar="DIR", type=Path, help="write annotated pictures there")
     parser.add_argument("--device", default="auto", help=f"{DEVICE_HELP} (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="accepted by every script; nothing is random here")
@@ -49,93 +60,136 @@ def json_lines(path: str | None) -> Iterator[TextIO | None]:
         yield sys.stdout if path else None
         return
     part = Path(path + ".part")
-    try:
+    with writing(path):
         if Path(path).is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         part.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "w", **text) as stream:
             yield stream
         os.replace(part, path)
-    except BrokenPipeError:  # standard output's, not the file's
-        raise
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; name a file in a folder you may write to") from None
+
+
+def write_line(stream: TextIO | None, entry: dict[str, Any]) -> None:
+    """One JSON line, at once."""
+    if stream:
+        stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        stream.flush()
 
 
 class OutputFolder:
-    """Annotated pictures under the names of their inputs; a number keeps inputs of one name apart."""
+    """Annotated pictures, in subfolders as their inputs lie below the folder that all inputs share."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.taken: set[str] = set()
+    def __init__(self, folder: Path, sources: Iterable[Path]) -> None:
+        """UserError when the folder holds a source, which a result could replace."""
+        self.folder, self.root = folder, ""
+        place, parent = folder.resolve(), None
+        for source in sources:
+            if source.parent == parent:
+                continue
+            parent = source.parent
+            if parent.resolve().is_relative_to(place):
+                raise UserError(f"{folder} holds inputs, which annotated pictures could replace; name another folder "
+                                "with --output")
+            try:
+                self.root = os.path.commonpath([self.root or os.path.abspath(parent), os.path.abspath(parent)])
+            except ValueError:
+                raise UserError("the inputs are on several drives; give those of each in a run of its own") from None
 
-    def path_for(self, source: Path) -> Path:
-        """A name in the folder that no other input of this run has taken."""
-        suffix = source.suffix if source.suffix.lower() in WRITABLE else ".jpg"
-        name, number = f"{source.stem}{suffix}", 1
-        while name in self.taken:
-            number += 1
-            name = f"{source.stem}-{number}{suffix}"
-        self.taken.add(name)
-        return self.folder / name
-
-    def check(self, sources: Iterable[Path]) -> None:
-        """UserError when results would land beside an input, where they could replace it."""
-        folder = self.folder.resolve()
-        for parent in {source.parent for source in sources}:
-            if parent.resolve() == folder:
-                raise UserError(f"{self.folder} holds inputs, which annotated pictures could replace; name another "
-                                "folder with --output")
+    def path_for(self, source: Path, suffixes: tuple[str, ...] = WRITABLE, default: str = ".jpg") -> Path:
+        """The source's own place in the folder; its name gets the default suffix behind it unless it has a good one."""
+        suffix = "" if source.suffix.lower() in suffixes else default
+        return self.folder / os.path.relpath(os.path.abspath(source.parent), self.root) / (source.name + suffix)
 
 
 def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_path: str | None = None,
-                 output: Path | None = None, show: bool = False) -> int:
+                 output: Path | None = None, show: bool = False, resume: bool = False) -> int:
     """Read every input and report it; an input that cannot be read is reported and the run goes on.
 
-    Without ``json_path`` a line a plate is printed. Returns the exit status: 0, or 1 when some inputs failed.
+    Without ``json_path`` a line a plate is printed. With a file there the processes that torchrun started share the
+    inputs, and ``resume`` keeps the lines of a run that was cut short. Returns the exit status: 0, or 1 when some
+    inputs failed.
     """
+    inputs = list(inputs)
+    sources = functools.partial(expand_inputs, inputs, output)  # called anew for every walk: inputs are never all held
+    for entry in inputs:
+        next(expand_inputs([entry], output))  # wrong usage shows before anything is written
+    folder = OutputFolder(output, sources()) if output else None
+    if json_path is not None and json_path != "-":
+        return run_shared(sources, functools.partial(read_all, read=read, folder=folder, show=show), json_path, resume)
+    if resume or world() > 1:
+        raise UserError("--resume and torchrun need a file for the results; name one with --json FILE")
     failed = False
-    folder = OutputFolder(output) if output else None
-    paths = list(expand_inputs(inputs))  # all of them first: wrong usage shows before anything is written
-    if folder:
-        folder.check(paths)
     with json_lines(json_path) as stream:
-        for path in paths:
-            entry: dict[str, Any] = {"image": str(path)}
-            try:
-                image = read_image(path)
-            except UserError as error:
-                failed = True
-                entry["error"] = str(error)
-                print(f"error: {error}", file=sys.stderr)
-            else:
-                result = read(image, path)
-                entry.update(result.to_dict())
-                report(path, image, result, folder, show, quiet=stream is not None)
-            if stream:
-                stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
-                stream.flush()
-    if json_path not in (None, "-"):
-        print(f"results written to {json_path}")
+        for _, entry in read_all(enumerate(sources()), read, folder, show, speak=stream is None):
+            failed |= "error" in entry
+            write_line(stream, entry)
     return int(failed)
 
 
-def report(path: Path, image: np.ndarray, result: PictureResult, folder: OutputFolder | None, show: bool,
-           quiet: bool) -> None:
-    """Print a line a plate, write the annotated picture, open a window: whatever was asked for."""
-    if not quiet:
-        for plate in result.plates:
-            print(f"{path}: {plate}")
-        if not result.plates:
-            print(f"{path}: no plate found")
-    if not folder and not show:
-        return
-    drawn = draw_plates(image, result.plates)
+def run_shared(sources: Callable[[], Iterator[Path]], read_all: Callable[..., Iterator[tuple[int, dict[str, Any]]]],
+               json_path: str, resume: bool) -> int:
+    """``run_pictures`` into a file, by one process or by all that torchrun started; ``sources()`` gives all inputs."""
+    parts, kept, failed = Parts(json_path), 0, 0
+    if rank() == 0:
+        kept = parts.start(resume, sources())
+    wait_for_all()
+    start = time.perf_counter()
+    with parts.part(rank()) as part:
+        for number, entry in tqdm(read_all(share(parts.left(sources()))), unit="picture", leave=False,
+                                  disable=None if rank() == 0 else True):
+            part.write(number, entry)
+    wait_for_all()
+    seconds = time.perf_counter() - start
+    if rank() == 0:
+        count, failed = parts.finish(sources())
+        print(f"results written to {json_path}: {count} pictures, {failed} of them failed; "
+              f"{count - kept} read now, {(count - kept) / seconds:.1f} a second")
+    return int(failed > 0)
+
+
+def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFolder | None, show: bool,
+             speak: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The JSON entry of every input with its number, in order, after its annotated picture is written or shown.
+
+    Threads decode the next pictures and write the ones before while this one is read. ``speak``: print a line a plate.
+    """
+    def load(item: Numbered) -> tuple[int, Path, np.ndarray | UserError]:
+        try:
+            return *item, read_image(item[1])
+        except UserError as error:
+            return *item, error
+
+    def compute() -> Iterator[Seen]:
+        for number, path, image in ahead(numbered, load, threads):
+            yield number, path, image, image if isinstance(image, UserError) else read(image, path)
+
+    def draw(seen: Seen) -> Seen:
+        number, path, image, result = seen
+        if not isinstance(result, UserError):
+            image = draw_plates(image, result.plates)
+            if folder:
+                write_image(folder.path_for(path), image)
+        return number, path, image, result
+
+    threads = spare_threads()
+    for number, path, image, result in ahead(compute(), draw, threads) if folder or show else compute():
+        if isinstance(result, UserError):
+            tqdm.write(f"error: {result}", file=sys.stderr)
+            yield number, {"image": str(path), "error": str(result)}
+            continue
+        if speak:
+            report(path, result, folder)
+        if show:
+            cv2.imshow("plates (any key goes on)", image)
+            cv2.waitKey(0)
+        yield number, {"image": str(path), **result.to_dict()}
+
+
+def report(path: Path, result: PictureResult, folder: OutputFolder | None) -> None:
+    """Print a line a plate, and where the annotated picture is."""
+    for plate in result.plates:
+        print(f"{path}: {plate}")
+    if not result.plates:
+        print(f"{path}: no plate found")
     if folder:
-        target = folder.path_for(path)
-        write_image(target, drawn)
-        if not quiet:
-            print(f"{path}: annotated picture in {target}")
-    if show:
-        cv2.imshow("plates (any key goes on)", drawn)
-        cv2.waitKey(0)
+        print(f"{path}: annotated picture in {folder.path_for(path)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     Raises UserError when the folder cannot be made or written to (read-only, disk full); nothing is left behind.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.tmp")  # a long name has no room for more
+    # A long name has no room for more than its beginning; threads may write files of one beginning at the same time.
+    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

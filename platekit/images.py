@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from platekit.errors import UserError
 from platekit.files import write_bytes
-from platekit.opencv import cv2
+from platekit.opencv import MAX_PIXELS, cv2
 
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # suffixes that write_image takes
 
@@ -28,17 +29,27 @@ def check_picture(image: np.ndarray) -> None:
 def read_image(path: str | os.PathLike) -> np.ndarray:
     """Read a picture as BGR uint8 (H, W, 3), turned upright by its EXIF orientation.
 
-    Any path works, non-ASCII ones on Windows too. Raises UserError for what is missing, empty or no picture.
+    Any path works, non-ASCII ones on Windows too. Raises UserError for what is missing, empty, no picture, or larger
+    than ``MAX_PIXELS``.
     """
     try:
+        facts = os.stat(path)
+        if not stat.S_ISREG(facts.st_mode):  # opening a pipe would wait for ever
+            raise UserError(f"cannot read {path}: it is no file; check the path")
+        if facts.st_size > 8 * MAX_PIXELS:  # four channels of 16 bits, not compressed
+            raise UserError(f"cannot decode {path}: no picture of up to {MAX_PIXELS // 10**6} megapixels is so large a "
+                            "file; make it smaller")
         data = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; check the path") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; check the path") from None
     if data.size == 0:
         raise UserError(f"cannot decode {path}: the file is empty; fetch it again")
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    except cv2.error:
+    except cv2.error as error:
+        if "CV_IO_MAX_IMAGE" in str(error):
+            raise UserError(f"cannot decode {path}: it says to have more than {MAX_PIXELS // 10**6} megapixels; make "
+                            "it smaller") from None
         image = None
     if image is None:
         raise UserError(f"cannot decode {path}: it is no picture or it is truncated; convert it to JPEG or PNG")
@@ -59,25 +70,52 @@ def write_image(path: str | os.PathLike, image: np.ndarray, quality: int = 92) -
 
 def find_images(folder: str | os.PathLike) -> list[Path]:
     """All pictures below a folder, sorted. Raises UserError when the folder is missing or holds none."""
+    return list(walk_images(folder))
+
+
+def walk_images(folder: str | os.PathLike, leave_out: Path | None = None) -> Iterator[Path]:
+    """The same one by one, without the subfolder ``leave_out``: of one folder at a time the names are held."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; check the path")
-    found = sorted(Path(path) for path in imutils.paths.list_images(folder))
-    if not found:
+    found = _pictures_below(folder, leave_out and leave_out.resolve())
+    first = next(found, None)
+    if first is None:
         raise UserError(f"{folder} holds no pictures (.jpg, .jpeg, .png, .bmp, .tif); name a folder that does")
-    return found
+    yield first
+    yield from found
 
 
-def expand_inputs(inputs: Iterable[str | os.PathLike]) -> Iterator[Path]:
-    """Files, folders (searched through) and glob patterns, as paths in the order given.
+def _pictures_below(folder: Path, leave_out: Path | None) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted((entry.name, entry.is_dir()) for entry in entries
+                           if not (entry.is_symlink() and entry.is_dir()))  # links can go round in circles
+    except OSError:
+        yield folder  # reading it reports why
+        return
+    for name, is_folder in names:
+        path = folder / name
+        if is_folder:
+            if leave_out is None or path.resolve() != leave_out:
+                yield from _pictures_below(path, leave_out)
+        elif name.lower().endswith(imutils.paths.image_types):
+            yield path
 
-    A plain path that does not exist is passed on, so that reading it reports it beside the others.
-    Raises UserError for a folder without pictures and a pattern that matches nothing.
+
+def expand_inputs(inputs: Iterable[str | os.PathLike], leave_out: Path | None = None) -> Iterator[Path]:
+    """Files, folders (searched through, but for ``leave_out``), lists and patterns, as paths in the order given.
+
+    A list is a text file ``.txt`` with a path a line. Folders and lists are read as the paths are asked for. A plain
+    path that does not exist is passed on, so that reading it reports it beside the others. Raises UserError for a
+    folder or list without pictures and a pattern that matches nothing.
     """
     for entry in inputs:
         path = Path(entry)
         if path.is_dir():
-            yield from find_images(path)
+            yield from walk_images(path, leave_out)
+        elif path.suffix.lower() == ".txt" and path.exists():
+            yield from read_list(path)
         elif path.exists() or not glob.has_magic(str(entry)):
             yield path
         else:
@@ -85,4 +123,22 @@ def expand_inputs(inputs: Iterable[str | os.PathLike]) -> Iterator[Path]:
             if not matches:
                 raise UserError(f"the pattern {entry} matches no file; check it, and quote it for the shell")
             for match in map(Path, matches):
-                yield from find_images(match) if match.is_dir() else [match]
+                yield from walk_images(match, leave_out) if match.is_dir() else [match]
+
+
+def read_list(path: str | os.PathLike) -> Iterator[Path]:
+    """The paths in a text file, one a line as ``find`` prints them; from the working directory where not absolute.
+
+    Raises UserError for a file that cannot be read or names nothing.
+    """
+    empty = True
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
+            for line in lines:
+                if name := line.rstrip("\r\n"):
+                    empty = False
+                    yield Path(name)
+    except OSError as error:
+        raise UserError(f"cannot read the list {path}: {error.strerror}; check the path") from None
+    if empty:
+        raise UserError(f"the list {path} names no picture; write a path a line into it")

@@ -11,6 +11,8 @@ from LPRNet.recogniser import LPRNET_WEIGHTS, STN_WEIGHTS
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import MINI_LP, SCALE
 from platekit.command import add_arguments, run_pictures
+from platekit.devices import pick_device
+from platekit.distributed import join
 from platekit.errors import UserError, run_script
 from platekit.pipeline import PlateReader
 from platekit.places import ROOT
@@ -51,8 +53,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_arguments()
+    device = join(pick_device(args.device))
     try:
-        reader = PlateReader(args.device, tuple(args.mini_lp), args.scale, args.pnet, args.onet, args.lprnet, args.stn)
+        reader = PlateReader(device, tuple(args.mini_lp), args.scale, args.pnet, args.onet, args.lprnet, args.stn)
     except ValueError as error:
         raise UserError(str(error)) from None
 
@@ -62,10 +65,10 @@ def main() -> int:
     output = args.output or (None if args.json else OUTPUTS)
     videos = [*(args.video or []), *([args.camera] if args.camera is not None else [])]
     if videos:
-        if args.image:
-            raise UserError("--image goes without --video and --camera; run them one after the other")
+        if args.image or args.resume:
+            raise UserError("--image and --resume go without --video and --camera; run them one after the other")
         return run_video(videos, read, args.json, output, args.show)
-    return run_pictures(args.image or [SAMPLES], read, args.json, output, args.show)
+    return run_pictures(args.image or [SAMPLES], read, args.json, output, args.show, args.resume)
 
 
 def command() -> None:

@@ -12,23 +12,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 from tqdm import tqdm
 
-from platekit.command import OutputFolder, ReadPicture, json_lines
+from platekit.command import OutputFolder, ReadPicture, json_lines, write_line
 from platekit.drawing import draw_plates
 from platekit.errors import UserError
-from platekit.frames import FrameSource, source_name
+from platekit.frames import FrameSource, is_live, source_name
 from platekit.opencv import cv2
+from platekit.parts import writing
 from platekit.results import PictureResult, Plate
 from platekit.tracking import RULES, Rules, Track, Tracker
 
@@ -112,13 +112,11 @@ def run_video(sources: Sequence[str | int], read: ReadPicture, json_path: str | 
     has no other end.
     """
     failed, cut_short = False, False
-    folder = OutputFolder(output) if output else None
-    if folder:
-        folder.check(Path(source) for source in sources if isinstance(source, str))
-        try:
-            folder.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write to {output}: {error.strerror}; name another folder with --output") from None
+    folder = OutputFolder(output, (Path(source) for source in sources if not is_live(source))) if output else None
+    if output:
+        with writing(output):
+            output.mkdir(parents=True, exist_ok=True)
+    written: set[Path] = set()
     with json_lines(json_path) as stream:
         for source in sources:
             name = source_name(source)
@@ -131,8 +129,14 @@ def run_video(sources: Sequence[str | int], read: ReadPicture, json_path: str | 
                 continue
             video = None
             if folder:
-                target = folder.path_for(Path(re.sub(r"[^\w.-]+", "_", name) if watch.source.live else name))
-                video = VideoFile(target.with_suffix(".avi"), watch.source.rate)
+                target = output / re.sub(r"[^\w.-]+", "_", f"{name}.avi") if watch.source.live \
+                    else folder.path_for(Path(name), (".avi",), ".avi")
+                while target in written:
+                    target = target.with_stem(f"{target.stem}-2")
+                written.add(target)
+                with writing(target):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                video = VideoFile(target, watch.source.rate)
             with stop_on_signal(watch.source) as signals:
                 report(watch, stream, video, show)
             if signals:
@@ -195,9 +199,3 @@ def stop_on_signal(source: FrameSource) -> Iterator[list[int]]:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
-
-def write_line(stream: TextIO | None, entry: dict[str, Any]) -> None:
-    """One JSON line, at once."""
-    if stream:
-        stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
-        stream.flush()

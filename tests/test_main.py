@@ -81,7 +81,7 @@ def test_json_file_and_annotated_pictures(call, weights, photos, tmp_path):
                 *weights, cwd=tmp_path)
     assert done.status == 0 and "new/plates.jsonl" in done.out
     assert len(lines_of((tmp_path / "new" / "plates.jsonl").read_text("utf-8"))) == 2
-    assert files_below(tmp_path / "drawn") == ["b.png", "c.png"] and not (tmp_path / "outputs").exists()
+    assert files_below(tmp_path / "drawn") == ["b.png", "deep/c.png"] and not (tmp_path / "outputs").exists()
     drawn = cv2.imread(str(tmp_path / "drawn" / "b.png"))
     assert drawn.shape == (120, 240, 3) and not np.array_equal(drawn, make_picture(120, 240, 1))
 

@@ -1,0 +1,36 @@
+"""Threads that work ahead: pictures are decoded and written while the networks compute."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+def ahead(items: Iterable[Item], work: Callable[[Item], Result], threads: int) -> Iterator[Result]:
+    """``work`` of every item, in their order; threads are at the next ones while the caller is at the one before.
+
+    Items are asked for in the caller's thread, as few as keep the threads busy: ``threads`` + 1 results exist at most.
+    What ``work`` raises is raised here, in its turn. OpenCV lets go of Python's lock while it decodes and encodes.
+    """
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def spare_threads(most: int = 4) -> int:
+    """How many threads to work ahead with: this process's cores, divided among the processes that torchrun started."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(most, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))

@@ -1,0 +1,169 @@
+"""JSON lines of a long run: written as they come, gone on with after a kill, merged in input order at the end.
+
+While a run is not over its lines lie in ``FILE.parts/``: a file a process, each line behind the number of its input,
+and in ``kept`` what runs before this one have left. ``FILE`` itself appears when all inputs have their line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import heapq
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from platekit.errors import UserError
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """An OSError becomes the UserError that ``path`` cannot be written."""
+    try:
+        yield
+    except BrokenPipeError:  # standard output's, not the file's
+        raise
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; name a place where you may write") from None
+
+
+def json_line(entry: dict[str, Any]) -> bytes:
+    """One JSON line in UTF-8; a file name that is no UTF-8 becomes a JSON escape."""
+    return (json.dumps(entry, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+
+
+class Parts:
+    """What is there of ``FILE`` before it is whole. ``sources`` are all inputs, in the same order in every call."""
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path, self.folder = Path(path), Path(f"{path}.parts")
+        self._kept, self._merged = self.folder / "kept", self.folder / "merged"
+
+    def start(self, resume: bool, sources: Iterable[Path]) -> int:
+        """Forget what earlier runs left or, to ``resume``, keep it; returns the number of lines kept.
+
+        One process does this before any other goes on. Raises UserError when there is no place for the file, or when
+        the kept lines are of other inputs.
+        """
+        with writing(self.path):
+            if self.path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            old = self._files()
+            count = 0
+            if resume and (old or self.path.exists()):
+                lines = [numbered_lines(part) for part in old] or [whole_lines(self.path)]
+                with open(self._merged, "wb") as file:
+                    for number, line, _ in lines_by_source(heapq.merge(*lines), sources, self.path):
+                        if line:
+                            file.write(b"%d\t%b" % (number, line))
+                            count += 1
+                os.replace(self._merged, self._kept)
+            for part in old:
+                if part != self._kept or not resume:
+                    part.unlink()
+        return count
+
+    def left(self, sources: Iterable[Path]) -> Iterator[tuple[int, Path]]:
+        """The inputs that have no line yet, with their numbers."""
+        kept = (number for number, _ in numbered_lines(self._kept)) if self._kept.exists() else iter(())
+        next_kept = next(kept, None)
+        for number, source in enumerate(sources):
+            if number == next_kept:
+                next_kept = next(kept, None)
+            else:
+                yield number, source
+
+    @contextlib.contextmanager
+    def part(self, rank: int) -> Iterator[PartFile]:
+        """The file of this process; its inputs come in order."""
+        with writing(self.folder):
+            file = open(self.folder / str(rank), "wb")
+        with file:
+            yield PartFile(file, self.folder)
+
+    def finish(self, sources: Iterable[Path]) -> tuple[int, int]:
+        """Make ``FILE`` of all parts; returns the number of lines and how many of them report an error.
+
+        One process does this when all are through. Raises UserError when the inputs are not those that were read.
+        """
+        count = failed = 0
+        lines = heapq.merge(*map(numbered_lines, self._files()))
+        with writing(self.path):
+            with open(self._merged, "wb") as file:
+                for number, line, error in lines_by_source(lines, sources, self.path):
+                    if not line:
+                        raise changed(self.path, number, "it has come since")
+                    file.write(line)
+                    count, failed = count + 1, failed + error
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(self._merged, self.path)
+        for part in self._files():
+            part.unlink()
+        with contextlib.suppress(OSError):  # something of somebody else's is in it
+            self.folder.rmdir()
+        return count, failed
+
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self.folder.iterdir() if path == self._kept or path.name.isdigit())
+
+
+class PartFile:
+    """The lines of one process."""
+
+    def __init__(self, file: BinaryIO, folder: Path) -> None:
+        self._file, self._folder = file, folder
+
+    def write(self, number: int, entry: dict[str, Any]) -> None:
+        """The line of the input with this number; from now on a kill does not lose it."""
+        with writing(self._folder):
+            self._file.write(b"%d\t%b" % (number, json_line(entry)))
+            self._file.flush()
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbers and lines of a part, without one that a kill has cut off."""
+    with open(path, "rb") as file:
+        for text in file:
+            number, _, line = text.partition(b"\t")
+            if number.isdigit() and line.endswith(b"}\n"):
+                yield int(number), line
+
+
+def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The same of a file that a run has finished."""
+    with open(path, "rb") as file:
+        yield from enumerate(file)
+
+
+def lines_by_source(lines: Iterable[tuple[int, bytes]], sources: Iterable[Path],
+                    path: Path) -> Iterator[tuple[int, bytes | None, bool]]:
+    """For every input its number, its line if there is one, and whether that reports an error.
+
+    ``lines`` come by number; of lines with one number (a kill between merging and deleting leaves two) the first
+    counts. Raises UserError when a line is not of the input with its number.
+    """
+    single = (next(group) for _, group in itertools.groupby(lines, key=lambda line: line[0]))
+    none = (-1, b"")
+    number, line = next(single, none)
+    for index, source in enumerate(sources):
+        if index != number:
+            yield index, None, False
+            continue
+        start = json_line({"image": str(source)})[:-2] + b", "  # in place of the closing brace
+        if not line.startswith(start):
+            raise changed(path, index, f"now it is {source}, before it was {line.decode('utf-8', 'replace')[:200]}")
+        yield index, line, line.startswith(b'"error": ', len(start))
+        number, line = next(single, none)
+    if line:
+        raise changed(path, number, "now there are fewer inputs")
+
+
+def changed(path: Path, number: int, what: str) -> UserError:
+    """The error that the inputs are not those the lines were written for."""
+    return UserError(f"the lines for {path} do not belong to these inputs (number {number + 1}: {what}); give inputs "
+                     "that stay the same, as a list of paths in a .txt file does, or start anew without --resume")
