@@ -1,7 +1,15 @@
-"""Weights and checkpoints: read safely, written whole."""
+"""Weights and checkpoints: read safely, written whole.
+
+Beside the bundled weights lies ``SHA256SUMS``, as the command ``sha256sum`` writes and checks it; a file named there is
+read only when it has that sum. Training that replaces such a file rewrites its sum. After copying one by hand::
+
+    cd LPRNet/weights && sha256sum *.pth > SHA256SUMS
+    cd MTCNN/weights && sha256sum *_Weights > SHA256SUMS
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from pathlib import Path
@@ -11,7 +19,9 @@ import torch
 from torch import nn
 
 from platekit.errors import UserError
-from platekit.files import write_bytes
+from platekit.files import write_bytes, write_text
+
+SUMS = "SHA256SUMS"
 
 
 def save_checkpoint(path: str | os.PathLike, content: dict[str, Any]) -> None:
@@ -34,7 +44,38 @@ def save_weights(path: str | os.PathLike, net: nn.Module, facts: dict[str, Any] 
         half = value.half() if value.is_floating_point() else value
         state[key] = half if half.isfinite().all() else value  # a value beyond 65,504 stays float32
     metadata[""] = {**metadata[""], **(facts or {})}
-    save_checkpoint(path, state)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    path, data = Path(path), buffer.getbuffer()
+    if path.name in read_sums(path.parent):
+        # Old and new count until the new file is there, so that a kill in between leaves weights that are read.
+        write_sum(path, data, keep=True)
+        write_bytes(path, data)
+        write_sum(path, data)
+    else:
+        write_bytes(path, data)
+
+
+def read_sums(folder: Path) -> dict[str, set[str]]:
+    """What ``SHA256SUMS`` of a folder allows each file to be; nothing where there is no such file."""
+    try:
+        lines = [line.split() for line in (folder / SUMS).read_text("utf-8").splitlines()]
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {folder / SUMS}: {error}; restore it with 'git checkout'") from None
+    sums: dict[str, set[str]] = {}
+    for digest, name in (line for line in lines if len(line) == 2):
+        sums.setdefault(name.removeprefix("*"), set()).add(digest)
+    return sums
+
+
+def write_sum(path: Path, data: bytes | memoryview, keep: bool = False) -> None:
+    """Set the sum of the file ``path`` to that of ``data``; ``keep`` the one that was there beside it."""
+    sums = read_sums(path.parent)
+    sums[path.name] = {hashlib.sha256(data).hexdigest(), *(sums[path.name] if keep else ())}
+    lines = [f"{digest}  {name}\n" for name in sorted(sums) for digest in sorted(sums[name])]
+    write_text(path.parent / SUMS, "".join(lines))
 
 
 def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -43,7 +84,15 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, 
     if not path.is_file():
         raise UserError(f"weights {path} not found; train them, or restore the file with 'git checkout'")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot load {path}: {error.strerror}; check the file") from None
+    allowed = read_sums(path.parent).get(path.name)
+    if allowed and hashlib.sha256(data).hexdigest() not in allowed:
+        raise UserError(f"cannot load {path}: it is not the file whose SHA-256 stands in {path.parent / SUMS}; restore "
+                        "it with 'git checkout', or keep your own weights in another folder")
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken or hostile file
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"cannot load {path}: {reason[:160]}; fetch or train the file again") from None

@@ -34,8 +34,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     """
     try:
         facts = os.stat(path)
-        if not stat.S_ISREG(facts.st_mode):  # opening a pipe would wait for ever
-            raise UserError(f"cannot read {path}: it is no file; check the path")
+        if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):  # opening a pipe would wait for ever
+            raise UserError(f"cannot read {path}: it is a pipe or a device; name a file")
         if facts.st_size > 8 * MAX_PIXELS:  # four channels of 16 bits, not compressed
             raise UserError(f"cannot decode {path}: no picture of up to {MAX_PIXELS // 10**6} megapixels is so large a "
                             "file; make it smaller")
