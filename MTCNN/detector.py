@@ -7,22 +7,23 @@ end: a proposal that reaches past the border must keep its size while offsets ar
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torchvision.ops import box_area, nms
 
-from MTCNN.model.MTCNN_nets import ONet, PNet
+from MTCNN.model.MTCNN_nets import FastPNet, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
-from MTCNN.pyramid import MINI_LP, SCALE, Level, make_levels, output_size, plan_levels, windows
-from platekit.boxes import clip_boxes, crop_resize, decode_offsets, normalise
+from MTCNN.pyramid import ALONE, MINI_LP, SCALE, Sheet, make_sheets, output_size, plan_levels
+from platekit.boxes import box_area, clip_boxes, common_area, crop_resize, decode_offsets, normalise, suppress
 from platekit.checkpoints import load_weights
-from platekit.devices import pick_device
+from platekit.devices import fast_dtype, half_on_cuda, pick_device
 from platekit.images import check_picture
+from platekit.onnx_nets import OnnxNet, is_onnx
 
-BAND_PIXELS = 1_000_000  # PNet takes larger levels in bands of rows, which bounds its memory
+BAND_PIXELS = 120_000  # on the CPU PNet takes sheets in bands of rows, whose values stay in its cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Detector:
     def __init__(self, pnet: PNet | str | os.PathLike = PNET_WEIGHTS, onet: ONet | str | os.PathLike = ONET_WEIGHTS,
                  device: torch.device | str = "auto", mini_lp: tuple[float, float] = MINI_LP, scale: float = SCALE,
                  thresholds: Thresholds = Thresholds(), rounds: int = 2) -> None:
-        """Nets, or paths of their weights; ``mini_lp`` is the (width, height) of the smallest plate to find.
+        """Nets, or paths of their weights or ONNX files; ``mini_lp`` is the (width, height) of the smallest plate to find.
 
         ``scale`` is the factor between pyramid levels: a larger one searches more sizes and takes longer. ``rounds``
         of ONet: the second, on the boxes that the first corrected, costs little and places them better.
@@ -64,6 +65,8 @@ class Detector:
         """
         self.device = pick_device(device) if isinstance(device, str) else device
         self.pnet, self.onet = _ready(PNet, pnet, self.device), _ready(ONet, onet, self.device)
+        self._scorer = FastPNet(self.pnet, fast_dtype(self.device)) if type(self.pnet) is PNet else \
+            lambda pixels: self.pnet(normalise(pixels))
         self.mini_lp, self.scale, self.thresholds, self.rounds = mini_lp, scale, thresholds, rounds
         plan_levels(100, 100, mini_lp, scale)  # refuses impossible values here rather than at the first picture
 
@@ -77,7 +80,7 @@ class Detector:
     @torch.inference_mode()
     def find(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Plates of a uint8 picture (1, 3, H, W) on the detector's device: boxes (N, 4) and scores (N,), best first."""
-        boxes, scores = self.refine(normalise(pixels), *self.propose(pixels))
+        boxes, scores = self.refine(pixels, *self.propose(pixels))
         return self.finish(boxes, scores, *pixels.shape[2:])
 
     def upload(self, image: np.ndarray) -> torch.Tensor:
@@ -89,31 +92,34 @@ class Detector:
     def scan(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """PNet over the whole pyramid of a uint8 picture (1, 3, H, W).
 
-        Returns the windows (N, 4) scored at least ``pnet_score``, their offsets (N, 4) and scores (N,), in no order.
+        Returns the windows (N, 4) scored at least ``pnet_score``, their offsets (N, 4) and scores (N,), in no order,
+        on the CPU as all boxes: choosing among them on another device would wait for it at every step.
         """
         height, width = pixels.shape[2:]
         levels = plan_levels(height, width, self.mini_lp, self.scale)
-        found = [self._scan_level(level_pixels, level, height, width)
-                 for level, level_pixels in zip(levels, make_levels(pixels, levels))]
+        on_cpu = self.device.type == "cpu"
+        found = [self._scan_sheet(sheet, BAND_PIXELS if on_cpu else math.inf, height, width)
+                 for sheet in make_sheets(pixels, levels, ALONE if on_cpu else math.inf)]
         if not found:
-            empty = torch.zeros(0, 4, device=self.device)
+            empty = torch.zeros(0, 4)
             return empty, empty, empty[:, 0]
         return tuple(torch.cat(part) for part in zip(*found))
 
-    def _scan_level(self, pixels: torch.Tensor, level: Level, height: int,
+    def _scan_sheet(self, sheet: Sheet, band_pixels: float, height: int,
                     width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """PNet on one level's pixels (not yet normalised), in bands of rows; same returns as ``scan``."""
-        rows, _ = output_size(*pixels.shape[2:])
-        band = max(1, BAND_PIXELS // (2 * pixels.shape[3]))
+        """PNet on one sheet, in bands of rows; same returns as ``scan``."""
+        rows, _ = output_size(*sheet.pixels.shape[2:])
+        band = max(1, int(min(rows, band_pixels // (2 * sheet.pixels.shape[3]))))
         parts = []
         for first in range(0, rows, band):
-            last = first + band >= rows
-            strip = pixels[:, :, 2 * first:] if last else pixels[:, :, 2 * first:2 * (first + band) + 10]
-            offsets, scores = self.pnet(normalise(strip).contiguous(memory_format=torch.channels_last))
+            with half_on_cuda(self.device):
+                offsets, scores = self._scorer(sheet.pixels[:, :, 2 * first:2 * (first + band) + 10])
             cells, columns = torch.nonzero(scores[0, 1] >= self.thresholds.pnet_score, as_tuple=True)
-            parts.append((windows(cells + first, columns, level, height, width),
-                          offsets[0, :, cells, columns].T, scores[0, 1, cells, columns]))
-        return tuple(torch.cat(part) for part in zip(*parts))
+            found = torch.stack([cells + first, columns, scores[0, 1, cells, columns], *offsets[0, :, cells, columns]])
+            parts.append(found.float().cpu())
+        rows, columns, scores, *offsets = torch.cat(parts, dim=1)
+        windows, inside = sheet.windows(rows.long(), columns.long(), height, width)
+        return windows[inside], torch.stack(offsets, dim=1)[inside], scores[inside]
 
     @torch.inference_mode()
     def propose(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -123,34 +129,36 @@ class Detector:
         boxes, scores = decode_offsets(offsets[best], anchors[best]), scores[best]
         sound = ((boxes[:, 2:] - boxes[:, :2]) >= 2).all(dim=1)  # an untrained net can turn a box inside out
         boxes, scores = boxes[sound], scores[sound]
-        kept = nms(boxes, scores, self.thresholds.pnet_overlap)[:self.thresholds.proposals]
+        kept = suppress(boxes, scores, self.thresholds.pnet_overlap, self.thresholds.proposals)
         return boxes[kept], scores[kept]
 
     @torch.inference_mode()
-    def refine(self, picture: torch.Tensor, boxes: torch.Tensor,
+    def refine(self, pixels: torch.Tensor, boxes: torch.Tensor,
                scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """ONet's rounds over proposals in the normalised picture (1, 3, H, W): corrected boxes and their scores."""
+        """ONet's rounds over proposals in the picture (1, 3, H, W): corrected boxes and their scores."""
         for number in range(self.rounds):
             if number:  # only what the round before took for plates is worth another look
                 kept = torch.nonzero(scores >= self.thresholds.first_score)[:, 0]
-                kept = kept[nms(boxes[kept], scores[kept], self.thresholds.first_overlap)][:self.thresholds.refined]
-                boxes = boxes[kept]
-            boxes, scores = self.judge(picture, boxes)
+                best = suppress(boxes[kept], scores[kept], self.thresholds.first_overlap, self.thresholds.refined)
+                boxes = boxes[kept[best]]
+            boxes, scores = self.judge(pixels, boxes)
             sound = ((boxes[:, 2:] - boxes[:, :2]) >= 2).all(dim=1)
             boxes, scores = boxes[sound], scores[sound]
         return boxes, scores
 
     @torch.inference_mode()
-    def judge(self, picture: torch.Tensor, boxes: torch.Tensor,
+    def judge(self, pixels: torch.Tensor, boxes: torch.Tensor,
               chunk: int = 128) -> tuple[torch.Tensor, torch.Tensor]:
         """ONet once over ``boxes`` (N, 4), ``chunk`` crops at a time: corrected boxes (N, 4) and scores (N,)."""
         corrected, scores = [boxes[:0]], [boxes[:0, 0]]
         for part in boxes.split(chunk):
             if len(part):
-                crops = crop_resize(picture, part).contiguous(memory_format=torch.channels_last)
-                offsets, probabilities = self.onet(crops)
-                corrected.append(decode_offsets(offsets, part))
-                scores.append(probabilities[:, 1])
+                crops = crop_resize(pixels, part).contiguous(memory_format=torch.channels_last)
+                with half_on_cuda(self.device):
+                    offsets, probabilities = self.onet(crops)
+                answer = torch.cat([offsets, probabilities], dim=1).float().cpu()
+                corrected.append(decode_offsets(answer[:, :4], part))
+                scores.append(answer[:, 5])
         return torch.cat(corrected), torch.cat(scores)
 
     def finish(self, boxes: torch.Tensor, scores: torch.Tensor, height: int,
@@ -159,7 +167,7 @@ class Detector:
         sure = scores >= self.thresholds.score
         boxes, inside = clip_boxes(boxes[sure], height, width, smallest=2.0)
         boxes, scores = boxes[inside], scores[sure][inside]
-        kept = nms(boxes, scores, self.thresholds.overlap)
+        kept = suppress(boxes, scores, self.thresholds.overlap)
         boxes, scores = boxes[kept], scores[kept]
         kept = drop_nested(boxes)
         return boxes[kept], scores[kept]
@@ -170,11 +178,8 @@ def drop_nested(boxes: torch.Tensor, share: float = 0.7) -> torch.Tensor:
 
     Part of a plate inside the whole plate overlaps it by a small IoU only, so that suppression by IoU keeps both.
     """
-    low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    common = (high - low).clamp(min=0).prod(dim=2)
     smaller = torch.minimum(box_area(boxes)[:, None], box_area(boxes)[None])
-    shared = (common > share * smaller).tolist()
+    shared = (common_area(boxes, boxes) > share * smaller).tolist()
     kept: list[int] = []
     for index in range(len(boxes)):  # a handful; a dropped box must not drop others
         if not any(shared[index][other] for other in kept):
@@ -183,8 +188,13 @@ def drop_nested(boxes: torch.Tensor, share: float = 0.7) -> torch.Tensor:
 
 
 def _ready(kind: type[PNet | ONet], source: PNet | ONet | str | os.PathLike,
-           device: torch.device) -> PNet | ONet:
-    """The net itself, or a new one with the weights read from a path: in evaluation mode, on the device."""
+           device: torch.device) -> PNet | ONet | OnnxNet:
+    """The net itself, or a new one with the weights read from a path: in evaluation mode, on the device.
+
+    An ONNX file becomes a net that onnxruntime runs.
+    """
+    if is_onnx(source):
+        return OnnxNet(source)
     if isinstance(source, kind):
         net = source
     else:

@@ -1,5 +1,7 @@
 """The image pyramid PNet runs over: its levels, their pixels, and the window that belongs to each output cell.
 
+PNet gets sheets: a large level is one, and the many small ones share one, which spares most of the calls.
+
 PNet sees windows of 47x12 pixels. A level scales the picture independently in x and y, so that this window covers a
 region of any size and aspect: the boxes of tilted and rotated plates have a median aspect (width / height) of 1.2, and
 no window of 47:12 could overlap such a box by more than a third.
@@ -9,18 +11,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from MTCNN.model.MTCNN_nets import PNET_SIZE, PNET_STRIDE
+from platekit.opencv import cv2
 
 # Width / height of the windows. Four aspects (47/12, 2.3, 1.35, 0.8) found no plate more, for 28 % more multiply-adds.
 ASPECTS = (3.3, 1.8, 1.0)
 MINI_LP = (50, 15)  # width, height in pixels of the smallest plate to find
 SCALE = 0.65  # from one level to the next
 FIRST_WINDOW = 1.15  # the first window over the smallest plate: a window somewhat larger than a plate finds it too
+ALONE = 60_000  # pixels from which on a level is a sheet of its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,38 +72,94 @@ def plan_levels(height: int, width: int, mini_lp: tuple[float, float] = MINI_LP,
 
 
 def _level_size(height: int, width: int, window: float, aspect: float) -> tuple[int, int]:
-    """Width and height of the level on which a window of ``window`` x ``window / aspect`` pixels becomes 47x12."""
-    return (max(PNET_SIZE[1], round(width * PNET_SIZE[1] / window)),
-            max(PNET_SIZE[0], round(height * PNET_SIZE[0] * aspect / window)))
+    """Width and height of the level on which a window of ``window`` x ``window / aspect`` pixels becomes 47x12.
+
+    Rounded so that PNet's strides go into it without a rest: every output cell then sees this level's pixels alone.
+    """
+    return tuple(seen + stride * max(0, round((side * seen / extent - seen) / stride)) for seen, stride, side, extent in
+                 zip(PNET_SIZE[::-1], PNET_STRIDE[::-1], (width, height), (window, window / aspect)))
 
 
 def resize(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Pixels (1, 3, H, W), uint8 or float, resized with an antialiasing filter; uint8 stays uint8 on the CPU."""
-    if pixels.shape[2:] == (height, width):
-        return pixels
-    if pixels.device.type != "cpu":
-        pixels = pixels.float()  # the integer kernel exists for the CPU alone
-    return F.interpolate(pixels, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
+    """Pixels (1, 3, H, W) resized bilinearly: uint8 on the CPU, float elsewhere."""
+    if pixels.device.type == "cpu":  # where OpenCV's function takes a third of the time of torch's
+        lines = np.ascontiguousarray(pixels[0].permute(1, 2, 0).numpy())
+        resized = cv2.resize(lines, (width, height), interpolation=cv2.INTER_LINEAR)
+        return torch.from_numpy(resized).permute(2, 0, 1).unsqueeze(0)
+    return functional.interpolate(pixels.float(), size=(height, width), mode="bilinear", align_corners=False)
 
 
-def make_levels(picture: torch.Tensor, levels: Sequence[Level]) -> list[torch.Tensor]:
-    """The pixels of every level, each (1, 3, h, w), from the picture (1, 3, H, W)."""
-    made: list[torch.Tensor] = []
-    for level in levels:
-        made.append(resize(picture if level.source < 0 else made[level.source], level.height, level.width))
-    return made
+def make_levels(picture: torch.Tensor, levels: Sequence[Level]) -> Iterator[torch.Tensor]:
+    """The pixels of every level, each (1, 3, h, w), from the picture (1, 3, H, W); none is held longer than needed."""
+    last_use = {level.source: index for index, level in enumerate(levels)}
+    made = {-1: picture}
+    for index, level in enumerate(levels):
+        made[index] = resize(made[level.source], level.height, level.width)
+        yield made[index]
+        for done in [other for other in made if last_use.get(other, other) <= index]:
+            del made[done]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """``pixels`` (1, 3, h, w), and what is where in them: levels, and the (x, y) of their top left pixels."""
+
+    pixels: torch.Tensor
+    levels: tuple[Level, ...]
+    places: tuple[tuple[int, int], ...]
+
+    def windows(self, rows: torch.Tensor, columns: torch.Tensor, height: int,
+                width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The windows behind PNet's output cells (rows, columns): boxes (N, 4), in pixels of the picture.
+
+        ``height`` and ``width`` are the picture's. Also the mask (N,) of those that lie wholly within a level.
+        """
+        corner = torch.stack([columns * PNET_STRIDE[1], rows * PNET_STRIDE[0]], dim=1).unsqueeze(1)  # (N, 1, 2)
+        window, places = torch.tensor(PNET_SIZE[::-1]), torch.tensor(self.places)
+        sizes = torch.tensor([(level.width, level.height) for level in self.levels])  # (L, 2)
+        inside = ((corner >= places) & (corner + window <= places + sizes)).all(dim=2)  # (N, L)
+        owner = inside.int().argmax(dim=1)
+        corner = (corner[:, 0] - places[owner]).float()
+        boxes = torch.cat([corner, corner + window], dim=1)
+        scale = torch.tensor([width, height]) / sizes[owner]
+        return boxes * scale.repeat(1, 2), inside.any(dim=1)
+
+
+def make_sheets(picture: torch.Tensor, levels: Sequence[Level], alone: float = ALONE) -> Iterator[Sheet]:
+    """All levels of the picture (1, 3, H, W) on sheets; those of at least ``alone`` pixels have one each."""
+    small = [level for level in levels if level.width * level.height < alone]
+    places, (width, height) = arrange([(level.width, level.height) for level in small])
+    shared = picture.new_zeros(1, height, width, 3).permute(0, 3, 1, 2)  # channels last, as the picture
+    for level, pixels in zip(levels, make_levels(picture, levels)):
+        if level not in small:
+            yield Sheet(pixels, (level,), ((0, 0),))
+        else:
+            x, y = places[small.index(level)]
+            shared[:, :, y:y + level.height, x:x + level.width] = pixels
+    if small:
+        yield Sheet(shared, tuple(small), tuple(places))
+
+
+def arrange(sizes: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], tuple[int, int]]:
+    """Rectangles (width, height) on one sheet, without overlap: the (x, y) of each, and the sheet's (width, height).
+
+    They stand on shelves, the highest first, on the first shelf with room. All x and y are multiples of PNet's strides.
+    """
+    room = max([math.isqrt(sum(width * height for width, height in sizes)), *(width for width, _ in sizes)], default=0)
+    shelves: list[list[int]] = []  # top, and where the next one goes
+    places, bottom = [(0, 0)] * len(sizes), 0
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index][1]):
+        width, height = sizes[index]
+        shelf = next((shelf for shelf in shelves if shelf[1] + width <= room), None)
+        if shelf is None:
+            shelf = [bottom, 0]
+            shelves.append(shelf)
+            bottom += math.ceil(height / PNET_STRIDE[0]) * PNET_STRIDE[0]
+        places[index] = (shelf[1], shelf[0])
+        shelf[1] += math.ceil(width / PNET_STRIDE[1]) * PNET_STRIDE[1]
+    return places, (room, bottom)
 
 
 def output_size(height: int, width: int) -> tuple[int, int]:
     """Rows and columns of PNet's output for an input of ``height`` x ``width`` pixels."""
     return math.ceil((height - 2) / PNET_STRIDE[0]) - 4, math.ceil((width - 2) / PNET_STRIDE[1]) - 8
-
-
-def windows(rows: torch.Tensor, columns: torch.Tensor, level: Level, height: int, width: int) -> torch.Tensor:
-    """Boxes (N, 4), in pixels of the picture, of the windows behind PNet's output cells (rows, columns) on ``level``.
-
-    ``height`` and ``width`` are the picture's. A cell's window is 47 pixels wide and 12 high on the level.
-    """
-    x1, y1 = columns.float() * PNET_STRIDE[1], rows.float() * PNET_STRIDE[0]
-    boxes = torch.stack([x1, y1, x1 + PNET_SIZE[1], y1 + PNET_SIZE[0]], dim=1)
-    return boxes * boxes.new_tensor([width / level.width, height / level.height]).repeat(2)

@@ -6,14 +6,16 @@ A box is ``(x1, y1, x2, y2)`` in pixels of the picture, float, x2 and y2 exclusi
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch.nn import functional
-from torchvision.ops import clip_boxes_to_image, roi_align
 
 CROP_SIZE = (24, 94)  # height, width of the crop that ONet, STNet and LPRNet see
 VIEW_SIZE = (120, 236)  # height, width of a plate's view: its box at 4 and 2 times the crop's resolution, and a margin
 VIEW_SHARE = (96 / 120, 188 / 236)  # the box's share of the view's height and width
+PART_VALUES = 1_000_000  # of a large box become float at a time
 
 
 def to_tensor(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -47,8 +49,49 @@ def decode_offsets(offsets: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor
 def clip_boxes(boxes: torch.Tensor, height: int, width: int, smallest: float = 1.0
                ) -> tuple[torch.Tensor, torch.Tensor]:
     """Boxes cut to the picture (a new tensor), and the mask (N,) of those that keep ``smallest`` pixels a side."""
-    clipped = clip_boxes_to_image(boxes, (height, width))
+    clipped = torch.maximum(boxes.minimum(boxes.new_tensor([width, height]).repeat(2)), boxes.new_zeros(4))
     return clipped, ((clipped[:, 2:] - clipped[:, :2]) >= smallest).all(dim=1)
+
+
+def box_area(boxes: torch.Tensor) -> torch.Tensor:
+    """The areas (N,) of boxes (N, 4)."""
+    return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+
+
+def common_area(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """What every one of ``boxes`` (N, 4) shares with every one of ``others`` (M, 4), in square pixels: (N, M)."""
+    low = torch.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = torch.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    return (high - low).clamp(min=0).prod(dim=2)
+
+
+def box_iou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Intersection over union of every one of ``boxes`` (N, 4) with every one of ``others`` (M, 4): (N, M)."""
+    common = common_area(boxes, others)
+    return common / (box_area(boxes)[:, None] + box_area(others)[None] - common)
+
+
+def suppress(boxes: torch.Tensor, scores: torch.Tensor, overlap: float, limit: int | None = None) -> torch.Tensor:
+    """Indices of the best of ``boxes`` (N, 4) by ``scores`` (N,), best first, that overlap no better one: (K,) int64.
+
+    Two boxes whose IoU is above ``overlap`` are one. It ends at ``limit`` boxes, and works on the CPU, where the kept
+    boxes are dealt with one after the other: torchvision's function compares all pairs, and importing it takes longer
+    than reading a photo.
+    """
+    order = scores.argsort(descending=True, stable=True).numpy()
+    corners = boxes.numpy()[order].T
+    areas = (corners[2] - corners[0]) * (corners[3] - corners[1])
+    left = np.arange(len(order))
+    kept: list[int] = []
+    while len(left) and len(kept) != limit:
+        best, left = left[0], left[1:]
+        kept.append(order[best])
+        x1, y1, x2, y2 = corners[:, left]
+        width = np.minimum(x2, corners[2, best]) - np.maximum(x1, corners[0, best])
+        height = np.minimum(y2, corners[3, best]) - np.maximum(y1, corners[1, best])
+        common = width.clip(0) * height.clip(0)
+        left = left[common <= overlap * (areas[left] + areas[best] - common)]
+    return torch.tensor(kept, dtype=torch.int64)
 
 
 def crop_resize(pixels: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int] = CROP_SIZE) -> torch.Tensor:
@@ -58,9 +101,47 @@ def crop_resize(pixels: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]
     the box (bilinear where the box is smaller than ``size``), so that large plates do not alias. Parts of a box outside
     the picture come out as mid-grey.
     """
-    pixels = normalise(pixels) if pixels.dtype == torch.uint8 else pixels
-    rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1).to(pixels.dtype)
-    return roi_align(pixels, rois, size, spatial_scale=1.0, sampling_ratio=-1, aligned=True)
+    as_input = normalise if pixels.dtype == torch.uint8 else torch.Tensor.float
+    if pixels.device.type != "cpu":
+        from torchvision.ops import roi_align  # the same function; to import it takes seconds
+
+        rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1).float().to(pixels.device)
+        return roi_align(as_input(pixels), rois, size, spatial_scale=1.0, sampling_ratio=-1, aligned=True)
+    # On the CPU, two matrix products a box are several times faster; and only the box's own pixels become float.
+    rows = pixels[0].permute(1, 2, 0)
+    crops = torch.empty(len(boxes), 3, *size)
+    for crop, (x1, y1, x2, y2) in zip(crops, boxes.tolist()):
+        top, down = _interpolation(y1, y2, size[0], rows.shape[0])
+        left, across = _interpolation(x1, x2, size[1], rows.shape[1])
+        part = rows[top:top + down.shape[1], left:left + across.shape[1]]
+        lines = torch.zeros(size[0], 3 * across.shape[1])
+        step = max(1, PART_VALUES // lines.shape[1])
+        for first in range(0, len(part), step):
+            lines.addmm_(down[:, first:first + step], as_input(part[first:first + step]).flatten(1))
+        columns = lines.view(size[0], -1, 3).transpose(0, 1).flatten(1)
+        crop.copy_((across @ columns).view(size[1], size[0], 3).permute(2, 1, 0))
+    return crops
+
+
+def _interpolation(low: float, high: float, count: int, length: int) -> tuple[int, torch.Tensor]:
+    """How ``count`` output pixels from ``low`` to ``high`` follow from a line of ``length`` input pixels.
+
+    Returns the first input pixel that counts, and weights (count, K) of it and those behind it. Every output pixel is
+    the mean of as many bilinear samples, evenly spread over it, as it has input pixels, rounded up.
+    """
+    samples = max(1, math.ceil((high - low) / count))
+    step = (high - low) / (count * samples)
+    places = low - 0.5 + step * (np.arange(count * samples) + 0.5)
+    weights = ((places >= -1) & (places <= length)) / samples
+    places = places.clip(0, length - 1)
+    before = places.astype(np.int64)
+    behind = (places - before) * weights
+    first, width = int(before[0]), min(int(before[-1]) + 2, length) - int(before[0])
+    # The matrix has one column more while it is made: the last pixel has none behind it.
+    cells = np.repeat(np.arange(count) * (width + 1) - first, samples) + before
+    matrix = np.bincount(cells, weights - behind, count * (width + 1))
+    matrix += np.bincount(cells + 1, behind, count * (width + 1))
+    return first, torch.from_numpy(matrix.astype(np.float32)).view(count, width + 1)[:, :width]
 
 
 def cut_views(pixels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:

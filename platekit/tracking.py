@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torchvision.ops import box_iou
 
+from platekit.boxes import box_iou
 from platekit.fusion import FusedReading
 from platekit.results import Plate
 

@@ -18,7 +18,7 @@ from MTCNN import detector as detector_module
 from MTCNN.detector import Detector, Thresholds, drop_nested
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.MTCNN import create_mtcnn_net, parse_arguments
-from MTCNN.pyramid import ASPECTS, plan_levels
+from MTCNN.pyramid import ASPECTS, arrange, plan_levels
 from platekit.boxes import encode_offsets
 from platekit.checkpoints import save_checkpoint
 from platekit.errors import UserError
