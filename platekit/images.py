@@ -15,6 +15,7 @@ from platekit.errors import UserError
 from platekit.files import write_bytes
 from platekit.opencv import MAX_PIXELS, cv2
 
+FOUND = (*imutils.paths.image_types, ".webp", ".gif")  # suffixes of what is looked for in folders
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # suffixes that write_image takes
 
 
@@ -81,7 +82,7 @@ def walk_images(folder: str | os.PathLike, leave_out: Path | None = None) -> Ite
     found = _pictures_below(folder, leave_out and leave_out.resolve())
     first = next(found, None)
     if first is None:
-        raise UserError(f"{folder} holds no pictures (.jpg, .jpeg, .png, .bmp, .tif); name a folder that does")
+        raise UserError(f"{folder} holds no pictures ({', '.join(FOUND)}); name a folder that does")
     yield first
     yield from found
 
@@ -89,8 +90,8 @@ def walk_images(folder: str | os.PathLike, leave_out: Path | None = None) -> Ite
 def _pictures_below(folder: Path, leave_out: Path | None) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
-            names = sorted((entry.name, entry.is_dir()) for entry in entries
-                           if not (entry.is_symlink() and entry.is_dir()))  # links can go round in circles
+            names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries
+                           if not (entry.is_symlink() and os.path.isdir(entry.path)))  # links can go round in circles
     except OSError:
         yield folder  # reading it reports why
         return
@@ -99,7 +100,7 @@ def _pictures_below(folder: Path, leave_out: Path | None) -> Iterator[Path]:
         if is_folder:
             if leave_out is None or path.resolve() != leave_out:
                 yield from _pictures_below(path, leave_out)
-        elif name.lower().endswith(imutils.paths.image_types):
+        elif name.lower().endswith(FOUND):
             yield path
 
 

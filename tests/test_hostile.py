@@ -1,0 +1,72 @@
+"""Folders of bad files: every file gets its line, photos among them are read as alone, memory stays bounded."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from platekit.errors import UserError
+from platekit.images import find_images, read_image
+from platekit.opencv import MAX_PIXELS
+from tests.conftest import make_picture, put_picture
+from tests.hostile_inputs import FORMATS, MEMORY, bad_files, encode, run, with_size
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="memory is measured as Unix does it")
+@pytest.mark.parametrize("script", ["main.py", "MTCNN/MTCNN.py", "LPRNet/LPRNet_Test.py"])
+def test_a_hostile_folder_loses_no_line(script, tmp_path):
+    """In small; ``python tests/hostile_inputs.py`` tries 10,000 files and a truncation at every kilobyte."""
+    counts = run(100, tmp_path, seed=sum(map(ord, script)), scripts=(script,), truncations=20)
+    assert counts.tried > 140 and counts.refused > 60 and counts.photos == 2
+    assert not counts.lost and not counts.otherwise and counts.memory < MEMORY, str(counts)
+
+
+def test_reading_any_bad_file_gives_a_picture_or_one_sentence(tmp_path):
+    for _, (name, data) in zip(range(1000), bad_files(1)):
+        path = tmp_path / name
+        path.write_bytes(data)
+        try:
+            image = read_image(path)
+        except UserError as error:
+            assert str(path) in str(error) and str(error).count("\n") == name.count("\n")
+        else:
+            assert image.dtype == np.uint8 and image.shape[2] == 3 and 0 < image.size <= 3 * MAX_PIXELS
+        path.unlink()
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in FORMATS if suffix != ".webp"])
+def test_a_picture_that_says_to_be_huge_is_refused_by_its_header(suffix, tmp_path):
+    path = tmp_path / f"bomb{suffix}"
+    for width, height in ((MAX_PIXELS // 1000 + 1, 1000), (60_000, 60_000)):
+        if suffix in (".jpg", ".gif") and width > 65_535:  # sizes of 16 bits
+            continue
+        path.write_bytes(with_size(encode(make_picture(60, 160), suffix), suffix, width, height))
+        with pytest.raises(UserError, match=f"more than {MAX_PIXELS // 10**6} megapixels"):
+            read_image(path)
+
+
+def test_a_hundred_megapixels_are_read(tmp_path):
+    put_picture(tmp_path / "large.jpg", np.full((10_000, 10_000, 3), 90, np.uint8))
+    assert read_image(tmp_path / "large.jpg").shape == (10_000, 10_000, 3)
+
+
+def test_a_file_too_large_for_any_picture_is_not_read_into_memory(tmp_path):
+    with open(tmp_path / "film.jpg", "wb") as file:
+        file.truncate(8 * MAX_PIXELS + 1)
+    with pytest.raises(UserError, match="make it smaller"):
+        read_image(tmp_path / "film.jpg")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_pipes_devices_and_links_in_circles_end_in_one_sentence_and_hide_nothing(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    (tmp_path / "circle.jpg").symlink_to("circle.jpg")
+    (tmp_path / "linked.jpg").symlink_to(tmp_path)
+    put_picture(tmp_path / "good.jpg", make_picture(20, 20))
+    assert [path.name for path in find_images(tmp_path)] == ["circle.jpg", "device.jpg", "good.jpg", "pipe.jpg"]
+    for name in ("pipe.jpg", "device.jpg", "circle.jpg", "zero\0byte.jpg"):
+        with pytest.raises(UserError, match="cannot read"):
+            read_image(tmp_path / name)
