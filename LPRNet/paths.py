@@ -14,4 +14,5 @@ WORK = working_folder("LPRNet")
 CROPS_TRAIN = WORK / "data" / "train"
 CROPS_VAL = WORK / "data" / "val"
 RUN = WORK / "runs" / "lprnet"
+LPRNET_ONNX, STN_ONNX = (WORK / "weights" / name for name in ("lprnet.onnx", "stn.onnx"))  # exported, not bundled
 TRAINED = [WORK / "weights" / path.name for path in (LPRNET_WEIGHTS, STN_WEIGHTS)]  # in a checkout the bundled ones

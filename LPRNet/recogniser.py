@@ -12,12 +12,14 @@ from torch import nn
 from LPRNet.alphabet import CHARS, MAX_LENGTH, Alphabet, Reading
 from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
 from LPRNet.model.STN import STNet
+from LPRNet.onnx_reader import OnnxReader
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from platekit.boxes import crop_resize, cut_views, sample_views, to_picture, to_tensor
 from platekit.checkpoints import fill, load_weights, read_checkpoint, save_weights
 from platekit.devices import pick_device
 from platekit.errors import UserError
 from platekit.images import check_picture
+from platekit.onnx_nets import is_onnx
 from platekit.results import Box
 
 __all__ = ["LPRNET_WEIGHTS", "STN_WEIGHTS", "Reader", "Recogniser", "load_reader", "save_reader"]
@@ -64,10 +66,15 @@ class Recogniser:
 
     def __init__(self, lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str | os.PathLike = STN_WEIGHTS,
                  device: str | torch.device = "auto", batch_size: int = 64) -> None:
+        """The paths name weights, or ONNX files (.onnx). Raises UserError when they are missing or do not fit."""
         self.device = pick_device(device) if isinstance(device, str) else device
-        reader, self.alphabet = load_reader(lprnet_path, stn_path)
-        reader.lprnet = fold_batch_norm(reader.lprnet)
-        self.reader = reader.to(self.device, memory_format=torch.channels_last)
+        if is_onnx(lprnet_path):
+            self.reader = OnnxReader(lprnet_path, stn_path)
+            self.alphabet = self.reader.alphabet
+        else:
+            reader, self.alphabet = load_reader(lprnet_path, stn_path)
+            reader.lprnet = fold_batch_norm(reader.lprnet)
+            self.reader = reader.to(self.device, memory_format=torch.channels_last)
         self.batch_size = batch_size
 
     @torch.inference_mode()

@@ -6,6 +6,7 @@ end: a proposal that reaches past the border must keep its size while offsets ar
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import os
@@ -57,7 +58,7 @@ class Detector:
     def __init__(self, pnet: PNet | str | os.PathLike = PNET_WEIGHTS, onet: ONet | str | os.PathLike = ONET_WEIGHTS,
                  device: torch.device | str = "auto", mini_lp: tuple[float, float] = MINI_LP, scale: float = SCALE,
                  thresholds: Thresholds = Thresholds(), rounds: int = 2) -> None:
-        """Nets, or paths of their weights or ONNX files; ``mini_lp`` is the (width, height) of the smallest plate to find.
+        """Nets, or paths of their weights or ONNX files. ``mini_lp`` is the (width, height) of the smallest plate.
 
         ``scale`` is the factor between pyramid levels: a larger one searches more sizes and takes longer. ``rounds``
         of ONet: the second, on the boxes that the first corrected, costs little and places them better.
@@ -67,6 +68,8 @@ class Detector:
         self.pnet, self.onet = _ready(PNet, pnet, self.device), _ready(ONet, onet, self.device)
         self._scorer = FastPNet(self.pnet, fast_dtype(self.device)) if type(self.pnet) is PNet else \
             lambda pixels: self.pnet(normalise(pixels))
+        # What the first round corrects the second round corrects again: it need not be exact.
+        self._rough_onet = copy.deepcopy(self.onet).to(fast_dtype(self.device)) if type(self.onet) is ONet else self.onet
         self.mini_lp, self.scale, self.thresholds, self.rounds = mini_lp, scale, thresholds, rounds
         plan_levels(100, 100, mini_lp, scale)  # refuses impossible values here rather than at the first picture
 
@@ -141,21 +144,24 @@ class Detector:
                 kept = torch.nonzero(scores >= self.thresholds.first_score)[:, 0]
                 best = suppress(boxes[kept], scores[kept], self.thresholds.first_overlap, self.thresholds.refined)
                 boxes = boxes[kept[best]]
-            boxes, scores = self.judge(pixels, boxes)
+            last = number == self.rounds - 1
+            boxes, scores = self.judge(pixels, boxes, self.onet if last else self._rough_onet)
             sound = ((boxes[:, 2:] - boxes[:, :2]) >= 2).all(dim=1)
             boxes, scores = boxes[sound], scores[sound]
         return boxes, scores
 
     @torch.inference_mode()
-    def judge(self, pixels: torch.Tensor, boxes: torch.Tensor,
-              chunk: int = 128) -> tuple[torch.Tensor, torch.Tensor]:
+    def judge(self, pixels: torch.Tensor, boxes: torch.Tensor, net: ONet | None = None,
+              chunk: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
         """ONet once over ``boxes`` (N, 4), ``chunk`` crops at a time: corrected boxes (N, 4) and scores (N,)."""
+        net = net or self.onet
+        dtype = next(net.parameters()).dtype
         corrected, scores = [boxes[:0]], [boxes[:0, 0]]
         for part in boxes.split(chunk):
             if len(part):
-                crops = crop_resize(pixels, part).contiguous(memory_format=torch.channels_last)
+                crops = crop_resize(pixels, part).to(dtype, memory_format=torch.channels_last)
                 with half_on_cuda(self.device):
-                    offsets, probabilities = self.onet(crops)
+                    offsets, probabilities = net(crops)
                 answer = torch.cat([offsets, probabilities], dim=1).float().cpu()
                 corrected.append(decode_offsets(answer[:, :4], part))
                 scores.append(answer[:, 5])

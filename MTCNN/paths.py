@@ -13,6 +13,7 @@ ONET_WEIGHTS = PACKAGE / "weights" / "onet_Weights"
 
 WORK = working_folder("MTCNN")
 TRAINED_PNET, TRAINED_ONET = (WORK / "weights" / path.name for path in (PNET_WEIGHTS, ONET_WEIGHTS))
+PNET_ONNX, ONET_ONNX = (WORK / "weights" / name for name in ("pnet.onnx", "onet.onnx"))  # exported, not bundled
 
 PHOTOS_TRAIN = WORK / "data_set" / "ccpd_train"
 PHOTOS_VAL = WORK / "data_set" / "ccpd_val"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout, or site-packages
+SAMPLES = ROOT / "ccpd" / "samples"  # photos of the generator
 
 
 def working_folder(package: str) -> Path:

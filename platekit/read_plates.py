@@ -7,20 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
-from LPRNet.recogniser import LPRNET_WEIGHTS, STN_WEIGHTS
-from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
+from LPRNet.paths import LPRNET_ONNX, LPRNET_WEIGHTS, STN_ONNX, STN_WEIGHTS
+from MTCNN.paths import ONET_ONNX, ONET_WEIGHTS, PNET_ONNX, PNET_WEIGHTS
 from MTCNN.pyramid import MINI_LP, SCALE
 from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import UserError, run_script
 from platekit.pipeline import PlateReader
-from platekit.places import ROOT
+from platekit.places import SAMPLES
 from platekit.results import PictureResult
 from platekit.video import run_video
 
-SAMPLES = ROOT / "ccpd" / "samples"
 OUTPUTS = Path("outputs")
+BACKENDS = {
+    "torch": {"pnet": PNET_WEIGHTS, "onet": ONET_WEIGHTS, "lprnet": LPRNET_WEIGHTS, "stn": STN_WEIGHTS},
+    "onnx": {"pnet": PNET_ONNX, "onet": ONET_ONNX, "lprnet": LPRNET_ONNX, "stn": STN_ONNX},
+}
 DESCRIPTION = """\
 Find and read the licence plates of pictures, folders, videos, streams or cameras.
 
@@ -43,19 +46,23 @@ def parse_arguments() -> argparse.Namespace:
                         help="width and height in pixels of the smallest plate to find (default: %(default)s)")
     parser.add_argument("--scale", type=float, default=SCALE,
                         help="factor between pyramid levels, below 1 (default: %(default)s)")
+    parser.add_argument("--backend", choices=BACKENDS, default="torch",
+                        help="onnx: onnxruntime runs the nets, on the CPU (default: %(default)s)")
     weights = parser.add_argument_group("weights")
-    weights.add_argument("--pnet", type=Path, default=PNET_WEIGHTS, help="default: %(default)s")
-    weights.add_argument("--onet", type=Path, default=ONET_WEIGHTS, help="default: %(default)s")
-    weights.add_argument("--lprnet", type=Path, default=LPRNET_WEIGHTS, help="default: %(default)s")
-    weights.add_argument("--stn", type=Path, default=STN_WEIGHTS, help="default: %(default)s")
+    for net, path in BACKENDS["torch"].items():
+        weights.add_argument(f"--{net}", type=Path, metavar="FILE",
+                             help=f"default: {path}; with --backend onnx: {BACKENDS['onnx'][net]}")
     return parser.parse_args()
 
 
 def main() -> int:
     args = parse_arguments()
-    device = join(pick_device(args.device))
+    if args.backend == "onnx" and args.device not in ("auto", "cpu"):
+        raise UserError(f"--backend onnx runs on the CPU, not on {args.device}; leave --device away")
+    device = join(pick_device("cpu" if args.backend == "onnx" else args.device))
+    nets = {net: getattr(args, net) or path for net, path in BACKENDS[args.backend].items()}
     try:
-        reader = PlateReader(device, tuple(args.mini_lp), args.scale, args.pnet, args.onet, args.lprnet, args.stn)
+        reader = PlateReader(device, tuple(args.mini_lp), args.scale, **nets)
     except ValueError as error:
         raise UserError(str(error)) from None
 

@@ -33,7 +33,8 @@ class STNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.sample(x, self.theta(x))
 
-    def sample(self, x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    @staticmethod
+    def sample(x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
         """The crops (N, 3, H, W) sampled by their transforms (N, 2, 3)."""
         with torch.autocast(x.device.type, enabled=False):  # the grid too: it is made by a matrix product
             grid = functional.affine_grid(theta, list(x.shape), align_corners=False)

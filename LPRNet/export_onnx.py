@@ -1,0 +1,85 @@
+"""Write STNet and LPRNet as ONNX files for other runtimes, and compare them with torch in onnxruntime.
+
+    python LPRNet/export_onnx.py
+
+``stn.onnx`` gives the spatial transforms of any number of crops, ``lprnet.onnx`` (both nets) the probabilities of the
+symbols at each time step; it records the alphabet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a file: import from the repository root
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+from torch.nn import functional
+
+from ccpd.annotation import parse
+from LPRNet.onnx_reader import Probabilities, Transforms, facts_of
+from LPRNet.paths import CROPS_VAL, LPRNET_ONNX, LPRNET_WEIGHTS, STN_ONNX, STN_WEIGHTS
+from LPRNet.recogniser import Recogniser, load_reader
+from platekit.boxes import CROP_SIZE, crop_resize
+from platekit.errors import UserError, run_script
+from platekit.images import find_images, read_image
+from platekit.onnx_nets import compare, export
+from platekit.places import SAMPLES
+
+
+def sample_crops(recogniser: Recogniser) -> tuple[torch.Tensor, torch.Tensor]:
+    """Crops (N, 3, 24, 94) of the plates in the bundled samples: as STNet sees them first, and as both nets then do."""
+    first, second = [], []
+    for path in find_images(SAMPLES):
+        pixels, boxes = recogniser.upload(read_image(path), tuple(map(float, parse(path).box)))
+        first.append(crop_resize(pixels, boxes))
+        with torch.inference_mode():
+            second.append(recogniser.look(pixels, boxes))
+    return torch.cat(first), torch.cat(second)
+
+
+def random_crops(count: int) -> torch.Tensor:
+    """Smooth random crops: sampling between the pixels of pure noise multiplies rounding errors as in no picture."""
+    return functional.interpolate(torch.rand(count, 3, 8, 32) * 2 - 1, CROP_SIZE, mode="bilinear", align_corners=False)
+
+
+def compare_texts(folder: Path, mine: Recogniser, exported: Recogniser) -> None:
+    """Read every crop of the folder by both; UserError when a text differs."""
+    if not folder.is_dir():
+        print(f"{folder} is not there: no texts were compared; name a folder of crops with --crops")
+        return
+    pictures = [read_image(path) for path in find_images(folder)]
+    pairs = list(zip(mine.read_pictures(pictures), exported.read_pictures(pictures)))
+    same = sum(one.text == other.text for one, other in pairs)
+    print(f"{folder}: {same} of {len(pairs)} crops have the same text in torch and in onnxruntime")
+    if same < len(pairs):
+        raise UserError(f"{len(pairs) - same} crops of {folder} read otherwise in onnxruntime; do not use the files")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lprnet", type=Path, default=LPRNET_WEIGHTS, help="default: %(default)s")
+    parser.add_argument("--stn", type=Path, default=STN_WEIGHTS, help="default: %(default)s")
+    parser.add_argument("--lprnet_onnx", type=Path, default=LPRNET_ONNX, help="default: %(default)s")
+    parser.add_argument("--stn_onnx", type=Path, default=STN_ONNX, help="default: %(default)s")
+    parser.add_argument("--crops", type=Path, default=CROPS_VAL, help="to compare texts on (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random inputs")
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    reader, alphabet = load_reader(args.lprnet, args.stn)
+    recogniser = Recogniser(args.lprnet, args.stn, "cpu")
+    first, second = sample_crops(recogniser)
+    noise = {f"random {count}": random_crops(count) for count in (1, 2, 3, 16, 64)}
+    for net, path, output, crops, facts in (
+            (Transforms(reader), args.stn_onnx, "transforms", first, {}),
+            (Probabilities(reader), args.lprnet_onnx, "probabilities", second, facts_of(alphabet))):
+        export(net, first[:2], (0,), path, [output], facts)
+        compare(net, path, {**{f"samples {count}": crops[:count] for count in range(1, len(crops) + 1)}, **noise})
+    compare_texts(args.crops, recogniser, Recogniser(args.lprnet_onnx, args.stn_onnx, "cpu"))
+    print("next: python main.py --backend onnx")
+
+
+if __name__ == "__main__":
+    run_script(main)

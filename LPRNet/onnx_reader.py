@@ -1,0 +1,69 @@
+"""STNet and LPRNet as two ONNX files: the spatial transforms alone, and both nets to probabilities."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import nn
+
+from LPRNet.alphabet import Alphabet
+from LPRNet.model.LPRNET import fold_batch_norm
+from LPRNet.model.STN import STNet
+from platekit.errors import UserError
+from platekit.onnx_nets import OnnxNet
+
+
+class Transforms(nn.Module):
+    """What ``stn.onnx`` computes: crops (N, 3, 24, 94) -> spatial transforms (N, 2, 3)."""
+
+    def __init__(self, reader: nn.Module) -> None:
+        super().__init__()
+        self.stn = reader.stn
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.stn.theta(x)
+
+
+class Probabilities(nn.Module):
+    """What ``lprnet.onnx`` computes: crops (N, 3, 24, 94) -> probabilities (N, class_num, 18) by time step.
+
+    Not logits: these reach hundreds, of which float32 keeps no four places behind the point.
+    """
+
+    def __init__(self, reader: nn.Module) -> None:
+        super().__init__()
+        self.stn, self.lprnet = reader.stn, fold_batch_norm(reader.lprnet)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.lprnet(self.stn(x)).softmax(dim=1)
+
+
+class OnnxSTN:
+    """Called, and asked for its transforms, as STNet."""
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.theta = OnnxNet(path)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return STNet.sample(x, self.theta(x))
+
+
+class OnnxReader:
+    """Called as ``LPRNet.recogniser.Reader``; its logits are logarithms of probabilities."""
+
+    def __init__(self, lprnet_path: str | os.PathLike, stn_path: str | os.PathLike) -> None:
+        self.stn, self._net = OnnxSTN(stn_path), OnnxNet(lprnet_path)
+        try:
+            self.alphabet = Alphabet(self._net.facts["chars"], int(self._net.facts["max_length"]))
+        except (KeyError, ValueError):
+            raise UserError(f"{lprnet_path} records no alphabet; write the file with 'python LPRNet/export_onnx.py'") \
+                from None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self._net(x).clamp(min=1e-37).log()
+
+
+def facts_of(alphabet: Alphabet) -> dict[str, str]:
+    """What ``lprnet.onnx`` records of its alphabet."""
+    return {"chars": "".join(alphabet.chars), "max_length": str(alphabet.max_length)}

@@ -1,0 +1,93 @@
+"""Networks as ONNX files: written and checked, compared with torch, and run by onnxruntime in torch's place."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from platekit.errors import UserError
+from platekit.files import write_bytes
+
+LARGEST_DIFFERENCE = 1e-4  # that a file may show beside torch
+
+
+def need(name: str) -> ModuleType:
+    """The optional package of this name; UserError that names it where it is missing."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"the package {name} cannot be loaded ({error}); run 'pip install onnx onnxruntime onnxscript'"
+                        ) from None
+
+
+def is_onnx(path: object) -> bool:
+    """Whether a path names an ONNX file."""
+    return isinstance(path, (str, os.PathLike)) and Path(path).suffix == ".onnx"
+
+
+class OnnxNet:
+    """A network in an ONNX file, called as the torch module it was made of; it runs on the CPU.
+
+    ``facts`` are what was written with it. Raises UserError when the file is missing or is no such network.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        runtime = need("onnxruntime")
+        if not Path(path).is_file():
+            raise UserError(f"{path} not found; write the ONNX files with 'python MTCNN/export_onnx.py' and "
+                            "'python LPRNet/export_onnx.py'")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3  # errors alone: what is raised is said below
+        try:
+            self._session = runtime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises many kinds for a broken file
+            raise UserError(f"cannot load {path}: {str(error).splitlines()[0][:160]}; export it again") from None
+        self.facts: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        found = self._session.run(None, {"x": x.cpu().contiguous().numpy()})
+        outputs = tuple(torch.from_numpy(output).to(x.device) for output in found)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+
+def export(net: nn.Module, example: torch.Tensor, free: Sequence[int], path: str | os.PathLike,
+           outputs: Sequence[str], facts: dict[str, str] | None = None) -> None:
+    """Write the net, in evaluation mode, to an ONNX file, whole or not at all, after onnx has checked it.
+
+    The sizes of the dimensions ``free`` of the input are open; ``example`` is at least 2 long there.
+    """
+    onnx = need("onnx")
+    need("onnxscript")
+    program = torch.onnx.export(net.eval(), (example,), dynamo=True, input_names=["x"], output_names=list(outputs),
+                                dynamic_shapes=(dict.fromkeys(free, torch.export.Dim.DYNAMIC),),
+                                external_data=False, verbose=False)
+    model = program.model_proto
+    onnx.helper.set_model_props(model, facts or {})
+    onnx.checker.check_model(model, full_check=True)
+    write_bytes(path, model.SerializeToString())
+    print(f"wrote {path}: {Path(path).stat().st_size / 1e6:.2f} MB, checked by onnx {onnx.__version__}")
+
+
+@torch.inference_mode()
+def compare(net: nn.Module, path: str | os.PathLike, inputs: dict[str, torch.Tensor]) -> None:
+    """Print the largest difference between the net and its ONNX file on each input; UserError when it is too large."""
+    exported, largest = OnnxNet(path), 0.0
+    for name, x in inputs.items():
+        pairs = zip(_tuple(net(x)), _tuple(exported(x)), strict=True)
+        difference = max(float((wanted - found).abs().max()) for wanted, found in pairs)
+        print(f"    {name:<12} {' x '.join(map(str, x.shape)):<20} largest difference {difference:.1e}")
+        largest = max(largest, difference)
+    if not largest <= LARGEST_DIFFERENCE:
+        raise UserError(f"{path} differs from torch by up to {largest:.1e}, more than {LARGEST_DIFFERENCE}; do not use "
+                        "it, and try other versions of onnxruntime and onnxscript")
+
+
+def _tuple(outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
