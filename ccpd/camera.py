@@ -176,6 +176,33 @@ def blur(picture: np.ndarray, amount: float, moved: bool, angle: float) -> np.nd
     return cv2.GaussianBlur(picture, (0, 0), amount)
 
 
+def blur_to(
+    picture: np.ndarray,
+    box: tuple[float, float, float, float],
+    blurriness: float,
+    largest: float,
+    moved: bool,
+    angle: float,
+) -> np.ndarray:
+    """Blur the picture until its part in ``box`` is no sharper than ``blurriness``, by ``largest`` (see ``blur``) at
+    most; a picture that is blurred enough stays as it is."""
+    x1, y1, x2, y2 = (round(value) for value in box)
+    margin = 16
+    left, top = max(0, x1 - margin), max(0, y1 - margin)
+    part = np.ascontiguousarray(picture[top : y2 + margin, left : x2 + margin])
+    inner = slice(max(0, y1) - top, y2 - top), slice(max(0, x1) - left, x2 - left)
+    if sharpness(part[inner]) <= blurriness:
+        return picture
+    low, high = 0.0, largest
+    for _ in range(5):
+        amount = (low + high) / 2
+        if sharpness(blur(part, amount, moved, angle)[inner]) > blurriness:
+            low = amount
+        else:
+            high = amount
+    return blur(picture, (low + high) / 2, moved, angle)
+
+
 def sensor(picture: np.ndarray, rng: np.random.Generator, noise: float, sharpen: bool = True) -> np.ndarray:
     """What a cheap telephone makes of the light: noise of ``noise`` grey levels, and often few pixels, strongly
     compressed, enlarged and sharpened, which leaves the painted look of many CCPD photos.

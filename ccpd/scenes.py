@@ -62,7 +62,8 @@ def render_photo(
         level = rng.uniform(125, 215)
     photo = camera.expose(photo, level / max(20.0, float(photo[::8, ::8].mean())))
     if subset != "ccpd_np":
-        _mount_plate(photo, pose, renderer.render(text, kind, rng, _plate_scale(layout.pixels_per_mm)), rng)
+        plate = renderer.render(text, kind, rng, plate_scale(layout.pixels_per_mm))
+        mount_plate(photo, pose.corners, plate, pose.brightness, rng)
     photo = _light_and_weather(photo, subset, dark, rng)
     photo = camera.develop(photo, rng, harsh=0.15 if dark else 0.9)
     if subset != "ccpd_np":  # weather and development changed the exposure of the plate
@@ -102,7 +103,8 @@ def annotate(photo: np.ndarray, corners: np.ndarray, text: str) -> Annotation:
     )
 
 
-def _plate_scale(pixels_per_mm: float) -> float:
+def plate_scale(pixels_per_mm: float) -> float:
+    """The scale to draw a plate at that has ``pixels_per_mm`` in the photo."""
     return next((scale for scale in PLATE_SCALES if scale >= 0.9 * pixels_per_mm), PLATE_SCALES[-1])
 
 
@@ -169,8 +171,11 @@ def _plate_place(face, kind: PlateKind, bare: bool, rng: np.random.Generator) ->
             face.paste(sign(140, 440, rng), -half, -high, 2 * half, 2 * high)
 
 
-def _mount_plate(photo: np.ndarray, pose: Pose, plate: np.ndarray, rng: np.random.Generator) -> None:
-    """Warp a plate onto its corners, lit so that its mean comes to the pose's brightness."""
+def mount_plate(
+    photo: np.ndarray, corners: np.ndarray, plate: np.ndarray, brightness: float, rng: np.random.Generator
+) -> None:
+    """Warp a plate onto ``corners`` (4, 2) in CCPD's order, lit so that its mean comes to ``brightness`` (0..255)."""
+    rows, columns = photo.shape[:2]
     height, width = plate.shape[:2]
     if rng.random() < 0.6:
         camera.uneven_light(plate, rng, rng.uniform(0.05, 0.3))
@@ -186,14 +191,14 @@ def _mount_plate(photo: np.ndarray, pose: Pose, plate: np.ndarray, rng: np.rando
         )
         mask = cv2.GaussianBlur(mask, (0, 0), max(0.6, height / 12)) * rng.uniform(40, 150)
         cv2.add(plate, cv2.merge((mask, mask, mask)), dst=plate, dtype=cv2.CV_8U)
-    plate = camera.expose(plate, np.clip(pose.brightness / max(8.0, float(plate.mean())), 0.06, 3.0))
-    if pose.brightness > 170:  # overexposure also lifts what is dark
-        veil = int(min(140, (pose.brightness - 170) * 1.4))
+    plate = camera.expose(plate, np.clip(brightness / max(8.0, float(plate.mean())), 0.06, 3.0))
+    if brightness > 170:  # overexposure also lifts what is dark
+        veil = int(min(140, (brightness - 170) * 1.4))
         plate = cv2.addWeighted(plate, 1 - veil / 300, np.full_like(plate, 255), veil / 300, 0)
-    (x1, y1), (x2, y2) = np.floor(pose.corners.min(axis=0)) - 2, np.ceil(pose.corners.max(axis=0)) + 3
-    x1, y1, x2, y2 = int(max(x1, 0)), int(max(y1, 0)), int(min(x2, WIDTH)), int(min(y2, HEIGHT))
+    (x1, y1), (x2, y2) = np.floor(corners.min(axis=0)) - 2, np.ceil(corners.max(axis=0)) + 3
+    x1, y1, x2, y2 = int(max(x1, 0)), int(max(y1, 0)), int(min(x2, columns)), int(min(y2, rows))
     source = np.array([(width, height), (0, height), (0, 0), (width, 0)], np.float32) - 0.5
-    matrix = cv2.getPerspectiveTransform(source, (pose.corners - (x1, y1)).astype(np.float32))
+    matrix = cv2.getPerspectiveTransform(source, (corners - (x1, y1)).astype(np.float32))
     size = (x2 - x1, y2 - y1)
     weight = cv2.warpPerspective(np.ones((height, width), np.float32), matrix, size, flags=cv2.INTER_LINEAR)
     warped = cv2.warpPerspective(plate, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -220,18 +225,5 @@ def _light_and_weather(photo: np.ndarray, subset: str, dark: bool, rng: np.rando
 def _focus(photo: np.ndarray, pose: Pose, subset: str, rng: np.random.Generator) -> np.ndarray:
     """Blur the photo as far as the plate's published blurriness asks."""
     moved, angle = bool(rng.random() < (0.5 if subset == "ccpd_blur" else 0.25)), rng.uniform(0, np.pi)
-    x1, y1, x2, y2 = (round(value) for value in pose.box)
-    margin = 16
-    left, top = max(0, x1 - margin), max(0, y1 - margin)
-    part = np.ascontiguousarray(photo[top : y2 + margin, left : x2 + margin])
-    inner = slice(y1 - top, y2 - top), slice(x1 - left, x2 - left)
-    low, high = 0.0, 0.08 * (x2 - x1) if subset == "ccpd_blur" else 0.035 * (x2 - x1)
-    if camera.sharpness(part[inner]) <= pose.blurriness:
-        return photo
-    for _ in range(5):
-        amount = (low + high) / 2
-        if camera.sharpness(camera.blur(part, amount, moved, angle)[inner]) > pose.blurriness:
-            low = amount
-        else:
-            high = amount
-    return camera.blur(photo, (low + high) / 2, moved, angle)
+    largest = (0.08 if subset == "ccpd_blur" else 0.035) * (round(pose.box[2]) - round(pose.box[0]))
+    return camera.blur_to(photo, pose.box, pose.blurriness, largest, moved, angle)

@@ -9,15 +9,20 @@ import numpy as np
 import pytest
 import torch
 
+from ccpd import camera
 from ccpd.annotation import Annotation, parse
+from ccpd.geometry import Pose
+from ccpd.plates import KINDS, PlateRenderer
 from MTCNN.data_preprocessing import gen_Onet_train_data, gen_Pnet_train_data, views
 from MTCNN.data_preprocessing.assemble import assemble
 from MTCNN.data_preprocessing.choosers import PNetWindows
 from MTCNN.data_preprocessing.generate import ViewSamples, cut, generate
 from MTCNN.data_preprocessing.photos import read_photos
 from MTCNN.data_preprocessing.sample_store import SampleWriter, open_array, read_rows
+from MTCNN.data_preprocessing.swap import PlateSwapper, corners_of_kind, replace_plate
 from MTCNN.data_preprocessing.views import (
     View,
+    bounding_box,
     box_corners,
     change_look,
     make_view,
@@ -141,6 +146,7 @@ def test_corners_that_are_only_the_box_are_not_believed(tmp_path):
 def test_a_view_carries_the_plate_along(monkeypatch):
     """The blue quadrilateral of the picture is where the view says that the plate is."""
     monkeypatch.setattr(views, "change_look", lambda image, rng: image)
+    monkeypatch.setattr(views, "look_like", lambda image, box, pose, rng: image)
     vertices = np.array(CORNERS, float) + [200, 400]
     image = np.full((1160, 720, 3), 120, np.uint8)
     cv2.fillConvexPoly(image, vertices.astype(np.int32), (220, 60, 20))
@@ -154,6 +160,57 @@ def test_a_view_carries_the_plate_along(monkeypatch):
         found = np.array([[x.min(), y.min(), x.max() + 1.0, y.max() + 1.0]])
         assert overlaps(found, view.box[None])[0] > 0.85, seed
     assert min(aspects) < 1.5 < 2.5 < max(aspects)
+
+
+def test_a_view_looks_as_its_pose_says(monkeypatch):
+    monkeypatch.setattr(views, "_weather", lambda image, rng: image)
+    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (1160, 720, 3), dtype=np.uint8), (0, 0), 0.6)
+    box = np.array([200.0, 500, 480, 590])
+    for seed in range(8):
+        corners = box_corners(box)
+        view = views.look_like(image, box, Pose(corners, 70.0, 4.0), np.random.default_rng(seed))
+        plate = view[500:590, 200:480]
+        assert camera.sharpness(plate) < 12 < camera.sharpness(image[500:590, 200:480]), seed
+        assert 45 < plate.mean() < 110, seed
+
+
+def test_a_swapped_plate_lies_on_the_corners_of_the_old_one():
+    image = np.full((400, 500, 3), 90, np.uint8)
+    vertices = np.array([(380, 250), (130, 220), (128, 140), (378, 170)], float)
+    cv2.fillConvexPoly(image, vertices.astype(np.int32), (170, 60, 20))
+    before = image.copy()
+    unchanged, corners = PlateSwapper(0)(image, vertices, np.random.default_rng(0))
+    assert unchanged is image and corners is vertices
+    swapper = PlateSwapper(1)
+    with_plate, colours = 0, set()
+    for seed in range(40):
+        swapped, corners = swapper(image, vertices, np.random.default_rng(seed))
+        np.testing.assert_array_equal(image, before)
+        y, x = np.nonzero((swapped.astype(int) - image).any(axis=2))
+        changed = np.array([[x.min(), y.min(), x.max() + 1.0, y.max() + 1.0]])
+        if corners is None:
+            assert overlaps(changed, bounding_box(vertices)[None])[0] > 0.8, seed
+            continue
+        with_plate += 1
+        assert overlaps(changed, bounding_box(corners)[None])[0] > 0.88, seed
+        assert np.abs(corners - vertices).max() < 20  # a green plate is wider than a blue one
+        blue, green, red = swapped[150:240, 150:360].reshape(-1, 3).mean(axis=0)
+        colours.add("blue" if blue > red + 25 else "green" if green > max(blue, red) + 10 else
+                    "yellow" if red > blue + 25 else "grey")
+    assert 30 <= with_plate < 40 and len(colours) == 4
+    wide = corners_of_kind(vertices, KINDS["green"])
+    narrow = corners_of_kind(vertices, KINDS["blue"])
+    assert np.ptp(wide[:, 0]) / np.ptp(narrow[:, 0]) == pytest.approx(480 / 440, rel=0.02)
+
+
+def test_a_swapped_plate_is_lit_as_the_old_one():
+    vertices = np.array([(380, 250), (130, 250), (130, 170), (380, 170)], float)
+    plate = PlateRenderer().render("皖A12345", "blue", np.random.default_rng(0))
+    tones = []
+    for tone in (20, 60, 110):
+        image = np.full((400, 500, 3), tone, np.uint8)
+        tones.append(replace_plate(image, vertices, vertices, plate, np.random.default_rng(1))[180:240, 140:370].mean())
+    assert tones[0] < 0.5 * tones[1] < tones[1] < 0.75 * tones[2]
 
 
 def test_a_box_without_corners_is_moved_mildly():
@@ -297,6 +354,11 @@ def test_lists_hold_each_sample_once(tmp_path):
     array, row = int(data.array[70]), int(data.row[70])
     expected = normalise(torch.from_numpy(np.array(data.arrays[array][row])).permute(2, 0, 1))
     torch.testing.assert_close(batch.pixels[1], expected)
+    folders, shares = [tmp_path / "a", tmp_path / "b"], {"positive": 1, "part": 1, "negative": 3}
+    taken = assemble(folders, target, shares, None, 0, [1, 0.2])
+    assert taken == {"positive": 45, "part": 45, "negative": 45}
+    with pytest.raises(UserError, match="each of the 2 folders"):
+        assemble(folders, target, shares, None, 0, [1])
     small = assemble([tmp_path / "a"], target, {"positive": 1, "part": 1, "negative": 1}, 30, 0)
     assert sum(small.values()) == 30
     with pytest.raises(UserError, match="no complete samples"):
@@ -348,6 +410,21 @@ def test_offsets_lead_back_to_the_plate(tmp_path):
 
 def make_view_of(entry):
     return View(read_image(entry.path), entry.box, entry.ignore)
+
+
+def test_swapped_plates_are_for_training_only(call, tmp_path):
+    train, val = photo_folder(tmp_path / "photos"), photo_folder(tmp_path / "other", ("粤D22222",))
+    common = ("-dir_train", train, "-dir_val", val, "--views", 1, "--views_val", 1, "--seed", 3)
+    for name, extra in (("plain", ()), ("swapped", ("--swap", 1))):
+        out = tmp_path / name
+        outcome = call(gen_Pnet_train_data.main, *common, *extra, "--out_train", out / "train", "--out_val",
+                       out / "val")
+        assert outcome.status == 0, outcome.err
+    same = [(tmp_path / "plain" / split / "positive.npy").read_bytes()
+            == (tmp_path / "swapped" / split / "positive.npy").read_bytes() for split in ("train", "val")]
+    assert same == [False, True]
+    outcome = call(gen_Pnet_train_data.main, *common, "--swap", 1.5)
+    assert outcome.status == 2 and "--swap" in outcome.sentence()
 
 
 def test_train_and_validation_never_share_a_folder(call, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,7 @@ from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.data_set import preprocess
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.train import Train_Onet, Train_Pnet
-from MTCNN.train.dataset import Batch, SampleList, change_colours
+from MTCNN.train.dataset import Batch, SampleList, blur_some, change_colours, motion_kernel
 from MTCNN.train.losses import box_loss, box_overlaps, class_loss
 from MTCNN.train.trainer import average_precision, evaluate, parse_arguments, sample_loss, train
 from platekit.boxes import encode_offsets
@@ -126,6 +128,21 @@ def test_colours_follow_the_seed(tmp_path):
     assert first.pixels.abs().max() <= 1 and first.pixels.shape == (20, 3, 12, 47)
     changed = change_colours(torch.full((4, 3, 12, 47), 100.0), torch.Generator().manual_seed(0))
     assert changed.std() > 1
+
+
+def test_some_samples_are_blurred_in_one_direction():
+    pixels = torch.rand(200, 3, 24, 94) * 255
+    before = pixels.clone()
+    blurred = blur_some(pixels, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(pixels, before)
+    moved = (blurred != pixels).flatten(1).any(1)
+    assert 20 < moved.sum() < 60
+    assert blurred[moved].std() < 0.7 * pixels[moved].std()
+    torch.testing.assert_close(blurred[moved].mean(), pixels[moved].mean(), rtol=0.03, atol=0)
+    for length, angle, shape in ((9.0, 0.0, (1, 11)), (9.0, math.pi / 2, (11, 1))):
+        kernel = motion_kernel(length, angle)
+        assert kernel.shape == shape and kernel.sum().item() == pytest.approx(1) and kernel.max() < 0.2
+    assert len(blur_some(pixels[:0], torch.Generator())) == 0
 
 
 def test_lists_that_do_not_fit_are_refused(tmp_path):

@@ -22,16 +22,20 @@ from platekit.files import write_text
 SHARES = {"positive": 1.0, "part": 1.0, "negative": 3.0}  # of the kinds, by default
 
 
-def assemble(folders: Sequence[Path], target: Path, shares: dict[str, float], size: int | None,
-             seed: int) -> dict[str, int]:
+def assemble(folders: Sequence[Path], target: Path, shares: dict[str, float], size: int | None, seed: int,
+             take: Sequence[float] | None = None) -> dict[str, int]:
     """Write the list ``target`` of samples from ``folders``; return its rows by kind.
 
-    ``shares`` bounds each kind by its share against the positives; ``size`` bounds the whole list. Raises UserError
-    when a folder is missing or incomplete, or when there are no positives.
+    ``shares`` bounds each kind by its share against the positives; ``size`` bounds the whole list; ``take`` is the
+    share (0..1) of each folder's samples to choose from. Raises UserError when a folder is missing or incomplete, or
+    when there are no positives.
     """
+    take = [1.0] * len(folders) if take is None else take
+    if len(take) != len(folders) or not all(0 <= share <= 1 for share in take):
+        raise UserError(f"--take needs a share between 0 and 1 for each of the {len(folders)} folders of samples")
     arrays: list[Path] = []
     found: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
-    for folder in folders:
+    for number, folder in enumerate(folders):
         if not (folder / SUMMARY).exists():
             raise UserError(f"{folder} holds no complete samples; run the gen_*_train_data.py script for it (again)")
         for kind in KINDS:
@@ -40,6 +44,8 @@ def assemble(folders: Sequence[Path], target: Path, shares: dict[str, float], si
             if len(rows) != len(array):
                 raise UserError(f"{folder}: {kind}.txt has {len(rows)} lines for {len(array)} samples; "
                                 "generate them again")
+            if take[number] < 1:
+                rows = np.random.default_rng((seed, number)).permutation(rows)[:round(take[number] * len(rows))]
             found[kind].append(np.column_stack([np.full(len(rows), len(arrays)), rows]))
             arrays.append(folder / f"{kind}.npy")
     rows_of = {kind: np.concatenate(parts) for kind, parts in found.items()}
@@ -69,16 +75,18 @@ def run(net: str, description: str, arguments: list[str] | None = None) -> None:
                             help="the list to write")
     for kind, share in SHARES.items():
         parser.add_argument(f"--{kind}s", type=float, default=share, help=f"share of {kind}s in the list, at most")
+    parser.add_argument("--take", nargs="+", type=float, metavar="SHARE",
+                        help="share of each training folder's samples to choose from; all of them by default")
     parser.add_argument("--size", type=int, help="samples in the training list, at most")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     shares = {kind: getattr(options, f"{kind}s") for kind in KINDS}
     if min(shares.values()) < 0 or shares["positive"] <= 0:
         raise UserError("the shares must not be negative, and that of the positives not 0")
-    for folders, target, size in ((options.samples_train, options.list_train, options.size),
-                                  (options.samples_val, options.list_val, None)):
+    for folders, target, size, take in ((options.samples_train, options.list_train, options.size, options.take),
+                                        (options.samples_val, options.list_val, None, None)):
         if folders:
-            rows = assemble(folders, target, shares, size, options.seed)
+            rows = assemble(folders, target, shares, size, options.seed, take)
             print(f"wrote {target}: " + ", ".join(f"{count} {kind}s" for kind, count in rows.items())
                   + f" out of {', '.join(map(str, folders))}")
     print(f"next: python MTCNN/train/Train_{net.capitalize()}.py")

@@ -18,9 +18,11 @@ from tqdm import tqdm
 from MTCNN import paths
 from MTCNN.data_preprocessing.photos import Photo, read_photos
 from MTCNN.data_preprocessing.sample_store import SampleWriter
-from MTCNN.data_preprocessing.views import POSES, View, make_view
+from MTCNN.data_preprocessing.swap import PlateSwapper
+from MTCNN.data_preprocessing.views import POSES, View, bounding_box, make_view
 from MTCNN.data_preprocessing.windows import KINDS
 from platekit.boxes import crop_resize, encode_offsets, normalise
+from platekit.devices import keep_freed_memory
 from platekit.errors import UserError
 from platekit.images import read_image
 
@@ -58,9 +60,9 @@ class ViewSamples(Dataset):
     """
 
     def __init__(self, photos: list[Photo], views: int, poses: list[str], seed: int, size: tuple[int, int],
-                 choose: Choose) -> None:
+                 choose: Choose, swapper: PlateSwapper | None = None) -> None:
         self.photos, self.views, self.poses, self.seed = photos, views, poses, seed
-        self.size, self.choose = size, choose
+        self.size, self.choose, self.swapper = size, choose, swapper
 
     def __len__(self) -> int:
         return len(self.photos) * self.views
@@ -73,10 +75,14 @@ class ViewSamples(Dataset):
             image = read_image(photo.path)
         except UserError as error:
             return str(error)
+        box, vertices = photo.box, photo.vertices
+        if self.swapper is not None and vertices is not None:
+            image, vertices = self.swapper(image, vertices, rng)
+            box = None if vertices is None else bounding_box(vertices)
         if index < len(self.photos):  # the first view is the photo as it is
-            view = View(image, photo.box, photo.ignore)
+            view = View(image, box, photo.ignore)
         else:
-            view = make_view(image, photo.box, photo.vertices, photo.ignore, rng, self.poses)
+            view = make_view(image, box, vertices, photo.ignore, rng, self.poses)
         pixels = torch.from_numpy(view.image).permute(2, 0, 1).unsqueeze(0)
         chosen = self.choose(view, pixels, rng)
         return cut_samples(normalise(pixels), view.box, chosen, self.size)
@@ -95,6 +101,7 @@ def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> d
         return writer.rows
     if writer.steps:
         print(f"going on in {folder} after {writer.steps} of {len(data)} views")
+    keep_freed_memory()
     started, before = time.monotonic(), sum(writer.rows.values())
     loader = DataLoader(data, batch_size=1, sampler=range(writer.steps, len(data)), num_workers=workers,
                         collate_fn=first_of)
@@ -140,6 +147,10 @@ def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
     views.add_argument("--views_val", type=int, default=2, help="views of each validation photo")
     views.add_argument("--poses", nargs="+", default=list(POSES), metavar="SUBSET",
                        help="CCPD subsets whose plate poses the views take")
+    views.add_argument("--swap", type=float, default=0.0, metavar="SHARE",
+                       help="share of the training views in which a drawn plate of any kind hides the photo's own")
+    views.add_argument("--glyphs", type=Path, metavar="DIR",
+                       help="glyph pictures for --swap; the default is OpenCV's built-in font")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0, help="processes beside the main one")
 
@@ -152,6 +163,8 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
     folders = [Path(folder).resolve() for _, _, folder, _ in splits]
     if len(set(folders)) < len(folders):
         raise UserError(f"training and validation samples would both go to {folders[0]}; name two folders")
+    if not 0 <= arguments.swap <= 1:
+        raise UserError(f"--swap must lie between 0 and 1, not {arguments.swap}")
     for split, sources, folder, views in splits:
         if views < 1:
             raise UserError(f"--views must be at least 1, not {views}")
@@ -162,5 +175,10 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
         seed = arguments.seed * 2 + (split == "val")
         settings = {"net": net, "photos": len(photos), "views": views, "seed": seed, "poses": arguments.poses,
                     "first": photos[0].path.name, "last": photos[-1].path.name, **facts}
-        generate(folder, ViewSamples(photos, views, arguments.poses, seed, size, choose), settings, arguments.workers)
+        swapper = None
+        if split == "train" and arguments.swap:
+            swapper = PlateSwapper(arguments.swap, arguments.glyphs)
+            settings |= {"swap": arguments.swap, "glyphs": str(arguments.glyphs)}
+        data = ViewSamples(photos, views, arguments.poses, seed, size, choose, swapper)
+        generate(folder, data, settings, arguments.workers)
     print(f"next: python MTCNN/data_preprocessing/assemble_{net.capitalize()}_imglist.py")

@@ -1,8 +1,9 @@
 """Views: whole photos seen anew, so that a few hundred frontal daylight photos teach tilt, blur, night and snow.
 
 A view warps the entire photo so that the plate's corners go where the corners of some plate of CCPD lie
-(ccpd.geometry), then changes its light, sharpness and noise. Nothing is cut out or pasted: plate, car and surroundings
-stay one picture. Where only the box of a plate is known its corners cannot be carried along, and the warp stays mild.
+(ccpd.geometry), then changes its light, sharpness and noise, mostly until the plate is as bright and as blurred as that
+plate of CCPD is. Plate, car and surroundings stay one picture. Where only the box of a plate is known its corners
+cannot be carried along, and the warp stays mild.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ccpd.geometry import sample_pose
+from ccpd import camera
+from ccpd.geometry import Pose, sample_pose
 from platekit.opencv import cv2
 
 # Subsets whose poses the views take, and their shares. Base has no published statistics that differ from blur's.
-POSES: dict[str, float] = {"ccpd_base": 0.15, "ccpd_blur": 0.15, "ccpd_db": 0.15, "ccpd_fn": 0.15,
-                           "ccpd_rotate": 0.2, "ccpd_tilt": 0.2}
+POSES: dict[str, float] = {"ccpd_base": 0.12, "ccpd_blur": 0.22, "ccpd_db": 0.13, "ccpd_fn": 0.15,
+                           "ccpd_rotate": 0.2, "ccpd_tilt": 0.18}
+LIKE_CCPD = 0.65  # share of the views that look as the plate whose pose they take; the others look any way
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +36,11 @@ def make_view(image: np.ndarray, box: np.ndarray | None, vertices: np.ndarray | 
               rng: np.random.Generator, poses: Sequence[str] = tuple(POSES)) -> View:
     """A random view of a photo; arguments as in photos.Photo. The picture keeps its size."""
     height, width = image.shape[:2]
-    matrix = None
+    matrix = pose = None
     if vertices is not None:
         for _ in range(8):
-            target = sample_pose(_pick(poses, rng), rng).corners * (width / 720, height / 1160)
-            matrix = warp_between(vertices, target, height, width)
+            pose = sample_pose(_pick(poses, rng), rng)
+            matrix = warp_between(vertices, pose.corners * (width / 720, height / 1160), height, width)
             if matrix is not None:
                 break
     if matrix is None:
@@ -48,7 +51,10 @@ def make_view(image: np.ndarray, box: np.ndarray | None, vertices: np.ndarray | 
     zones = np.array([bounding_box(transform(box_corners(zone), matrix)) for zone in ignore]).reshape(-1, 4)
     if new_box is not None and not _visible(new_box, height, width):
         warped, new_box, zones = image, box, ignore
-    changed = change_look(warped, rng)
+    if new_box is not None and pose is not None and rng.random() < LIKE_CCPD:
+        changed = look_like(warped, new_box, pose, rng)
+    else:
+        changed = change_look(warped, rng)
     if new_box is not None and _contrast(changed, new_box) < 4 < _contrast(warped, new_box):
         changed = warped  # so dark or so bright that nothing is left to see
     return View(changed, new_box, zones)
@@ -153,6 +159,22 @@ def change_look(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return image
 
 
+def look_like(image: np.ndarray, box: np.ndarray, pose: Pose, rng: np.random.Generator) -> np.ndarray:
+    """The picture, its plate in ``box`` (4,) as bright and at least as blurred as the pose's, the rest at random."""
+    image = _light(image, rng)
+    x1, y1, x2, y2 = np.clip(box.round().astype(int), 0, None)
+    image = camera.expose(image, np.clip(pose.brightness / max(4.0, float(image[y1:y2, x1:x2].mean())), 0.08, 3.0))
+    if rng.random() < 0.15:
+        image = _weather(image, rng)
+    moved, angle = bool(rng.random() < 0.65), rng.uniform(0, np.pi)
+    # noise and JPEG raise the figure in CCPD's own photos: what lies below them is softer than it says
+    sharp = pose.blurriness * rng.uniform(0.3, 1)
+    image = camera.blur_to(image, tuple(box), sharp, 0.08 * (box[2] - box[0]), moved, angle)
+    if rng.random() < 0.6:
+        image = _noise(image, rng, 14 if pose.blurriness > 10 else 3)
+    return _recompress(image, rng) if rng.random() < 0.4 else image
+
+
 def _light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Gamma, gain, offset and colour cast through a table; sometimes a gradient or a bright spot."""
     gamma = np.exp(rng.normal(0, 0.25))
@@ -231,15 +253,15 @@ def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 _GRAIN = np.random.default_rng(0).normal(0, 32, (1 << 21,)).clip(-127, 127).astype(np.int8)
 
 
-def _noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Grey or coloured grain of up to 14 levels, out of a fixed table: drawing millions of normals costs too much."""
+def _noise(image: np.ndarray, rng: np.random.Generator, levels: float = 14) -> np.ndarray:
+    """Grey or coloured grain of up to ``levels``, out of a fixed table: drawing millions of normals costs too much."""
     height, width = image.shape[:2]
     channels = 3 if rng.random() < 0.6 else 1
     start = int(rng.integers(1 << 20))
     grain = np.resize(_GRAIN[start:], height * width * channels).reshape(height, width, channels)
     if channels == 1:
         grain = cv2.merge([grain, grain, grain])
-    return cv2.addWeighted(image, 1, grain, rng.uniform(1, 14) / 32, 0, dtype=cv2.CV_8U)
+    return cv2.addWeighted(image, 1, grain, rng.uniform(1, levels) / 32, 0, dtype=cv2.CV_8U)
 
 
 def _recompress(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

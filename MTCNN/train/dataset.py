@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.utils.data import Dataset
 
 from MTCNN.data_preprocessing.sample_store import open_array
@@ -81,7 +83,8 @@ class SampleList(Dataset):
         indices = np.array([index for index, _ in keys])
         pixels = self.read(indices).permute(0, 3, 1, 2)  # stays channels-last in memory
         if self.augment:
-            pixels = change_colours(pixels.float(), torch.Generator().manual_seed(keys[0][1]))
+            generator = torch.Generator().manual_seed(keys[0][1])
+            pixels = blur_some(change_colours(pixels.float(), generator), generator)
         return Batch(normalise(pixels), self.labels[indices], self.offsets[indices])
 
 
@@ -106,3 +109,30 @@ def change_colours(pixels: torch.Tensor, generator: torch.Generator) -> torch.Te
     contrast = uniform(0.75, 1.25, 1, 1, 1)
     pixels = ((pixels - mean) * contrast + mean) * gain + uniform(-20, 20, 1, 1, 1)
     return pixels.clamp_(0, 255)
+
+
+def blur_some(pixels: torch.Tensor, generator: torch.Generator, share: float = 0.2) -> torch.Tensor:
+    """Float pixels (N, 3, h, w), a ``share`` of them moved while exposed: one direction and length for the batch.
+
+    Photos blurred as a whole are few among the samples, and blurred plates the hardest to tell from their surroundings.
+    """
+    moved = torch.rand(len(pixels), generator=generator) < share
+    length, angle = torch.rand(2, generator=generator).tolist()
+    kernel = motion_kernel(pixels.shape[3] * (0.02 + 0.15 * length), math.pi * angle)
+    if moved.any():
+        pixels = pixels.clone()
+        height, width = kernel.shape
+        padded = F.pad(pixels[moved], (width // 2, width // 2, height // 2, height // 2), mode="replicate")
+        pixels[moved] = F.conv2d(padded.flatten(0, 1)[:, None], kernel[None, None])[:, 0].unflatten(0, (-1, 3))
+    return pixels
+
+
+def motion_kernel(length: float, angle: float) -> torch.Tensor:
+    """The path of a moved camera, ``length`` pixels long, as a kernel of odd sides that sums to 1."""
+    steps = torch.linspace(-0.5, 0.5, 4 * int(length) + 5) * length
+    x, y = steps * math.cos(angle), steps * math.sin(angle)
+    columns, rows = math.ceil(x.abs().max().item()), math.ceil(y.abs().max().item())
+    kernel = torch.zeros(2 * rows + 1, 2 * columns + 1)
+    cells = (y + rows).round().long(), (x + columns).round().long()
+    kernel.index_put_(cells, torch.ones(len(steps)), accumulate=True)
+    return kernel / len(steps)

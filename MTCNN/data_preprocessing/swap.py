@@ -1,0 +1,83 @@
+"""Other plates on real photos: a drawn plate of any kind over the photo's own, as lit and as sharp as that one.
+
+Real photos show blue plates almost only. With a green, yellow, white or black plate at the same corners the nets learn
+these kinds in real surroundings; with a sign that is no plate they learn that the place alone makes none.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from ccpd import camera
+from ccpd.layout import enlarge
+from ccpd.plates import KINDS, PlateKind, PlateRenderer, random_text
+from ccpd.scenes import mount_plate, plate_scale
+from ccpd.textures import sign
+from platekit.opencv import cv2
+
+KIND_SHARES = {"green": 0.4, "yellow": 0.2, "white": 0.15, "black": 0.1, "blue": 0.15}
+SIGNS = 0.08  # share of swaps that leave no plate but a sign
+BLUE_TONE = 110.0  # mean grey level of a drawn blue plate: what the real one's is compared with to tell the light
+RIM = 1.03  # the drawn plate is this much larger than the photo's own, to hide its rim
+MARGIN = 20  # pixels about the plate that are worked on
+
+
+class PlateSwapper:
+    """Swaps the plates of a ``share`` of the photos that it is given."""
+
+    def __init__(self, share: float, glyphs: str | os.PathLike | None = None) -> None:
+        """``glyphs`` as for ``PlateRenderer``; UserError when they are not there."""
+        self.share, self.renderer = share, PlateRenderer(glyphs)
+
+    def __call__(self, image: np.ndarray, vertices: np.ndarray,
+                 rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+        """The photo and the corners (4, 2) of its plate, in CCPD's order, after a possible swap; None: it has none now.
+
+        The image given is not changed.
+        """
+        if rng.random() >= self.share:
+            return image, vertices
+        kind = KINDS[str(rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values())))]
+        scale = plate_scale(float(np.linalg.norm(vertices[0] - vertices[1])) / kind.width_mm)
+        if rng.random() < SIGNS:
+            plate = sign(round(KINDS["blue"].height_mm * scale), round(KINDS["blue"].width_mm * scale), rng)
+            return replace_plate(image, enlarge(vertices, RIM), vertices, plate, rng), None
+        plate = self.renderer.render(random_text(rng, kind), kind, rng, scale)
+        corners = corners_of_kind(vertices, kind)
+        return replace_plate(image, corners, vertices, plate, rng), corners
+
+
+def corners_of_kind(vertices: np.ndarray, kind: PlateKind) -> np.ndarray:
+    """The corners (4, 2) of a plate of ``kind`` in the place of an ordinary one that has corners ``vertices``."""
+    width, height = KINDS["blue"].width_mm / 2, KINDS["blue"].height_mm / 2
+    unit = np.array([(1, 1), (-1, 1), (-1, -1), (1, -1)], np.float32)
+    matrix = cv2.getPerspectiveTransform(unit * np.float32((width, height)), vertices.astype(np.float32))
+    larger = unit * np.float32((kind.width_mm / 2, kind.height_mm / 2)) * RIM
+    return cv2.perspectiveTransform(larger[None], matrix)[0].astype(np.float64)
+
+
+def replace_plate(image: np.ndarray, corners: np.ndarray, vertices: np.ndarray, plate: np.ndarray,
+                  rng: np.random.Generator) -> np.ndarray:
+    """A copy of the photo with ``plate`` at ``corners``, in the light and no sharper than what was at ``vertices``."""
+    height, width = image.shape[:2]
+    low = np.clip(np.floor(corners.min(axis=0)).astype(int) - MARGIN, 0, (width, height))
+    high = np.clip(np.ceil(corners.max(axis=0)).astype(int) + MARGIN, 0, (width, height))
+    window = slice(low[1], high[1]), slice(low[0], high[0])
+    part = np.ascontiguousarray(image[window])
+    inside = np.zeros(part.shape[:2], np.uint8)
+    cv2.fillConvexPoly(inside, (vertices - low).round().astype(np.int32), 255)
+    tone = cv2.mean(part, inside)
+    light = np.clip(sum(tone[:3]) / 3 / BLUE_TONE, 0.1, 1.8) * rng.uniform(0.85, 1.2)
+    box = (*np.clip(corners.min(axis=0) - low, 0, None), *(corners.max(axis=0) - low))
+    sharp = camera.sharpness(part[round(box[1]):round(box[3]), round(box[0]):round(box[2])])
+    mounted = part.copy()
+    mount_plate(mounted, corners - low, plate, light * float(plate.mean()), rng)
+    mounted = camera.blur_to(mounted, box, sharp * rng.uniform(0.6, 1.3), 0.05 * (box[2] - box[0]), False, 0.0)
+    cover = np.zeros(part.shape[:2], np.float32)
+    cv2.fillConvexPoly(cover, (enlarge(corners - low, 1.02)).round().astype(np.int32), 1.0)
+    cover = cv2.GaussianBlur(cover, (0, 0), 1.0)
+    swapped = image.copy()
+    swapped[window] = cv2.blendLinear(mounted, part, cover, 1.0 - cover)
+    return swapped
