@@ -131,7 +131,7 @@ def motion_kernel(length: float, angle: float) -> torch.Tensor:
     """The path of a moved camera, ``length`` pixels long, as a kernel of odd sides that sums to 1."""
     steps = torch.linspace(-0.5, 0.5, 4 * int(length) + 5) * length
     x, y = steps * math.cos(angle), steps * math.sin(angle)
-    columns, rows = math.ceil(x.abs().max().item()), math.ceil(y.abs().max().item())
+    columns, rows = (math.ceil(part.abs().max().item() - 1e-4) for part in (x, y))  # the cosine of 90 degrees isn't 0
     kernel = torch.zeros(2 * rows + 1, 2 * columns + 1)
     cells = (y + rows).round().long(), (x + columns).round().long()
     kernel.index_put_(cells, torch.ones(len(steps)), accumulate=True)
