@@ -52,8 +52,10 @@ def load_reader(lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str |
     """Both nets from their files, in evaluation mode, and the alphabet recorded there (``CHARS`` where none is)."""
     state, facts = read_checkpoint(lprnet_path)
     chars, max_length = facts.get("chars", CHARS), facts.get("max_length", MAX_LENGTH)
-    if not isinstance(chars, (str, tuple)) or not isinstance(max_length, int):
-        raise UserError(f"{lprnet_path} records no alphabet but {chars!r}, {max_length!r}; name weights of LPRNet")
+    if not isinstance(chars, (str, tuple)) or not isinstance(max_length, int) or set(map(type, chars)) - {str}:
+        raise UserError(f"{lprnet_path} records no alphabet but {str(chars)[:80]!r}; name weights of LPRNet")
+    if getattr(state.get("container.0.bias"), "shape", None) != (len(chars),):  # before a net of that size is made
+        raise UserError(f"{lprnet_path} does not fit an LPRNet of {len(chars)} classes; name weights of LPRNet")
     alphabet = Alphabet(chars, max_length)
     reader = Reader(len(alphabet))
     fill(reader.lprnet, state, lprnet_path)

@@ -115,8 +115,11 @@ def _read_index(folder: Path, settings: dict) -> dict[str, str]:
         content = json.loads(path.read_text("utf-8"))
         if content["settings"] != settings:
             raise UserError(f"{folder} holds photos made with {content['settings']}; choose another --out or delete it")
-        return dict(content["photos"])
-    except (OSError, ValueError, KeyError, TypeError):
+        photos = dict(content["photos"])
+        if not all(name.endswith(".jpg") and Path(name).name == name for name in photos.values()):
+            raise ValueError("these are no names of photos in this folder")
+        return photos
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"cannot read {path}; delete the folder and draw it again") from None
 
 

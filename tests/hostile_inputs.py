@@ -38,7 +38,7 @@ PHOTOS = sorted((ROOT / "ccpd" / "samples").glob("*.jpg"))[:2]
 SCRIPTS = ("main.py", "MTCNN/MTCNN.py", "LPRNet/LPRNet_Test.py")
 FORMATS = (".jpg", ".png", ".bmp", ".tif", ".webp", ".gif")
 NAMES = ("京A12345", "🚗 plate", "two  spaces", "-rf", "%s%n", "quote'\"", "line\nbreak", "semi;colon", "a" * 200, "ελ")
-MEMORY = 1.5  # GiB that a script may take for folders without pictures of many megapixels
+MEMORY = 4.0  # GiB that a script may take: a few pictures of MAX_PIXELS, one of them as floating-point numbers
 
 
 def encode(image: np.ndarray, suffix: str) -> bytes:
