@@ -69,7 +69,8 @@ class Detector:
         self._scorer = FastPNet(self.pnet, fast_dtype(self.device)) if type(self.pnet) is PNet else \
             lambda pixels: self.pnet(normalise(pixels))
         # What the first round corrects the second round corrects again: it need not be exact.
-        self._rough_onet = copy.deepcopy(self.onet).to(fast_dtype(self.device)) if type(self.onet) is ONet else self.onet
+        self._rough_onet = self.onet if type(self.onet) is not ONet else \
+            copy.deepcopy(self.onet).to(fast_dtype(self.device))
         self.mini_lp, self.scale, self.thresholds, self.rounds = mini_lp, scale, thresholds, rounds
         plan_levels(100, 100, mini_lp, scale)  # refuses impossible values here rather than at the first picture
 
@@ -100,19 +101,18 @@ class Detector:
         """
         height, width = pixels.shape[2:]
         levels = plan_levels(height, width, self.mini_lp, self.scale)
-        on_cpu = self.device.type == "cpu"
-        found = [self._scan_sheet(sheet, BAND_PIXELS if on_cpu else math.inf, height, width)
-                 for sheet in make_sheets(pixels, levels, ALONE if on_cpu else math.inf)]
+        # Elsewhere than on the CPU all levels share one sheet: few large calls, and one wait for the answer.
+        sheets = make_sheets(pixels, levels, ALONE if self.device.type == "cpu" else math.inf)
+        found = [self.scan_sheet(sheet, height, width) for sheet in sheets]
         if not found:
             empty = torch.zeros(0, 4)
             return empty, empty, empty[:, 0]
         return tuple(torch.cat(part) for part in zip(*found))
 
-    def _scan_sheet(self, sheet: Sheet, band_pixels: float, height: int,
-                    width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """PNet on one sheet, in bands of rows; same returns as ``scan``."""
+    def scan_sheet(self, sheet: Sheet, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """PNet on one sheet of a picture of ``height`` x ``width``; same returns as ``scan``."""
         rows, _ = output_size(*sheet.pixels.shape[2:])
-        band = max(1, int(min(rows, band_pixels // (2 * sheet.pixels.shape[3]))))
+        band = max(1, BAND_PIXELS // (2 * sheet.pixels.shape[3])) if self.device.type == "cpu" else rows
         parts = []
         for first in range(0, rows, band):
             with half_on_cuda(self.device):
@@ -127,7 +127,12 @@ class Detector:
     @torch.inference_mode()
     def propose(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Proposals of a uint8 picture (1, 3, H, W): boxes (N, 4), scores (N,), the best ``proposals`` at most."""
-        anchors, offsets, scores = self.scan(pixels)
+        return self.choose(*self.scan(pixels))
+
+    @torch.inference_mode()
+    def choose(self, anchors: torch.Tensor, offsets: torch.Tensor,
+               scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The proposals among what ``scan`` returns."""
         best = scores.topk(min(len(scores), 16 * self.thresholds.proposals)).indices  # bounds the suppression
         boxes, scores = decode_offsets(offsets[best], anchors[best]), scores[best]
         sound = ((boxes[:, 2:] - boxes[:, :2]) >= 2).all(dim=1)  # an untrained net can turn a box inside out
@@ -155,7 +160,7 @@ class Detector:
               chunk: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
         """ONet once over ``boxes`` (N, 4), ``chunk`` crops at a time: corrected boxes (N, 4) and scores (N,)."""
         net = net or self.onet
-        dtype = next(net.parameters()).dtype
+        dtype = torch.float32 if isinstance(net, OnnxNet) else next(net.parameters()).dtype
         corrected, scores = [boxes[:0]], [boxes[:0, 0]]
         for part in boxes.split(chunk):
             if len(part):
