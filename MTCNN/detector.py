@@ -6,7 +6,6 @@ end: a proposal that reaches past the border must keep its size while offsets ar
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import os
@@ -20,7 +19,7 @@ from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ALONE, MINI_LP, SCALE, Sheet, make_sheets, output_size, plan_levels
 from platekit.boxes import box_area, clip_boxes, common_area, crop_resize, decode_offsets, normalise, suppress
 from platekit.checkpoints import load_weights
-from platekit.devices import fast_dtype, half_on_cuda, pick_device
+from platekit.devices import half_on_cuda, pick_device
 from platekit.images import check_picture
 from platekit.onnx_nets import OnnxNet, is_onnx
 
@@ -66,11 +65,8 @@ class Detector:
         """
         self.device = pick_device(device) if isinstance(device, str) else device
         self.pnet, self.onet = _ready(PNet, pnet, self.device), _ready(ONet, onet, self.device)
-        self._scorer = FastPNet(self.pnet, fast_dtype(self.device)) if type(self.pnet) is PNet else \
+        self._scorer = FastPNet(self.pnet) if type(self.pnet) is PNet else \
             lambda pixels: self.pnet(normalise(pixels))
-        # What the first round corrects the second round corrects again: it need not be exact.
-        self._rough_onet = self.onet if type(self.onet) is not ONet else \
-            copy.deepcopy(self.onet).to(fast_dtype(self.device))
         self.mini_lp, self.scale, self.thresholds, self.rounds = mini_lp, scale, thresholds, rounds
         plan_levels(100, 100, mini_lp, scale)  # refuses impossible values here rather than at the first picture
 
@@ -149,24 +145,21 @@ class Detector:
                 kept = torch.nonzero(scores >= self.thresholds.first_score)[:, 0]
                 best = suppress(boxes[kept], scores[kept], self.thresholds.first_overlap, self.thresholds.refined)
                 boxes = boxes[kept[best]]
-            last = number == self.rounds - 1
-            boxes, scores = self.judge(pixels, boxes, self.onet if last else self._rough_onet)
+            boxes, scores = self.judge(pixels, boxes)
             sound = ((boxes[:, 2:] - boxes[:, :2]) >= 2).all(dim=1)
             boxes, scores = boxes[sound], scores[sound]
         return boxes, scores
 
     @torch.inference_mode()
-    def judge(self, pixels: torch.Tensor, boxes: torch.Tensor, net: ONet | None = None,
+    def judge(self, pixels: torch.Tensor, boxes: torch.Tensor,
               chunk: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
         """ONet once over ``boxes`` (N, 4), ``chunk`` crops at a time: corrected boxes (N, 4) and scores (N,)."""
-        net = net or self.onet
-        dtype = torch.float32 if isinstance(net, OnnxNet) else next(net.parameters()).dtype
         corrected, scores = [boxes[:0]], [boxes[:0, 0]]
         for part in boxes.split(chunk):
             if len(part):
-                crops = crop_resize(pixels, part).to(dtype, memory_format=torch.channels_last)
+                crops = crop_resize(pixels, part).contiguous(memory_format=torch.channels_last)
                 with half_on_cuda(self.device):
-                    offsets, probabilities = net(crops)
+                    offsets, probabilities = self.onet(crops)
                 answer = torch.cat([offsets, probabilities], dim=1).float().cpu()
                 corrected.append(decode_offsets(answer[:, :4], part))
                 scores.append(answer[:, 5])

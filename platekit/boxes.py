@@ -114,10 +114,9 @@ def crop_resize(pixels: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]
         top, down = _interpolation(y1, y2, size[0], rows.shape[0])
         left, across = _interpolation(x1, x2, size[1], rows.shape[1])
         part = rows[top:top + down.shape[1], left:left + across.shape[1]]
-        lines = torch.zeros(size[0], 3 * across.shape[1])
-        step = max(1, PART_VALUES // lines.shape[1])
-        for first in range(0, len(part), step):
-            lines.addmm_(down[:, first:first + step], as_input(part[first:first + step]).flatten(1))
+        step = max(1, PART_VALUES // (3 * across.shape[1]))
+        lines = sum(down[:, first:first + step] @ as_input(part[first:first + step]).flatten(1)
+                    for first in range(0, len(part), step))
         columns = lines.view(size[0], -1, 3).transpose(0, 1).flatten(1)
         crop.copy_((across @ columns).view(size[1], size[0], 3).permute(2, 1, 0))
     return crops

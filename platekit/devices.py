@@ -33,12 +33,6 @@ def half_on_cuda(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
 
 
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """What nets that only make proposals compute in: bfloat16 on processors that multiply it, else float32."""
-    capable = device.type == "cpu" and getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16")
-    return torch.bfloat16 if capable else torch.float32
-
-
 def keep_freed_memory() -> None:
     """Let the C library hold on to freed memory, where it is glibc; it stays with the process until that ends.
 

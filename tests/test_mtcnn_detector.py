@@ -247,3 +247,14 @@ def test_mini_lp_is_a_pair():
     assert parse_arguments(["-image", "a.jpg", "--mini_lp", "40", "12"]).mini_lp == [40.0, 12.0]
     with pytest.raises(ValueError, match="must be positive"):
         make(BOXES["upright"], mini_lp=(0, 15))
+
+
+def test_sheets_hold_every_level_once_without_overlap():
+    sizes = [(level.width, level.height) for level in plan_levels(1160, 720)]
+    places, (width, height) = arrange(sizes)
+    taken = np.zeros((height, width), int)
+    for (x, y), (wide, high) in zip(places, sizes):
+        assert x % 5 == y % 2 == 0 and x + wide <= width and y + high <= height
+        taken[y:y + high, x:x + wide] += 1
+    assert taken.max() == 1 and taken.mean() > 0.6
+    assert arrange([]) == ([], (0, 0))

@@ -7,9 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision import ops
 
 from platekit.boxes import (
     VIEW_SIZE,
+    box_iou,
     clip_boxes,
     crop_resize,
     cut_views,
@@ -17,6 +19,7 @@ from platekit.boxes import (
     encode_offsets,
     normalise,
     sample_views,
+    suppress,
     to_tensor,
 )
 from tests.conftest import make_picture
@@ -138,3 +141,26 @@ def test_a_view_is_sampled_where_the_transform_says(right, down, across, along):
     described = torch.cat([middle - reach, middle + reach])[None]
     sampled = sample_views(cut_views(picture, torch.tensor([[x1, y1, x2, y2]])), theta)
     torch.testing.assert_close(sampled, crop_resize(picture, described), atol=0.03, rtol=0)
+
+
+def test_suppression_and_crops_are_torchvisions():
+    """torchvision is not imported at run time, for the time that takes; its functions are the reference here."""
+    random = torch.Generator().manual_seed(0)
+    corners = torch.rand(150, 2, generator=random) * 150 - 20
+    boxes = torch.cat([corners, corners + 4 + torch.rand(150, 2, generator=random) * 90], dim=1)
+    scores = torch.rand(150, generator=random)
+    assert torch.equal(suppress(boxes, scores, 0.4), ops.nms(boxes, scores, 0.4))
+    assert torch.equal(suppress(boxes, scores, 0.4, 7), ops.nms(boxes, scores, 0.4)[:7])
+    torch.testing.assert_close(box_iou(boxes, boxes[:9]), ops.box_iou(boxes, boxes[:9]))
+    pixels = torch.randint(0, 256, (1, 3, 90, 140), generator=random, dtype=torch.uint8)
+    for size in ((24, 94), (12, 47)):
+        wanted = ops.roi_align(normalise(pixels), [boxes], size, sampling_ratio=-1, aligned=True)
+        torch.testing.assert_close(crop_resize(pixels, boxes, size), wanted, atol=1e-3, rtol=0)
+
+
+def test_a_large_box_becomes_float_in_parts(monkeypatch):
+    pixels = torch.from_numpy(make_picture(200, 300)).permute(2, 0, 1)[None]
+    box = torch.tensor([[-10.0, 5.0, 290.0, 210.0]])
+    whole = crop_resize(pixels, box)
+    monkeypatch.setattr("platekit.boxes.PART_VALUES", 2000)
+    torch.testing.assert_close(crop_resize(pixels, box), whole, atol=1e-5, rtol=0)

@@ -80,10 +80,9 @@ class FastPNet(nn.Module):
     The pooling goes before ``prelu1``. A PReLU commutes with the maximum where its slope is not negative; where it is,
     ``prelu(x) = max(x, slope * x)``, and ``slope * x`` comes from one more channel of ``conv1``. Its channels are
     filled up to 16, as many as the processor takes at a time; without that, pooling takes as long as all convolutions.
-    ``dtype`` is what to compute in.
     """
 
-    def __init__(self, net: PNet, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, net: PNet) -> None:
         super().__init__()
         layers = copy.deepcopy(net).requires_grad_(False).features
         # From network input to pixels.
@@ -104,20 +103,15 @@ class FastPNet(nn.Module):
         self.heads = nn.Conv2d(32, 6, 1)
         self.heads.weight = _constant(torch.cat([net.conv4_2.weight, net.conv4_1.weight]))
         self.heads.bias = _constant(torch.cat([net.conv4_2.bias, net.conv4_1.bias]))
-        self.to(dtype, memory_format=torch.channels_last)
-        self.slopes = [slopes[rising], layers.prelu2.weight, layers.prelu3.weight]
+        self.to(memory_format=torch.channels_last)
+        self.slopes, self.prelu2, self.prelu3 = _constant(slopes[rising]), layers.prelu2, layers.prelu3
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = self.pool1(self.conv1(pixels.to(self.conv1.weight.dtype)))
+        x = self.pool1(self.conv1(pixels.float()))
         rising, falling, mirrored, _ = x.split(self.sizes, dim=1)
-        x = self.conv2(torch.cat([prelu(rising, self.slopes[0]), torch.maximum(falling, mirrored)], dim=1))
-        x = self.heads(prelu(self.conv3(prelu(x, self.slopes[1])), self.slopes[2])).float()
+        x = torch.cat([nn.functional.prelu(rising, self.slopes), torch.maximum(falling, mirrored)], dim=1)
+        x = self.heads(self.prelu3(self.conv3(self.prelu2(self.conv2(x))))).float()
         return x[:, :4], x[:, 4:].softmax(dim=1)
-
-
-def prelu(x: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
-    """The PReLU of float32 ``slopes``, computed in float32: six times faster than in bfloat16 on the CPU."""
-    return nn.functional.prelu(x.float(), slopes).to(x.dtype)
 
 
 def _constant(values: torch.Tensor) -> nn.Parameter:

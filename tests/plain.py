@@ -1,0 +1,175 @@
+"""The published algorithm written straightforwardly: the benchmark's yardstick, and the oracle of the fast path.
+
+Every level is resized from the whole photo, PNet runs on it in float32 and in PyTorch's own memory order, crops are cut
+one by one, LPRNet has its 3-D pooling and unfolded batch norm and reads one plate at a time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torchvision.ops import nms, roi_align
+
+from LPRNet.alphabet import Alphabet
+from LPRNet.model.LPRNET import ChannelStridePool
+from LPRNet.recogniser import load_reader
+from MTCNN.detector import Thresholds, drop_nested
+from MTCNN.model.MTCNN_nets import PNET_SIZE, PNET_STRIDE, ONet, PNet
+from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
+from MTCNN.pyramid import plan_levels
+from platekit.boxes import VIEW_SHARE, VIEW_SIZE, sample_views
+from platekit.checkpoints import load_weights
+from platekit.opencv import cv2
+
+
+class PublishedPool(nn.MaxPool3d):
+    """LPRNet's pooling as it was published: over three dimensions, the channels being the first."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.unsqueeze(1)).squeeze(1)
+
+
+def with_published_pools(lprnet: nn.Module) -> nn.Module:
+    for index, layer in enumerate(lprnet.backbone):
+        if isinstance(layer, ChannelStridePool):
+            lprnet.backbone[index] = PublishedPool((1, 3, 3), stride=(layer.step, 1, layer.width_stride))
+    return lprnet
+
+
+def network_input(image: np.ndarray) -> torch.Tensor:
+    """BGR uint8 (H, W, 3) as network input (1, 3, H, W)."""
+    return torch.from_numpy(((image.astype(np.float32) - 127.5) / 128).transpose(2, 0, 1)[None].copy())
+
+
+def cut_by_resize(image: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+    """The box cut at whole pixels, black outside the picture, and resized to ``size`` (height, width)."""
+    x1, y1, x2, y2 = np.round(box).astype(int).tolist()
+    height, width = image.shape[:2]
+    part = image[max(y1, 0):max(y2, 0), max(x1, 0):max(x2, 0)]
+    part = cv2.copyMakeBorder(part, max(-y1, 0), max(y2 - height, 0), max(-x1, 0), max(x2 - width, 0),
+                              cv2.BORDER_CONSTANT)
+    return network_input(cv2.resize(part, size[::-1]))
+
+
+def cut_exactly(image: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+    """The box cut as the fast path's documentation says, by torchvision."""
+    roi = torch.tensor([[0.0, *box]], dtype=torch.float32)
+    return roi_align(network_input(image), roi, size, spatial_scale=1.0, sampling_ratio=-1, aligned=True)
+
+
+def single_aspect_sizes(height: int, width: int, scale: float = 0.707) -> list[tuple[int, int, int]]:
+    """The published pyramid: windows of one aspect, from full size down."""
+    sizes, factor = [], 1.0
+    while height * factor >= PNET_SIZE[0] and width * factor >= PNET_SIZE[1]:
+        sizes.append((int(height * factor), int(width * factor), -1))
+        factor *= scale
+    return sizes
+
+
+class PlainReader:
+    """Boxes and texts of a picture. ``published``: the single-aspect pyramid and a single look at each crop.
+
+    ``exact`` resamples as the fast path does, to be compared with it; else as cheaply as the published code.
+    """
+
+    def __init__(self, published: bool = False, exact: bool = False) -> None:
+        self.published, self.exact, self.thresholds = published, exact, Thresholds()
+        self.pnet, self.onet = PNet().eval(), ONet().eval()
+        load_weights(self.pnet, PNET_WEIGHTS)
+        load_weights(self.onet, ONET_WEIGHTS)
+        reader, self.alphabet = load_reader()
+        self.stn, self.lprnet = reader.stn, with_published_pools(reader.lprnet)
+        self.cut = cut_exactly if exact else cut_by_resize
+
+    @torch.no_grad()
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        boxes = self.find(image)
+        return boxes, self.read(image, boxes)
+
+    def find(self, image: np.ndarray) -> np.ndarray:
+        """Plates (N, 4), the surest first."""
+        return self.refine(image, self.suppress(*self.scan(image, self.pyramid(image))))
+
+    def pyramid(self, image: np.ndarray) -> list[np.ndarray]:
+        height, width = image.shape[:2]
+        sizes = single_aspect_sizes(height, width) if self.published else \
+            [(level.height, level.width, level.source) for level in plan_levels(height, width)]
+        made: list[np.ndarray] = []
+        for high, wide, source in sizes:
+            made.append(cv2.resize(made[source] if self.exact and source >= 0 else image, (wide, high)))
+        return made
+
+    @torch.no_grad()
+    def scan(self, image: np.ndarray, levels: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """PNet level by level: boxes (N, 4) and scores (N,)."""
+        boxes, scores = [np.zeros((0, 4))], [np.zeros(0)]
+        for level in levels:
+            x = self.pnet.features(network_input(level))
+            offsets, score = self.pnet.conv4_2(x)[0].numpy(), self.pnet.conv4_1(x).softmax(dim=1)[0, 1].numpy()
+            rows, columns = np.nonzero(score >= self.thresholds.pnet_score)
+            corner = np.stack([columns * PNET_STRIDE[1], rows * PNET_STRIDE[0]], axis=1)
+            window = np.concatenate([corner, corner + PNET_SIZE[::-1]], axis=1)
+            size = np.tile(PNET_SIZE[::-1], 2)
+            scale = np.tile([image.shape[1] / level.shape[1], image.shape[0] / level.shape[0]], 2)
+            boxes.append((window + offsets[:, rows, columns].T * size) * scale)
+            scores.append(score[rows, columns])
+        return np.concatenate(boxes), np.concatenate(scores)
+
+    def suppress(self, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """The proposals (N, 4)."""
+        best = np.argsort(-scores, kind="stable")[:16 * self.thresholds.proposals]
+        best = best[(boxes[best, 2:] - boxes[best, :2] >= 2).all(axis=1)]
+        kept = nms(torch.from_numpy(boxes[best]), torch.from_numpy(scores[best]).double(), self.thresholds.pnet_overlap)
+        return boxes[best][kept.numpy()[:self.thresholds.proposals]]
+
+    @torch.no_grad()
+    def refine(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """ONet twice, then one box a plate."""
+        limits = self.thresholds
+        if not len(boxes):
+            return boxes
+        boxes, scores = self.judge(image, boxes)
+        kept = nms(boxes, scores.where(scores >= limits.first_score, -1), limits.first_overlap)
+        kept = kept[scores[kept] >= limits.first_score][:limits.refined]
+        if not len(kept):
+            return np.zeros((0, 4))
+        boxes, scores = self.judge(image, boxes[kept].numpy())
+        boxes, scores = boxes[scores >= limits.score], scores[scores >= limits.score]
+        height, width = image.shape[:2]
+        boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height]))
+        boxes = boxes[nms(boxes, scores, limits.overlap)]
+        return boxes[drop_nested(boxes)].numpy()
+
+    def judge(self, image: np.ndarray, boxes: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        crops = torch.cat([self.cut(image, box, (24, 94)) for box in boxes])
+        x = self.onet.features(crops)
+        offsets, scores = self.onet.conv6_2(x), self.onet.conv6_1(x).softmax(dim=1)[:, 1]
+        anchors = torch.from_numpy(boxes).float()
+        return anchors + offsets * (anchors[:, 2:] - anchors[:, :2]).repeat(1, 2), scores
+
+    def read(self, image: np.ndarray, boxes: np.ndarray) -> list[str]:
+        """The text of each plate, one after the other."""
+        return [self.decode(self.logits(self.look(image, box))) for box in boxes]
+
+    @torch.no_grad()
+    def look(self, image: np.ndarray, box: np.ndarray) -> torch.Tensor:
+        """The plate's crop (1, 3, 24, 94); the second look's unless ``published``."""
+        crop = self.cut(image, box, (24, 94))
+        if self.published:
+            return crop
+        margin = (box[2:] - box[:2]) * (1 / np.array(VIEW_SHARE[::-1]) - 1) / 2
+        view = self.cut(image, np.concatenate([box[:2] - margin, box[2:] + margin]), VIEW_SIZE)
+        return sample_views(view, self.stn.theta(crop))
+
+    @torch.no_grad()
+    def logits(self, crop: torch.Tensor) -> torch.Tensor:
+        return self.lprnet(self.stn(crop))[0]
+
+    def decode(self, logits: torch.Tensor) -> str:
+        text, previous = "", Alphabet().blank
+        for index in logits.argmax(dim=0).tolist():
+            if index not in (previous, self.alphabet.blank):
+                text += self.alphabet.chars[index]
+            previous = index
+        return text

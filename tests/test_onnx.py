@@ -1,0 +1,139 @@
+"""ONNX: the exported nets give what torch gives at any size, carry their alphabet, and run the whole chain."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from LPRNet import export_onnx as export_recogniser
+from LPRNet.alphabet import Alphabet
+from LPRNet.recogniser import Reader, Recogniser, save_reader
+from main import main
+from MTCNN import detector
+from MTCNN import export_onnx as export_detector
+from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
+from platekit.errors import UserError
+from platekit.onnx_nets import OnnxNet, compare
+from platekit.places import SAMPLES
+from tests.conftest import files_below, make_picture, put_picture
+
+ALPHABET = Alphabet("0123456789XYZ-", 6)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def packages() -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason=f"{name} is optional: pip install -r requirements-extras.txt")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled nets and a random recogniser of another alphabet, exported."""
+    folder = tmp_path_factory.mktemp("onnx")
+    torch.manual_seed(0)
+    save_reader(Reader(len(ALPHABET)), ALPHABET, folder / "lprnet.pth", folder / "stn.pth")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["export", "--pnet_onnx", f"{folder}/pnet.onnx",
+                                    "--onet_onnx", f"{folder}/onet.onnx"])
+        export_detector.main()
+        patch.setattr(sys, "argv", ["export", "--lprnet", f"{folder}/lprnet.pth", "--stn", f"{folder}/stn.pth",
+                                    "--crops", f"{folder}/none", "--lprnet_onnx", f"{folder}/own.onnx",
+                                    "--stn_onnx", f"{folder}/own_stn.onnx"])
+        export_recogniser.main()
+        patch.setattr(sys, "argv", ["export", "--crops", f"{folder}/none", "--lprnet_onnx", f"{folder}/lprnet.onnx",
+                                    "--stn_onnx", f"{folder}/stn.onnx"])
+        export_recogniser.main()
+    return folder
+
+
+def flags(folder: Path) -> list[str]:
+    return ["--backend", "onnx", *(part for net in ("pnet", "onet", "lprnet", "stn")
+                                   for part in (f"--{net}", str(folder / f"{net}.onnx")))]
+
+
+def test_the_files_are_small(exported):
+    sizes = {name: (exported / f"{name}.onnx").stat().st_size for name in ("pnet", "onet", "lprnet", "stn")}
+    assert sum(sizes.values()) < 5_000_000 and not list(exported.glob("*.data"))
+
+
+def test_the_whole_chain_gives_the_same_without_torch_computing_a_net(call, exported, monkeypatch, tmp_path):
+    wanted = call(main, "--image", SAMPLES, "--json", "-", "--device", "cpu")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("torch computes a layer")
+
+    for name in ("conv2d", "linear", "prelu", "relu"):
+        monkeypatch.setattr(torch.nn.functional, name, refuse)
+    found = call(main, "--image", SAMPLES, "--json", "-", *flags(exported))
+    assert (wanted.status, found.status) == (0, 0), found.err
+    for mine, theirs in zip(wanted.out.splitlines(), found.out.splitlines(), strict=True):
+        mine, theirs = json.loads(mine)["plates"], json.loads(theirs)["plates"]
+        assert [plate["text"] for plate in mine] == [plate["text"] for plate in theirs]
+        for one, other in zip(mine, theirs):
+            assert one["box"] == pytest.approx(other["box"], abs=0.2)
+            assert one["confidence"] == pytest.approx(other["confidence"], abs=2e-3)
+
+
+def test_an_alphabet_of_ones_own_travels_with_the_file(exported):
+    torch_recogniser = Recogniser(exported / "lprnet.pth", exported / "stn.pth", "cpu")
+    recogniser = Recogniser(exported / "own.onnx", exported / "own_stn.onnx", "cpu")
+    assert recogniser.alphabet.chars == ALPHABET.chars and recogniser.alphabet.max_length == 6
+    pictures = [make_picture(30, 100, seed) for seed in range(5)]
+    found, wanted = recogniser.read_pictures(pictures), torch_recogniser.read_pictures(pictures)
+    assert [reading.text for reading in found] == [reading.text for reading in wanted]
+    for one, other in zip(found, wanted):
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-3)
+    assert recogniser.straighten(pictures[0]).shape == (24, 94, 3)
+
+
+def test_real_crops_have_the_same_texts(exported, shared_data):
+    crops = shared_data / "crops" / "val"
+    export_recogniser.compare_texts(crops, Recogniser(device="cpu"),
+                                    Recogniser(exported / "lprnet.onnx", exported / "stn.onnx", "cpu"))
+
+
+def test_a_file_of_other_weights_is_noticed(exported, capsys):
+    other = detector.Detector(PNET_WEIGHTS, ONET_WEIGHTS, "cpu").pnet
+    with torch.no_grad():
+        other.conv4_1.bias[1] += 0.1
+    with pytest.raises(UserError, match="differs from torch"):
+        compare(other, exported / "pnet.onnx", {"random": torch.rand(1, 3, 30, 60)})
+    assert "largest difference" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "not found; write the ONNX"), (b"no net", "cannot load")])
+def test_files_that_are_missing_or_broken(call, exported, tmp_path, content, reason):
+    if content:
+        (tmp_path / "pnet.onnx").write_bytes(content)
+    put_picture(tmp_path / "a.png", make_picture(60, 100))
+    done = call(main, "--image", tmp_path / "a.png", "--json", "a.jsonl", *flags(exported),
+                "--pnet", tmp_path / "pnet.onnx", cwd=tmp_path)
+    assert done.status == 2 and reason in done.sentence() and "a.jsonl" not in files_below(tmp_path)
+
+
+def test_onnxruntime_is_asked_for_by_name(call, exported, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    done = call(main, "--image", SAMPLES, *flags(exported))
+    assert done.status == 2 and "pip install onnx onnxruntime" in done.sentence()
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setattr(sys, "argv", ["export"])
+    with pytest.raises(UserError, match="onnxscript"):
+        export_detector.main()
+
+
+def test_the_backend_is_for_the_cpu(call, exported):
+    done = call(main, "--image", SAMPLES, *flags(exported), "--device", "cuda")
+    assert done.status == 2 and "leave --device away" in done.sentence()
+
+
+def test_a_net_takes_any_number_of_crops_and_any_picture(exported):
+    with torch.inference_mode():
+        for count in (1, 5, 130):
+            assert OnnxNet(exported / "lprnet.onnx")(torch.zeros(count, 3, 24, 94)).shape == (count, 68, 18)
+        for height, width in ((12, 47), (77, 1234)):
+            offsets, scores = OnnxNet(exported / "pnet.onnx")(torch.zeros(1, 3, height, width))
+            assert offsets.shape[1] == 4 and scores.shape[2:] == offsets.shape[2:]

@@ -1,0 +1,39 @@
+"""The fast path gives the boxes and texts of the plain implementation in tests/plain.py, on the bundled photos."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from MTCNN.model.MTCNN_nets import FastPNet, PNet
+from MTCNN.paths import PNET_WEIGHTS
+from platekit.boxes import normalise
+from platekit.checkpoints import load_weights
+from platekit.images import find_images, read_image
+from platekit.pipeline import PlateReader
+from platekit.read_plates import SAMPLES
+from tests.plain import PlainReader
+
+
+def test_the_fast_path_reads_what_the_plain_one_reads(one_thread):
+    reader, plain = PlateReader("cpu"), PlainReader(exact=True)
+    for path in find_images(SAMPLES):
+        image = read_image(path)
+        boxes, texts = plain(image)
+        result = reader.read(image)
+        assert len(boxes) >= 1 and [plate.text for plate in result.plates] == texts
+        np.testing.assert_allclose([plate.box for plate in result.plates], boxes, atol=0.01)
+
+
+@pytest.mark.parametrize("slopes", ["trained", "all rising", "all falling"])
+def test_pooling_before_the_prelu_is_the_same_net(slopes):
+    net = PNet().eval()
+    load_weights(net, PNET_WEIGHTS)
+    if slopes != "trained":
+        with torch.no_grad():
+            net.features.prelu1.weight.abs_().mul_(1.5 if slopes == "all rising" else -1.5)
+    pixels = torch.randint(0, 256, (2, 3, 40, 120), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        for fast, plain in zip(FastPNet(net)(pixels), net(normalise(pixels))):
+            torch.testing.assert_close(fast, plain, atol=1e-4, rtol=1e-4)
