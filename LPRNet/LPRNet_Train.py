@@ -113,9 +113,12 @@ def split_by_plate(data: LPRDataLoader, share: float, seed: int, aside: set[str]
     """Augmented views of one part, and the other part plain: the plates of ``aside`` and a random ``share``."""
     plates = sorted({name.plate for _, name in data.items})
     chosen = np.random.default_rng(seed).permutation(plates)[:round(share * len(plates))].tolist()
-    is_aside = [name.plate in aside or name.plate in set(chosen) for _, name in data.items]
-    if all(is_aside) or (share and not chosen):
+    aside = aside | set(chosen)
+    is_aside = [name.plate in aside for _, name in data.items]
+    if share and (all(is_aside) or not chosen):
         raise UserError(f"{len(plates)} plates are too few to set {share:.0%} aside; give --img_dirs_val")
+    if all(is_aside):
+        raise UserError(f"all {len(plates)} training plates are in --img_dirs_val too; give other folders")
     parts = [[index for index, other in enumerate(is_aside) if other is part] for part in (False, True)]
     return data.subset(parts[0], augmented=True), data.subset(parts[1], augmented=False)
 

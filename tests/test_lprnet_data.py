@@ -228,6 +228,10 @@ def test_plates_are_set_aside_by_number(tmp_path):
     assert {name.plate for _, name in other.items} != second
     with pytest.raises(UserError, match="too few to set"):
         split_by_plate(train.subset([0], True), 0.3, seed=1)
+    rest, given = split_by_plate(train, 0.0, 1, {"京A00001", sorted(first)[0]})
+    assert {name.plate for _, name in given.items} == first & {"京A00001", sorted(first)[0]} and len(rest) < len(train)
+    with pytest.raises(UserError, match="all 7 training plates"):
+        split_by_plate(train, 0.0, 1, first)
 
 
 # Geometry.
