@@ -43,7 +43,8 @@ class OnnxNet:
             raise UserError(f"{path} not found; write the ONNX files with 'python MTCNN/export_onnx.py' and "
                             "'python LPRNet/export_onnx.py'")
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        # Beside torch's own threads, further ones wait for each other longer than such small nets take.
+        options.intra_op_num_threads = 1
         options.log_severity_level = 3  # errors alone: what is raised is said below
         try:
             self._session = runtime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
