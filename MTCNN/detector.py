@@ -86,7 +86,9 @@ class Detector:
     def upload(self, image: np.ndarray) -> torch.Tensor:
         """The picture as uint8 (1, 3, H, W) on the device, in channels-last memory order."""
         check_picture(image)
-        return torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1).unsqueeze(0)
+        pixels = torch.from_numpy(np.ascontiguousarray(image))
+        pixels = pixels.pin_memory() if self.device.type == "cuda" else pixels
+        return pixels.to(self.device, non_blocking=True).permute(2, 0, 1).unsqueeze(0)
 
     @torch.inference_mode()
     def scan(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
