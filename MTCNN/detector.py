@@ -36,7 +36,7 @@ class Thresholds:
     first_score: float = 0.2  # after ONet's first round
     first_overlap: float = 0.7
     refined: int = 24  # at most, into ONet's second round
-    score: float = 0.9  # after the second round: what counts as a plate
+    score: float = 0.85  # after the second round: what counts as a plate
     overlap: float = 0.3
 
 
