@@ -14,11 +14,10 @@ from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
 from LPRNet.model.STN import STNet
 from LPRNet.onnx_reader import OnnxReader
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
-from platekit.boxes import crop_resize, cut_views, sample_views, to_picture, to_tensor
+from platekit.boxes import crop_resize, cut_views, sample_views, to_picture, upload
 from platekit.checkpoints import fill, load_weights, read_checkpoint, save_weights
 from platekit.devices import pick_device
 from platekit.errors import UserError
-from platekit.images import check_picture
 from platekit.onnx_nets import is_onnx
 from platekit.results import Box
 
@@ -108,6 +107,6 @@ class Recogniser:
 
     def upload(self, picture: np.ndarray, box: Box | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """A BGR uint8 picture and the box of its plate, by default all of it, as ``read`` takes them."""
-        check_picture(picture)
+        pixels = upload(picture, self.device)
         box = box or (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))
-        return to_tensor(picture, self.device), torch.tensor([box], dtype=torch.float32, device=self.device)
+        return pixels, torch.tensor([box], dtype=torch.float32, device=self.device)

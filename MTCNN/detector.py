@@ -17,10 +17,9 @@ import torch
 from MTCNN.model.MTCNN_nets import FastPNet, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ALONE, MINI_LP, SCALE, Sheet, make_sheets, output_size, plan_levels
-from platekit.boxes import box_area, clip_boxes, common_area, crop_resize, decode_offsets, normalise, suppress
+from platekit.boxes import box_area, clip_boxes, common_area, crop_resize, decode_offsets, normalise, suppress, upload
 from platekit.checkpoints import load_weights
 from platekit.devices import half_on_cuda, pick_device
-from platekit.images import check_picture
 from platekit.onnx_nets import OnnxNet, is_onnx
 
 BAND_PIXELS = 120_000  # on the CPU PNet takes sheets in bands of rows, whose values stay in its cache
@@ -85,10 +84,7 @@ class Detector:
 
     def upload(self, image: np.ndarray) -> torch.Tensor:
         """The picture as uint8 (1, 3, H, W) on the device, in channels-last memory order."""
-        check_picture(image)
-        pixels = torch.from_numpy(np.ascontiguousarray(image))
-        pixels = pixels.pin_memory() if self.device.type == "cuda" else pixels
-        return pixels.to(self.device, non_blocking=True).permute(2, 0, 1).unsqueeze(0)
+        return upload(image, self.device)
 
     @torch.inference_mode()
     def scan(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -135,7 +135,7 @@ def main() -> int:
                 problems.append(str(error))
                 continue
             outcomes.append(outcome)
-            stream.write(json.dumps(dataclasses.asdict(outcome), ensure_ascii=False) + "\n")
+            stream.write(as_line(outcome))
             stream.flush()
     if not outcomes:
         raise UserError("no photo could be evaluated; name folders of photos with CCPD names")

@@ -12,16 +12,28 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from platekit.images import check_picture
+
 CROP_SIZE = (24, 94)  # height, width of the crop that ONet, STNet and LPRNet see
 VIEW_SIZE = (120, 236)  # height, width of a plate's view: its box at 4 and 2 times the crop's resolution, and a margin
 VIEW_SHARE = (96 / 120, 188 / 236)  # the box's share of the view's height and width
 PART_VALUES = 1_000_000  # of a large box become float at a time
 
 
+def upload(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """A BGR uint8 picture (H, W, 3) as uint8 (1, 3, H, W) on the device, channels last in memory.
+
+    Raises ValueError for any other array.
+    """
+    check_picture(image)
+    pixels = torch.from_numpy(np.ascontiguousarray(image))
+    pixels = pixels.pin_memory() if torch.device(device).type == "cuda" else pixels
+    return pixels.to(device, non_blocking=True).permute(2, 0, 1).unsqueeze(0)
+
+
 def to_tensor(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
     """A BGR uint8 picture (H, W, 3) as network input (1, 3, H, W): float32, ``(x - 127.5) / 128``."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device, non_blocking=True)
-    return normalise(pixels.permute(2, 0, 1).unsqueeze(0))
+    return normalise(upload(image, device))
 
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:
