@@ -44,6 +44,8 @@ from platekit.errors import UserError, run_script
 from platekit.images import read_image
 from platekit.training import SAVE_SECONDS, Run, Settings, seed_everything
 
+SPLIT_SEED = 1  # not the run's: a training that goes on from another's weights must set the same plates aside
+
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -108,11 +110,11 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def split_by_plate(data: LPRDataLoader, share: float, seed: int, aside: set[str] = frozenset()
+def split_by_plate(data: LPRDataLoader, share: float, aside: set[str] = frozenset()
                    ) -> tuple[LPRDataLoader, LPRDataLoader]:
     """Augmented views of one part, and the other part plain: the plates of ``aside`` and a random ``share``."""
     plates = sorted({name.plate for _, name in data.items})
-    chosen = np.random.default_rng(seed).permutation(plates)[:round(share * len(plates))].tolist()
+    chosen = np.random.default_rng(SPLIT_SEED).permutation(plates)[:round(share * len(plates))].tolist()
     aside = aside | set(chosen)
     is_aside = [name.plate in aside for _, name in data.items]
     if share and (all(is_aside) or not chosen):
@@ -128,7 +130,7 @@ def build_data(args: argparse.Namespace, alphabet: Alphabet) -> tuple[TrainingPl
     labels = read_labels(args.labels)
     real = LPRDataLoader(args.img_dirs_train, alphabet, augmented=True, labels=labels)
     given = LPRDataLoader(args.img_dirs_val, alphabet, labels=labels) if args.img_dirs_val else real.subset([], False)
-    real, plain = split_by_plate(real, args.hold_out, args.seed, {name.plate for _, name in given.items})
+    real, plain = split_by_plate(real, args.hold_out, {name.plate for _, name in given.items})
     plain = given.joined(plain)
     hard = plain.subset(range(len(plain)), augmented=True)
     size = args.epoch_samples or round(len(real) / (1 - args.rendered_share))
@@ -141,7 +143,8 @@ def build_rendered(glyphs: str | None, real: LPRDataLoader, alphabet: Alphabet, 
     without = [path for path, name in real.items if name.corners is None]
     with_corners = [(path, name) for path, name in real.items if name.corners is not None]
     pictures = [read_image(path) for path in without[:: 1 + len(without) // 600]]
-    scenes = [(read_image(path), name.corner_array()) for path, name in with_corners[:: 1 + len(with_corners) // 600]]
+    scenes = [(read_image(path), name.corner_array(), name.plate)
+              for path, name in with_corners[:: 1 + len(with_corners) // 600]]
     shares = {glyphs: 0.9, None: 0.1} if glyphs else {None: 1.0}
     renderers = [(PlateRenderer(source), share) for source, share in shares.items()]
     return RenderedPlates(renderers, alphabet, size, pictures, scenes)

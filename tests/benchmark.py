@@ -309,7 +309,7 @@ def data(threads: int) -> Rows:
     """Data generation in one process with one thread, in samples a second."""
     torch.set_num_threads(1)
     renderer, counter = PlateRenderer(), iter(range(10**9))
-    scenes = [(read_image(path), np.array(parse(path).vertices, np.float32)) for path in PHOTOS]
+    scenes = [(read_image(path), np.array(parse(path).vertices, np.float32), parse(path).plate) for path in PHOTOS]
     plates = RenderedPlates([(renderer, 1.0)], Alphabet(), 1, [scenes[0][0]], scenes)
     with tempfile.TemporaryDirectory() as folder:
         for number, path in enumerate(PHOTOS):

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ccpd.geometry import relative_corners
+from ccpd import camera
+from ccpd.geometry import relative_corners, sample_pose
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from platekit.boxes import CROP_SIZE
 from platekit.opencv import cv2
@@ -19,6 +20,8 @@ HEIGHT, WIDTH = CROP_SIZE
 POSES = ("ccpd_base", "ccpd_blur", "ccpd_db", "ccpd_fn", "ccpd_rotate", "ccpd_tilt")
 POSE_SHARES = (0.10, 0.12, 0.13, 0.15, 0.25, 0.25)
 NEARLY_STRAIGHT = 0.3  # share of samples that show a plate as the first look's straightening leaves it
+LIKE_CCPD = 0.5  # share of samples as bright and as blurred as the published figures of a plate of CCPD say
+LOOK_SHARES = (0.10, 0.35, 0.15, 0.20, 0.10, 0.10)  # of POSES, where those figures are taken from
 LEFT_CUT = 0.12  # share of boxes that cut into the first symbol, which matters most and is cut off most
 SUPERSAMPLING = 2  # warps are drawn this much larger and averaged down, so that fine strokes do not alias
 
@@ -143,7 +146,39 @@ def random_background(pictures: Sequence[np.ndarray], rng: np.random.Generator) 
 
 
 def degrade(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Light, lens, weather, sensor and JPEG, in the order in which they happen.
+    """Light, lens, weather, sensor and JPEG: any, or those of CCPD's photos."""
+    return look_like_ccpd(crop, rng) if rng.random() < LIKE_CCPD else look_anyhow(crop, rng)
+
+
+def look_like_ccpd(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The crop as bright and at least as blurred as some plate of CCPD was measured to be."""
+    pose = sample_pose(POSES[rng.choice(len(POSES), p=LOOK_SHARES)], rng)
+    image = crop.astype(np.float32)
+    if rng.random() < 0.25:
+        image = light_gradient(image, rng)
+    if rng.random() < 0.1:
+        image = precipitation(image, rng)
+    image *= np.clip(pose.brightness / max(4.0, image.mean()), 0.08, 3.0) * rng.uniform(0.88, 1.12, 3)
+    # noise and JPEG raise the figure in CCPD's own photos: what lies below them is softer than it says
+    image = camera.blur_to(np.clip(image, 0, 255).astype(np.uint8), (0, 0, WIDTH, HEIGHT),
+                           pose.blurriness * rng.uniform(0.5, 1), 0.08 * WIDTH, bool(rng.random() < 0.65),
+                           rng.uniform(0, np.pi))
+    return record(image.astype(np.float32), rng, 10 if pose.blurriness > 10 else 3)
+
+
+def record(image: np.ndarray, rng: np.random.Generator, noise: float) -> np.ndarray:
+    """What the sensor, with up to ``noise`` grey levels of it, and JPEG leave of a float crop: uint8."""
+    if rng.random() < 0.5:
+        image = image + rng.standard_normal(image.shape, dtype=np.float32) * (rng.uniform(0.1, 1) * noise)
+    image = np.clip(image, 0, 255).astype(np.uint8)
+    if rng.random() < 0.2:
+        coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 80))])[1]
+        image = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    return image
+
+
+def look_anyhow(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The crop in any light, weather and blur.
 
     A severity is drawn first, so that crops with one flaw are common and those with all of them are rare.
     """
@@ -163,13 +198,7 @@ def degrade(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     gamma = np.exp(rng.uniform(-0.5, 0.5))
     gain = np.exp(rng.uniform(-1.3 * severity, 0.25)) * rng.uniform(0.85, 1.15, 3)
     image = 255 * (np.clip(image, 0, 255) / 255) ** gamma * gain + rng.uniform(-10, 30)
-    if rng.random() < 0.5:
-        image += rng.standard_normal(image.shape, dtype=np.float32) * (rng.uniform(1, 14) * min(1.0, gain.mean() + 0.2))
-    image = np.clip(image, 0, 255).astype(np.uint8)
-    if rng.random() < 0.2:
-        coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 80))])[1]
-        image = cv2.imdecode(coded, cv2.IMREAD_COLOR)
-    return image
+    return record(image, rng, 14 * min(1.0, gain.mean() + 0.2))
 
 
 def light_gradient(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

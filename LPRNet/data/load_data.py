@@ -28,7 +28,10 @@ __all__ = ["CHARS", "CHARS_DICT", "LPRDataLoader", "RenderedPlates", "TrainingPl
            "collate_with_corners", "crop_box", "network_crop"]
 
 Sample = tuple[np.ndarray, list[int], np.ndarray | None]  # crop, label, the plate's corners (4, 2) in the crop
+Scene = tuple[np.ndarray, np.ndarray, str]  # picture, its plate's corners (4, 2), its plate's text
 KIND_SHARES = {"blue": 12, "green": 4, "yellow": 2, "white": 1, "black": 1}
+LOCAL = 0.5  # share of the plates drawn into a scene that are of its own plate's city, as most are on a street
+IN_SCENE = 0.4  # share of the real samples that are crops with surroundings, where there are such and others
 
 
 def crop_box(picture: np.ndarray, corners: np.ndarray | None = None) -> tuple[float, float, float, float]:
@@ -109,15 +112,15 @@ def index_seed(index: int) -> int:
 
 
 class RenderedPlates(Dataset):
-    """Plates drawn by the generator: provinces evenly, kinds by ``KIND_SHARES``. Indexed by ``(index, seed)``.
+    """Plates drawn by the generator, kinds by ``KIND_SHARES``. Indexed by ``(index, seed)``.
 
     A sample uses one of the ``renderers`` by their shares. Round the plate a blurred piece of one of the real
-    ``pictures`` shows, or, in half of the samples, what surrounds the plate of one of the real ``scenes`` (picture and
-    corners), with that plate's light.
+    ``pictures`` shows, or, in half of the samples, what surrounds the plate of one of the real ``scenes``, with that
+    plate's light. Provinces come evenly, but for those (``LOCAL``) that come from the scene's city.
     """
 
     def __init__(self, renderers: Sequence[tuple[PlateRenderer, float]], alphabet: Alphabet, size: int,
-                 pictures: Sequence[np.ndarray] = (), scenes: Sequence[tuple[np.ndarray, np.ndarray]] = ()) -> None:
+                 pictures: Sequence[np.ndarray] = (), scenes: Sequence[Scene] = ()) -> None:
         self.renderers, self.alphabet, self.size = renderers, alphabet, size
         self.pictures, self.scenes = pictures, scenes
         shares = np.array([KIND_SHARES[kind] for kind in KINDS], dtype=float)
@@ -134,11 +137,14 @@ class RenderedPlates(Dataset):
         rng = np.random.default_rng(seed)
         kind = str(rng.choice(self.kinds, p=self.shares))
         text = random_text(rng, kind)
+        scene = self.scenes[rng.integers(len(self.scenes))] if self.scenes and rng.random() < 0.5 else None
+        if scene and rng.random() < LOCAL:
+            text = scene[2][:2] + text[2:]
         renderer = self.renderers[rng.choice(len(self.renderers), p=[share for _, share in self.renderers])][0]
         plate = renderer.render(text, kind, rng)
         pose = augment.random_pose(rng)
-        if self.scenes and rng.random() < 0.5:
-            picture, corners = self.scenes[rng.integers(len(self.scenes))]
+        if scene:
+            picture, corners, _ = scene
             background = augment.warp(picture, corners, pose)
             plate = augment.match_light(plate, picture, corners, rng)
         else:
@@ -158,7 +164,7 @@ class TrainingPlates(Dataset):
         if not real and not rendered:
             raise UserError("there is nothing to train on; give --img_dirs_train or --rendered_share above 0")
         self.real, self.rendered, self.size = real, rendered, size
-        self.chances = np.cumsum(first_symbol_shares(real.labels)) if real else None
+        self.chances = np.cumsum(sample_shares(real)) if real else None
         self.rendered_count = 0 if not rendered else size if not real else round(size * rendered_share)
 
     def __len__(self) -> int:
@@ -171,6 +177,20 @@ class TrainingPlates(Dataset):
         # A random item, not index modulo: an epoch shorter than the set must not show its first part alone.
         chance = np.random.default_rng((seed, 1)).random()  # not the first number of the view's own draws
         return self.real.view(int(np.searchsorted(self.chances[:-1], chance)), seed)
+
+
+def sample_shares(data: LPRDataLoader) -> np.ndarray:
+    """How often to take each crop (N,), in all 1.
+
+    Crops with surroundings are taken evenly, ``IN_SCENE`` of all: their plates are as frequent as on the street, which
+    is what decides between two provinces in blur. The others come by ``first_symbol_shares``.
+    """
+    in_scene = np.array([name.corners is not None for _, name in data.items])
+    if in_scene.all():
+        return in_scene / len(data)
+    shares = np.zeros(len(data))
+    shares[~in_scene] = first_symbol_shares([label for label, there in zip(data.labels, in_scene) if not there])
+    return np.where(in_scene, IN_SCENE / in_scene.sum(), shares * (1 - IN_SCENE)) if in_scene.any() else shares
 
 
 def first_symbol_shares(labels: Sequence[Sequence[int]]) -> np.ndarray:
