@@ -16,12 +16,13 @@ import torch
 
 from MTCNN.model.MTCNN_nets import FastPNet, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
-from MTCNN.pyramid import ALONE, MINI_LP, SCALE, Sheet, make_sheets, output_size, plan_levels
+from MTCNN.pyramid import ALONE, ASPECTS, MINI_LP, SCALE, Sheet, make_sheets, output_size, plan_levels
 from platekit.boxes import box_area, clip_boxes, common_area, crop_resize, decode_offsets, normalise, suppress, upload
 from platekit.checkpoints import load_weights
 from platekit.devices import half_on_cuda, pick_device
 from platekit.onnx_nets import OnnxNet, is_onnx
 
+ROUNDS = 2  # of ONet
 BAND_PIXELS = 120_000  # on the CPU PNet takes sheets in bands of rows, whose values stay in its cache
 
 
@@ -55,11 +56,13 @@ class Detector:
 
     def __init__(self, pnet: PNet | str | os.PathLike = PNET_WEIGHTS, onet: ONet | str | os.PathLike = ONET_WEIGHTS,
                  device: torch.device | str = "auto", mini_lp: tuple[float, float] = MINI_LP, scale: float = SCALE,
-                 thresholds: Thresholds = Thresholds(), rounds: int = 2) -> None:
+                 thresholds: Thresholds = Thresholds(), rounds: int = ROUNDS,
+                 aspects: Sequence[float] = ASPECTS) -> None:
         """Nets, or paths of their weights or ONNX files. ``mini_lp`` is the (width, height) of the smallest plate.
 
         ``scale`` is the factor between pyramid levels: a larger one searches more sizes and takes longer. ``rounds``
-        of ONet: the second, on the boxes that the first corrected, costs little and places them better.
+        of ONet: the second, on the boxes that the first corrected, costs little and places them better; without any,
+        PNet's proposals are the answer. ``aspects`` are the widths over heights of the windows that PNet looks through.
         Raises UserError when weights are missing or of another shape, ValueError for impossible sizes.
         """
         self.device = pick_device(device) if isinstance(device, str) else device
@@ -67,7 +70,8 @@ class Detector:
         self._scorer = FastPNet(self.pnet) if type(self.pnet) is PNet else \
             lambda pixels: self.pnet(normalise(pixels))
         self.mini_lp, self.scale, self.thresholds, self.rounds = mini_lp, scale, thresholds, rounds
-        plan_levels(100, 100, mini_lp, scale)  # refuses impossible values here rather than at the first picture
+        self.aspects = tuple(aspects)
+        plan_levels(100, 100, mini_lp, scale, aspects)  # refuses what is impossible here, not at the first picture
 
     def detect(self, images: np.ndarray | Sequence[np.ndarray]) -> Detections | list[Detections]:
         """Plates of one BGR uint8 picture (H, W, 3), or of each of a list. Raises ValueError for any other array."""
@@ -94,7 +98,7 @@ class Detector:
         on the CPU as all boxes: choosing among them on another device would wait for it at every step.
         """
         height, width = pixels.shape[2:]
-        levels = plan_levels(height, width, self.mini_lp, self.scale)
+        levels = plan_levels(height, width, self.mini_lp, self.scale, self.aspects)
         # Elsewhere than on the CPU all levels share one sheet: few large calls, and one wait for the answer.
         sheets = make_sheets(pixels, levels, ALONE if self.device.type == "cpu" else math.inf)
         found = [self.scan_sheet(sheet, height, width) for sheet in sheets]

@@ -4,6 +4,11 @@
     python ccpd/evaluate.py --data CCPD2019/ccpd_* --out evaluation --release 2019
 
 The folder's name is the subset. A run that was stopped goes on with the same command.
+
+Ablations of the detector, each to a folder of its own:
+
+    python ccpd/evaluate.py --data DIR --out square --aspects 3.92    # PNet's own aspect only, 47:12
+    python ccpd/evaluate.py --data DIR --out proposals --rounds 0     # PNet alone
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 if __package__ in (None, ""):  # run as a file: import from the repository root
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -26,6 +32,8 @@ from ccpd.dataset import find_subsets
 from ccpd.figures import draw_figures
 from ccpd.protocol import IOU_THRESHOLD, Outcome, box_iou
 from ccpd.report import write_reports
+from MTCNN.detector import ROUNDS, Detector
+from MTCNN.pyramid import ASPECTS
 from platekit.devices import DEVICE_HELP
 from platekit.errors import UserError, run_script
 from platekit.files import write_text
@@ -73,6 +81,14 @@ def read_outcomes(path: Path) -> dict[str, Outcome]:
     return outcomes
 
 
+def note_settings(path: Path, settings: dict[str, Any], restart: bool) -> None:
+    """Write what the outcomes beside ``path`` are made with. Raises UserError if earlier ones were made otherwise."""
+    text = json.dumps(settings) + "\n"
+    if not restart and path.exists() and path.read_text(encoding="utf-8") != text:
+        raise UserError(f"{path.parent} holds outcomes of other settings; name another --out, or give --restart")
+    write_text(path, text)
+
+
 def as_line(outcome: Outcome) -> str:
     """The outcome as a line of JSON."""
     return json.dumps(dataclasses.asdict(outcome), ensure_ascii=False) + "\n"
@@ -112,6 +128,21 @@ def main() -> int:
         metavar="FILE",
         help="log.jsonl of trainings, to draw their curves",
     )
+    parser.add_argument(
+        "--aspects",
+        nargs="+",
+        type=float,
+        default=ASPECTS,
+        metavar="RATIO",
+        help="widths over heights of the pyramid's windows (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        choices=range(4),
+        default=ROUNDS,
+        help="of ONet; 0: PNet's proposals are the answer (default: %(default)s)",
+    )
     parser.add_argument("--restart", action="store_true", help="start anew instead of going on")
     parser.add_argument("--device", default="auto", help=f"{DEVICE_HELP} (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="accepted by every script; the bootstrap's is fixed")
@@ -120,8 +151,14 @@ def main() -> int:
     approximate = read_names(args.approximate) if args.approximate else set()
     photos = list(find_photos(args.data or list(find_subsets().values())))
     reader = PlateReader(args.device)
+    try:
+        reader.detector = Detector(device=reader.detector.device, rounds=args.rounds, aspects=args.aspects)
+    except ValueError as error:
+        raise UserError(f"{error}; change --aspects") from None
     args.out.mkdir(parents=True, exist_ok=True)
     log = args.out / "outcomes.jsonl"
+    settings = {"rounds of ONet": args.rounds, "aspects": list(args.aspects)}
+    note_settings(args.out / "settings.json", settings, args.restart)
     done = {} if args.restart else read_outcomes(log)
     outcomes, problems = [], []
     write_text(log, "".join(as_line(outcome) for outcome in done.values()))  # without a line that was cut off
@@ -143,6 +180,7 @@ def main() -> int:
         "release": args.release,
         "photos": len(outcomes),
         "unreadable or wrongly named": len(problems),
+        **settings,
         "device": f"{reader.detector.device}, {torch.get_num_threads()} threads",
         "revision": git_revision(),
     }

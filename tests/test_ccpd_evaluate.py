@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccpd.evaluate import as_line, read_outcomes
+from ccpd.evaluate import as_line, main, note_settings, read_outcomes
 from ccpd.protocol import Outcome, Share, box_iou, calibrate, character_accuracy, edit_alignment, summarise_subsets
 from ccpd.report import as_csv, write_reports
+from ccpd.synthesize import main as synthesize
 
 TEXT = st.text("皖A1B2", max_size=8)
 
@@ -90,3 +91,21 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     first, second = as_line(outcome()), as_line(outcome(image="b.jpg"))
     log.write_text(first + second[:40], encoding="utf-8")
     assert list(read_outcomes(log).values()) == [outcome()]
+
+
+def test_ablations_go_to_folders_of_their_own(call, tmp_path):
+    """PNet alone proposes more than the plate, windows of one aspect miss turned ones, and outcomes never mix."""
+    assert synthesize(["--out", str(tmp_path), "--subsets", "ccpd_rotate", "--count", "3", "--seed", "1"]) == 0
+    data = ("--data", tmp_path / "ccpd_rotate", "--device", "cpu")
+    reports = {}
+    for name, flags in {"all": (), "alone": ("--rounds", 0), "square": ("--aspects", 3.92)}.items():
+        done = call(main, *data, "--out", tmp_path / name, *flags)
+        assert done.status == 0, done.err
+        reports[name] = json.loads((tmp_path / name / "report.json").read_text(encoding="utf-8"))
+    found = {name: report["subsets"]["all"]["found"]["value"] for name, report in reports.items()}
+    more = {name: report["subsets"]["all"]["more_boxes"]["value"] for name, report in reports.items()}
+    assert found["square"] < found["all"] and more["alone"] > more["all"], (found, more)
+    assert reports["alone"]["facts"]["rounds of ONet"] == 0 and reports["square"]["facts"]["aspects"] == [3.92]
+    assert "other settings" in call(main, *data, "--out", tmp_path / "all", "--rounds", 0).sentence()
+    note_settings(tmp_path / "all" / "settings.json", {"rounds of ONet": 0}, restart=True)
+    assert "--aspects" in call(main, *data, "--out", tmp_path / "none", "--aspects", 0).sentence()

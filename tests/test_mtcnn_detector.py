@@ -117,6 +117,23 @@ def test_pnet_alone_places_windows_rightly():
     torch.testing.assert_close(overlap, scores, atol=0.04, rtol=0)
 
 
+def test_windows_have_the_aspects_that_were_asked_for():
+    finder = make(BOXES["steep"], aspects=(47 / 12,), thresholds=Thresholds(pnet_score=0.0))
+    windows, _, scores = finder.scan(finder.upload(map_picture()))
+    width, height = (windows[:, 2:] - windows[:, :2]).T
+    torch.testing.assert_close(width / height, torch.full_like(width, 47 / 12), atol=0.4, rtol=0)
+    assert scores.max() < 0.45  # which is why there are others
+
+
+def test_without_onet_the_proposals_are_the_answer():
+    finder = make(BOXES["upright"], rounds=0, thresholds=Thresholds(pnet_score=0.45, score=0.5))
+    plates = finder.detect(map_picture())
+    assert not finder.onet.batches
+    proposals, scores = finder.propose(finder.upload(map_picture()))
+    assert plates.scores[0] == scores.max()
+    np.testing.assert_array_equal(plates.boxes[0], proposals[scores.argmax()])
+
+
 def test_several_plates_best_first_one_box_each():
     boxes = [(10, 20, 110, 52), (130, 30, 230, 60), (40, 120, 140, 190)]
     plates = make(*boxes).detect(map_picture())
