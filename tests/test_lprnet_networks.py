@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from LPRNet.alphabet import CHARS
-from LPRNet.model.LPRNET import ByteDropout, ChannelStridePool, LPRNet, normalise_energy
+from LPRNet.model.LPRNET import ByteDropout, ChannelStridePool, LPRNet, TapAndPool, normalise_energy
 from LPRNet.model.STN import STRAIGHT_CORNERS, STNet, straightening_loss
 from LPRNet.recogniser import Reader
 
@@ -91,6 +92,33 @@ def test_pooling_equals_the_published_3d_pooling(step, width_stride):
     x = torch.randn(2, 16, 9, 21, generator=torch.Generator().manual_seed(0))
     published = nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(step, 1, width_stride))
     assert torch.equal(ChannelStridePool(step, width_stride)(x), published(x))
+
+
+@pytest.mark.parametrize(("size", "index", "step", "width_stride"), [((64, 22, 92), 2, 1, 1), ((128, 20, 90), 6, 2, 2),
+                                                                     ((256, 18, 44), 13, 4, 2)])
+def test_a_tap_and_its_pool_have_the_gradient_of_both(size, index, step, width_stride):
+    """TapAndPool in training against autograd over the two layers."""
+    torch.manual_seed(index)
+    x = torch.randn(2, *size, dtype=torch.float64).relu().requires_grad_()
+    kernel, stride = LPRNet.TAPS[index]
+    plain = functional.avg_pool2d(x, kernel, stride), ChannelStridePool(step, width_stride)(x)
+    fast = TapAndPool.apply(x, kernel, stride, step, width_stride)
+    weights = [torch.randn_like(part) for part in plain]
+    gradients = [torch.autograd.grad(sum((a * b).sum() for a, b in zip(parts, weights)), x)[0]
+                 for parts in (plain, fast)]
+    assert all(map(torch.equal, plain, fast)) and plain[0].shape[2:] == (4, 18)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-12, atol=1e-12)
+
+
+def test_training_takes_the_joint_gradient(crops):
+    """The graph of a forward pass in training holds one TapAndPool for each of the three taps."""
+    seen, todo = [], [LPRNet(68)(crops).grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in seen:
+            seen.append(node)
+            todo += [after for after, _ in node.next_functions]
+    assert sum(node.name() == "TapAndPoolBackward" for node in seen) == 3
 
 
 def test_the_backbone_uses_pools_a_b_and_c():
