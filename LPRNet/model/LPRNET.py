@@ -106,7 +106,7 @@ class ByteDropout(nn.Dropout):
 class LPRNet(nn.Module):
     """Crops (N, 3, 24, 94) -> logits (N, class_num, 18): 18 time steps from left to right."""
 
-    # Backbone layers whose outputs, averaged to 4 x 18 by (kernel, stride), are the global context, with the last one's.
+    # Backbone layers whose outputs, averaged to 4 x 18 by (kernel, stride), are the global context beside the last one.
     TAPS: ClassVar = {2: ((5, 5), (5, 5)), 6: ((5, 5), (5, 5)), 13: ((4, 10), (4, 2))}
 
     def __init__(self, class_num: int, dropout_rate: float = 0.5) -> None:
