@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ TIME_STEPS = 18  # of LPRNet: no text can have more symbols
 BLANKS = "-_~"  # the blank is the first of these that is no symbol; no reading shows it
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Reading:
     """What was read from one crop.
 
@@ -85,14 +85,29 @@ class Alphabet:
                     path[-1] = (index, max(path[-1][1], probability))
                 previous = index
             paths.append(path)
-        targets = torch.tensor([index for path in paths for index, _ in path], dtype=torch.long)
-        lengths = torch.tensor([len(path) for path in paths])
-        steps = torch.full((len(paths),), log_probs.shape[2])
-        cost = functional.ctc_loss(log_probs.permute(2, 0, 1), targets, steps, lengths, self.blank, reduction="none")
+        probabilities = self._log_likelihood(log_probs, [[index for index, _ in path] for path in paths]).exp()
         return [
             Reading("".join(self.chars[index] for index, _ in path), probability, tuple(p for _, p in path))
-            for path, probability in zip(paths, cost.neg().exp().clamp(max=1).tolist())
+            for path, probability in zip(paths, probabilities.tolist())
         ]
+
+    def agree(self, logits: torch.Tensor) -> Reading:
+        """One reading of several views of a plate, logits (N, class, T), N at least 1: of what is read in any of them
+        the text that is most probable in all of them together (the mean of the logarithms), with that probability."""
+        readings = sorted(self.decode(logits), key=lambda reading: reading.confidence)
+        candidates = list({reading.text: reading for reading in readings}.values())  # the surest reading of each text
+        log_probs = logits.detach().float().log_softmax(dim=1).cpu()
+        means = [self._log_likelihood(log_probs, [self.encode(reading.text)] * len(log_probs)).clamp(min=-50).mean()
+                 for reading in candidates]
+        best = int(torch.stack(means).argmax())
+        return dataclasses.replace(candidates[best], confidence=means[best].exp().item())
+
+    def _log_likelihood(self, log_probs: torch.Tensor, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """How probable each sample (N, class, T) finds its text (N,), over every alignment: logarithms, at most 0."""
+        targets = torch.tensor([index for text in texts for index in text], dtype=torch.long)
+        lengths, steps = torch.tensor([len(text) for text in texts]), torch.full((len(texts),), log_probs.shape[2])
+        cost = functional.ctc_loss(log_probs.permute(2, 0, 1), targets, steps, lengths, self.blank, reduction="none")
+        return cost.neg().clamp(max=0)
 
 
 def read_alphabet(path: str | os.PathLike, max_length: int = MAX_LENGTH) -> Alphabet:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from LPRNet.alphabet import CHARS, MAX_LENGTH, Alphabet, Reading
+from LPRNet.alphabet import CHARS, MAX_LENGTH, TIME_STEPS, Alphabet, Reading
 from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
 from LPRNet.model.STN import STNet
 from LPRNet.onnx_reader import OnnxReader
@@ -20,6 +20,10 @@ from platekit.devices import pick_device
 from platekit.errors import UserError
 from platekit.onnx_nets import is_onnx
 from platekit.results import Box
+
+SURE = 0.9  # the confidence from which on one view of a plate is enough
+# Other boxes to look at the plate in: how far their sides lie out, over the box's width and height.
+MARGINS = ((0.03, 0.03), (-0.02, -0.02), (0.03, -0.02), (-0.01, 0.05))
 
 __all__ = ["LPRNET_WEIGHTS", "STN_WEIGHTS", "Reader", "Recogniser", "load_reader", "save_reader"]
 
@@ -62,6 +66,12 @@ def load_reader(lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str |
     return reader.eval(), alphabet
 
 
+def boxes_round(boxes: torch.Tensor) -> torch.Tensor:
+    """Boxes (N, 4) moved out by each of ``MARGINS``: (N * len(MARGINS), 4), those of one box in a row."""
+    size = (boxes[:, None, 2:] - boxes[:, None, :2]) * boxes.new_tensor(MARGINS)  # (N, M, 2)
+    return (boxes[:, None] + torch.cat([-size, size], dim=2)).flatten(0, 1)
+
+
 class Recogniser:
     """Reads plate crops. The nets are loaded once; a reading does not depend on what else is in the batch."""
 
@@ -84,9 +94,21 @@ class Recogniser:
 
         Each plate is looked at twice. The spatial transformer sees the crop of the box, in which a turned plate is
         only part of 24 x 94 pixels; what it finds is sampled again from the picture, and both nets read that.
+        Where they are not ``SURE``, other boxes round the plate are looked at as well, and the views agree on a text.
         """
-        logits = [self.reader(self.look(picture, part)) for part in boxes.split(self.batch_size)] if len(boxes) else []
-        return self.alphabet.decode(torch.cat(logits)) if logits else []
+        logits = self.logits(picture, boxes)
+        readings = self.alphabet.decode(logits)
+        doubtful = [index for index, reading in enumerate(readings) if reading.confidence < SURE]
+        if doubtful:
+            views = self.logits(picture, boxes_round(boxes[doubtful])).unflatten(0, (len(doubtful), -1))
+            for index, others in zip(doubtful, views):
+                readings[index] = self.alphabet.agree(torch.cat([logits[index:index + 1], others]))
+        return readings
+
+    def logits(self, picture: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        """The nets' logits (N, class_num, T) for the second look at the plates in ``boxes`` (N, 4) of a picture."""
+        parts = [self.reader(self.look(picture, part)) for part in boxes.split(self.batch_size) if len(part)]
+        return torch.cat(parts) if parts else torch.zeros(0, len(self.alphabet), TIME_STEPS)
 
     def look(self, picture: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """The crops (N, 3, 24, 94) of the second look."""

@@ -13,7 +13,7 @@ from torchvision.ops import nms, roi_align
 
 from LPRNet.alphabet import Alphabet
 from LPRNet.model.LPRNET import ChannelStridePool
-from LPRNet.recogniser import load_reader
+from LPRNet.recogniser import MARGINS, SURE, load_reader
 from MTCNN.detector import Thresholds, drop_nested
 from MTCNN.model.MTCNN_nets import PNET_SIZE, PNET_STRIDE, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
@@ -150,7 +150,16 @@ class PlainReader:
 
     def read(self, image: np.ndarray, boxes: np.ndarray) -> list[str]:
         """The text of each plate, one after the other."""
-        return [self.decode(self.logits(self.look(image, box))) for box in boxes]
+        return [self.decode(self.logits(self.look(image, box))) if self.published else self.agreed(image, box)
+                for box in boxes]
+
+    def agreed(self, image: np.ndarray, box: np.ndarray) -> str:
+        """What the views of a plate agree on: one where it is sure, those of the boxes round it where not."""
+        width, height = box[2:] - box[:2]
+        views = [box] + [box + np.array([-x * width, -y * height, x * width, y * height]) for x, y in MARGINS]
+        logits = torch.stack([self.logits(self.look(image, view)) for view in views])
+        sure = self.alphabet.decode(logits)[0].confidence >= SURE
+        return self.decode(logits[0]) if sure else self.alphabet.agree(logits).text
 
     @torch.no_grad()
     def look(self, image: np.ndarray, box: np.ndarray) -> torch.Tensor:

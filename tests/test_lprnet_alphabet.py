@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -99,6 +100,27 @@ def test_the_confidence_is_the_sum_over_all_alignments(steps, seed):
         probabilities = sample.softmax(dim=0)
         assert reading.confidence == pytest.approx(brute_force(probabilities, reading.text), abs=1e-5)
         assert 0 <= reading.confidence <= 1
+
+
+@settings(deadline=None)
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 10**6))
+def test_views_agree_on_the_text_that_is_most_probable_in_all_of_them(views, steps, seed):
+    logits = 2 * torch.randn(views, 3, steps, generator=torch.Generator().manual_seed(seed))
+    read = {reading.text for reading in SMALL.decode(logits)}
+    means = {text: np.mean([np.log(max(brute_force(sample.softmax(dim=0), text), np.exp(-50))) for sample in logits])
+             for text in read}
+    agreed = SMALL.agree(logits)
+    assert means[agreed.text] == pytest.approx(max(means.values()), abs=1e-4)
+    assert agreed.confidence == pytest.approx(np.exp(means[agreed.text]), abs=1e-4)
+    assert len(agreed.symbol_confidences) == len(agreed.text)
+    again = SMALL.agree(logits[:1].expand(3, -1, -1))
+    assert again.text == SMALL.decode(logits[:1])[0].text  # views that are all alike change nothing
+
+
+def test_one_view_that_is_sure_is_outvoted_by_none_that_are_not():
+    """Two views that hardly prefer another text don't win against one that is certain."""
+    sure, unsure = torch.tensor([[8.0], [0.0], [0.0]]), torch.tensor([[0.0], [0.3], [0.0]])
+    assert SMALL.agree(torch.stack([unsure, sure, unsure])).text == "A"
 
 
 def test_a_symbol_has_the_confidence_of_its_best_time_step():

@@ -9,7 +9,7 @@ from torch import nn
 from LPRNet.alphabet import Alphabet
 from LPRNet.LPRNet_Train import cool, fit_temperature
 from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
-from LPRNet.recogniser import Reader, Recogniser, save_reader
+from LPRNet.recogniser import MARGINS, SURE, Reader, Recogniser, save_reader
 from platekit.boxes import crop_resize
 from tests.conftest import make_picture
 
@@ -79,3 +79,29 @@ def test_readings_do_not_depend_on_the_other_boxes(tmp_path):
     together = recogniser.read(pixels, boxes)
     assert [reading.text for reading in together] == [recogniser.read(pixels, box[None])[0].text for box in boxes]
     assert recogniser.read(pixels, boxes[:0]) == []
+
+
+def test_a_doubtful_plate_is_looked_at_in_other_boxes_too(monkeypatch):
+    """Of two plates the one whose first view is unsure gets the views of the boxes round it, and only that one."""
+    recogniser = Recogniser(device="cpu")
+    alphabet, asked = recogniser.alphabet, []
+
+    def ideal(text: str, strength: float) -> torch.Tensor:
+        logits = torch.zeros(len(alphabet), 18)
+        path = [index for symbol in alphabet.encode(text) for index in (symbol, alphabet.blank)]
+        logits[path + [alphabet.blank] * (18 - len(path)), range(18)] = strength
+        return logits
+
+    def logits(picture: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        asked.append(boxes)
+        return torch.stack([ideal("皖A12345", 20) if box[0] < 50 else ideal("皖A54321", 3 if len(asked) == 1 else 20)
+                            for box in boxes])
+
+    monkeypatch.setattr(recogniser, "logits", logits)
+    boxes = torch.tensor([[10.0, 10, 40, 20], [100, 100, 200, 150]])
+    sure, doubtful = recogniser.read(torch.zeros(1, 3, 300, 300), boxes)
+    assert sure.text == "皖A12345" and sure.confidence > SURE and doubtful.text == "皖A54321"
+    assert doubtful.confidence < alphabet.decode(ideal("皖A54321", 20)[None])[0].confidence  # the first view counts
+    first, others = asked
+    assert torch.equal(first, boxes) and len(others) == len(MARGINS)
+    torch.testing.assert_close(others[0], torch.tensor([97.0, 98.5, 203.0, 151.5]))
