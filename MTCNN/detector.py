@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,13 +17,36 @@ import torch
 from MTCNN.model.MTCNN_nets import FastPNet, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ALONE, ASPECTS, MINI_LP, SCALE, Sheet, make_sheets, output_size, plan_levels
-from platekit.boxes import box_area, clip_boxes, common_area, crop_resize, decode_offsets, normalise, suppress, upload
+from MTCNN.rough import (
+    LONGEST,
+    ONET_SHARE,
+    PNET_MARGIN,
+    TILE_SIZE,
+    RoughNet,
+    cells_of,
+    cut_tiles,
+    pays,
+    rough_crops,
+    tiles_of,
+)
+from platekit.boxes import (
+    CROP_SIZE,
+    box_area,
+    clip_boxes,
+    common_area,
+    crop_resize,
+    decode_offsets,
+    normalise,
+    suppress,
+    upload,
+)
 from platekit.checkpoints import load_weights
 from platekit.devices import half_on_cuda, pick_device
 from platekit.onnx_nets import OnnxNet, is_onnx
 
 ROUNDS = 2  # of ONet
 BAND_PIXELS = 120_000  # on the CPU PNet takes sheets in bands of rows, whose values stay in its cache
+CROPS = 32  # that ONet takes at a time; for twice as many, fresh pages of memory at every call cost twice the time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +92,9 @@ class Detector:
         self.pnet, self.onet = _ready(PNet, pnet, self.device), _ready(ONet, onet, self.device)
         self._scorer = FastPNet(self.pnet) if type(self.pnet) is PNet else \
             lambda pixels: self.pnet(normalise(pixels))
+        rough = pays(self.device)
+        self._rough_pnet = RoughNet(self.pnet) if rough and type(self.pnet) is PNet else None
+        self._rough_onet = RoughNet(self.onet) if rough and type(self.onet) is ONet else None
         self.mini_lp, self.scale, self.thresholds, self.rounds = mini_lp, scale, thresholds, rounds
         self.aspects = tuple(aspects)
         plan_levels(100, 100, mini_lp, scale, aspects)  # refuses what is impossible here, not at the first picture
@@ -101,26 +127,58 @@ class Detector:
         levels = plan_levels(height, width, self.mini_lp, self.scale, self.aspects)
         # Elsewhere than on the CPU all levels share one sheet: few large calls, and one wait for the answer.
         sheets = make_sheets(pixels, levels, ALONE if self.device.type == "cpu" else math.inf)
-        found = [self.scan_sheet(sheet, height, width) for sheet in sheets]
-        if not found:
-            empty = torch.zeros(0, 4)
-            return empty, empty, empty[:, 0]
-        return tuple(torch.cat(part) for part in zip(*found))
+        return self.scan_sheets(sheets, height, width)
+
+    @torch.inference_mode()
+    def scan_sheets(self, sheets: Iterable[Sheet], height: int,
+                    width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """PNet on the sheets of a picture of ``height`` x ``width``; same returns as ``scan``."""
+        found = [(torch.zeros(0, 4), torch.zeros(0, 4), torch.zeros(0))]
+        likely: list[tuple[torch.Tensor, ...]] = []  # the tiles of all sheets make few large calls
+        for sheet in sheets:
+            tiles = self.likely_tiles(sheet) if self._rough_pnet else None
+            if tiles is None:
+                found.append(self.scan_sheet(sheet, height, width))
+            else:
+                likely.append((cut_tiles(sheet.pixels, tiles), *sheet.windows(*cells_of(tiles), height, width)))
+        if likely:
+            found.append(self.scan_tiles(*map(torch.cat, zip(*likely))))
+        return tuple(map(torch.cat, zip(*found)))
 
     def scan_sheet(self, sheet: Sheet, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """PNet on one sheet of a picture of ``height`` x ``width``; same returns as ``scan``."""
-        rows, _ = output_size(*sheet.pixels.shape[2:])
-        band = max(1, BAND_PIXELS // (2 * sheet.pixels.shape[3])) if self.device.type == "cpu" else rows
+        """PNet on one sheet of a picture of ``height`` x ``width``, cell by cell; same returns as ``scan``."""
         parts = []
-        for first in range(0, rows, band):
+        for first, pixels in self.bands(sheet):
             with half_on_cuda(self.device):
-                offsets, scores = self._scorer(sheet.pixels[:, :, 2 * first:2 * (first + band) + 10])
+                offsets, scores = self._scorer(pixels)
             cells, columns = torch.nonzero(scores[0, 1] >= self.thresholds.pnet_score, as_tuple=True)
             found = torch.stack([cells + first, columns, scores[0, 1, cells, columns], *offsets[0, :, cells, columns]])
             parts.append(found.float().cpu())
         rows, columns, scores, *offsets = torch.cat(parts, dim=1)
         windows, inside = sheet.windows(rows.long(), columns.long(), height, width)
         return windows[inside], torch.stack(offsets, dim=1)[inside], scores[inside]
+
+    def bands(self, sheet: Sheet) -> Iterator[tuple[int, torch.Tensor]]:
+        """The sheet's pixels in bands, and the first row of PNet's cells in each."""
+        rows, _ = output_size(*sheet.pixels.shape[2:])
+        band = max(1, BAND_PIXELS // (2 * sheet.pixels.shape[3])) if self.device.type == "cpu" else rows
+        for first in range(0, rows, band):
+            yield first, sheet.pixels[:, :, 2 * first:2 * (first + band) + 10]
+
+    def likely_tiles(self, sheet: Sheet) -> torch.Tensor | None:
+        """The tiles (T, 2) that PNet may find something in, by a rough look; None when they make up all the sheet."""
+        least = self.thresholds.pnet_score - PNET_MARGIN
+        tiles = tiles_of(torch.cat([self._rough_pnet(pixels)[0, 0] >= least for _, pixels in self.bands(sheet)]))
+        return tiles if len(tiles) * math.prod(TILE_SIZE) < math.prod(sheet.pixels.shape[2:]) else None
+
+    def scan_tiles(self, pixels: torch.Tensor, windows: torch.Tensor,
+                   inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """PNet on tiles (T, 3, *TILE_SIZE) with their cells' windows and whether these count; returns as ``scan``."""
+        parts = [self._scorer(part) for part in pixels.split(BAND_PIXELS // math.prod(TILE_SIZE))]
+        offsets = torch.cat([part.permute(0, 2, 3, 1).flatten(0, 2) for part, _ in parts])
+        scores = torch.cat([part[:, 1].flatten() for _, part in parts])
+        kept = inside & (scores >= self.thresholds.pnet_score)
+        return windows[kept], offsets[kept], scores[kept]
 
     @torch.inference_mode()
     def propose(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -147,17 +205,27 @@ class Detector:
                 kept = torch.nonzero(scores >= self.thresholds.first_score)[:, 0]
                 best = suppress(boxes[kept], scores[kept], self.thresholds.first_overlap, self.thresholds.refined)
                 boxes = boxes[kept[best]]
+            elif self._rough_onet:
+                boxes = boxes[self.likely_plates(pixels, boxes)]
             boxes, scores = self.judge(pixels, boxes)
             sound = ((boxes[:, 2:] - boxes[:, :2]) >= 2).all(dim=1)
             boxes, scores = boxes[sound], scores[sound]
         return boxes, scores
 
+    def likely_plates(self, pixels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        """Which of ``boxes`` (N, 4) may have a score that counts after ONet's first round, by a rough look: (N,)."""
+        if pixels.dtype != torch.uint8 or max(*pixels.shape[2:], 2 * len(boxes) * CROP_SIZE[0]) >= LONGEST:
+            return torch.ones(len(boxes), dtype=torch.bool)
+        limits = self.thresholds
+        least = ONET_SHARE * (limits.first_score if self.rounds > 1 else limits.score)
+        crops = rough_crops(pixels, boxes).split(CROPS)
+        return torch.cat([self._rough_onet(part)[:, 0] >= least for part in crops])
+
     @torch.inference_mode()
-    def judge(self, pixels: torch.Tensor, boxes: torch.Tensor,
-              chunk: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
-        """ONet once over ``boxes`` (N, 4), ``chunk`` crops at a time: corrected boxes (N, 4) and scores (N,)."""
+    def judge(self, pixels: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """ONet once over ``boxes`` (N, 4): corrected boxes (N, 4) and scores (N,)."""
         corrected, scores = [boxes[:0]], [boxes[:0, 0]]
-        for part in boxes.split(chunk):
+        for part in boxes.split(CROPS):
             if len(part):
                 crops = crop_resize(pixels, part).contiguous(memory_format=torch.channels_last)
                 with half_on_cuda(self.device):

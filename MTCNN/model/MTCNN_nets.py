@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -18,24 +19,39 @@ PNET_STRIDE = (2, 5)  # step between neighbouring windows, vertical and horizont
 ONET_SIZE = (24, 94)  # height, width of ONet's input
 
 
-def run_layers(layers: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
+def pool_first(layers: Iterable[nn.Module]) -> list[nn.Module]:
     """The layers in order, except that max-pooling goes before a PReLU whose slopes are not negative.
 
     Such a PReLU is monotone and commutes with a maximum, so the result is the same to the last bit, and the PReLU has
     a quarter (ONet) or a tenth (PNet) of the values to do: it is a third of a training step otherwise. On the CPU
     only: elsewhere, looking at the slopes would wait for the device (and while exporting there are none to look at).
     """
-    steps = iter([*layers, None])
-    layer = next(steps)
-    while layer is not None:
-        following = next(steps)
-        if isinstance(layer, nn.PReLU) and isinstance(following, nn.MaxPool2d) \
-                and layer.weight.device.type == "cpu" and not torch.compiler.is_exporting() \
-                and bool((layer.weight >= 0).all()):
-            x, layer = layer(following(x)), next(steps)
+    ordered: list[nn.Module] = []
+    for layer in layers:
+        before = ordered[-1] if ordered else None
+        if isinstance(layer, nn.MaxPool2d) and isinstance(before, nn.PReLU) and before.weight.device.type == "cpu" \
+                and not torch.compiler.is_exporting() and bool((before.weight >= 0).all()):
+            ordered.insert(-1, layer)
         else:
-            x, layer = layer(x), following
+            ordered.append(layer)
+    return ordered
+
+
+def run_layers(layers: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
+    for layer in pool_first(layers):
+        x = layer(x)
     return x
+
+
+def take_pixels(conv: nn.Conv2d, dtype: torch.dtype = torch.float32) -> None:
+    """Change a convolution of network input to one of pixels 0..255, whose weights ``dtype`` holds exactly."""
+    weight = (conv.weight / 128).to(dtype).float()
+    conv.bias = constant(conv.bias - 127.5 * weight.sum(dim=(1, 2, 3)))
+    conv.weight = constant(weight)
+
+
+def constant(values: torch.Tensor) -> nn.Parameter:
+    return nn.Parameter(values.detach(), requires_grad=False)
 
 
 class FlattenWidthFirst(nn.Module):
@@ -85,9 +101,8 @@ class FastPNet(nn.Module):
     def __init__(self, net: PNet) -> None:
         super().__init__()
         layers = copy.deepcopy(net).requires_grad_(False).features
-        # From network input to pixels.
-        weight = layers.conv1.weight / 128
-        bias = layers.conv1.bias - 127.5 * weight.sum(dim=(1, 2, 3))
+        take_pixels(layers.conv1)
+        weight, bias = layers.conv1.weight, layers.conv1.bias
         slopes = layers.prelu1.weight
         rising, falling = torch.nonzero(slopes >= 0)[:, 0], torch.nonzero(slopes < 0)[:, 0]
         channels = torch.cat([rising, falling, falling])
@@ -96,15 +111,15 @@ class FastPNet(nn.Module):
         self.sizes = [len(rising), len(falling), len(falling), spare]
         self.conv1 = nn.Conv2d(3, sum(self.sizes), layers.conv1.kernel_size)
         weight = weight[channels] * factors[:, None, None, None]
-        self.conv1.weight = _constant(nn.functional.pad(weight, (0, 0, 0, 0, 0, 0, 0, spare)))
-        self.conv1.bias = _constant(nn.functional.pad(bias[channels] * factors, (0, spare)))
+        self.conv1.weight = constant(nn.functional.pad(weight, (0, 0, 0, 0, 0, 0, 0, spare)))
+        self.conv1.bias = constant(nn.functional.pad(bias[channels] * factors, (0, spare)))
         self.pool1, self.conv2, self.conv3 = layers.pool1, layers.conv2, layers.conv3
-        self.conv2.weight = _constant(layers.conv2.weight[:, channels[:len(slopes)]])
+        self.conv2.weight = constant(layers.conv2.weight[:, channels[:len(slopes)]])
         self.heads = nn.Conv2d(32, 6, 1)
-        self.heads.weight = _constant(torch.cat([net.conv4_2.weight, net.conv4_1.weight]))
-        self.heads.bias = _constant(torch.cat([net.conv4_2.bias, net.conv4_1.bias]))
+        self.heads.weight = constant(torch.cat([net.conv4_2.weight, net.conv4_1.weight]))
+        self.heads.bias = constant(torch.cat([net.conv4_2.bias, net.conv4_1.bias]))
         self.to(memory_format=torch.channels_last)
-        self.slopes, self.prelu2, self.prelu3 = _constant(slopes[rising]), layers.prelu2, layers.prelu3
+        self.slopes, self.prelu2, self.prelu3 = constant(slopes[rising]), layers.prelu2, layers.prelu3
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = self.pool1(self.conv1(pixels.float()))
@@ -112,10 +127,6 @@ class FastPNet(nn.Module):
         x = torch.cat([nn.functional.prelu(rising, self.slopes), torch.maximum(falling, mirrored)], dim=1)
         x = self.heads(self.prelu3(self.conv3(self.prelu2(self.conv2(x))))).float()
         return x[:, :4], x[:, 4:].softmax(dim=1)
-
-
-def _constant(values: torch.Tensor) -> nn.Parameter:
-    return nn.Parameter(values.detach(), requires_grad=False)
 
 
 class ONet(nn.Module):
