@@ -17,6 +17,7 @@ from platekit.images import check_picture
 CROP_SIZE = (24, 94)  # height, width of the crop that ONet, STNet and LPRNet see
 VIEW_SIZE = (120, 236)  # height, width of a plate's view: its box at 4 and 2 times the crop's resolution, and a margin
 VIEW_SHARE = (96 / 120, 188 / 236)  # the box's share of the view's height and width
+SUPPRESS_BLOCK = 64  # boxes that are compared with all kept ones at a time
 PART_VALUES = 1_000_000  # of a large box become float at a time
 
 
@@ -86,24 +87,32 @@ def box_iou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 def suppress(boxes: torch.Tensor, scores: torch.Tensor, overlap: float, limit: int | None = None) -> torch.Tensor:
     """Indices of the best of ``boxes`` (N, 4) by ``scores`` (N,), best first, that overlap no better one: (K,) int64.
 
-    Two boxes whose IoU is above ``overlap`` are one. It ends at ``limit`` boxes, and works on the CPU, where the kept
-    boxes are dealt with one after the other: torchvision's function compares all pairs, and importing it takes longer
-    than reading a photo.
+    Two boxes whose IoU is above ``overlap`` are one. It ends at ``limit`` boxes, and works on the CPU, a block at a
+    time: torchvision's function compares all pairs, and importing it takes longer than reading a photo.
     """
     order = scores.argsort(descending=True, stable=True).numpy()
-    corners = boxes.numpy()[order].T
-    areas = (corners[2] - corners[0]) * (corners[3] - corners[1])
-    left = np.arange(len(order))
-    kept: list[int] = []
-    while len(left) and len(kept) != limit:
-        best, left = left[0], left[1:]
-        kept.append(order[best])
-        x1, y1, x2, y2 = corners[:, left]
-        width = np.minimum(x2, corners[2, best]) - np.maximum(x1, corners[0, best])
-        height = np.minimum(y2, corners[3, best]) - np.maximum(y1, corners[1, best])
-        common = width.clip(0) * height.clip(0)
-        left = left[common <= overlap * (areas[left] + areas[best] - common)]
-    return torch.tensor(kept, dtype=torch.int64)
+    corners = boxes.numpy()[order]
+    kept = np.zeros(0, np.int64)
+    for first in range(0, len(order), SUPPRESS_BLOCK):
+        block = np.arange(first, min(first + SUPPRESS_BLOCK, len(order)))
+        block = block[~_overlaps(corners[block], corners[kept], overlap).any(axis=1)]
+        same, free = _overlaps(corners[block], corners[block], overlap), np.ones(len(block), bool)
+        for index in range(len(block)):
+            if free[index]:
+                free[index + 1:] &= ~same[index, index + 1:]
+        kept = np.concatenate([kept, block[free]])
+        if limit is not None and len(kept) >= limit:
+            break
+    return torch.from_numpy(order[kept[:limit]])
+
+
+def _overlaps(boxes: np.ndarray, others: np.ndarray, overlap: float) -> np.ndarray:
+    """Whether the IoU of ``boxes`` (N, 4) with ``others`` (M, 4) is above ``overlap``: (N, M)."""
+    x1, y1, x2, y2 = boxes.T[:, :, None]
+    left, top, right, bottom = others.T
+    width, height = np.minimum(x2, right) - np.maximum(x1, left), np.minimum(y2, bottom) - np.maximum(y1, top)
+    common = width.clip(0) * height.clip(0)
+    return common > overlap * ((x2 - x1) * (y2 - y1) + (right - left) * (bottom - top) - common)
 
 
 def crop_resize(pixels: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int] = CROP_SIZE) -> torch.Tensor:
