@@ -3,7 +3,8 @@
 Both nets reject nearly all they see: of a photo's cells PNet accepts one in five hundred, of PNet's proposals ONet one
 in twelve. Where the processor multiplies bfloat16 numbers itself, it says in half the time which of them may pass;
 those are then computed in float32 as everywhere else, so that boxes and scores are the same. ``PNET_MARGIN`` and
-``ONET_SHARE`` say by how much a rough score may fall short of the exact one.
+``ONET_SHARE`` say by how much a rough score may fall short of the exact one: in 160 photos no cell of 0.7 and more had
+less than 0.684, and in 90 photos none of 5,590 proposals rejected below 0.02 had an exact score above 0.04.
 """
 
 from __future__ import annotations
@@ -93,13 +94,13 @@ def rough_crops(pixels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
     """Nearly what ``crop_resize`` cuts out of the uint8 picture (1, 3, H, W), in a fraction of the time: uint8 crops.
 
     A crop's pixel is the mean of four bilinear samples of a picture that was halved as often as the box is large.
-    (With one sample some plates' rough scores fell to a hundredth of the exact ones; with four, to half of them.)
+    (With one sample some rough scores fell to a hundredth of the exact ones; with four, to half of them.)
     """
     picture = pixels[0].permute(1, 2, 0).numpy()
     whole, corners = picture.shape[1::-1], boxes.numpy()
     height, width = 2 * CROP_SIZE[0], 2 * CROP_SIZE[1]  # of the samples of one crop
-    step = ((corners[:, 2:] - corners[:, :2]) / (width, height)).min(axis=1)
-    halvings = np.log2(step.clip(1)).round()
+    step = (corners[:, 2:] - corners[:, :2]) / (width, height)
+    halvings = np.log2(step.clip(1)).mean(axis=1).round()
     samples = np.empty((len(boxes), height, width, 3), np.uint8)
     for number in range(int(halvings.max(initial=0)) + 1):
         if number:
