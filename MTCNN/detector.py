@@ -1,4 +1,4 @@
-"""The detector: PNet over the pyramid, suppression, then ONet in two rounds on what is left.
+"""The detector: PNet over the pyramid, suppression, then ONet in three rounds on what is left.
 
 Boxes are (x1, y1, x2, y2) in pixels of the picture, see platekit.boxes. They are cut to the picture only at the very
 end: a proposal that reaches past the border must keep its size while offsets are applied to it.
@@ -44,7 +44,7 @@ from platekit.checkpoints import load_weights
 from platekit.devices import half_on_cuda, pick_device
 from platekit.onnx_nets import OnnxNet, is_onnx
 
-ROUNDS = 2  # of ONet
+ROUNDS = 3  # of ONet
 BAND_PIXELS = 240_000  # on the CPU PNet takes sheets in bands of rows: half of it takes a tenth longer
 CROPS = 32  # that ONet takes at a time; for twice as many, fresh pages of memory at every call cost twice the time
 
@@ -56,10 +56,10 @@ class Thresholds:
     pnet_score: float = 0.7
     pnet_overlap: float = 0.6  # of two proposals that overlap more, the better one stays
     proposals: int = 128  # at most, into ONet
-    first_score: float = 0.2  # after ONet's first round
+    first_score: float = 0.2  # to get into ONet's next round
     first_overlap: float = 0.7
-    refined: int = 24  # at most, into ONet's second round
-    score: float = 0.85  # after the second round: what counts as a plate
+    refined: int = 24  # at most, into ONet's next round
+    score: float = 0.87  # after the last round: what counts as a plate
     overlap: float = 0.3
 
 
@@ -84,8 +84,8 @@ class Detector:
         """Nets, or paths of their weights or ONNX files. ``mini_lp`` is the (width, height) of the smallest plate.
 
         ``scale`` is the factor between pyramid levels: a larger one searches more sizes and takes longer. ``rounds``
-        of ONet: the second, on the boxes that the first corrected, costs little and places them better; without any,
-        PNet's proposals are the answer. ``aspects`` are the widths over heights of the windows that PNet looks through.
+        of ONet: those after the first, on the boxes that it corrected, cost little and place them better; without
+        any, PNet's proposals are the answer. ``aspects`` are the widths over heights of PNet's windows.
         Raises UserError when weights are missing or of another shape, ValueError for impossible sizes.
         """
         self.device = pick_device(device) if isinstance(device, str) else device

@@ -170,8 +170,25 @@ def test_a_view_looks_as_its_pose_says(monkeypatch):
         corners = box_corners(box)
         view = views.look_like(image, box, Pose(corners, 70.0, 4.0), np.random.default_rng(seed))
         plate = view[500:590, 200:480]
-        assert camera.sharpness(plate) < 12 < camera.sharpness(image[500:590, 200:480]), seed
+        assert camera.sharpness(plate) < 16 < camera.sharpness(image[500:590, 200:480]), seed
         assert 45 < plate.mean() < 110, seed
+
+
+def test_half_of_the_least_sharp_views_are_shaken_though_they_have_the_figure_already(monkeypatch):
+    for step in ("_weather", "_light", "_noise", "_recompress"):
+        monkeypatch.setattr(views, step, lambda image, *_: image)
+    y, x = np.mgrid[:600, :720]
+    image = (70 + 30 * np.sin(x / 5) * np.sin(y / 5)).astype(np.uint8)[..., None].repeat(3, axis=2)
+    box = np.array([200.0, 250, 480, 340])
+
+    def contrast(blurriness: float, seed: int) -> float:
+        pose = Pose(box_corners(box), 70.0, blurriness)
+        return views.look_like(image, box, pose, np.random.default_rng(seed))[250:340, 200:480].std()
+
+    before = image[250:340, 200:480].std()
+    assert camera.sharpness(image[250:340, 200:480]) < 0.3 * views.SHAKEN  # so that nothing else blurs it
+    assert 5 < sum(contrast(views.SHAKEN - 0.1, seed) < 0.8 * before for seed in range(20)) < 15
+    assert all(contrast(views.SHAKEN + 0.1, seed) > 0.9 * before for seed in range(20))
 
 
 def test_a_swapped_plate_lies_on_the_corners_of_the_old_one():

@@ -134,6 +134,14 @@ def test_without_onet_the_proposals_are_the_answer():
     np.testing.assert_array_equal(plates.boxes[0], proposals[scores.argmax()])
 
 
+def test_each_round_sees_what_the_last_took_for_plates():
+    doubles = Thresholds(pnet_score=0.45, pnet_overlap=1.0)
+    finder = make(BOXES["upright"], BOXES["tilted"], rounds=3, thresholds=doubles)
+    proposals, _ = finder.propose(finder.upload(map_picture()))
+    finder.detect(map_picture())
+    assert sum(finder.onet.batches[:-2]) == len(proposals) > 10 > finder.onet.batches[-2] >= finder.onet.batches[-1] > 0
+
+
 def test_several_plates_best_first_one_box_each():
     boxes = [(10, 20, 110, 52), (130, 30, 230, 60), (40, 120, 140, 190)]
     plates = make(*boxes).detect(map_picture())

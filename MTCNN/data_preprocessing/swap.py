@@ -17,7 +17,7 @@ from ccpd.scenes import mount_plate, plate_scale
 from ccpd.textures import sign
 from platekit.opencv import cv2
 
-KIND_SHARES = {"green": 0.4, "yellow": 0.2, "white": 0.15, "black": 0.1, "blue": 0.15}
+KIND_SHARES = {"green": 0.3, "yellow": 0.2, "white": 0.2, "black": 0.2, "blue": 0.1}
 SIGNS = 0.08  # share of swaps that leave no plate but a sign
 BLUE_TONE = 110.0  # mean grey level of a drawn blue plate: what the real one's is compared with to tell the light
 RIM = 1.03  # the drawn plate is this much larger than the photo's own, to hide its rim

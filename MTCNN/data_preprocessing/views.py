@@ -21,6 +21,7 @@ from platekit.opencv import cv2
 POSES: dict[str, float] = {"ccpd_base": 0.12, "ccpd_blur": 0.22, "ccpd_db": 0.13, "ccpd_fn": 0.15,
                            "ccpd_rotate": 0.2, "ccpd_tilt": 0.18}
 LIKE_CCPD = 0.65  # share of the views that look as the plate whose pose they take; the others look any way
+SHAKEN = 4.0  # half the plates of CCPD's blur subset are less sharp; half of their views are blurred further
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,18 +162,25 @@ def change_look(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def look_like(image: np.ndarray, box: np.ndarray, pose: Pose, rng: np.random.Generator) -> np.ndarray:
     """The picture, its plate in ``box`` (4,) as bright and at least as blurred as the pose's, the rest at random."""
+    shaken = pose.blurriness < SHAKEN and bool(rng.random() < 0.5)
+    if shaken:  # before the light: in the dark a sharp plate has the figure of a blurred one
+        image = camera.blur(image, rng.uniform(0.02, 0.07) * (box[2] - box[0]), *_shake(rng))
     image = _light(image, rng)
     x1, y1, x2, y2 = np.clip(box.round().astype(int), 0, None)
     image = camera.expose(image, np.clip(pose.brightness / max(4.0, float(image[y1:y2, x1:x2].mean())), 0.08, 3.0))
     if rng.random() < 0.15:
         image = _weather(image, rng)
-    moved, angle = bool(rng.random() < 0.65), rng.uniform(0, np.pi)
     # noise and JPEG raise the figure in CCPD's own photos: what lies below them is softer than it says
     sharp = pose.blurriness * rng.uniform(0.3, 1)
-    image = camera.blur_to(image, tuple(box), sharp, 0.08 * (box[2] - box[0]), moved, angle)
-    if rng.random() < 0.6:
-        image = _noise(image, rng, 14 if pose.blurriness > 10 else 3)
-    return _recompress(image, rng) if rng.random() < 0.4 else image
+    image = camera.blur_to(image, tuple(box), sharp, 0.08 * (box[2] - box[0]), *_shake(rng))
+    if shaken or rng.random() < 0.6:
+        image = _noise(image, rng, 14 if pose.blurriness > 10 else 6 if shaken else 3)
+    return _recompress(image, rng) if shaken or rng.random() < 0.4 else image
+
+
+def _shake(rng: np.random.Generator) -> tuple[bool, float]:
+    """Whether a blur is the camera's motion rather than its focus, and the motion's angle."""
+    return bool(rng.random() < 0.65), rng.uniform(0, np.pi)
 
 
 def _light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
