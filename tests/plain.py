@@ -14,7 +14,7 @@ from torchvision.ops import nms, roi_align
 from LPRNet.alphabet import Alphabet
 from LPRNet.model.LPRNET import ChannelStridePool
 from LPRNet.recogniser import MARGINS, SURE, load_reader
-from MTCNN.detector import Thresholds, drop_nested
+from MTCNN.detector import ROUNDS, Thresholds, drop_nested
 from MTCNN.model.MTCNN_nets import PNET_SIZE, PNET_STRIDE, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import plan_levels
@@ -125,16 +125,17 @@ class PlainReader:
 
     @torch.no_grad()
     def refine(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """ONet twice, then one box a plate."""
+        """ONet's rounds, then one box a plate."""
         limits = self.thresholds
         if not len(boxes):
             return boxes
         boxes, scores = self.judge(image, boxes)
-        kept = nms(boxes, scores.where(scores >= limits.first_score, -1), limits.first_overlap)
-        kept = kept[scores[kept] >= limits.first_score][:limits.refined]
-        if not len(kept):
-            return np.zeros((0, 4))
-        boxes, scores = self.judge(image, boxes[kept].numpy())
+        for _ in range(1, ROUNDS):
+            kept = nms(boxes, scores.where(scores >= limits.first_score, -1), limits.first_overlap)
+            kept = kept[scores[kept] >= limits.first_score][:limits.refined]
+            if not len(kept):
+                return np.zeros((0, 4))
+            boxes, scores = self.judge(image, boxes[kept].numpy())
         boxes, scores = boxes[scores >= limits.score], scores[scores >= limits.score]
         height, width = image.shape[:2]
         boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height]))

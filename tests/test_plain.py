@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from MTCNN import detector
 from MTCNN.model.MTCNN_nets import FastPNet, PNet
 from MTCNN.paths import PNET_WEIGHTS
+from MTCNN.rough import pays
 from platekit.boxes import normalise
 from platekit.checkpoints import load_weights
 from platekit.images import find_images, read_image
@@ -16,7 +18,9 @@ from platekit.read_plates import SAMPLES
 from tests.plain import PlainReader
 
 
-def test_the_fast_path_reads_what_the_plain_one_reads(one_thread):
+@pytest.mark.parametrize("rough", [True, False], ids=["rough look first", "exact at once"])
+def test_the_fast_path_reads_what_the_plain_one_reads(rough, one_thread, monkeypatch):
+    monkeypatch.setattr(detector, "pays", lambda device: rough and pays(device))
     reader, plain = PlateReader("cpu"), PlainReader(exact=True)
     for path in find_images(SAMPLES):
         image = read_image(path)
