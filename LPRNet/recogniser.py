@@ -21,9 +21,9 @@ from platekit.errors import UserError
 from platekit.onnx_nets import is_onnx
 from platekit.results import Box
 
-SURE = 0.9  # the confidence from which on one view of a plate is enough
+SURE = 0.8  # the confidence from which on one view of a plate is enough
 # Other boxes to look at the plate in: how far their sides lie out, over the box's width and height.
-MARGINS = ((0.03, 0.03), (-0.02, -0.02), (0.03, -0.02), (-0.01, 0.05))
+MARGINS = ((0.03, 0.03), (-0.02, -0.02))
 
 __all__ = ["LPRNET_WEIGHTS", "STN_WEIGHTS", "Reader", "Recogniser", "load_reader", "save_reader"]
 
