@@ -240,11 +240,8 @@ def test_the_bundled_samples_are_found_and_read(call, tmp_path):
     done = call(main, "--json", "plates.jsonl", cwd=tmp_path)
     assert done.status == 0, done.err
     lines = {Path(line["image"]).name: line for line in lines_of((tmp_path / "plates.jsonl").read_text("utf-8"))}
-    right = []
     for path in bundled():
         wanted, (best, *_) = parse(path), lines[path.name]["plates"]
         overlap = box_iou(torch.tensor([best["box"]]), torch.tensor([wanted.box], dtype=torch.float32)).item()
         assert overlap > 0.7, path.name
-        right.append(best["text"] == wanted.plate)
-        assert right[-1] or best["confidence"] < 0.5, path.name  # in one of them even a person can't see the province
-    assert sum(right) >= len(right) - 1
+        assert best["text"] == wanted.plate, path.name
