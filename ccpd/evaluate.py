@@ -32,7 +32,7 @@ from ccpd.dataset import find_subsets
 from ccpd.figures import draw_figures
 from ccpd.protocol import IOU_THRESHOLD, Outcome, box_iou
 from ccpd.report import write_reports
-from MTCNN.detector import ROUNDS, Detector
+from MTCNN.detector import ROUNDS
 from MTCNN.pyramid import ASPECTS
 from platekit.devices import DEVICE_HELP
 from platekit.errors import UserError, run_script
@@ -150,9 +150,8 @@ def main() -> int:
 
     approximate = read_names(args.approximate) if args.approximate else set()
     photos = list(find_photos(args.data or list(find_subsets().values())))
-    reader = PlateReader(args.device)
     try:
-        reader.detector = Detector(device=reader.detector.device, rounds=args.rounds, aspects=args.aspects)
+        reader = PlateReader(args.device, rounds=args.rounds, aspects=args.aspects)
     except ValueError as error:
         raise UserError(f"{error}; change --aspects") from None
     args.out.mkdir(parents=True, exist_ok=True)

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from LPRNet.recogniser import LPRNET_WEIGHTS, STN_WEIGHTS, Recogniser
-from MTCNN.detector import Detector
+from MTCNN.detector import ROUNDS, Detector
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
-from MTCNN.pyramid import MINI_LP, SCALE
+from MTCNN.pyramid import ASPECTS, MINI_LP, SCALE
 from platekit.devices import pick_device
 from platekit.images import read_image
 from platekit.results import PictureResult, Plate
@@ -32,11 +32,13 @@ class PlateReader:
 
     def __init__(self, device: str | torch.device = "auto", mini_lp: tuple[float, float] = MINI_LP,
                  scale: float = SCALE, pnet: str | os.PathLike = PNET_WEIGHTS, onet: str | os.PathLike = ONET_WEIGHTS,
-                 lprnet: str | os.PathLike = LPRNET_WEIGHTS, stn: str | os.PathLike = STN_WEIGHTS) -> None:
+                 lprnet: str | os.PathLike = LPRNET_WEIGHTS, stn: str | os.PathLike = STN_WEIGHTS,
+                 rounds: int = ROUNDS, aspects: Sequence[float] = ASPECTS) -> None:
         """``mini_lp`` is the (width, height) in pixels of the smallest plate to find, ``scale`` the factor between
-        pyramid levels. Raises UserError when weights are missing or of another shape."""
+        pyramid levels, ``rounds`` and ``aspects`` are the detector's. Raises UserError when weights are missing or of
+        another shape, ValueError for impossible sizes."""
         device = pick_device(device) if isinstance(device, str) else device
-        self.detector = Detector(pnet, onet, device, mini_lp, scale)
+        self.detector = Detector(pnet, onet, device, mini_lp, scale, rounds=rounds, aspects=aspects)
         self.recogniser = Recogniser(lprnet, stn, device)
 
     def __call__(self, picture: Picture | Sequence[Picture]) -> PictureResult | list[PictureResult]:

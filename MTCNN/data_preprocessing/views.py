@@ -170,9 +170,10 @@ def look_like(image: np.ndarray, box: np.ndarray, pose: Pose, rng: np.random.Gen
     image = camera.expose(image, np.clip(pose.brightness / max(4.0, float(image[y1:y2, x1:x2].mean())), 0.08, 3.0))
     if rng.random() < 0.15:
         image = _weather(image, rng)
+    shake = _shake(rng)
     # noise and JPEG raise the figure in CCPD's own photos: what lies below them is softer than it says
     sharp = pose.blurriness * rng.uniform(0.3, 1)
-    image = camera.blur_to(image, tuple(box), sharp, 0.08 * (box[2] - box[0]), *_shake(rng))
+    image = camera.blur_to(image, tuple(box), sharp, 0.08 * (box[2] - box[0]), *shake)
     if shaken or rng.random() < 0.6:
         image = _noise(image, rng, 14 if pose.blurriness > 10 else 6 if shaken else 3)
     return _recompress(image, rng) if shaken or rng.random() < 0.4 else image

@@ -38,6 +38,7 @@ def pool_first(layers: Iterable[nn.Module]) -> list[nn.Module]:
 
 
 def run_layers(layers: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
+    """``x`` through the layers, pools first."""
     for layer in pool_first(layers):
         x = layer(x)
     return x
