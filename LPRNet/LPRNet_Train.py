@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from functools import partial
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a file: import from the repository root
@@ -31,13 +32,14 @@ from LPRNet.data.load_data import (
     TrainingPlates,
     collate_fn,
     collate_with_corners,
+    network_crop,
 )
 from LPRNet.model.LPRNET import LPRNet
-from LPRNet.model.STN import straightening_loss
+from LPRNet.model.STN import plate_corners, straightening_loss
 from LPRNet.paths import CROPS_TRAIN, CROPS_VAL, RUN, TRAINED
 from LPRNet.recogniser import Reader, save_reader
 from platekit import distributed
-from platekit.boxes import CROP_SIZE
+from platekit.boxes import CROP_SIZE, normalise
 from platekit.checkpoints import load_weights
 from platekit.devices import DEVICE_HELP, pick_device
 from platekit.errors import UserError, run_script
@@ -169,6 +171,13 @@ def reading_loss(alphabet: Alphabet, device: torch.device, straightening: float)
 
 
 @torch.inference_mode()
+def find_corners(reader: Reader, picture: np.ndarray) -> np.ndarray:
+    """The corners (4, 2) of the plate in a crop, where the spatial transformer takes them to be."""
+    theta = reader.stn.theta(normalise(torch.from_numpy(network_crop(picture)[None]).permute(0, 3, 1, 2)))
+    return plate_corners(theta, picture.shape[:2])[0].numpy()
+
+
+@torch.inference_mode()
 def read_all(reader: Reader, data: LPRDataLoader, device: torch.device, batch_size: int
              ) -> tuple[torch.Tensor, list[list[int]]]:
     """The logits (N, class_num, T) of a whole data set, on the CPU, and its labels."""
@@ -227,6 +236,8 @@ def main() -> None:
             load_weights(reader.stn, args.weights[1])
         if tuple(chars) != alphabet.chars:
             raise UserError(f"{args.weights[0]} was trained with another alphabet; start from other weights")
+        if train.real and "stn" not in args.without:
+            train.real.find_corners(partial(find_corners, reader))
     steps = math.ceil(len(train) / args.batch_size) * args.epoch
     settings = Settings(epochs=args.epoch, batch_size=args.batch_size, learning_rate=args.learning_rate,
                         warmup_steps=min(300, steps // 10), half=not args.float32, seed=args.seed)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ccpd import camera
 from ccpd.annotation import Annotation, parse
-from ccpd.plates import PlateRenderer
+from ccpd.plates import KINDS, PlateRenderer
 from ccpd.symbols import PROVINCES
 from LPRNet.alphabet import CHARS, Alphabet
 from LPRNet.data import augment, preprocess
@@ -28,10 +28,12 @@ from LPRNet.data.load_data import (
     network_crop,
     sample_shares,
 )
-from LPRNet.LPRNet_Train import split_by_plate
+from LPRNet.LPRNet_Train import find_corners, split_by_plate
 from LPRNet.model.STN import STRAIGHT_CORNERS
+from LPRNet.recogniser import Reader
 from platekit.errors import UserError
 from platekit.images import read_image
+from platekit.opencv import cv2
 from tests.conftest import files_below, make_picture, put_picture
 
 # Names.
@@ -224,6 +226,72 @@ def test_crops_with_surroundings_have_a_share_of_their_own_and_come_evenly(tmp_p
     assert shares.sum() == pytest.approx(1)
     assert shares[with_corners] == pytest.approx(0.4 / 9) and shares[~with_corners] == pytest.approx(0.6)
     assert sample_shares(data.subset(np.flatnonzero(with_corners), False)) == pytest.approx(1 / 9)
+
+
+def test_an_exchanged_plate_has_the_first_symbols_of_one_and_the_last_of_another():
+    """Each plate's symbols in their own picture, at their own size and turn; outside the plate nothing changes."""
+    renderer, blue = PlateRenderer(), KINDS["blue"]
+    one, other = (renderer.render(text, blue, np.random.default_rng(1)) for text in ("皖A11111", "苏B88888"))
+    corners = np.array([[370, 110], [110, 80], [100, 20], [360, 50]], dtype=np.float32)
+    scene = np.full((150, 400, 3), 30, dtype=np.uint8)
+    place = cv2.getPerspectiveTransform(augment.picture_corners(*one.shape[:2]), corners)
+    photo = cv2.warpPerspective(one, place, (400, 150), dst=scene.copy(), borderMode=cv2.BORDER_TRANSPARENT)
+    for cut, edge in enumerate(augment.CUTS, 1):
+        before = photo.copy()
+        mixed = augment.exchange(photo, corners, other, augment.picture_corners(*other.shape[:2]), cut)
+        assert (photo == before).all() and mixed.dtype == np.uint8
+        plate = cv2.warpPerspective(mixed, np.linalg.inv(place), (220, 70)).astype(float)
+        left, right = slice(8, int(edge) - 3), slice(int(edge) + 3, 212)
+        inner = slice(10, 60)
+        for part, right_one, wrong_one in ((left, one, other), (right, other, one)):
+            distances = [np.abs(plate[inner, part] - drawn[inner, part]).mean() for drawn in (right_one, wrong_one)]
+            assert distances[0] < 0.7 * distances[1], (cut, distances)
+        assert (mixed[:15] == scene[:15]).all() and (mixed[:, :95] == scene[:, :95]).all()
+
+
+def test_exchanged_plates_take_the_colours_of_the_first():
+    renderer, rng = PlateRenderer(), np.random.default_rng(2)
+    dark, bright = (renderer.render(text, "blue", rng) for text in ("皖A12345", "苏B67890"))
+    dark = dark // 4
+    mixed = augment.exchange(dark, augment.picture_corners(70, 220), bright, augment.picture_corners(70, 220), 2)
+    assert abs(mixed[:, 80:].mean() - dark[:, 80:].mean()) < 6 < bright[:, 80:].mean() - dark[:, 80:].mean()
+
+
+def test_views_show_symbols_of_two_plates_where_both_fit(tmp_path):
+    """Plates of seven symbols with the same colour on top, whose corners are known or have been found."""
+    renderer, rng = PlateRenderer(), np.random.default_rng(3)
+    texts = {"皖A11111": "blue", "苏B22222": "blue", "京C33333": "yellow", "沪D444444": "green"}
+    for text, kind in texts.items():
+        put_picture(tmp_path / f"{text}_1.png", renderer.render(text, kind, rng))
+    data = LPRDataLoader(tmp_path, augmented=True)
+    number = {name.plate: index for index, (_, name) in enumerate(data.items)}
+    first, second = number["皖A11111"], number["苏B22222"]
+    assert data.view(first, 5, second)[1] == data.labels[first]  # where the symbols are is not known yet
+    data.find_corners(lambda picture: augment.picture_corners(*picture.shape[:2]))
+    labels = [data.view(first, seed, second)[1] for seed in range(30)]
+    mixed = [data.labels[first][:cut] + data.labels[second][cut:] for cut in range(1, 7)]
+    assert all(label in mixed for label in labels) and labels.count(mixed[1]) > 10  # most are cut behind the city
+    for partner in ("京C33333", "沪D444444"):
+        assert data.view(first, 5, number[partner])[1] == data.labels[first]
+    assert all(data.view(first, seed, second)[2] is None for seed in range(9))  # found corners are not taught
+
+
+def test_a_training_set_shows_plates_that_no_crop_has_once_the_corners_are_found(tmp_path):
+    renderer, rng = PlateRenderer(), np.random.default_rng(4)
+    for text in ("皖A12345", "苏B67890", "京N24680", "沪C13579"):
+        put_picture(tmp_path / f"{text}_1.png", renderer.render(text, "blue", rng))
+    real = LPRDataLoader(tmp_path, augmented=True)
+    data = TrainingPlates(real, None, 100)
+    assert all(data[index, index][1] in real.labels for index in range(30))
+    real.find_corners(lambda picture: augment.picture_corners(*picture.shape[:2]))
+    new = sum(data[index, index][1] not in real.labels for index in range(100))
+    assert 15 < new < 45  # four in ten, less those with themselves
+
+
+def test_corners_are_found_where_the_spatial_transformer_looks():
+    """A new one looks at the whole crop, whatever its size."""
+    found = find_corners(Reader(68).eval(), make_picture(50, 300))
+    assert found == pytest.approx((np.array(STRAIGHT_CORNERS) + 1) / 2 * (300, 50), abs=1e-3)
 
 
 def test_training_on_one_kind_alone_and_on_nothing(crops):

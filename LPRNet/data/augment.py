@@ -7,11 +7,13 @@ Corner arrays are float (4, 2) in CCPD's order: right-bottom, left-bottom, left-
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from ccpd import camera
 from ccpd.geometry import relative_corners, sample_pose
+from ccpd.plates import KINDS
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from platekit.boxes import CROP_SIZE
 from platekit.opencv import cv2
@@ -19,10 +21,15 @@ from platekit.opencv import cv2
 HEIGHT, WIDTH = CROP_SIZE
 POSES = ("ccpd_base", "ccpd_blur", "ccpd_db", "ccpd_fn", "ccpd_rotate", "ccpd_tilt")
 POSE_SHARES = (0.10, 0.12, 0.13, 0.15, 0.25, 0.25)
-NEARLY_STRAIGHT = 0.3  # share of samples that show a plate as the first look's straightening leaves it
+NEARLY_STRAIGHT = 0.5  # share of samples that show a plate as the first look's straightening leaves it
 LIKE_CCPD = 0.5  # share of samples as bright and as blurred as the published figures of a plate of CCPD say
 LOOK_SHARES = (0.10, 0.35, 0.15, 0.20, 0.10, 0.10)  # of POSES, where those figures are taken from
 LEFT_CUT = 0.12  # share of boxes that cut into the first symbol, which matters most and is cut off most
+STRAIGHT_SIZE = (70, 220)  # height and width of a straightened plate: half a millimetre a pixel
+# Where a plate of seven symbols can be cut between two of them, in those pixels, and how often each cut is taken: most
+# behind the second, since the gap is wide there and nothing else says what stands on its left.
+CUTS = tuple((a + width + b) / 4 for (a, width), (b, _) in pairwise(KINDS["blue"].cells))
+CUT_SHARES = (0.08, 0.60, 0.08, 0.08, 0.08, 0.08)
 SUPERSAMPLING = 2  # warps are drawn this much larger and averaged down, so that fine strokes do not alias
 
 
@@ -124,6 +131,33 @@ def match_light(plate: np.ndarray, picture: np.ndarray, corners: np.ndarray, rng
     real = warp(picture, corners, picture_corners(HEIGHT, WIDTH)).mean()
     gain = np.clip(real / plate.mean(), 0.3, 1.6) * rng.uniform(0.8, 1.2)
     return np.clip(plate * gain, 0, 255).astype(np.uint8)
+
+
+def exchange(picture: np.ndarray, corners: np.ndarray, other: np.ndarray, other_corners: np.ndarray, cut: int
+             ) -> np.ndarray:
+    """The picture, in which all symbols of its plate but the first ``cut`` are another picture's.
+
+    They come in this plate's colours: with the mean and the spread of each channel. Corners are those of the plates.
+    """
+    whole = picture_corners(*STRAIGHT_SIZE) - 0.5
+    plates = []
+    for source, place in ((picture, corners), (other, other_corners)):
+        matrix = cv2.getPerspectiveTransform((place - 0.5).astype(np.float32), whole)
+        plates.append(cv2.warpPerspective(source, matrix, STRAIGHT_SIZE[::-1], borderMode=cv2.BORDER_REPLICATE))
+    (mean, spread), (other_mean, other_spread) = (cv2.meanStdDev(plate) for plate in plates)
+    gain = np.clip(spread / np.maximum(other_spread, 1), 0.3, 2)[:, 0]
+    plate = (plates[1] - other_mean[:, 0]) * gain + mean[:, 0]
+    share = np.clip((np.arange(STRAIGHT_SIZE[1]) - CUTS[cut - 1]) / 4 + 0.5, 0, 1)  # the seam is four pixels wide
+    part = np.dstack([np.clip(plate, 0, 255), np.broadcast_to(share, STRAIGHT_SIZE)]).astype(np.float32)
+    left, top = np.maximum(corners.min(axis=0), 0).astype(int)
+    right, bottom = np.ceil(corners.max(axis=0)).astype(int)
+    result = picture.copy()
+    region = result[top:bottom, left:right]
+    matrix = cv2.getPerspectiveTransform(whole, (corners - (left, top) - 0.5).astype(np.float32))
+    moved = cv2.warpPerspective(part, matrix, region.shape[1::-1])
+    weight = moved[..., 3:]
+    region[:] = region * (1 - weight) + moved[..., :3] * weight
+    return result
 
 
 def random_background(pictures: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:

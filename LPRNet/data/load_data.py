@@ -7,7 +7,7 @@ of each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,15 +23,17 @@ from LPRNet.data.labels import Labels, label_of
 from platekit.boxes import crop_resize, normalise, to_picture, to_tensor
 from platekit.errors import UserError
 from platekit.images import find_images, read_image
+from platekit.opencv import cv2
 
 __all__ = ["CHARS", "CHARS_DICT", "LPRDataLoader", "RenderedPlates", "TrainingPlates", "collate_fn",
            "collate_with_corners", "crop_box", "network_crop"]
 
 Sample = tuple[np.ndarray, list[int], np.ndarray | None]  # crop, label, the plate's corners (4, 2) in the crop
 Scene = tuple[np.ndarray, np.ndarray, str]  # picture, its plate's corners (4, 2), its plate's text
-KIND_SHARES = {"blue": 12, "green": 4, "yellow": 2, "white": 1, "black": 1}
+KIND_SHARES = {"blue": 6, "green": 5, "yellow": 3, "white": 3, "black": 3}  # real plates are blue nearly all
 LOCAL = 0.5  # share of the plates drawn into a scene that are of its own plate's city, as most are on a street
 IN_SCENE = 0.4  # share of the real samples that are crops with surroundings, where there are such and others
+EXCHANGED = 0.4  # share of the real samples with symbols of two plates, where the corners of both are known or found
 
 
 def crop_box(picture: np.ndarray, corners: np.ndarray | None = None) -> tuple[float, float, float, float]:
@@ -63,6 +65,7 @@ class LPRDataLoader(Dataset):
     def _fill(self, items: list[tuple[Path, CropName]], alphabet: Alphabet, max_length: int, augmented: bool) -> None:
         self.items, self.alphabet, self.max_length, self.augmented = items, alphabet, max_length, augmented
         self.labels = [alphabet.encode(name.plate, source=str(path)) for path, name in items]
+        self.places = [name.corner_array() for _, name in items]
         for (path, name), label in zip(items, self.labels):
             if not 0 < len(label) <= max_length:
                 raise UserError(f"{path}: plate '{name.plate}' has {len(label)} symbols, the limit is {max_length}; "
@@ -95,15 +98,40 @@ class LPRDataLoader(Dataset):
         path, name = self.items[index]
         return network_crop(read_image(path), name.corner_array()), self.labels[index]
 
-    def view(self, index: int, seed: int) -> Sample:
-        """The view of a crop that belongs to the seed."""
-        path, name = self.items[index]
-        picture, corners, rng = read_image(path), name.corner_array(), np.random.default_rng(seed)
-        if corners is None:
-            view = augment.view_without_corners(picture, rng)
+    def find_corners(self, find: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Have ``find(picture)`` tell the corners (4, 2) of the plates whose crops do not come with them.
+
+        Good enough to turn the crop by and to cut between symbols, not to teach the corners by.
+        """
+        self.places = [find(read_image(path)) if place is None else place
+                       for (path, _), place in zip(self.items, self.places)]
+
+    def view(self, index: int, seed: int, partner: int | None = None) -> Sample:
+        """The view of a crop that belongs to the seed; its last symbols are those of crop ``partner``, where both fit.
+
+        So the nets see symbols of real plates in texts that no plate of theirs has: they cannot learn them by heart.
+        """
+        rng = np.random.default_rng(seed)
+        picture, place, label = read_image(self.items[index][0]), self.places[index], self.labels[index]
+        if partner is not None and place is not None and self.places[partner] is not None \
+                and len(label) == len(self.labels[partner]) == len(augment.CUTS) + 1:
+            other = read_image(self.items[partner][0])
+            if is_blue(picture) == is_blue(other):  # light symbols on dark, or dark ones on light
+                cut = int(rng.choice(len(augment.CUTS), p=augment.CUT_SHARES)) + 1
+                picture = augment.exchange(picture, place, other, self.places[partner], cut)
+                label = label[:cut] + self.labels[partner][cut:]
+        known = self.items[index][1].corners is not None
+        if known or (place is not None and rng.random() < 0.5):
+            view, corners = augment.view_with_corners(picture, place, rng)
         else:
-            view, corners = augment.view_with_corners(picture, corners, rng)
-        return augment.degrade(view, rng), self.labels[index], corners
+            view, corners = augment.view_without_corners(picture, rng), None
+        return augment.degrade(view, rng), label, corners if known else None
+
+
+def is_blue(picture: np.ndarray) -> bool:
+    """Whether there is more blue than red in a crop."""
+    blue, _, red, _ = cv2.mean(picture)
+    return blue > red
 
 
 def index_seed(index: int) -> int:
@@ -175,8 +203,9 @@ class TrainingPlates(Dataset):
         if index < self.rendered_count:
             return self.rendered.view(seed)
         # A random item, not index modulo: an epoch shorter than the set must not show its first part alone.
-        chance = np.random.default_rng((seed, 1)).random()  # not the first number of the view's own draws
-        return self.real.view(int(np.searchsorted(self.chances[:-1], chance)), seed)
+        rng = np.random.default_rng((seed, 1))  # not the first numbers of the view's own draws
+        chosen = int(np.searchsorted(self.chances[:-1], rng.random()))
+        return self.real.view(chosen, seed, int(rng.integers(len(self.real))) if rng.random() < EXCHANGED else None)
 
 
 def sample_shares(data: LPRDataLoader) -> np.ndarray:

@@ -53,7 +53,11 @@ def straightening_loss(theta: torch.Tensor, corners: torch.Tensor, size: tuple[i
     distance in pixels between them and the places that the transform samples for ``STRAIGHT_CORNERS``.
     """
     known = corners.isfinite().all(dim=(1, 2))
-    straight = theta.new_tensor([(x, y, 1.0) for x, y in STRAIGHT_CORNERS])  # (4, 3)
-    half = theta.new_tensor([size[1] / 2, size[0] / 2])
-    sampled = (straight @ theta[known].transpose(1, 2) + 1) * half  # (K, 4, 2)
+    sampled = plate_corners(theta[known], size)
     return functional.smooth_l1_loss(sampled, corners[known], reduction="sum") / (8 * len(corners))
+
+
+def plate_corners(theta: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Where the transforms (N, 2, 3) take a plate's corners to be: (N, 4, 2), in pixels of a crop (height, width)."""
+    straight = theta.new_tensor([(x, y, 1.0) for x, y in STRAIGHT_CORNERS])  # (4, 3)
+    return (straight @ theta.transpose(1, 2) + 1) * theta.new_tensor([size[1] / 2, size[0] / 2])
