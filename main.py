@@ -15,4 +15,4 @@ from platekit.errors import run_script
 from platekit.read_plates import main
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, at_once=True)

@@ -80,4 +80,4 @@ def main() -> int:
 
 def command() -> None:
     """The installed command ``read-plates``."""
-    run_script(main)
+    run_script(main, at_once=True)

@@ -23,7 +23,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 
 import numpy as np
@@ -200,17 +200,31 @@ def sizes(threads: int) -> Rows:
         + [row("10 photos of 0.8 megapixels, each", measured["list"] / 10)]
 
 
-def run_main(*arguments: str | Path, threads: int) -> tuple[float, float]:
-    """Seconds to the first line of main.py's JSON, and its peak memory in MB."""
-    command = [sys.executable, str(ROOT / "main.py"), "--device", "cpu", "--json", "-", *map(str, arguments)]
+# Runs a command, then prints its peak memory in MB. A process of its own, since a command's peak is never less than
+# that of the process that starts it: this one's is that of all it imports.
+PEAK = """import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"""
+
+
+def peak_memory(command: Sequence[str], threads: int) -> float:
+    """The most memory in MB that a command needs at once."""
+    output = subprocess.run([sys.executable, "-S", "-c", PEAK, *command], check=True, capture_output=True,
+                            env={**os.environ, "OMP_NUM_THREADS": str(threads)}).stdout
+    return float(output.splitlines()[-1])
+
+
+def main_command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, str(ROOT / "main.py"), "--device", "cpu", "--json", "-", *map(str, arguments)]
+
+
+def seconds_to_first_result(threads: int) -> float:
+    """From ``python main.py`` to the first line of its JSON."""
     start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": str(threads)}) as main:
+    with subprocess.Popen(main_command("--image", PHOTOS[3]), stdout=subprocess.PIPE,
+                          env={**os.environ, "OMP_NUM_THREADS": str(threads)}) as main:
         main.stdout.readline()
-        seconds = time.perf_counter() - start
-        main.stdout.read()
-        _, _, usage = os.wait4(main.pid, 0)
-        main.returncode = 0
-    return seconds, usage.ru_maxrss / 1024
+        return time.perf_counter() - start
 
 
 def start(threads: int) -> Rows:
@@ -221,42 +235,42 @@ def start(threads: int) -> Rows:
         subprocess.run([sys.executable, "-c", f"{others}; import os; os._exit(0)"], check=True)
 
     measured = medians({"all": lambda: None, "imports": imports}, 0)
-    seconds = statistics.median(run_main("--image", PHOTOS[3], threads=threads)[0] for _ in range(3))
+    seconds = statistics.median(seconds_to_first_result(threads) for _ in range(3))
     return [row("main.py to its first result", seconds * 1000), row(f"{others}", measured["imports"]),
             row("the difference: this project's own code", seconds * 1000 - measured["imports"])]
 
 
 def memory(threads: int) -> Rows:
     """Peak memory of main.py on large photos, many photos and long videos, beside that of importing torch alone."""
-    code = "import resource, torch; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    bare = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    rows: Rows = [{"what": "import torch alone", "MB": float(bare.stdout) / 1024}]
+    rows: Rows = []
+
+    def measure(what: str, *command: str) -> None:
+        rows.append({"what": what, "MB": peak_memory(command, threads)})
+
+    measure("import torch alone", sys.executable, "-c", "import torch")
     image = read_image(PHOTOS[3])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for megapixels in (0.8, 6, 12, 24):
             factor = (megapixels * 1e6 / image.shape[0] / image.shape[1]) ** 0.5
             write_image(folder / "large.jpg", cv2.resize(image, None, fx=factor, fy=factor))
-            peak = run_main("--image", folder / "large.jpg", "--output", folder / "out", threads=threads)[1]
-            rows.append({"what": f"a photo of {megapixels} megapixels", "MB": peak})
+            measure(f"a photo of {megapixels} megapixels",
+                    *main_command("--image", folder / "large.jpg", "--output", folder / "out"))
         small = cv2.resize(image, (240, 320), interpolation=cv2.INTER_AREA)
         video = cv2.VideoWriter(str(folder / "s.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 25, (240, 320))
         (folder / "many").mkdir()
         for count, before in ((200, 0), (2000, 200)):
             for index in range(before, count):
                 write_image(folder / "many" / f"{index}.jpg", small)
-            rows.append({"what": f"{count} photos of 240 x 320",
-                         "MB": run_main("--image", folder / "many", threads=threads)[1]})
+            measure(f"{count} photos of 240 x 320", *main_command("--image", folder / "many"))
         for index in range(2000):
             video.write(small)
             if index == 199:
                 video.release()
-                rows.append({"what": "a video of 200 frames",
-                             "MB": run_main("--video", folder / "s.avi", threads=threads)[1]})
+                measure("a video of 200 frames", *main_command("--video", folder / "s.avi"))
                 video.open(str(folder / "s.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 25, (240, 320))
         video.release()
-        rows.append({"what": "a video of 2000 frames",
-                     "MB": run_main("--video", folder / "s.avi", threads=threads)[1]})
+        measure("a video of 2000 frames", *main_command("--video", folder / "s.avi"))
     return rows
 
 
