@@ -31,13 +31,13 @@ from platekit.places import SAMPLES
 
 def sample_crops(recogniser: Recogniser) -> tuple[torch.Tensor, torch.Tensor]:
     """Crops (N, 3, 24, 94) of the plates in the bundled samples: as STNet sees them first, and as both nets then do."""
-    first, second = [], []
+    first, last = [], []
     for path in find_images(SAMPLES):
         pixels, boxes = recogniser.upload(read_image(path), tuple(map(float, parse(path).box)))
         first.append(crop_resize(pixels, boxes))
         with torch.inference_mode():
-            second.append(recogniser.look(pixels, boxes))
-    return torch.cat(first), torch.cat(second)
+            last.append(recogniser.look(pixels, boxes))
+    return torch.cat(first), torch.cat(last)
 
 
 def random_crops(count: int) -> torch.Tensor:
@@ -70,11 +70,11 @@ def main() -> None:
     torch.manual_seed(args.seed)
     reader, alphabet = load_reader(args.lprnet, args.stn)
     recogniser = Recogniser(args.lprnet, args.stn, "cpu")
-    first, second = sample_crops(recogniser)
+    first, last = sample_crops(recogniser)
     noise = {f"random {count}": random_crops(count) for count in (1, 2, 3, 16, 64)}
     for net, path, output, crops, facts in (
             (Transforms(reader), args.stn_onnx, "transforms", first, {}),
-            (Probabilities(reader), args.lprnet_onnx, "probabilities", second, facts_of(alphabet))):
+            (Probabilities(reader), args.lprnet_onnx, "probabilities", last, facts_of(alphabet))):
         export(net, first[:2], (0,), path, [output], facts)
         compare(net, path, {**{f"samples {count}": crops[:count] for count in range(1, len(crops) + 1)}, **noise})
     compare_texts(args.crops, recogniser, Recogniser(args.lprnet_onnx, args.stn_onnx, "cpu"))

@@ -11,7 +11,7 @@ from torch import nn
 
 from LPRNet.alphabet import CHARS, MAX_LENGTH, TIME_STEPS, Alphabet, Reading
 from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
-from LPRNet.model.STN import STNet
+from LPRNet.model.STN import STNet, compose
 from LPRNet.onnx_reader import OnnxReader
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from platekit.boxes import crop_resize, cut_views, sample_views, to_picture, upload
@@ -21,6 +21,7 @@ from platekit.errors import UserError
 from platekit.onnx_nets import is_onnx
 from platekit.results import Box
 
+LOOKS = 3  # at a plate; the first is the crop of its box
 SURE = 0.8  # the confidence from which on one view of a plate is enough
 # Other boxes to look at the plate in: how far their sides lie out, over the box's width and height.
 MARGINS = ((0.03, 0.03), (-0.02, -0.02))
@@ -92,8 +93,9 @@ class Recogniser:
     def read(self, picture: torch.Tensor, boxes: torch.Tensor) -> list[Reading]:
         """Readings of the plates in ``boxes`` (N, 4) of one picture (1, 3, H, W), uint8 or network input.
 
-        Each plate is looked at twice. The spatial transformer sees the crop of the box, in which a turned plate is
-        only part of 24 x 94 pixels; what it finds is sampled again from the picture, and both nets read that.
+        Each plate is looked at ``LOOKS`` times. The spatial transformer sees the crop of the box, in which a turned
+        plate is only part of 24 x 94 pixels, and one beside the box's edge is cut off; what it finds is sampled again
+        from the picture, and it corrects itself. Both nets read the last look.
         Where they are not ``SURE``, other boxes round the plate are looked at as well, and the views agree on a text.
         """
         logits = self.logits(picture, boxes)
@@ -106,13 +108,16 @@ class Recogniser:
         return readings
 
     def logits(self, picture: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        """The nets' logits (N, class_num, T) for the second look at the plates in ``boxes`` (N, 4) of a picture."""
+        """The nets' logits (N, class_num, T) for the last look at the plates in ``boxes`` (N, 4) of a picture."""
         parts = [self.reader(self.look(picture, part)) for part in boxes.split(self.batch_size) if len(part)]
         return torch.cat(parts) if parts else torch.zeros(0, len(self.alphabet), TIME_STEPS)
 
     def look(self, picture: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        """The crops (N, 3, 24, 94) of the second look."""
-        return sample_views(cut_views(picture, boxes), self.reader.stn.theta(crop_resize(picture, boxes)))
+        """The crops (N, 3, 24, 94) of the last look."""
+        views, theta = cut_views(picture, boxes), self.reader.stn.theta(crop_resize(picture, boxes))
+        for _ in range(LOOKS - 2):
+            theta = compose(theta, self.reader.stn.theta(sample_views(views, theta)))
+        return sample_views(views, theta)
 
     def read_pictures(self, pictures: Sequence[np.ndarray], boxes: Sequence[Box] | None = None) -> list[Reading]:
         """Readings of pictures of one plate each: BGR uint8 (H, W, 3), the plate in its box, or filling the picture.

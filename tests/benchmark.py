@@ -138,7 +138,7 @@ def stages(threads: int) -> Rows:
             20 * len(found[2]))
         add("ONet, its crops", photo, lambda p=pixels, c=proposals: detector.finish(*detector.refine(p, *c), 1160, 720),
             partial(plain.refine, image, plain_proposals))
-        add("crops, two looks", photo, partial(recogniser.look, pixels, boxes),
+        add("crops, all looks", photo, partial(recogniser.look, pixels, boxes),
             lambda i=image, found=boxes: [plain.look(i, box) for box in found.numpy()])
         add("STN + LPRNet", photo, partial(recogniser.reader, crop), partial(plain.logits, crop))
         add("decode of text", photo, partial(recogniser.alphabet.decode, logits), partial(plain.decode, logits[0]), 0,

@@ -13,7 +13,7 @@ from torchvision.ops import nms, roi_align
 
 from LPRNet.alphabet import Alphabet
 from LPRNet.model.LPRNET import ChannelStridePool
-from LPRNet.recogniser import MARGINS, SURE, load_reader
+from LPRNet.recogniser import LOOKS, MARGINS, SURE, load_reader
 from MTCNN.detector import ROUNDS, Thresholds, drop_nested
 from MTCNN.model.MTCNN_nets import PNET_SIZE, PNET_STRIDE, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
@@ -164,13 +164,17 @@ class PlainReader:
 
     @torch.no_grad()
     def look(self, image: np.ndarray, box: np.ndarray) -> torch.Tensor:
-        """The plate's crop (1, 3, 24, 94); the second look's unless ``published``."""
+        """The plate's crop (1, 3, 24, 94); the last look's unless ``published``."""
         crop = self.cut(image, box, (24, 94))
         if self.published:
             return crop
         margin = (box[2:] - box[:2]) * (1 / np.array(VIEW_SHARE[::-1]) - 1) / 2
         view = self.cut(image, np.concatenate([box[:2] - margin, box[2:] + margin]), VIEW_SIZE)
-        return sample_views(view, self.stn.theta(crop))
+        place = torch.eye(3)[None]  # of the crop in the box
+        for _ in range(LOOKS - 1):
+            place = place @ torch.cat([self.stn.theta(crop), torch.tensor([[[0.0, 0, 1]]])], dim=1)
+            crop = sample_views(view, place[:, :2])
+        return crop
 
     @torch.no_grad()
     def logits(self, crop: torch.Tensor) -> torch.Tensor:

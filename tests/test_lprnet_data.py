@@ -399,7 +399,7 @@ def test_poses_differ_and_their_boxes_fill_the_crop():
     poses = np.stack([augment.random_pose(rng) for _ in range(300)])
     low, high = poses.min(axis=1), poses.max(axis=1)
     fills = (np.abs(low / (94, 24)) < 0.2).all(axis=1) & (np.abs(high / (94, 24) - 1) < 0.2).all(axis=1)
-    assert fills.mean() > 0.8  # the others are second looks
+    assert fills.mean() > 0.8  # the others are later looks
     rise = (poses[:, 3, 1] - poses[:, 2, 1]) / 24  # of the upper edge
     assert rise.max() > 0.3 and rise.min() < -0.3 and np.abs(rise).min() < 0.05
     right_bottom, left_bottom, left_top, right_top = poses.mean(axis=0)

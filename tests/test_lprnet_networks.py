@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
 from LPRNet.alphabet import CHARS
 from LPRNet.model.LPRNET import ByteDropout, ChannelStridePool, LPRNet, TapAndPool, normalise_energy
-from LPRNet.model.STN import STRAIGHT_CORNERS, STNet, straightening_loss
+from LPRNet.model.STN import STRAIGHT_CORNERS, STNet, compose, straightening_loss
 from LPRNet.recogniser import Reader
 
 STN_SHAPES = {
@@ -266,6 +268,16 @@ def test_the_straightening_loss_is_least_for_the_transform_that_straightens():
     identity = torch.tensor([[1.0, 0, 0], [0, 1, 0]])
     assert straightening_loss(turned[None], corners_of(turned), (24, 94)) < 1e-6
     assert straightening_loss(identity[None], corners_of(turned), (24, 94)) > 1
+
+
+@given(st.integers(0, 2**32))
+def test_composed_transforms_take_a_point_through_both(seed):
+    outer, inner = np.random.default_rng(seed).normal(size=(2, 3, 2, 3))
+    points = np.random.default_rng(seed + 1).normal(size=(2, 5))
+    once = inner @ np.vstack([points, np.ones(5)])
+    twice = outer @ np.concatenate([once, np.ones((3, 1, 5))], axis=1)
+    composed = compose(torch.from_numpy(outer), torch.from_numpy(inner)).numpy() @ np.vstack([points, np.ones(5)])
+    np.testing.assert_allclose(composed, twice, rtol=1e-9, atol=1e-9)
 
 
 def test_unknown_corners_ask_for_nothing():

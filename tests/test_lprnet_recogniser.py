@@ -9,8 +9,9 @@ from torch import nn
 from LPRNet.alphabet import Alphabet
 from LPRNet.LPRNet_Train import cool, fit_temperature
 from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
-from LPRNet.recogniser import MARGINS, SURE, Reader, Recogniser, save_reader
+from LPRNet.recogniser import LOOKS, MARGINS, SURE, Reader, Recogniser, save_reader
 from platekit.boxes import crop_resize
+from platekit.opencv import cv2
 from tests.conftest import make_picture
 
 
@@ -55,7 +56,7 @@ def test_cooling_divides_the_logits():
 
 
 def test_a_turned_plate_is_read_from_the_pixels_of_the_picture(tmp_path):
-    """The second look samples the picture anew: fine stripes, that the crop of the box lost, are there again."""
+    """A further look samples the picture anew: fine stripes, that the crop of the box lost, are there again."""
     picture = np.zeros((480, 1880, 3), np.uint8)
     picture[::20] = picture[1::20] = picture[2::20] = picture[3::20] = picture[4::20] = 255  # as the box's rows are
     paths = tmp_path / "lprnet.pth", tmp_path / "stn.pth"
@@ -67,6 +68,21 @@ def test_a_turned_plate_is_read_from_the_pixels_of_the_picture(tmp_path):
     pixels, boxes = recogniser.upload(picture)
     assert crop_resize(pixels, boxes).std() < 0.2  # 20 rows of the picture a row: grey
     assert recogniser.look(pixels, boxes).std() > 0.5  # 4 rows a row
+
+
+def test_a_look_goes_on_from_where_the_one_before_it_ended(tmp_path):
+    """Each one here finds the plate a twentieth further to the right, beyond the edge of the box."""
+    picture = cv2.resize(np.random.default_rng(0).integers(0, 255, (9, 30, 3), np.uint8), (1200, 360))
+    paths = tmp_path / "lprnet.pth", tmp_path / "stn.pth"
+    reader = Reader(len(Alphabet()))
+    with torch.no_grad():
+        reader.stn.fc_loc[2].bias[2] = 0.1  # of half the crop's width
+    save_reader(reader, Alphabet(), *paths)
+    recogniser = Recogniser(*paths, device="cpu")
+    pixels, boxes = recogniser.upload(picture, (200.0, 100.0, 600.0, 200.0))
+    moved = boxes + torch.tensor([20.0, 0, 20, 0]) * (LOOKS - 1)
+    assert LOOKS == 3 and (recogniser.look(pixels, boxes) - crop_resize(pixels, moved)).abs().mean() < 0.01
+    assert (recogniser.look(pixels, boxes) - crop_resize(pixels, boxes)).abs().mean() > 0.05
 
 
 def test_readings_do_not_depend_on_the_other_boxes(tmp_path):

@@ -84,7 +84,7 @@ def nearly_straight_pose(rng: np.random.Generator) -> np.ndarray:
 
 
 def random_pose(rng: np.random.Generator) -> np.ndarray:
-    """Corners (4, 2) of a plate in a crop, in crop pixels: that a detector's box round it gives, or a second look."""
+    """Corners (4, 2) of a plate in a crop, in crop pixels: that a detector's box round it gives, or a later look."""
     if rng.random() < NEARLY_STRAIGHT:
         return nearly_straight_pose(rng)
     corners = relative_corners(POSES[rng.choice(len(POSES), p=POSE_SHARES)], rng)

@@ -61,3 +61,8 @@ def plate_corners(theta: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Where the transforms (N, 2, 3) take a plate's corners to be: (N, 4, 2), in pixels of a crop (height, width)."""
     straight = theta.new_tensor([(x, y, 1.0) for x, y in STRAIGHT_CORNERS])  # (4, 3)
     return (straight @ theta.transpose(1, 2) + 1) * theta.new_tensor([size[1] / 2, size[0] / 2])
+
+
+def compose(outer: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
+    """The transforms (N, 2, 3) that take a point where ``outer`` takes it from where ``inner`` took it."""
+    return torch.cat([outer[:, :, :2] @ inner[:, :, :2], outer[:, :, :2] @ inner[:, :, 2:] + outer[:, :, 2:]], dim=2)
