@@ -53,7 +53,7 @@ CROPS = 32  # that ONet takes at a time; for twice as many, fresh pages of memor
 class Thresholds:
     """What passes from stage to stage; scores are probabilities, overlaps are IoU."""
 
-    pnet_score: float = 0.7
+    pnet_score: float = 0.85
     pnet_overlap: float = 0.6  # of two proposals that overlap more, the better one stays
     proposals: int = 128  # at most, into ONet
     first_score: float = 0.2  # to get into ONet's next round
