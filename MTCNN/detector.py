@@ -152,11 +152,11 @@ class Detector:
             with half_on_cuda(self.device):
                 offsets, scores = self._scorer(pixels)
             cells, columns = torch.nonzero(scores[0, 1] >= self.thresholds.pnet_score, as_tuple=True)
-            found = torch.stack([cells + first, columns, scores[0, 1, cells, columns], *offsets[0, :, cells, columns]])
+            found = torch.stack([cells + first, columns, scores[0, 0, cells, columns], *offsets[0, :, cells, columns]])
             parts.append(found.float().cpu())
-        rows, columns, scores, *offsets = torch.cat(parts, dim=1)
+        rows, columns, others, *offsets = torch.cat(parts, dim=1)
         windows, inside = sheet.windows(rows.long(), columns.long(), height, width)
-        return windows[inside], torch.stack(offsets, dim=1)[inside], scores[inside]
+        return windows[inside], torch.stack(offsets, dim=1)[inside], score_without(others[inside])
 
     def bands(self, sheet: Sheet) -> Iterator[tuple[int, torch.Tensor]]:
         """The sheet's pixels in bands, and the first row of PNet's cells in each."""
@@ -176,7 +176,7 @@ class Detector:
         """PNet on tiles (T, 3, *TILE_SIZE) with their cells' windows and whether these count; returns as ``scan``."""
         parts = [self._scorer(part) for part in pixels.split(BAND_PIXELS // math.prod(TILE_SIZE))]
         offsets = torch.cat([part.permute(0, 2, 3, 1).flatten(0, 2) for part, _ in parts])
-        scores = torch.cat([part[:, 1].flatten() for _, part in parts])
+        scores = score_without(torch.cat([part[:, 0].flatten() for _, part in parts]))
         kept = inside & (scores >= self.thresholds.pnet_score)
         return windows[kept], offsets[kept], scores[kept]
 
@@ -224,7 +224,7 @@ class Detector:
     @torch.inference_mode()
     def judge(self, pixels: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """ONet once over ``boxes`` (N, 4): corrected boxes (N, 4) and scores (N,)."""
-        corrected, scores = [boxes[:0]], [boxes[:0, 0]]
+        corrected, scores = [boxes[:0]], [boxes[:0, 0].double()]
         for part in boxes.split(CROPS):
             if len(part):
                 crops = crop_resize(pixels, part).contiguous(memory_format=torch.channels_last)
@@ -232,7 +232,7 @@ class Detector:
                     offsets, probabilities = self.onet(crops)
                 answer = torch.cat([offsets, probabilities], dim=1).float().cpu()
                 corrected.append(decode_offsets(answer[:, :4], part))
-                scores.append(answer[:, 5])
+                scores.append(score_without(answer[:, 4]))
         return torch.cat(corrected), torch.cat(scores)
 
     def finish(self, boxes: torch.Tensor, scores: torch.Tensor, height: int,
@@ -244,7 +244,15 @@ class Detector:
         kept = suppress(boxes, scores, self.thresholds.overlap)
         boxes, scores = boxes[kept], scores[kept]
         kept = drop_nested(boxes)
-        return boxes[kept], scores[kept]
+        return boxes[kept], scores[kept].float()
+
+
+def score_without(others: torch.Tensor) -> torch.Tensor:
+    """The scores (N,) of plates in float64, from what is left for everything else.
+
+    In float32 the best boxes of a plate all have one of the few numbers next to 1, and chance would choose.
+    """
+    return 1 - others.double()
 
 
 def drop_nested(boxes: torch.Tensor, share: float = 0.7) -> torch.Tensor:

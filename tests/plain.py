@@ -106,7 +106,7 @@ class PlainReader:
         boxes, scores = [np.zeros((0, 4))], [np.zeros(0)]
         for level in levels:
             x = self.pnet.features(network_input(level))
-            offsets, score = self.pnet.conv4_2(x)[0].numpy(), self.pnet.conv4_1(x).softmax(dim=1)[0, 1].numpy()
+            offsets, score = self.pnet.conv4_2(x)[0].numpy(), self.pnet.conv4_1(x).double().softmax(dim=1)[0, 1].numpy()
             rows, columns = np.nonzero(score >= self.thresholds.pnet_score)
             corner = np.stack([columns * PNET_STRIDE[1], rows * PNET_STRIDE[0]], axis=1)
             window = np.concatenate([corner, corner + PNET_SIZE[::-1]], axis=1)
@@ -120,7 +120,7 @@ class PlainReader:
         """The proposals (N, 4)."""
         best = np.argsort(-scores, kind="stable")[:16 * self.thresholds.proposals]
         best = best[(boxes[best, 2:] - boxes[best, :2] >= 2).all(axis=1)]
-        kept = nms(torch.from_numpy(boxes[best]), torch.from_numpy(scores[best]).double(), self.thresholds.pnet_overlap)
+        kept = nms(torch.from_numpy(boxes[best]), torch.from_numpy(scores[best]), self.thresholds.pnet_overlap)
         return boxes[best][kept.numpy()[:self.thresholds.proposals]]
 
     @torch.no_grad()
@@ -131,7 +131,7 @@ class PlainReader:
             return boxes
         boxes, scores = self.judge(image, boxes)
         for _ in range(1, ROUNDS):
-            kept = nms(boxes, scores.where(scores >= limits.first_score, -1), limits.first_overlap)
+            kept = nms(boxes.double(), scores.where(scores >= limits.first_score, -1), limits.first_overlap)
             kept = kept[scores[kept] >= limits.first_score][:limits.refined]
             if not len(kept):
                 return np.zeros((0, 4))
@@ -139,13 +139,13 @@ class PlainReader:
         boxes, scores = boxes[scores >= limits.score], scores[scores >= limits.score]
         height, width = image.shape[:2]
         boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height]))
-        boxes = boxes[nms(boxes, scores, limits.overlap)]
+        boxes = boxes[nms(boxes.double(), scores, limits.overlap)]
         return boxes[drop_nested(boxes)].numpy()
 
     def judge(self, image: np.ndarray, boxes: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         crops = torch.cat([self.cut(image, box, (24, 94)) for box in boxes])
         x = self.onet.features(crops)
-        offsets, scores = self.onet.conv6_2(x), self.onet.conv6_1(x).softmax(dim=1)[:, 1]
+        offsets, scores = self.onet.conv6_2(x), self.onet.conv6_1(x).double().softmax(dim=1)[:, 1]
         anchors = torch.from_numpy(boxes).float()
         return anchors + offsets * (anchors[:, 2:] - anchors[:, :2]).repeat(1, 2), scores
 

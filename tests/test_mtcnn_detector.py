@@ -114,7 +114,7 @@ def test_pnet_alone_places_windows_rightly():
     windows, _, scores = found.scan(found.upload(map_picture()))
     assert len(windows) > 10
     overlap = box_iou(windows, torch.tensor([box]))[:, 0]
-    torch.testing.assert_close(overlap, scores, atol=0.04, rtol=0)
+    torch.testing.assert_close(overlap, scores.float(), atol=0.04, rtol=0)
 
 
 def test_windows_have_the_aspects_that_were_asked_for():

@@ -33,7 +33,7 @@ Scene = tuple[np.ndarray, np.ndarray, str]  # picture, its plate's corners (4, 2
 KIND_SHARES = {"blue": 6, "green": 5, "yellow": 3, "white": 3, "black": 3}  # real plates are blue nearly all
 LOCAL = 0.5  # share of the plates drawn into a scene that are of its own plate's city, as most are on a street
 IN_SCENE = 0.4  # share of the real samples that are crops with surroundings, where there are such and others
-EXCHANGED = 0.4  # share of the real samples with symbols of two plates, where the corners of both are known or found
+EXCHANGED = 0.7  # share of the real samples with symbols of two plates, where the corners of both are known or found
 
 
 def crop_box(picture: np.ndarray, corners: np.ndarray | None = None) -> tuple[float, float, float, float]:
