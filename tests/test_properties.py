@@ -60,7 +60,7 @@ def test_suppression_keeps_what_no_better_kept_box_overlaps(found, rng, overlap,
                or math.isclose(common(found[index], found[other]) * (1 + overlap),
                                overlap * (area(found[index]) + area(found[other]))) for other in kept):
             kept.append(index)
-    result = suppress(tensor(found), torch.tensor(scores), overlap, limit).tolist()
+    result = suppress(tensor(found), torch.tensor(scores, dtype=torch.float64), overlap, limit).tolist()
     assert result == kept[:limit] if limit else result == kept
 
 
