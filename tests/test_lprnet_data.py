@@ -285,7 +285,7 @@ def test_a_training_set_shows_plates_that_no_crop_has_once_the_corners_are_found
     assert all(data[index, index][1] in real.labels for index in range(30))
     real.find_corners(lambda picture: augment.picture_corners(*picture.shape[:2]))
     new = sum(data[index, index][1] not in real.labels for index in range(100))
-    assert 15 < new < 45  # four in ten, less those with themselves
+    assert 35 < new < 70  # seven in ten, less those with themselves
 
 
 def test_corners_are_found_where_the_spatial_transformer_looks():
