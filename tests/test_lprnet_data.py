@@ -274,6 +274,21 @@ def test_views_show_symbols_of_two_plates_where_both_fit(tmp_path):
     for partner in ("京C33333", "沪D444444"):
         assert data.view(first, 5, number[partner])[1] == data.labels[first]
     assert all(data.view(first, seed, second)[2] is None for seed in range(9))  # found corners are not taught
+    others = LPRDataLoader(tmp_path, Alphabet((*CHARS[:-1], "警", "-")), augmented=True)
+    others.find_corners(lambda picture: augment.picture_corners(*picture.shape[:2]))
+    assert others.view(first, 5, second)[1] == others.labels[first]  # plates that may be laid out otherwise
+
+
+@pytest.mark.parametrize("corners", [
+    augment.picture_corners(5, 20), augment.picture_corners(70, 220) + (300, 0),
+    augment.picture_corners(70, 220)[[0, 0, 2, 2]]], ids=["tiny", "beside the crop", "flat"])
+def test_corners_that_cannot_be_a_plates_are_left_out(tmp_path, corners):
+    put_picture(tmp_path / "皖A12345_1.png", make_picture(70, 220))
+    data = LPRDataLoader(tmp_path, augmented=True)
+    data.find_corners(lambda picture: corners)
+    assert data.places == [None]
+    data.find_corners(lambda picture: augment.picture_corners(70, 220))
+    assert data.places[0].tolist() == augment.picture_corners(70, 220).tolist()
 
 
 def test_a_training_set_shows_plates_that_no_crop_has_once_the_corners_are_found(tmp_path):

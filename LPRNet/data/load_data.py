@@ -101,10 +101,16 @@ class LPRDataLoader(Dataset):
     def find_corners(self, find: Callable[[np.ndarray], np.ndarray]) -> None:
         """Have ``find(picture)`` tell the corners (4, 2) of the plates whose crops do not come with them.
 
-        Good enough to turn the crop by and to cut between symbols, not to teach the corners by.
+        Good enough to turn the crop by and to cut between symbols, not to teach the corners by. Corners of next to
+        nothing, as an untrained transformer may find them, are left out.
         """
-        self.places = [find(read_image(path)) if place is None else place
-                       for (path, _), place in zip(self.items, self.places)]
+        for index, (path, name) in enumerate(self.items):
+            if name.corners is None:
+                picture = read_image(path)
+                corners = find(picture).astype(np.float32)
+                middle, size = corners.mean(axis=0), picture.shape[1::-1]
+                sound = ((middle > 0) & (middle < size)).all() and cv2.contourArea(corners) > 0.2 * size[0] * size[1]
+                self.places[index] = corners if sound else None
 
     def view(self, index: int, seed: int, partner: int | None = None) -> Sample:
         """The view of a crop that belongs to the seed; its last symbols are those of crop ``partner``, where both fit.
@@ -114,7 +120,8 @@ class LPRDataLoader(Dataset):
         rng = np.random.default_rng(seed)
         picture, place, label = read_image(self.items[index][0]), self.places[index], self.labels[index]
         if partner is not None and place is not None and self.places[partner] is not None \
-                and len(label) == len(self.labels[partner]) == len(augment.CUTS) + 1:
+                and len(label) == len(self.labels[partner]) == len(augment.CUTS) + 1 \
+                and self.alphabet.chars == CHARS:  # other plates are laid out otherwise
             other = read_image(self.items[partner][0])
             if is_blue(picture) == is_blue(other):  # light symbols on dark, or dark ones on light
                 cut = int(rng.choice(len(augment.CUTS), p=augment.CUT_SHARES)) + 1
