@@ -39,7 +39,7 @@ from LPRNet.model.STN import plate_corners, straightening_loss
 from LPRNet.paths import CROPS_TRAIN, CROPS_VAL, RUN, TRAINED
 from LPRNet.recogniser import Reader, save_reader
 from platekit import distributed
-from platekit.boxes import CROP_SIZE, normalise
+from platekit.boxes import CROP_SIZE
 from platekit.checkpoints import load_weights
 from platekit.devices import DEVICE_HELP, pick_device
 from platekit.errors import UserError, run_script
@@ -80,7 +80,9 @@ def parse_arguments() -> argparse.Namespace:
                           help="weight of the spatial transformer's own loss (default: %(default)s)")
     learning.add_argument("--without", nargs="+", choices=("stn", "sample_norm"), default=[],
                           help="ablations: the crop as it is; the global context normalised over the batch")
-    learning.add_argument("--weights", nargs=2, metavar=("LPRNET", "STN"), help="start from these weights")
+    learning.add_argument("--weights", nargs=2, metavar=("LPRNET", "STN"),
+                          help="start from these weights; their spatial transformer finds the plates in crops that "
+                               "come without corners")
     learning.add_argument("--float32", action="store_true", help="no mixed precision")
     learning.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     running = parser.add_argument_group("running")
@@ -173,7 +175,7 @@ def reading_loss(alphabet: Alphabet, device: torch.device, straightening: float)
 @torch.inference_mode()
 def find_corners(reader: Reader, picture: np.ndarray) -> np.ndarray:
     """The corners (4, 2) of the plate in a crop, where the spatial transformer takes them to be."""
-    theta = reader.stn.theta(normalise(torch.from_numpy(network_crop(picture)[None]).permute(0, 3, 1, 2)))
+    theta = reader.stn.theta(collate_fn([(network_crop(picture), [])])[0])
     return plate_corners(theta, picture.shape[:2])[0].numpy()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -34,6 +35,8 @@ def run_script(main: Callable[[], int | None], at_once: bool = False) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         status = 1
     if at_once:
+        with contextlib.suppress(BrokenPipeError):  # after an error or Ctrl-C, what was printed before it waits here
+            sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status or 0)
     sys.exit(status or 0)

@@ -212,3 +212,15 @@ def test_whoever_stops_reading_the_output_sees_no_traceback(tmp_path):
     process.stdout.readline()
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait() == 1
+
+
+@pytest.mark.parametrize(("end", "status", "said"), [
+    ("return 1", 1, ""), ("raise UserError('a sentence')", 2, "error: a sentence\n"),
+    ("raise KeyboardInterrupt", 130, "interrupted\n")], ids=["done", "refused", "interrupted"])
+@pytest.mark.parametrize("at_once", [False, True])
+def test_what_was_printed_before_the_end_arrives(end, status, said, at_once):
+    code = ("from platekit.errors import UserError, run_script\n"
+            f"def main():\n    print('a line of output')\n    {end}\nrun_script(main, at_once={at_once})\n")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONUNBUFFERED": ""})  # as it is by default
+    assert (done.returncode, done.stdout, done.stderr) == (status, "a line of output\n", said)

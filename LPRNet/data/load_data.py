@@ -65,7 +65,7 @@ class LPRDataLoader(Dataset):
     def _fill(self, items: list[tuple[Path, CropName]], alphabet: Alphabet, max_length: int, augmented: bool) -> None:
         self.items, self.alphabet, self.max_length, self.augmented = items, alphabet, max_length, augmented
         self.labels = [alphabet.encode(name.plate, source=str(path)) for path, name in items]
-        self.places = [name.corner_array() for _, name in items]
+        self.places = [name.corner_array() for _, name in items]  # corners, known by the name or found later
         for (path, name), label in zip(items, self.labels):
             if not 0 < len(label) <= max_length:
                 raise UserError(f"{path}: plate '{name.plate}' has {len(label)} symbols, the limit is {max_length}; "
