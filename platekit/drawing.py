@@ -20,20 +20,24 @@ def draw_text(image: np.ndarray, text: str, origin: tuple[int, int], size: int, 
 
 
 def draw_plates(image: np.ndarray, plates: Sequence[Plate]) -> np.ndarray:
-    """A copy of the picture with every plate's box and, where it was read, its text above or below the box."""
-    drawn = image.copy()
+    """Draw every plate's box into the picture and, where it was read, its text above or below the box; return it.
+
+    Of an array that OpenCV can't draw on, a read-only one or some views, a copy is drawn on and returned.
+    """
     height, width = image.shape[:2]
+    if image.strides != (3 * width, 3, 1) or not image.flags.writeable:
+        image = image.copy()
     line = max(1, round(max(height, width) / 400))
     size = max(12, round(max(height, width) / 32))
     for plate in reversed(plates):  # the surest on top
         x1, y1, x2, y2 = (round(value) for value in plate.box)
-        cv2.rectangle(drawn, (x1, y1), (x2 - 1, y2 - 1), COLOUR, line)  # x2 and y2 are exclusive
+        cv2.rectangle(image, (x1, y1), (x2 - 1, y2 - 1), COLOUR, line)  # x2 and y2 are exclusive
         label = f"{plate.detection_score:.2f}" if plate.text is None else f"{plate.text} {plate.confidence:.2f}"
         label_width = round(size * 0.62 * len(label)) + size // 2  # enough for the one wide symbol among narrow ones
         left = max(0, min(x1, width - label_width))
         top = y1 - size - size // 2
         if top < 0:
             top = min(y2, height - size - size // 2)
-        cv2.rectangle(drawn, (left, top), (left + label_width, top + size + size // 2), COLOUR, -1)
-        draw_text(drawn, label, (left + size // 4, top + size + size // 8), size)
-    return drawn
+        cv2.rectangle(image, (left, top), (left + label_width, top + size + size // 2), COLOUR, -1)
+        draw_text(image, label, (left + size // 4, top + size + size // 8), size)
+    return image

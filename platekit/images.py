@@ -66,7 +66,7 @@ def write_image(path: str | os.PathLike, image: np.ndarray, quality: int = 92) -
         done = False
     if not done:
         raise UserError(f"cannot write {path}: no picture format is known for '{suffix}'; use .jpg or .png")
-    write_bytes(path, data.tobytes())
+    write_bytes(path, data.data)
 
 
 def find_images(folder: str | os.PathLike) -> list[Path]:

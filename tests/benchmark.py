@@ -143,7 +143,7 @@ def stages(threads: int) -> Rows:
         add("STN + LPRNet", photo, partial(recogniser.reader, crop), partial(plain.logits, crop))
         add("decode of text", photo, partial(recogniser.alphabet.decode, logits), partial(plain.decode, logits[0]), 0,
             logits.nbytes)
-        add("drawing", photo, partial(draw_plates, image, result.plates), None, 0, 2 * image.nbytes)
+        add("drawing", photo, partial(draw_plates, image.copy(), result.plates), None, 0, 2 * image.nbytes)
         add("picture in, texts out", photo, partial(reader.read, image), partial(plain, image))
         tasks["picture in, texts out", photo, "published"] = partial(published, image)
     with torch.inference_mode():
