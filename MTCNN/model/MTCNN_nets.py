@@ -91,42 +91,61 @@ class PNet(nn.Module):
         return self.conv4_2(x), scores if self.training else scores.softmax(dim=1)
 
 
-class FastPNet(nn.Module):
-    """A trained PNet for whole pictures: the same as in evaluation mode, from pixels 0..255 of any type.
+class PooledPReLU(nn.Module):
+    """A PReLU behind the pooling that followed it, for the output of the ``conv`` that ``pool_before`` gives.
 
-    The pooling goes before ``prelu1``. A PReLU commutes with the maximum where its slope is not negative; where it is,
-    ``prelu(x) = max(x, slope * x)``, and ``slope * x`` comes from one more channel of ``conv1``. Its channels are
-    filled up to 16, as many as the processor takes at a time; without that, pooling takes as long as all convolutions.
+    A PReLU commutes with the maximum where its slope is not negative; where it is, ``prelu(x) = max(x, slope * x)``,
+    and ``slope * x`` comes from one more channel of the convolution. Rising channels come first.
     """
+
+    def __init__(self, slopes: torch.Tensor, spare: int) -> None:
+        super().__init__()
+        falling = int((slopes < 0).sum())
+        self.sizes = [len(slopes) - falling, falling, falling, spare]
+        self.slopes = constant(slopes[slopes >= 0])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rising, falling, mirrored, _ = x.split(self.sizes, dim=1)
+        return torch.cat([nn.functional.prelu(rising, self.slopes), torch.maximum(falling, mirrored)], dim=1)
+
+
+def pool_before(conv: nn.Conv2d, prelu: nn.PReLU, following: nn.Conv2d) -> tuple[nn.Conv2d, PooledPReLU, nn.Conv2d]:
+    """The three layers, for a pooling between the first two instead of between the last two.
+
+    Channels are filled up to 16, as many as a processor takes at a time: without that, pooling takes as long as all
+    convolutions of PNet.
+    """
+    slopes = prelu.weight.detach()
+    order = torch.cat([torch.nonzero(slopes >= 0)[:, 0], torch.nonzero(slopes < 0)[:, 0]])
+    channels = torch.cat([order, torch.nonzero(slopes < 0)[:, 0]])
+    factors = torch.cat([slopes.new_ones(len(slopes)), slopes[slopes < 0]])
+    spare = -len(channels) % 16
+    first = nn.Conv2d(conv.in_channels, len(channels) + spare, conv.kernel_size)
+    weight = conv.weight[channels] * factors[:, None, None, None]
+    first.weight = constant(nn.functional.pad(weight, (0, 0, 0, 0, 0, 0, 0, spare)))
+    first.bias = constant(nn.functional.pad(conv.bias[channels] * factors, (0, spare)))
+    following = copy.deepcopy(following)
+    following.weight = constant(following.weight[:, order])
+    return first, PooledPReLU(slopes, spare), following
+
+
+class FastPNet(nn.Module):
+    """A trained PNet for whole pictures: the same as in evaluation mode, from pixels 0..255 of any type."""
 
     def __init__(self, net: PNet) -> None:
         super().__init__()
         layers = copy.deepcopy(net).requires_grad_(False).features
         take_pixels(layers.conv1)
-        weight, bias = layers.conv1.weight, layers.conv1.bias
-        slopes = layers.prelu1.weight
-        rising, falling = torch.nonzero(slopes >= 0)[:, 0], torch.nonzero(slopes < 0)[:, 0]
-        channels = torch.cat([rising, falling, falling])
-        factors = torch.cat([slopes.new_ones(len(slopes)), slopes[falling]])
-        spare = -len(channels) % 16
-        self.sizes = [len(rising), len(falling), len(falling), spare]
-        self.conv1 = nn.Conv2d(3, sum(self.sizes), layers.conv1.kernel_size)
-        weight = weight[channels] * factors[:, None, None, None]
-        self.conv1.weight = constant(nn.functional.pad(weight, (0, 0, 0, 0, 0, 0, 0, spare)))
-        self.conv1.bias = constant(nn.functional.pad(bias[channels] * factors, (0, spare)))
-        self.pool1, self.conv2, self.conv3 = layers.pool1, layers.conv2, layers.conv3
-        self.conv2.weight = constant(layers.conv2.weight[:, channels[:len(slopes)]])
-        self.heads = nn.Conv2d(32, 6, 1)
-        self.heads.weight = constant(torch.cat([net.conv4_2.weight, net.conv4_1.weight]))
-        self.heads.bias = constant(torch.cat([net.conv4_2.bias, net.conv4_1.bias]))
+        conv1, prelu1, conv2 = pool_before(layers.conv1, layers.prelu1, layers.conv2)
+        heads = nn.Conv2d(32, 6, 1)
+        heads.weight = constant(torch.cat([net.conv4_2.weight, net.conv4_1.weight]))
+        heads.bias = constant(torch.cat([net.conv4_2.bias, net.conv4_1.bias]))
+        self.layers = nn.Sequential(conv1, layers.pool1, prelu1, conv2, layers.prelu2, layers.conv3, layers.prelu3,
+                                    heads)
         self.to(memory_format=torch.channels_last)
-        self.slopes, self.prelu2, self.prelu3 = constant(slopes[rising]), layers.prelu2, layers.prelu3
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = self.pool1(self.conv1(pixels.float()))
-        rising, falling, mirrored, _ = x.split(self.sizes, dim=1)
-        x = torch.cat([nn.functional.prelu(rising, self.slopes), torch.maximum(falling, mirrored)], dim=1)
-        x = self.heads(self.prelu3(self.conv3(self.prelu2(self.conv2(x))))).float()
+        x = self.layers(pixels.float()).float()
         return x[:, :4], x[:, 4:].softmax(dim=1)
 
 
