@@ -185,16 +185,17 @@ def test_drawn_plates_stand_in_real_surroundings():
     corners = np.array([[300, 120], [100, 120], [100, 60], [300, 60]], dtype=np.float32)
     picture[60:120, 100:300] = (250, 0, 250)
     data = RenderedPlates([(PlateRenderer(), 1.0)], Alphabet(), 10, [], [(picture, corners, "藏Z12345")])
-    with_scene, with_old_plate, local = 0, 0, 0
+    with_scene, with_old_plate, local = 0, 0, []
     for seed in range(60):
         crop, label = data[0, seed]
-        local += label[:2] == Alphabet().encode("藏Z")
+        local += [len(label)] if label[:2] == Alphabet().encode("藏Z") else []
         crop = crop.astype(int)
         green = (crop[..., 1] - crop[..., [0, 2]].max(axis=2)) > 60
         with_scene += green.mean() > 0.02
         with_old_plate += ((crop[..., [0, 2]].min(axis=2) - crop[..., 1]) > 100).mean() > 0.1
     assert 10 < with_scene < 50 and with_old_plate == 0
-    assert 5 < local < 30  # half of those in the scene are of its plate's city
+    assert 2 < len(local) < 15  # half of the blue ones in the scene are of its plate's city
+    assert set(local) == {7}  # and no green one
 
 
 @pytest.mark.parametrize(("share", "drawn"), [(0.0, 0), (0.3, 6), (1.0, 20)])
@@ -255,6 +256,17 @@ def test_exchanged_plates_take_the_colours_of_the_first():
     dark = dark // 4
     mixed = augment.exchange(dark, augment.picture_corners(70, 220), bright, augment.picture_corners(70, 220), 2)
     assert abs(mixed[:, 80:].mean() - dark[:, 80:].mean()) < 6 < bright[:, 80:].mean() - dark[:, 80:].mean()
+
+
+def test_a_blue_plate_gets_no_symbols_of_another_colour_whatever_is_round_it():
+    renderer, rng = PlateRenderer(), np.random.default_rng(2)
+    blue, yellow = (renderer.render("皖A12345", kind, rng) for kind in ("blue", "yellow"))
+    red_car = np.full((200, 500, 3), (20, 20, 220), dtype=np.uint8)
+    red_car[60:60 + len(blue), 100:100 + blue.shape[1]] = blue
+    place = augment.picture_corners(*blue.shape[:2]) + (100, 60)
+    whole = augment.picture_corners(*yellow.shape[:2])
+    assert augment.exchange(red_car, place, yellow, whole, 2) is None
+    assert augment.exchange(red_car, place, blue, whole, 2) is not None
 
 
 def test_views_show_symbols_of_two_plates_where_both_fit(tmp_path):
@@ -397,8 +409,8 @@ def test_a_view_as_photographed_is_the_jittered_box():
 @given(st.integers(0, 10**9), st.floats(-500, 500), st.floats(-500, 500), st.floats(20, 400), st.floats(10, 200))
 def test_jitter_stays_within_its_bounds(seed, x, y, width, height):
     found = augment.jitter_box((x, y, x + width, y + height), np.random.default_rng(seed))
-    off = np.abs(found - (x, y, x + width, y + height)) / (width, height, width, height)
-    assert off[0::2].max() <= 0.1 + 1e-6 and off[1::2].max() <= 0.13 + 1e-6
+    off = (found - (x, y, x + width, y + height)) / (width, height, width, height)
+    assert (np.abs(off) <= np.array([0.1, 0.13, 0.12, 0.13]) + 1e-6).all() and off[2] <= 0.1 + 1e-6
 
 
 def test_what_a_first_look_leaves_is_nearly_straight():

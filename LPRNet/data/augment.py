@@ -24,7 +24,7 @@ POSE_SHARES = (0.10, 0.12, 0.13, 0.15, 0.25, 0.25)
 NEARLY_STRAIGHT = 0.5  # share of samples that show a plate as the first look's straightening leaves it
 LIKE_CCPD = 0.5  # share of samples as bright and as blurred as the published figures of a plate of CCPD say
 LOOK_SHARES = (0.10, 0.35, 0.15, 0.20, 0.10, 0.10)  # of POSES, where those figures are taken from
-LEFT_CUT = 0.12  # share of boxes that cut into the first symbol, which matters most and is cut off most
+LEFT_CUT, RIGHT_CUT = 0.12, 0.12  # shares of boxes that cut into the first and into the last symbol
 STRAIGHT_SIZE = (70, 220)  # height and width of a straightened plate: half a millimetre a pixel
 # Where a plate of seven symbols can be cut between two of them, in those pixels, and how often each cut is taken: most
 # behind the second, since the gap is wide there and nothing else says what stands on its left.
@@ -52,6 +52,8 @@ def jitter_box(box: tuple[float, float, float, float], rng: np.random.Generator)
     dy = np.clip(rng.normal(0, spread * 1.3, 2), -0.13, 0.13) * (y2 - y1)
     if rng.random() < LEFT_CUT:
         dx[0] = rng.uniform(0.02, 0.10) * (x2 - x1)
+    if rng.random() < RIGHT_CUT:
+        dx[1] = rng.uniform(-0.12, -0.02) * (x2 - x1)
     return np.array([x1 + dx[0], y1 + dy[0], x2 + dx[1], y2 + dy[1]])
 
 
@@ -134,10 +136,11 @@ def match_light(plate: np.ndarray, picture: np.ndarray, corners: np.ndarray, rng
 
 
 def exchange(picture: np.ndarray, corners: np.ndarray, other: np.ndarray, other_corners: np.ndarray, cut: int
-             ) -> np.ndarray:
+             ) -> np.ndarray | None:
     """The picture, in which all symbols of its plate but the first ``cut`` are another picture's.
 
     They come in this plate's colours: with the mean and the spread of each channel. Corners are those of the plates.
+    None where only one of the plates is blue: its symbols are light on dark, those of most others dark on light.
     """
     whole = picture_corners(*STRAIGHT_SIZE) - 0.5
     plates = []
@@ -145,6 +148,8 @@ def exchange(picture: np.ndarray, corners: np.ndarray, other: np.ndarray, other_
         matrix = cv2.getPerspectiveTransform((place - 0.5).astype(np.float32), whole)
         plates.append(cv2.warpPerspective(source, matrix, STRAIGHT_SIZE[::-1], borderMode=cv2.BORDER_REPLICATE))
     (mean, spread), (other_mean, other_spread) = (cv2.meanStdDev(plate) for plate in plates)
+    if (mean[0] > mean[2]) != (other_mean[0] > other_mean[2]):
+        return None
     gain = np.clip(spread / np.maximum(other_spread, 1), 0.3, 2)[:, 0]
     plate = (plates[1] - other_mean[:, 0]) * gain + mean[:, 0]
     share = np.clip((np.arange(STRAIGHT_SIZE[1]) - CUTS[cut - 1]) / 4 + 0.5, 0, 1)  # the seam is four pixels wide

@@ -30,8 +30,8 @@ __all__ = ["CHARS", "CHARS_DICT", "LPRDataLoader", "RenderedPlates", "TrainingPl
 
 Sample = tuple[np.ndarray, list[int], np.ndarray | None]  # crop, label, the plate's corners (4, 2) in the crop
 Scene = tuple[np.ndarray, np.ndarray, str]  # picture, its plate's corners (4, 2), its plate's text
-KIND_SHARES = {"blue": 6, "green": 5, "yellow": 3, "white": 3, "black": 3}  # real plates are blue nearly all
-LOCAL = 0.5  # share of the plates drawn into a scene that are of its own plate's city, as most are on a street
+KIND_SHARES = {"blue": 6, "green": 6, "yellow": 3, "white": 4, "black": 4}  # real plates are blue nearly all
+LOCAL = 0.5  # share of the blue plates drawn into a scene that are of its own plate's city, as most are on a street
 IN_SCENE = 0.4  # share of the real samples that are crops with surroundings, where there are such and others
 EXCHANGED = 0.7  # share of the real samples with symbols of two plates, where the corners of both are known or found
 
@@ -122,23 +122,16 @@ class LPRDataLoader(Dataset):
         if partner is not None and place is not None and self.places[partner] is not None \
                 and len(label) == len(self.labels[partner]) == len(augment.CUTS) + 1 \
                 and self.alphabet.chars == CHARS:  # other plates are laid out otherwise
-            other = read_image(self.items[partner][0])
-            if is_blue(picture) == is_blue(other):  # light symbols on dark, or dark ones on light
-                cut = int(rng.choice(len(augment.CUTS), p=augment.CUT_SHARES)) + 1
-                picture = augment.exchange(picture, place, other, self.places[partner], cut)
-                label = label[:cut] + self.labels[partner][cut:]
+            cut = int(rng.choice(len(augment.CUTS), p=augment.CUT_SHARES)) + 1
+            both = augment.exchange(picture, place, read_image(self.items[partner][0]), self.places[partner], cut)
+            if both is not None:
+                picture, label = both, label[:cut] + self.labels[partner][cut:]
         known = self.items[index][1].corners is not None
         if known or (place is not None and rng.random() < 0.5):
             view, corners = augment.view_with_corners(picture, place, rng)
         else:
             view, corners = augment.view_without_corners(picture, rng), None
         return augment.degrade(view, rng), label, corners if known else None
-
-
-def is_blue(picture: np.ndarray) -> bool:
-    """Whether there is more blue than red in a crop."""
-    blue, _, red, _ = cv2.mean(picture)
-    return blue > red
 
 
 def index_seed(index: int) -> int:
@@ -151,7 +144,7 @@ class RenderedPlates(Dataset):
 
     A sample uses one of the ``renderers`` by their shares. Round the plate a blurred piece of one of the real
     ``pictures`` shows, or, in half of the samples, what surrounds the plate of one of the real ``scenes``, with that
-    plate's light. Provinces come evenly, but for those (``LOCAL``) that come from the scene's city.
+    plate's light. Provinces come evenly, but for the blue plates (``LOCAL``) that come from the scene's city.
     """
 
     def __init__(self, renderers: Sequence[tuple[PlateRenderer, float]], alphabet: Alphabet, size: int,
@@ -173,7 +166,7 @@ class RenderedPlates(Dataset):
         kind = str(rng.choice(self.kinds, p=self.shares))
         text = random_text(rng, kind)
         scene = self.scenes[rng.integers(len(self.scenes))] if self.scenes and rng.random() < 0.5 else None
-        if scene and rng.random() < LOCAL:
+        if scene and kind == "blue" and rng.random() < LOCAL:
             text = scene[2][:2] + text[2:]
         renderer = self.renderers[rng.choice(len(self.renderers), p=[share for _, share in self.renderers])][0]
         plate = renderer.render(text, kind, rng)
