@@ -15,7 +15,7 @@ from ccpd.geometry import Pose
 from ccpd.plates import KINDS, PlateRenderer
 from MTCNN.data_preprocessing import gen_Onet_train_data, gen_Pnet_train_data, views
 from MTCNN.data_preprocessing.assemble import assemble
-from MTCNN.data_preprocessing.choosers import PNetWindows
+from MTCNN.data_preprocessing.choosers import ONetWindows, PNetWindows
 from MTCNN.data_preprocessing.generate import ViewSamples, cut, generate
 from MTCNN.data_preprocessing.photos import read_photos
 from MTCNN.data_preprocessing.sample_store import SampleWriter, open_array, read_rows
@@ -35,6 +35,7 @@ from MTCNN.data_preprocessing.windows import (
     choose,
     draw_windows,
     kinds_of,
+    move_edge,
     overlaps,
     windows_anywhere,
     windows_around,
@@ -273,6 +274,15 @@ def test_windows_about_a_plate_are_mostly_of_use(box):
     assert not (kinds["positive"] & kinds["part"]).any() and not (kinds["part"] & kinds["negative"]).any()
 
 
+def test_moved_edges_cut_off_one_end_or_go_beyond_it():
+    box = np.array([100.0, 50.0, 300.0, 110.0])
+    inside = (move_edge(box, 400, np.random.default_rng(0)) - box) / np.tile(box[2:] - box[:2], 2) * [1, 1, -1, -1]
+    far = np.abs(inside) > 0.13  # the jitter of the other edges stays below
+    assert (far.sum(axis=1) <= 1).all() and np.abs(inside).max() < 0.45
+    for end in (0, 2):
+        assert (inside[:, end] > 0.13).sum() > 25 and (inside[:, end] < -0.13).sum() > 25
+
+
 def test_thresholds_of_the_kinds():
     kinds = kinds_of(np.array([0.29, 0.35, 0.41, 0.64, 0.66]))
     assert kinds["negative"].tolist() == [True, False, False, False, False]
@@ -466,6 +476,31 @@ def test_mined_windows_are_what_the_net_takes_for_plates(tmp_path):
     finder = Detector(tmp_path / "pnet", ONet(), "cpu", thresholds=Thresholds(pnet_score=0.3))
     _, _, scores = finder.scan(pixels)
     assert len(scores) >= 20
+
+
+def test_the_boxes_that_onet_placed_worst_are_always_learnt_from(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / "pnet", PNet().state_dict())
+    view = make_view_of(read_photos([photo_folder(tmp_path / "photos")])[0])
+    size = np.tile(view.box[2:] - view.box[:2], 2)
+    good, cut = (view.box + size * [0, 0, -share, 0] for share in (0.01, 0.2))
+    corrected = np.stack([good] * 50 + [cut])
+    chooser = ONetWindows(Counts(8, 4, 2, 2), tmp_path / "pnet")
+    monkeypatch.setattr(chooser, "look", lambda pixels: (corrected, corrected))
+    pixels = torch.from_numpy(view.image).permute(2, 0, 1)[None]
+    for seed in range(10):
+        chosen = chooser(view, pixels, np.random.default_rng(seed))["positive"]
+        assert len(chosen) == 8 and (chosen == cut).all(axis=1).any()
+
+
+def test_later_rounds_start_from_what_onet_corrected(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / "pnet", PNet().state_dict())
+    chooser = ONetWindows(Counts(8, 4, 2, 2), tmp_path / "pnet", ONet())
+    proposal = torch.tensor([[10.0, 10, 90, 40]])
+    monkeypatch.setattr(chooser.detector, "propose", lambda pixels: (proposal, torch.ones(1).double()))
+    monkeypatch.setattr(chooser.detector, "judge", lambda pixels, boxes: (boxes + 2, torch.full((len(boxes),), 0.9)))
+    windows, corrected = chooser.look(torch.zeros(1, 3, 60, 120, dtype=torch.uint8))
+    assert (corrected == (proposal + torch.tensor([[2.0], [4.0]])).numpy()).all()
+    assert windows[0].tolist() == proposal[0].tolist() and len(windows) == 3
 
 
 def test_samples_are_written_once_for_every_view(tmp_path):

@@ -20,12 +20,12 @@ from MTCNN.data_preprocessing.assemble import assemble
 from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.data_set import preprocess
 from MTCNN.model.MTCNN_nets import ONet, PNet
-from MTCNN.train import Train_Onet, Train_Pnet
+from MTCNN.train import Train_Onet, Train_Pnet, average_Onet
 from MTCNN.train.dataset import Batch, SampleList, blur_some, change_colours, motion_kernel
 from MTCNN.train.losses import box_loss, box_overlaps, class_loss
 from MTCNN.train.trainer import average_precision, evaluate, parse_arguments, sample_loss, train
 from platekit.boxes import encode_offsets
-from platekit.checkpoints import load_weights, read_checkpoint
+from platekit.checkpoints import load_weights, read_checkpoint, save_weights
 from platekit.errors import UserError
 from tests.conftest import files_below
 from tests.test_mtcnn_data import photo_folder
@@ -75,7 +75,7 @@ def test_parts_teach_the_box_alone_and_negatives_the_class_alone():
 
 
 @pytest.mark.parametrize("labels", [[0], [1], [-1], [0, 0], [-1, -1]])
-@pytest.mark.parametrize("kind", ["l1", "ciou"])
+@pytest.mark.parametrize("kind", ["l1", "ends", "ciou"])
 def test_batches_of_one_kind_or_one_sample_have_a_loss(labels, kind):
     offsets = torch.zeros(len(labels), 4, requires_grad=True)
     logits = torch.zeros(len(labels), 2, requires_grad=True)
@@ -83,6 +83,15 @@ def test_batches_of_one_kind_or_one_sample_have_a_loss(labels, kind):
                                                                 torch.tensor(labels), kind)
     value.backward()
     assert torch.isfinite(value) and torch.isfinite(offsets.grad).all() and torch.isfinite(logits.grad).all()
+
+
+def test_an_end_cut_off_costs_more_than_a_margin():
+    wanted, label = torch.zeros(1, 4), torch.ones(1, dtype=torch.long)
+    left_cut, left_wide, top_cut, right_wide, right_cut = (
+        box_loss(torch.tensor([offsets]), wanted, label, "ends").item()
+        for offsets in ([0.1, 0.0, 0.0, 0.0], [-0.1, 0, 0, 0], [0, 0.1, 0, 0], [0, 0, 0.1, 0], [0, 0, -0.1, 0]))
+    assert left_cut == right_cut > left_wide == right_wide > top_cut
+    assert top_cut == box_loss(torch.tensor([[0, 0.1, 0, 0]]), wanted, label).item()
 
 
 def test_short_batches_count_by_their_samples():
@@ -206,6 +215,19 @@ def test_wrong_numbers_are_refused(tmp_path):
 
 
 # scripts
+
+def test_the_average_lies_between_two_weights(call, tmp_path):
+    for name in ("first", "second"):
+        save_weights(tmp_path / name, ONet())
+    files = tmp_path / "first", tmp_path / "second"
+    outcome = call(average_Onet.main, *files, "--share", 0.25, "--save", tmp_path / "out")
+    assert outcome.status == 0, outcome.err
+    first, second, out = (read_checkpoint(tmp_path / name)[0] for name in ("first", "second", "out"))
+    for name, value in out.items():
+        torch.testing.assert_close(value.float(), 0.75 * first[name].float() + 0.25 * second[name].float(),
+                                   rtol=1e-3, atol=1e-4)
+    assert call(average_Onet.main, *files, "--share", 2).status != 0
+
 
 SCRIPTS = {
     "MTCNN/data_set/preprocess.py": preprocess.main,

@@ -19,6 +19,7 @@ from MTCNN.data_preprocessing.windows import (
     draw_windows,
     jitter,
     kinds_of,
+    move_edge,
     overlaps,
     touching,
     windows_anywhere,
@@ -27,7 +28,7 @@ from MTCNN.data_preprocessing.windows import (
 from MTCNN.detector import Detector, Thresholds
 from MTCNN.model.MTCNN_nets import ONet
 from MTCNN.pyramid import MINI_LP, SCALE
-from platekit.boxes import normalise
+from platekit.boxes import normalise, suppress
 
 
 class PNetWindows:
@@ -61,15 +62,7 @@ class ONetWindows:
                                  Thresholds(pnet_score=threshold, proposals=256))
 
     def __call__(self, view: View, pixels: torch.Tensor, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        proposals, scores = self.detector.propose(pixels)
-        if self.second:
-            corrected, scores = self.detector.judge(normalise(pixels), proposals)
-            sound = ((corrected[:, 2:] - corrected[:, :2]) >= 4).all(dim=1)
-            likely = sound & (scores > 0.2)
-            proposals = torch.cat([proposals, corrected[likely]])
-            scores = torch.cat([scores, scores[likely]])
-        windows, scores = proposals.double().numpy(), scores.numpy()
-        windows = windows[np.argsort(-scores)]
+        windows, corrected = self.look(pixels)
         free = ~touching(windows, view.ignore)
         chosen = {kind: np.zeros((0, 4)) for kind in KINDS}
         elsewhere = windows_anywhere(*view.image.shape[:2], 4, rng)
@@ -82,8 +75,11 @@ class ONetWindows:
         counts = self.counts
         kinds = kinds_of(overlaps(windows, truth))
         for kind, count in (("positive", counts.positive), ("part", counts.part)):
-            mined = choose(windows, kinds[kind], count // 2, rng)
+            own = corrected[kinds_of(overlaps(corrected, truth))[kind]]
+            worst = own[np.argsort(overlaps(own, truth), kind="stable")][:count // 4]
+            mined = np.concatenate([worst, choose(windows, kinds[kind], count // 2 - len(worst), rng)])
             drawn = np.concatenate([jitter(view.box, 40, rng, spread=0.1 if kind == "positive" else 0.25),
+                                    move_edge(view.box, 60, rng, 0.3 if kind == "positive" else 0.6),
                                     windows_around(view.box, 60, rng)])
             drawn = choose(drawn, kinds_of(overlaps(drawn, truth))[kind], count - len(mined), rng)
             chosen[kind] = np.concatenate([mined, drawn])
@@ -99,6 +95,26 @@ class ONetWindows:
         elsewhere = elsewhere[~touching(elsewhere, view.ignore) & (overlaps(elsewhere, truth) < NEGATIVE)]
         chosen["negative"] = np.concatenate([around, near, far, elsewhere])
         return chosen
+
+    def look(self, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """The windows that the detector sees in a picture (1, 3, H, W), the best scored first, and those it corrected.
+
+        The latter are what ONet's later rounds start from; without ONet's weights there are none.
+        """
+        boxes, scores = self.detector.propose(pixels)
+        found, corrected = [(boxes, scores)], [boxes[:0]]
+        if self.second:
+            picture, limits = normalise(pixels), self.detector.thresholds
+            for _ in range(2):
+                boxes, scores = self.detector.judge(picture, boxes)
+                likely = (scores >= limits.first_score) & ((boxes[:, 2:] - boxes[:, :2]) >= 4).all(dim=1)
+                boxes, scores = boxes[likely], scores[likely]
+                found.append((boxes, scores))
+                kept = suppress(boxes, scores, limits.first_overlap, limits.refined)
+                boxes = boxes[kept]
+                corrected.append(boxes)
+        windows, scores = (torch.cat(parts).double().numpy() for parts in zip(*found))
+        return windows[np.argsort(-scores)], torch.cat(corrected).double().numpy()
 
 
 def _front_heavy(length: int, count: int, rng: np.random.Generator) -> np.ndarray:

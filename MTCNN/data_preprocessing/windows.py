@@ -92,6 +92,17 @@ def jitter(box: np.ndarray, count: int, rng: np.random.Generator, spread: float 
     return np.concatenate([np.minimum(moved[:, :2], moved[:, 2:] - 4), moved[:, 2:]], axis=1)
 
 
+def move_edge(box: np.ndarray, count: int, rng: np.random.Generator, reach: float = 0.3) -> np.ndarray:
+    """Windows (count, 4): the box, slightly jittered, with one edge, mostly an end's, up to ``reach`` of its size off.
+
+    Half of them cut something off, half go beyond: where a plate ends must be seen, it doesn't follow from the crop.
+    """
+    windows = jitter(box, count, rng, spread=0.04)
+    edge = rng.choice(4, count, p=(0.4, 0.1, 0.4, 0.1))
+    windows[np.arange(count), edge] += rng.uniform(-reach, reach, count) * (box[2:] - box[:2])[edge % 2]
+    return windows
+
+
 def choose(windows: np.ndarray, mask: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """At most ``count`` of the windows under the mask, at random and none twice."""
     rows = np.flatnonzero(mask)

@@ -9,6 +9,7 @@ from torchvision.ops import complete_box_iou_loss
 from platekit.boxes import decode_offsets
 
 HARDEST = 0.7  # share of positives and negatives that count: online hard-example mining, MTCNN (Zhang et al. 2016)
+END_WEIGHT, CUT_WEIGHT = 1.5, 1.6  # of box loss "ends": of the ends, and on top of it where one is cut off
 
 
 def class_loss(logits: torch.Tensor, labels: torch.Tensor, hardest: float = HARDEST) -> torch.Tensor:
@@ -26,14 +27,20 @@ def class_loss(logits: torch.Tensor, labels: torch.Tensor, hardest: float = HARD
 def box_loss(offsets: torch.Tensor, wanted: torch.Tensor, labels: torch.Tensor, kind: str = "l1") -> torch.Tensor:
     """Mean box loss over positives and parts; 0 when there are none. ``offsets`` and ``wanted`` are (N, 4).
 
-    ``kind`` "l1": smooth L1 of the offsets; "ciou": the complete-IoU loss of the boxes (Zheng et al. 2020).
+    ``kind`` "l1": smooth L1 of the offsets; "ends": the same with more weight on the left and right edges, most where
+    they lie inside the plate: a symbol cut off cannot be read, a margin costs little; "ciou": the complete-IoU loss of
+    the boxes (Zheng et al. 2020).
     """
     boxed = labels != 0
     if not boxed.any():
         return offsets.sum() * 0
     offsets, wanted = offsets[boxed].float(), wanted[boxed]
-    if kind == "l1":
-        return F.smooth_l1_loss(offsets, wanted, beta=0.05, reduction="none").sum(1).mean()
+    if kind != "ciou":
+        losses = F.smooth_l1_loss(offsets, wanted, beta=0.05, reduction="none")
+        if kind == "ends":
+            cut = (offsets - wanted)[:, ::2] * offsets.new_tensor([1, -1]) > 0
+            losses = torch.cat([losses[:, ::2] * END_WEIGHT * torch.where(cut, CUT_WEIGHT, 1.0), losses[:, 1::2]], 1)
+        return losses.sum(1).mean()
     unit = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=offsets.device).expand_as(offsets)  # IoU doesn't feel the scale
     boxes = decode_offsets(offsets, unit)
     boxes = torch.cat([boxes[:, :2], torch.maximum(boxes[:, 2:], boxes[:, :2] + 1e-2)], dim=1)

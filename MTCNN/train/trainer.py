@@ -95,7 +95,7 @@ def parse_arguments(recipe: Recipe, description: str, arguments: list[str] | Non
     learning.add_argument("--epoch", type=int, default=recipe.epochs, help="epochs")
     learning.add_argument("--batch_size", type=int, default=recipe.batch_size)
     learning.add_argument("--learning_rate", type=float, default=recipe.learning_rate)
-    learning.add_argument("--box_loss", choices=("l1", "ciou"), default="l1")
+    learning.add_argument("--box_loss", choices=("l1", "ends", "ciou"), default="l1")
     learning.add_argument("--weights", type=Path, metavar="FILE", help="start from these weights")
     learning.add_argument("--float32", action="store_true", help="no mixed precision")
     learning.add_argument("--seed", type=int, default=0)
