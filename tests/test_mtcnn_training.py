@@ -21,7 +21,7 @@ from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.data_set import preprocess
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.train import Train_Onet, Train_Pnet, average_Onet
-from MTCNN.train.dataset import Batch, SampleList, blur_some, change_colours, motion_kernel
+from MTCNN.train.dataset import Batch, SampleList, blur_some, change_colours, light_some, motion_kernel
 from MTCNN.train.losses import box_loss, box_overlaps, class_loss
 from MTCNN.train.trainer import average_precision, evaluate, parse_arguments, sample_loss, train
 from platekit.boxes import encode_offsets
@@ -137,6 +137,19 @@ def test_colours_follow_the_seed(tmp_path):
     assert first.pixels.abs().max() <= 1 and first.pixels.shape == (20, 3, 12, 47)
     changed = change_colours(torch.full((4, 3, 12, 47), 100.0), torch.Generator().manual_seed(0))
     assert changed.std() > 1
+
+
+def test_some_samples_are_partly_in_shadow_or_under_a_reflection():
+    pixels = torch.full((400, 3, 24, 94), 120.0)
+    lit = light_some(pixels, torch.Generator().manual_seed(0))
+    assert (pixels == 120).all() and lit.min() >= 0 and lit.max() <= 255
+    changed = (lit - pixels).abs().flatten(1).amax(1) > 4
+    assert 50 < changed.sum() < 130
+    darker, brighter = lit[changed].flatten(1).amin(1) < 115, lit[changed].flatten(1).amax(1) > 125
+    assert darker.sum() > 1.5 * brighter.sum() > 0 and not (darker & brighter).any()
+    parts = (lit[changed] - 120).abs().amax(1).flatten(1) > 10
+    assert ((parts.float().mean(1) > 0.02) & (parts.float().mean(1) < 0.98)).float().mean() > 0.6  # an edge shows
+    assert len(light_some(pixels[:0], torch.Generator())) == 0
 
 
 def test_some_samples_are_blurred_in_one_direction():

@@ -84,7 +84,7 @@ class SampleList(Dataset):
         pixels = self.read(indices).permute(0, 3, 1, 2)  # stays channels-last in memory
         if self.augment:
             generator = torch.Generator().manual_seed(keys[0][1])
-            pixels = blur_some(change_colours(pixels.float(), generator), generator)
+            pixels = blur_some(change_colours(light_some(pixels.float(), generator), generator), generator)
         return Batch(normalise(pixels), self.labels[indices], self.offsets[indices])
 
 
@@ -109,6 +109,30 @@ def change_colours(pixels: torch.Tensor, generator: torch.Generator) -> torch.Te
     contrast = uniform(0.75, 1.25, 1, 1, 1)
     pixels = ((pixels - mean) * contrast + mean) * gain + uniform(-20, 20, 1, 1, 1)
     return pixels.clamp_(0, 255)
+
+
+def light_some(pixels: torch.Tensor, generator: torch.Generator, share: float = 0.25) -> torch.Tensor:
+    """Float pixels 0..255 (N, 3, h, w), a ``share`` of them half in shadow, streaked by one, or under a reflection.
+
+    The training photos hardly show that; outdoors the edge of a shadow crosses many a plate, and part of it is in none
+    of the colours that a plate has.
+    """
+    chosen = torch.nonzero(torch.rand(len(pixels), generator=generator) < share)[:, 0]
+    _, _, height, width = pixels.shape
+
+    def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
+        return torch.rand(len(chosen), *(shape or (1, 1)), generator=generator) * (high - low) + low
+
+    x, y = torch.arange(width) - uniform(0, width), torch.arange(height)[:, None] - uniform(0, height)
+    angle, softness, streak = uniform(0, 2 * math.pi), uniform(-1, 1.5).exp(), uniform(0.1, 2) * height
+    across = x * angle.cos() + y * angle.sin()
+    shadow = (across / softness).sigmoid() - ((across - streak) / softness).sigmoid() * (uniform(0, 1) < 0.4)
+    dark = pixels[chosen] * (1 - shadow[:, None] * uniform(0.2, 0.9, 1, 1, 1) * uniform(0.9, 1.1, 3, 1, 1))
+    spot = (-(x / uniform(0.05, 0.4) / width) ** 2 - (y / uniform(0.2, 1.5) / height) ** 2).exp()[:, None]
+    bright = torch.lerp(pixels[chosen], torch.tensor(255.0), spot * uniform(0.3, 1, 1, 1, 1))
+    lit = pixels.clone()
+    lit[chosen] = torch.where(uniform(0, 1, 1, 1, 1) < 0.75, dark, bright).clamp_(0, 255)
+    return lit
 
 
 def blur_some(pixels: torch.Tensor, generator: torch.Generator, share: float = 0.2) -> torch.Tensor:
