@@ -241,15 +241,20 @@ def look_anyhow(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def light_gradient(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A soft ramp of light, the hard edge of a shadow, or a round reflection."""
+    """A soft ramp of light, the edge or the streak of a shadow, or a round reflection."""
     kind = rng.integers(3)
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
     angle = rng.uniform(0, 2 * np.pi)
-    along = (x / WIDTH - rng.random()) * np.cos(angle) + (y / HEIGHT - rng.random()) * np.sin(angle)
     if kind == 0:
+        along = (x / WIDTH - rng.random()) * np.cos(angle) + (y / HEIGHT - rng.random()) * np.sin(angle)
         return image * (1 + along * rng.uniform(-0.8, 0.8))[..., None].astype(np.float32)
     if kind == 1:
-        return image * np.where(along > 0, 1.0, rng.uniform(0.3, 0.8))[..., None].astype(np.float32)
+        width = np.exp(rng.uniform(-0.5, 2))  # of the edge, in crop pixels
+        across = (x - rng.uniform(0, WIDTH)) * np.cos(angle) + (y - rng.uniform(0, HEIGHT)) * np.sin(angle)
+        shadow = np.clip(across / width, 0, 1)
+        if rng.random() < 0.4:
+            shadow -= np.clip((across - rng.uniform(0.1, 2) * HEIGHT) / width, 0, 1)
+        return image * (1 - shadow * rng.uniform(0.2, 0.85))[..., None].astype(np.float32)
     distance = ((x - rng.uniform(0, WIDTH)) / rng.uniform(8, 40)) ** 2 + ((y - rng.uniform(0, HEIGHT)) / 12) ** 2
     return image + (rng.uniform(30, 150) * np.exp(-distance))[..., None].astype(np.float32)
 
