@@ -6,5 +6,6 @@ geometry     how plates lie in the photos, as statistics with a sampler
 plates       plate numbers and pictures of plates
 scenes       whole photos, from layout, cars, street, textures and camera
 synthesize   the script that draws a stand-in for the data set
+vary         the script that changes photos as other cameras and light would, to test on
 evaluate     the accuracy by the data set's protocol
 """

@@ -1,0 +1,188 @@
+"""Change photos with CCPD names as other cameras, light and places would: what do the weights make of those?
+
+    python ccpd/vary.py --data DIR/ccpd_base --out varied
+    python ccpd/evaluate.py --data varied --out varied_evaluation
+
+Every change has a folder of its own, whose photos keep their annotation; where the plate moves, it moves along. The
+same seed makes the same photos. They are made to test on, not to train on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+if __package__ in (None, ""):
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+from tqdm import tqdm
+
+from ccpd import camera
+from ccpd.annotation import Annotation, has_annotation, parse
+from platekit.errors import UserError, run_script
+from platekit.images import find_images, read_image, write_image
+from platekit.opencv import cv2
+
+# A change gets a picture, its plate's corners (4, 2), which it may draw by, and a generator; it returns the new picture
+# and, where it moved things, the matrix (3, 3) that moves points along.
+Changed = tuple[np.ndarray, "np.ndarray | None"]
+Change = Callable[[np.ndarray, np.ndarray, np.random.Generator], Changed]
+
+
+def by_pixel(function: Callable[[np.ndarray], np.ndarray]) -> Change:
+    """A change of the colours alone."""
+    return lambda picture, corners, rng: (np.clip(function(picture.astype(np.float32)), 0, 255).astype(np.uint8), None)
+
+
+def grey(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:
+    """As an infrared camera sees at night, which has no colours."""
+    return cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR), None
+
+
+def noise(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:
+    """Noise of 30 grey levels in every channel."""
+    return cv2.add(picture, rng.normal(0, 30, picture.shape), dtype=cv2.CV_8U), None
+
+
+def jpeg(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:
+    """JPEG of quality 12."""
+    return cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 12])[1], cv2.IMREAD_COLOR), None
+
+
+def small(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:
+    """A third of the pixels in either direction."""
+    reduced = cv2.resize(picture, None, fx=1 / 3, fy=1 / 3, interpolation=cv2.INTER_AREA)
+    factors = np.array(reduced.shape[1::-1]) / picture.shape[1::-1]
+    return reduced, np.diag([*factors, 1.0])
+
+
+def shadow(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:
+    """The edge of a deep shadow across the plate: on one side of it three tenths of the light are left."""
+    return shade(picture, distance(picture, corners, rng)), None
+
+
+def streak(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:
+    """The shadow of a pole across the plate, a fifth of the plate wide."""
+    return shade(picture, np.ptp(corners[:, 0]) / 10 - np.abs(distance(picture, corners, rng))), None
+
+
+def shade(picture: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """The picture with a shadow of 0.3 of the light where ``depth`` (H, W), in pixels into it, is positive."""
+    shaded = picture.copy()
+    camera.gain_field(shaded, 1 - 0.7 * np.clip(depth / 3 + 0.5, 0, 1))
+    return shaded
+
+
+def distance(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Distances (H, W) of the pixels from a line of any direction through the middle part of the plate."""
+    x0, y0 = corners.mean(axis=0) + rng.uniform(-0.3, 0.3, 2) * np.ptp(corners, axis=0)
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]].astype(np.float32)
+    angle = rng.uniform(0, 2 * np.pi)
+    return (x - x0) * np.cos(angle) + (y - y0) * np.sin(angle)
+
+
+def reflection(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:
+    """A bright spot on the plate, a third of it wide, through which a third of the contrast is left."""
+    x0, y0 = corners.mean(axis=0) + rng.uniform(-0.4, 0.4, 2) * np.ptp(corners, axis=0)
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]].astype(np.float32)
+    radius = np.ptp(corners[:, 0]) / 6
+    spot = (0.67 * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * radius**2))).astype(np.float32)
+    return cv2.blendLinear(picture, np.full_like(picture, 250), 1 - spot, spot), None
+
+
+def pale(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:
+    """The plate alone overexposed, as it throws a lamp's light back: a third of its contrast is left."""
+    plate = np.zeros(picture.shape[:2], np.float32)
+    cv2.fillConvexPoly(plate, corners.round().astype(np.int32), 0.67)
+    plate = cv2.GaussianBlur(plate, (0, 0), 1.5)
+    return cv2.blendLinear(picture, np.full_like(picture, 235), 1 - plate, plate), None
+
+
+def turned(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:
+    """By 20 degrees about the plate."""
+    turn = cv2.getRotationMatrix2D(tuple(corners.mean(axis=0)), float(rng.choice((-20, 20))), 1.0)
+    return warp(picture, np.vstack([turn, (0, 0, 1)]))
+
+
+def aslant(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:
+    """From the side: four fifths as wide, and one end a third higher than the other."""
+    x0, y0 = corners.mean(axis=0)
+    centre = np.array([(1, 0, -x0), (0, 1, -y0), (0, 0, 1)])
+    tilt = np.diag([0.8, 1.0, 1.0])
+    tilt[2, 0] = rng.choice((-1, 1)) * 0.3 / np.ptp(corners[:, 0])
+    return warp(picture, np.linalg.inv(centre) @ tilt @ centre)
+
+
+def warp(picture: np.ndarray, matrix: np.ndarray) -> Changed:
+    return cv2.warpPerspective(picture, matrix, picture.shape[1::-1], borderMode=cv2.BORDER_REPLICATE), matrix
+
+
+CHANGES: dict[str, Change] = {
+    "same": by_pixel(lambda pixels: pixels),
+    "grey": grey,
+    "noise": noise,
+    "jpeg": jpeg,
+    "small": small,
+    "dark": by_pixel(lambda pixels: pixels / 4),
+    "bright": by_pixel(lambda pixels: pixels * 2),
+    "warm": by_pixel(lambda pixels: pixels * np.float32((0.6, 0.9, 1.2))),
+    "flat": by_pixel(lambda pixels: 90 + 0.3 * pixels),
+    "shadow": shadow,
+    "streak": streak,
+    "reflection": reflection,
+    "pale": pale,
+    "turned": turned,
+    "aslant": aslant,
+}
+
+
+def moved(annotation: Annotation, matrix: np.ndarray, width: int, height: int) -> Annotation:
+    """The annotation with its corners moved, as far as they stay in the picture, and the box about them."""
+    corners = cv2.perspectiveTransform(np.float64([annotation.vertices]), matrix)[0].round().astype(int)
+    corners = np.clip(corners, 0, (width - 1, height - 1))
+    box = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
+    return dataclasses.replace(annotation, box=box, vertices=tuple(map(tuple, corners.tolist())))
+
+
+def change_photo(path: Path, name: str, seed: int) -> tuple[str, np.ndarray]:
+    """File name and picture of a photo after the change ``name``. Raises UserError for one that cannot be read."""
+    annotation, picture = parse(path), read_image(path)
+    rng = np.random.default_rng([seed, zlib.crc32(f"{name}/{path.name}".encode())])
+    picture, matrix = CHANGES[name](picture, np.float64(annotation.vertices), rng)
+    if matrix is not None:
+        annotation = moved(annotation, matrix, *picture.shape[1::-1])
+    return annotation.file_name(), picture
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of photos")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where a folder a change goes")
+    parser.add_argument(
+        "--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME", help="default: %(default)s"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    options = parser.parse_args()
+    if options.seed < 0:
+        parser.error("--seed must be at least 0")
+    photos = [path for folder in options.data for path in find_images(folder)]
+    annotated = [path for path in photos if has_annotation(path)]
+    if not annotated:
+        raise UserError(f"no photo in {', '.join(map(str, options.data))} has a CCPD name; name other folders")
+    for change in options.changes:
+        for path in tqdm(annotated, desc=change, unit="photo", leave=False, disable=None):
+            name, picture = change_photo(path, change, options.seed)
+            write_image(options.out / f"ccpd_{change}" / name, picture, quality=95)
+    print(
+        f"wrote {len(options.changes)} x {len(annotated)} photos to {options.out}, leaving out"
+        f" {len(photos) - len(annotated)} without an annotation; next: python ccpd/evaluate.py --data {options.out}"
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,69 @@
+"""Changed photos to test on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ccpd.annotation import parse
+from ccpd.plates import PlateRenderer
+from ccpd.protocol import box_iou
+from ccpd.scenes import render_photo
+from ccpd.vary import CHANGES, change_photo
+from platekit.images import find_images, read_image, write_image
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    picture, annotation = render_photo("ccpd_base", PlateRenderer(), np.random.default_rng(5))
+    path = tmp_path_factory.mktemp("photos") / annotation.file_name()
+    write_image(path, picture)
+    return path
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_alters_the_plate_and_keeps_its_annotation(photo, change):
+    before, after = parse(photo), parse((changed := change_photo(photo, change, seed=1))[0])
+    picture, original = changed[1], read_image(photo)
+    assert after.plate == before.plate
+    x1, y1, x2, y2 = after.box
+    assert 0 <= x1 < x2 < picture.shape[1] and 0 <= y1 < y2 < picture.shape[0]
+    if change == "small":
+        assert picture.shape[:2] == tuple(round(side / 3) for side in original.shape[:2])
+        assert box_iou(tuple(3 * side for side in after.box), before.box) > 0.9
+        return
+    difference = np.abs(picture.astype(int) - original)[y1:y2, x1:x2]
+    assert picture.shape == original.shape and (difference.mean() > 4) == (change != "same")
+    assert (after.box != before.box) == (change in ("turned", "aslant"))
+    again, other = (change_photo(photo, change, seed)[1] for seed in (1, 2))
+    assert (again == picture).all()
+    if change in ("noise", "shadow", "streak", "reflection"):
+        assert (other != picture).any()
+
+
+def test_the_corners_move_with_the_plate(photo):
+    """What lies at the plate's corners before lies at the annotated ones afterwards."""
+    for change in ("turned", "aslant", "small"):
+        name, picture = change_photo(photo, change, seed=3)
+        original = read_image(photo)
+        for (x0, y0), (x1, y1) in zip(parse(photo).vertices, parse(name).vertices):
+            near = original[y0 - 9:y0 + 10, x0 - 9:x0 + 10].mean(axis=(0, 1))
+            size = 3 if change == "small" else 9
+            assert np.abs(picture[y1 - size:y1 + size + 1, x1 - size:x1 + size + 1].mean(axis=(0, 1)) - near).max() < 25
+
+
+def test_the_script_writes_a_folder_a_change(run_script, photo, tmp_path):
+    write_image(photo.parent / "np_00001.jpg", np.zeros((40, 40, 3), np.uint8))
+    done = run_script("ccpd/vary.py", "--data", photo.parent, "--out", "varied", "--changes", "same", "turned",
+                      cwd=tmp_path)
+    assert done.status == 0 and "2 x 1 photos" in done.out and "leaving out 1" in done.out
+    found = find_images(tmp_path / "varied")
+    assert [path.parent.name for path in found] == ["ccpd_same", "ccpd_turned"]
+    assert found[0].name == photo.name != found[1].name
+
+
+def test_a_folder_without_annotations_is_refused(run_script, tmp_path):
+    write_image(tmp_path / "in" / "photo.jpg", np.zeros((40, 40, 3), np.uint8))
+    done = run_script("ccpd/vary.py", "--data", "in", "--out", "varied", cwd=tmp_path)
+    assert done.status == 2 and "CCPD name" in done.sentence()
+    assert not (tmp_path / "varied").exists()
