@@ -4,7 +4,7 @@ Both nets reject nearly all they see: of a photo's cells PNet accepts one in fiv
 in sixteen. Where the processor multiplies bfloat16 numbers itself, it says in half the time which of them may pass;
 those are then computed in float32 as everywhere else, so that boxes and scores are the same. ``PNET_MARGIN`` and
 ``ONET_SHARE`` say by how much a rough score may fall short of the exact one: in 160 photos no cell of 0.85 and more had
-less than 0.838, and none of 9,403 proposals rejected below 0.02 had an exact score above 0.064.
+less than 0.838; of 17,509 proposals rejected below 0.02 in 361 photos one had an exact score above 0.064, of 0.31.
 """
 
 from __future__ import annotations
