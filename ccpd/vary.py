@@ -119,6 +119,7 @@ def aslant(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -
 
 
 def warp(picture: np.ndarray, matrix: np.ndarray) -> Changed:
+    """The picture under a homography; beyond its border the border goes on."""
     return cv2.warpPerspective(picture, matrix, picture.shape[1::-1], borderMode=cv2.BORDER_REPLICATE), matrix
 
 
@@ -149,14 +150,11 @@ def moved(annotation: Annotation, matrix: np.ndarray, width: int, height: int) -
     return dataclasses.replace(annotation, box=box, vertices=tuple(map(tuple, corners.tolist())))
 
 
-def change_photo(path: Path, name: str, seed: int) -> tuple[str, np.ndarray]:
-    """File name and picture of a photo after the change ``name``. Raises UserError for one that cannot be read."""
-    annotation, picture = parse(path), read_image(path)
-    rng = np.random.default_rng([seed, zlib.crc32(f"{name}/{path.name}".encode())])
+def change_photo(picture: np.ndarray, annotation: Annotation, name: str, seed: int) -> tuple[np.ndarray, Annotation]:
+    """A photo and its annotation after the change ``name``."""
+    rng = np.random.default_rng([seed, zlib.crc32(f"{name}/{annotation.file_name()}".encode())])
     picture, matrix = CHANGES[name](picture, np.float64(annotation.vertices), rng)
-    if matrix is not None:
-        annotation = moved(annotation, matrix, *picture.shape[1::-1])
-    return annotation.file_name(), picture
+    return picture, annotation if matrix is None else moved(annotation, matrix, *picture.shape[1::-1])
 
 
 def main() -> None:
@@ -174,10 +172,11 @@ def main() -> None:
     annotated = [path for path in photos if has_annotation(path)]
     if not annotated:
         raise UserError(f"no photo in {', '.join(map(str, options.data))} has a CCPD name; name other folders")
-    for change in options.changes:
-        for path in tqdm(annotated, desc=change, unit="photo", leave=False, disable=None):
-            name, picture = change_photo(path, change, options.seed)
-            write_image(options.out / f"ccpd_{change}" / name, picture, quality=95)
+    for path in tqdm(annotated, unit="photo", leave=False, disable=None):
+        annotation, picture = parse(path), read_image(path)
+        for change in options.changes:
+            changed, place = change_photo(picture, annotation, change, options.seed)
+            write_image(options.out / f"ccpd_{change}" / place.file_name(), changed, quality=95)
     print(
         f"wrote {len(options.changes)} x {len(annotated)} photos to {options.out}, leaving out"
         f" {len(photos) - len(annotated)} without an annotation; next: python ccpd/evaluate.py --data {options.out}"

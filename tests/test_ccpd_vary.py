@@ -21,10 +21,15 @@ def photo(tmp_path_factory):
     return path
 
 
+def changed(path, change, seed):
+    return change_photo(read_image(path), parse(path), change, seed)
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_alters_the_plate_and_keeps_its_annotation(photo, change):
-    before, after = parse(photo), parse((changed := change_photo(photo, change, seed=1))[0])
-    picture, original = changed[1], read_image(photo)
+    before, original = parse(photo), read_image(photo)
+    picture, after = changed(photo, change, seed=1)
+    assert parse(after.file_name()) == after
     assert after.plate == before.plate
     x1, y1, x2, y2 = after.box
     assert 0 <= x1 < x2 < picture.shape[1] and 0 <= y1 < y2 < picture.shape[0]
@@ -35,7 +40,7 @@ def test_a_change_alters_the_plate_and_keeps_its_annotation(photo, change):
     difference = np.abs(picture.astype(int) - original)[y1:y2, x1:x2]
     assert picture.shape == original.shape and (difference.mean() > 4) == (change != "same")
     assert (after.box != before.box) == (change in ("turned", "aslant"))
-    again, other = (change_photo(photo, change, seed)[1] for seed in (1, 2))
+    again, other = (changed(photo, change, seed)[0] for seed in (1, 2))
     assert (again == picture).all()
     if change in ("noise", "shadow", "streak", "reflection"):
         assert (other != picture).any()
@@ -44,9 +49,9 @@ def test_a_change_alters_the_plate_and_keeps_its_annotation(photo, change):
 def test_the_corners_move_with_the_plate(photo):
     """What lies at the plate's corners before lies at the annotated ones afterwards."""
     for change in ("turned", "aslant", "small"):
-        name, picture = change_photo(photo, change, seed=3)
+        picture, after = changed(photo, change, seed=3)
         original = read_image(photo)
-        for (x0, y0), (x1, y1) in zip(parse(photo).vertices, parse(name).vertices):
+        for (x0, y0), (x1, y1) in zip(parse(photo).vertices, after.vertices):
             near = original[y0 - 9:y0 + 10, x0 - 9:x0 + 10].mean(axis=(0, 1))
             size = 3 if change == "small" else 9
             assert np.abs(picture[y1 - size:y1 + size + 1, x1 - size:x1 + size + 1].mean(axis=(0, 1)) - near).max() < 25
