@@ -24,6 +24,7 @@ POSE_SHARES = (0.10, 0.12, 0.13, 0.15, 0.25, 0.25)
 NEARLY_STRAIGHT = 0.5  # share of samples that show a plate as the first look's straightening leaves it
 LIKE_CCPD = 0.5  # share of samples as bright and as blurred as the published figures of a plate of CCPD say
 LOOK_SHARES = (0.10, 0.35, 0.15, 0.20, 0.10, 0.10)  # of POSES, where those figures are taken from
+MUD = 0.3  # share of the weather on a plate that is mud
 LEFT_CUT, RIGHT_CUT = 0.12, 0.12  # shares of boxes that cut into the first and into the last symbol
 STRAIGHT_SIZE = (70, 220)  # height and width of a straightened plate: half a millimetre a pixel
 # Where a plate of seven symbols can be cut between two of them, in those pixels, and how often each cut is taken: most
@@ -195,7 +196,7 @@ def look_like_ccpd(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     image = crop.astype(np.float32)
     if rng.random() < 0.25:
         image = light_gradient(image, rng)
-    if rng.random() < 0.1:
+    if rng.random() < 0.12:
         image = precipitation(image, rng)
     image *= np.clip(pose.brightness / max(4.0, image.mean()), 0.08, 3.0) * rng.uniform(0.88, 1.12, 3)
     # noise and JPEG raise the figure in CCPD's own photos: what lies below them is softer than it says
@@ -225,7 +226,7 @@ def look_anyhow(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     image = crop.astype(np.float32)
     if rng.random() < 0.6 * severity:
         image = light_gradient(image, rng)
-    if rng.random() < 0.16 * severity:
+    if rng.random() < 0.22 * severity:
         image = precipitation(image, rng)
     if rng.random() < 0.2 * severity:
         veil = rng.uniform(0.15, 0.65)
@@ -260,15 +261,16 @@ def light_gradient(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def precipitation(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Snow flakes or rain streaks over the plate."""
+    """Snow flakes, rain streaks or spots of mud over the plate."""
     layer = np.zeros((HEIGHT, WIDTH), np.uint8)
-    streak = rng.integers(0, 7) if rng.random() < 0.5 else 0
+    mud = rng.random() < MUD
+    streak = 0 if mud or rng.random() < 0.5 else rng.integers(0, 7)
     for _ in range(rng.integers(3, 16)):
         x, y = int(rng.integers(WIDTH)), int(rng.integers(HEIGHT))
         end = (x + int(rng.integers(-2, 3)) if streak else x, y + int(streak))
-        cv2.line(layer, (x, y), end, 255, 1 if streak else int(rng.integers(1, 4)))
+        cv2.line(layer, (x, y), end, 255, 1 if streak else int(rng.integers(1, 7 if mud else 4)))
     cover = cv2.GaussianBlur(layer, (0, 0), 0.6).astype(np.float32)[..., None] / 255 * rng.uniform(0.4, 1.0)
-    return image * (1 - cover) + cover * rng.uniform(170, 255)
+    return image * (1 - cover) + cover * (rng.uniform(20, 130) if mud else rng.uniform(170, 255))
 
 
 def lower_resolution(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
