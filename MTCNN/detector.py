@@ -25,7 +25,6 @@ from MTCNN.rough import (
     RoughNet,
     cells_of,
     cut_tiles,
-    pays,
     rough_crops,
     tiles_of,
 )
@@ -41,7 +40,7 @@ from platekit.boxes import (
     upload,
 )
 from platekit.checkpoints import load_weights
-from platekit.devices import half_on_cuda, pick_device
+from platekit.devices import half_on_cuda, multiplies_bfloat16, pick_device
 from platekit.onnx_nets import OnnxNet, is_onnx
 
 ROUNDS = 3  # of ONet
@@ -92,7 +91,7 @@ class Detector:
         self.pnet, self.onet = _ready(PNet, pnet, self.device), _ready(ONet, onet, self.device)
         self._scorer = FastPNet(self.pnet) if type(self.pnet) is PNet else \
             lambda pixels: self.pnet(normalise(pixels))
-        rough = pays(self.device)
+        rough = multiplies_bfloat16(self.device)
         self._rough_pnet = RoughNet(self.pnet) if rough and type(self.pnet) is PNet else None
         self._rough_onet = RoughNet(self.onet) if rough and type(self.onet) is ONet else None
         self.mini_lp, self.scale, self.thresholds, self.rounds = mini_lp, scale, thresholds, rounds

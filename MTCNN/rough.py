@@ -36,13 +36,6 @@ TILE_SIZE = (PNET_SIZE[0], PNET_SIZE[1] + (TILE - 1) * PNET_STRIDE[1])  # height
 LONGEST = 2**15 - 1  # pixels of a side of what OpenCV samples, and of what it makes of all crops together
 
 
-def pays(device: torch.device) -> bool:
-    """Whether the device is a processor that multiplies bfloat16 numbers itself: others take longer for them."""
-    able = torch.cpu.get_capabilities()
-    return device.type == "cpu" and torch.backends.mkldnn.is_available() \
-        and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
 class OwnOrder(nn.Sequential):
     """Layers with the maps between them in oneDNN's own memory order, in which pooling takes a quarter of the time."""
 

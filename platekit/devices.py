@@ -28,6 +28,13 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device is a processor that multiplies bfloat16 numbers itself: others take longer for them."""
+    able = torch.cpu.get_capabilities()
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() \
+        and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
 def half_on_cuda(device: torch.device) -> torch.autocast:
     """A context in which nets compute in float16 on a CUDA device, and as they are elsewhere."""
     return torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")

@@ -126,7 +126,7 @@ def stages(threads: int) -> Rows:
         proposals, plain_proposals = detector.choose(*found), plain.suppress(*plain_found)
         boxes, _ = detector.find(pixels)
         crop = recogniser.look(pixels, boxes)[:1]
-        logits = recogniser.reader(crop)
+        logits = recogniser.first_reader(crop)
         result = reader.read(image)
         level_bytes = 3 * sum(level.width * level.height for level in levels)
         add("decode", photo, partial(read_image, photo), partial(cv2.imread, str(photo)), 0, image.nbytes)
@@ -140,7 +140,7 @@ def stages(threads: int) -> Rows:
             partial(plain.refine, image, plain_proposals))
         add("crops, all looks", photo, partial(recogniser.look, pixels, boxes),
             lambda i=image, found=boxes: [plain.look(i, box) for box in found.numpy()])
-        add("STN + LPRNet", photo, partial(recogniser.reader, crop), partial(plain.logits, crop))
+        add("STN + LPRNet", photo, partial(recogniser.first_reader, crop), partial(plain.logits, crop))
         add("decode of text", photo, partial(recogniser.alphabet.decode, logits), partial(plain.decode, logits[0]), 0,
             logits.nbytes)
         add("drawing", photo, partial(draw_plates, image.copy(), result.plates), None, 0, 2 * image.nbytes)
@@ -172,7 +172,7 @@ def plates(threads: int) -> Rows:
     counts = (1, 4, 16, 64)
     tasks = dict(floor.tasks)
     for count in counts:
-        tasks["nets", count] = lambda crops=[crop] * count: [recogniser.reader(part) for part in
+        tasks["nets", count] = lambda crops=[crop] * count: [recogniser.first_reader(part) for part in
                                                              torch.cat(crops).split(recogniser.batch_size)]
         tasks["all", count] = partial(recogniser.read, pixels, box.expand(count, -1))
     tasks["plain"] = lambda: plain.logits(crop)

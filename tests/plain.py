@@ -157,7 +157,7 @@ class PlainReader:
     def agreed(self, image: np.ndarray, box: np.ndarray) -> str:
         """What the views of a plate agree on: one where it is sure, those of the boxes round it where not."""
         width, height = box[2:] - box[:2]
-        views = [box] + [box + np.array([-x * width, -y * height, x * width, y * height]) for x, y in MARGINS]
+        views = [box + np.array([-x * width, -y * height, x * width, y * height]) for x, y in MARGINS]
         logits = torch.stack([self.logits(self.look(image, view)) for view in views])
         sure = self.alphabet.decode(logits)[0].confidence >= SURE
         return self.decode(logits[0]) if sure else self.alphabet.agree(logits).text

@@ -3,11 +3,14 @@
 import copy
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from LPRNet.alphabet import Alphabet
 from LPRNet.LPRNet_Train import cool, fit_temperature
+from LPRNet.model.fast import INTEGERS, FastLPRNet, pool_rectified, rectify
 from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
 from LPRNet.recogniser import LOOKS, MARGINS, SURE, Reader, Recogniser, save_reader
 from platekit.boxes import crop_resize
@@ -15,15 +18,20 @@ from platekit.opencv import cv2
 from tests.conftest import make_picture
 
 
-def test_folding_batch_norm_changes_nothing_but_the_layers():
-    torch.manual_seed(0)
-    net = LPRNet(68)
+def with_some_batch_norm(net: LPRNet) -> LPRNet:
+    """The net, its batch norms as if trained."""
     for layer in net.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.weight, 0.5, 2)
             nn.init.normal_(layer.bias)
             nn.init.normal_(layer.running_mean)
             nn.init.uniform_(layer.running_var, 0.5, 2)
+    return net
+
+
+def test_folding_batch_norm_changes_nothing_but_the_layers():
+    torch.manual_seed(0)
+    net = with_some_batch_norm(LPRNet(68))
     before = copy.deepcopy(net.state_dict())
     crops = torch.randn(3, 3, 24, 94)
     folded = fold_batch_norm(net)
@@ -31,6 +39,36 @@ def test_folding_batch_norm_changes_nothing_but_the_layers():
         torch.testing.assert_close(folded(crops), net.eval()(crops), rtol=1e-4, atol=1e-5)
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules())
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_fast_net_is_the_same_net(dtype, tolerance, count):
+    torch.manual_seed(0)
+    net = with_some_batch_norm(LPRNet(68)).eval()
+    crops = torch.randn(count, 3, 24, 94)
+    with torch.inference_mode():
+        wanted, found = net(crops), FastLPRNet(net, dtype)(crops)
+    assert found.dtype == torch.float32 and found.shape == wanted.shape
+    torch.testing.assert_close(found, wanted, rtol=0, atol=tolerance * float(wanted.std()))
+
+
+def test_the_fast_net_reads_a_black_crop():
+    net = LPRNet(68).eval()
+    for parameter in net.parameters():
+        nn.init.zeros_(parameter)  # no energy in any tap
+    with torch.inference_mode():
+        assert (FastLPRNet(net)(torch.zeros(1, 3, 24, 94)) == 0).all()
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+@pytest.mark.parametrize(("width", "stride"), [(3, 1), (5, 2), (6, 2), (11, 1)])
+def test_rectified_numbers_are_pooled_by_their_bits(dtype, width, stride):
+    x = torch.randn(2, 8, 5, width, generator=torch.Generator().manual_seed(0)).to(dtype)
+    x[0, 0, :3, :3] = torch.tensor([0.0, -0.0, -1e-40])  # a window of nothing, next to nothing and less
+    x = x.contiguous(memory_format=torch.channels_last)
+    wanted = functional.max_pool2d(x.relu(), 3, stride=(1, stride))
+    assert torch.equal(pool_rectified(rectify(x), stride), wanted)
 
 
 def test_the_temperature_that_was_applied_is_found_and_undone():
@@ -108,9 +146,9 @@ def test_a_doubtful_plate_is_looked_at_in_other_boxes_too(monkeypatch):
         logits[path + [alphabet.blank] * (18 - len(path)), range(18)] = strength
         return logits
 
-    def logits(picture: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        asked.append(boxes)
-        return torch.stack([ideal("皖A12345", 20) if box[0] < 50 else ideal("皖A54321", 3 if len(asked) == 1 else 20)
+    def logits(picture: torch.Tensor, boxes: torch.Tensor, reader: Reader) -> torch.Tensor:
+        asked.append((boxes, reader))
+        return torch.stack([ideal("皖A12345", 20) if box[0] < 50 else ideal("皖A54321", 3 if box[0] == 100 else 20)
                             for box in boxes])
 
     monkeypatch.setattr(recogniser, "logits", logits)
@@ -118,6 +156,7 @@ def test_a_doubtful_plate_is_looked_at_in_other_boxes_too(monkeypatch):
     sure, doubtful = recogniser.read(torch.zeros(1, 3, 300, 300), boxes)
     assert sure.text == "皖A12345" and sure.confidence > SURE and doubtful.text == "皖A54321"
     assert doubtful.confidence < alphabet.decode(ideal("皖A54321", 20)[None])[0].confidence  # the first view counts
-    first, others = asked
+    (first, rough), (others, exact) = asked
+    assert rough is recogniser.first_reader and exact is recogniser.reader  # which need not be the same
     assert torch.equal(first, boxes) and len(others) == len(MARGINS)
-    torch.testing.assert_close(others[0], torch.tensor([97.0, 98.5, 203.0, 151.5]))
+    torch.testing.assert_close(others[:2], torch.tensor([[100.0, 100, 200, 150], [97.0, 98.5, 203.0, 151.5]]))

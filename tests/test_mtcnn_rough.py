@@ -9,12 +9,14 @@ import torch
 from MTCNN import detector as detector_module
 from MTCNN.detector import Detector, Thresholds
 from MTCNN.model.MTCNN_nets import ONet, PNet
-from MTCNN.rough import TILE_SIZE, cells_of, cut_tiles, pays, rough_crops, tiles_of
+from MTCNN.rough import TILE_SIZE, cells_of, cut_tiles, rough_crops, tiles_of
 from platekit.boxes import CROP_SIZE, crop_resize, normalise
+from platekit.devices import multiplies_bfloat16
 from platekit.images import find_images, read_image
 from platekit.read_plates import SAMPLES
 
-needs_bfloat16 = pytest.mark.skipif(not pays(torch.device("cpu")), reason="the processor has no bfloat16")
+needs_bfloat16 = pytest.mark.skipif(not multiplies_bfloat16(torch.device("cpu")),
+                                    reason="the processor has no bfloat16")
 
 
 def noise(height: int, width: int) -> torch.Tensor:
@@ -25,7 +27,7 @@ def noise(height: int, width: int) -> torch.Tensor:
 @needs_bfloat16
 def test_what_is_found_is_the_same_with_and_without(monkeypatch):
     rough = Detector(device="cpu")
-    monkeypatch.setattr(detector_module, "pays", lambda device: False)
+    monkeypatch.setattr(detector_module, "multiplies_bfloat16", lambda device: False)
     exact = Detector(device="cpu")
     for path in find_images(SAMPLES):
         pixels = rough.upload(read_image(path))
@@ -64,7 +66,7 @@ def test_other_weights_have_the_same_cells(share, monkeypatch):
     with torch.no_grad():
         net.conv4_1.weight.mul_(30)  # scores of an untrained net are all alike
     rough = Detector(net, ONet(), "cpu", thresholds=Thresholds(pnet_score=0))
-    monkeypatch.setattr(detector_module, "pays", lambda device: False)
+    monkeypatch.setattr(detector_module, "multiplies_bfloat16", lambda device: False)
     exact = Detector(net, ONet(), "cpu", thresholds=rough.thresholds)
     threshold = float(exact.scan(pixels)[2].quantile(1 - share))
     rough.thresholds = exact.thresholds = Thresholds(pnet_score=threshold)

@@ -9,9 +9,9 @@ import torch
 from MTCNN import detector
 from MTCNN.model.MTCNN_nets import FastPNet, PNet
 from MTCNN.paths import PNET_WEIGHTS
-from MTCNN.rough import pays
 from platekit.boxes import normalise
 from platekit.checkpoints import load_weights
+from platekit.devices import multiplies_bfloat16
 from platekit.images import find_images, read_image
 from platekit.pipeline import PlateReader
 from platekit.read_plates import SAMPLES
@@ -20,7 +20,7 @@ from tests.plain import PlainReader
 
 @pytest.mark.parametrize("rough", [True, False], ids=["rough look first", "exact at once"])
 def test_the_fast_path_reads_what_the_plain_one_reads(rough, one_thread, monkeypatch):
-    monkeypatch.setattr(detector, "pays", lambda device: rough and pays(device))
+    monkeypatch.setattr(detector, "multiplies_bfloat16", lambda device: rough and multiplies_bfloat16(device))
     reader, plain = PlateReader("cpu"), PlainReader(exact=True)
     for path in find_images(SAMPLES):
         image = read_image(path)
