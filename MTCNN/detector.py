@@ -217,7 +217,7 @@ class Detector:
             return torch.ones(len(boxes), dtype=torch.bool)
         limits = self.thresholds
         least = ONET_SHARE * (limits.first_score if self.rounds > 1 else limits.score)
-        crops = rough_crops(pixels, boxes).split(CROPS)
+        crops = rough_crops(pixels, boxes).split(2 * CROPS)  # of half the bytes
         return torch.cat([self._rough_onet(part)[:, 0] >= least for part in crops])
 
     @torch.inference_mode()

@@ -25,7 +25,7 @@ ASPECTS = (3.3, 1.8, 1.0)
 MINI_LP = (50, 15)  # width, height in pixels of the smallest plate to find
 SCALE = 0.65  # from one level to the next
 FIRST_WINDOW = 1.15  # the first window over the smallest plate: a window somewhat larger than a plate finds it too
-ALONE = 60_000  # pixels from which on a level is a sheet of its own
+ALONE = 150_000  # pixels from which on a level is a sheet of its own
 
 
 @dataclasses.dataclass(frozen=True)

@@ -89,7 +89,7 @@ def cut_tiles(pixels: torch.Tensor, tiles: torch.Tensor) -> torch.Tensor:
     Past the border there is nothing but zeros, for cells that don't exist.
     """
     lines = pixels[0].permute(1, 2, 0).numpy()
-    lines = np.pad(lines, [(0, PNET_STRIDE[0]), (0, TILE * PNET_STRIDE[1]), (0, 0)])
+    lines = cv2.copyMakeBorder(lines, 0, PNET_STRIDE[0], 0, TILE * PNET_STRIDE[1], cv2.BORDER_CONSTANT)
     rows, columns = (tiles * torch.tensor(PNET_STRIDE)).T.numpy()
     views = np.lib.stride_tricks.sliding_window_view(lines.reshape(len(lines), -1), (TILE_SIZE[0], 3 * TILE_SIZE[1]))
     return torch.from_numpy(views[rows, 3 * columns]).view(-1, *TILE_SIZE, 3).permute(0, 3, 1, 2)

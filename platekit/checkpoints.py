@@ -106,7 +106,7 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, 
 def load_weights(net: nn.Module, path: str | os.PathLike) -> dict[str, Any]:
     """Load a state dict strictly into ``net``; return the facts saved with it.
 
-    Raises UserError when a key is missing or left over, or when a shape differs.
+    Raises UserError when a key is missing or left over, when a shape differs, or when a number is not finite.
     """
     state, facts = read_checkpoint(path)
     fill(net, state, path)
@@ -121,4 +121,8 @@ def fill(net: nn.Module, state: dict[str, Any], path: str | os.PathLike) -> None
     if wrong:
         raise UserError(f"{path} does not fit {type(net).__name__}: '{wrong[0]}' is missing, unknown or of another "
                         f"shape ({len(wrong)} such entries); name weights of this network")
+    broken = [key for key in wanted if not torch.as_tensor(state[key]).isfinite().all()]
+    if broken:
+        raise UserError(f"cannot load {path}: '{broken[0]}' holds numbers that are not finite; fetch or train the file "
+                        "again")
     net.load_state_dict(state)
