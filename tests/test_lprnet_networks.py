@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from LPRNet.alphabet import CHARS
-from LPRNet.model.LPRNET import ByteDropout, ChannelStridePool, LPRNet, TapAndPool, normalise_energy
+from LPRNet.model.LPRNET import BitReLU, ByteDropout, ChannelStridePool, LPRNet, TapAndPool, normalise_energy
 from LPRNet.model.STN import STRAIGHT_CORNERS, STNet, compose, straightening_loss
 from LPRNet.recogniser import Reader
 
@@ -112,15 +112,34 @@ def test_a_tap_and_its_pool_have_the_gradient_of_both(size, index, step, width_s
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-12, atol=1e-12)
 
 
-def test_training_takes_the_joint_gradient(crops):
-    """The graph of a forward pass in training holds one TapAndPool for each of the three taps."""
-    seen, todo = [], [LPRNet(68)(crops).grad_fn]
+def graph(node: torch.autograd.graph.Node) -> list[torch.autograd.graph.Node]:
+    """All nodes behind this one."""
+    seen, todo = [], [node]
     while todo:
         node = todo.pop()
         if node is not None and node not in seen:
             seen.append(node)
             todo += [after for after, _ in node.next_functions]
-    assert sum(node.name() == "TapAndPoolBackward" for node in seen) == 3
+    return seen
+
+
+def test_training_takes_the_joint_gradient(crops):
+    """The graph of a forward pass in training holds one TapAndPool for each of the three taps."""
+    names = [node.name() for node in graph(LPRNet(68)(crops).grad_fn)]
+    assert names.count("TapAndPoolBackward") == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_relu_of_training_is_torchs(dtype):
+    x = torch.randn(2, 8, 3, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
+    x[0, 0, 0] = torch.tensor([0.0, -0.0, torch.inf, -torch.inf, 1e-39])
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    outputs = [BitReLU().train()(x.clone()), x.relu()]
+    gradients = [torch.autograd.grad(y[1:].sum() + (2 * y[0, 1:]).sum() + y[0, 0, :, 1:].sum(), x)[0] for y in outputs]
+    assert torch.equal(*outputs) and torch.equal(*gradients)
+    with torch.autocast("cpu", torch.bfloat16):
+        names = {node.name() for node in graph(LPRNet(68)(torch.randn(2, 3, 24, 94)).grad_fn)}
+    assert "RectifyBackward" in names and "ReluBackward0" not in names
 
 
 def test_the_backbone_uses_pools_a_b_and_c():

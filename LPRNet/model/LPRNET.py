@@ -19,16 +19,43 @@ class SmallBasicBlock(nn.Module):
         middle = ch_out // 4
         self.block = nn.Sequential(
             nn.Conv2d(ch_in, middle, kernel_size=1),
-            nn.ReLU(inplace=True),
+            BitReLU(),
             nn.Conv2d(middle, middle, kernel_size=(3, 1), padding=(1, 0)),
-            nn.ReLU(inplace=True),
+            BitReLU(),
             nn.Conv2d(middle, middle, kernel_size=(1, 3), padding=(0, 1)),
-            nn.ReLU(inplace=True),
+            BitReLU(),
             nn.Conv2d(middle, ch_out, kernel_size=1),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.block(x)
+
+
+class Rectify(torch.autograd.Function):
+    """ReLU in place of bfloat16 numbers as integers: theirs are negative for negative ones, and take half the time."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor) -> torch.Tensor:
+        x.view(torch.int16).clamp_(min=0)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        bits = [each.view(torch.int16) for each in (gradient, *ctx.saved_tensors)]
+        return torch.ops.aten.threshold_backward(*bits, 0).view(gradient.dtype)
+
+
+class BitReLU(nn.ReLU):
+    """ReLU in place, the faster way in mixed-precision training on the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        fast = self.training and x.dtype == torch.bfloat16 and x.device.type == "cpu"
+        return Rectify.apply(x) if fast else super().forward(x)
 
 
 class ChannelStridePool(nn.Module):
@@ -67,18 +94,16 @@ class TapAndPool(torch.autograd.Function):
         part, places = ctx.saved_tensors
         shape, kernel, stride, step, width_stride = ctx.sizes
         aten = torch.ops.aten
-        gradient = aten.max_pool2d_with_indices_backward(of_pooled, part, [3, 3], [1, width_stride], [0, 0], [1, 1],
-                                                         False, places)
-        if step > 1:
-            chosen, gradient = gradient, torch.empty(shape, dtype=part.dtype, device=part.device,
-                                                     memory_format=torch.channels_last).zero_()
-            gradient[:, ::step] = chosen
         # the average's, one line for each line of windows, goes to all lines of pixels in them
         lines = of_tap.contiguous(memory_format=torch.channels_last)
         lines = aten.avg_pool2d_backward(lines, lines.new_empty(*lines.shape[:3], shape[3]), [1, kernel[1]],
                                          [1, stride[1]], [0, 0], False, True, kernel[0] * kernel[1])
         rows = lines.shape[2]
-        gradient[:, :, :rows * kernel[0]].unflatten(2, (rows, kernel[0])).add_(lines.unsqueeze(3))
+        gradient = torch.empty(shape, dtype=part.dtype, device=part.device, memory_format=torch.channels_last)
+        gradient[:, :, :rows * kernel[0]].unflatten(2, (rows, kernel[0])).copy_(lines.unsqueeze(3))
+        gradient[:, :, rows * kernel[0]:].zero_()
+        gradient[:, ::step].add_(aten.max_pool2d_with_indices_backward(
+            of_pooled, part, [3, 3], [1, width_stride], [0, 0], [1, 1], False, places))
         return gradient, None, None, None, None
 
 
@@ -115,27 +140,27 @@ class LPRNet(nn.Module):
         self.backbone = nn.Sequential(
             nn.Conv2d(3, 64, kernel_size=3),  # 0: (64, 22, 92)
             nn.BatchNorm2d(64),
-            nn.ReLU(inplace=True),
+            BitReLU(),
             ChannelStridePool(1, 1),  # 3: (64, 20, 90)
             SmallBasicBlock(64, 128),
             nn.BatchNorm2d(128),
-            nn.ReLU(inplace=True),
+            BitReLU(),
             ChannelStridePool(2, 2),  # 7: (64, 18, 44)
             SmallBasicBlock(64, 256),
             nn.BatchNorm2d(256),
-            nn.ReLU(inplace=True),
+            BitReLU(),
             SmallBasicBlock(256, 256),
             nn.BatchNorm2d(256),
-            nn.ReLU(inplace=True),
+            BitReLU(),
             ChannelStridePool(4, 2),  # 14: (64, 16, 21)
             ByteDropout(dropout_rate),
             nn.Conv2d(64, 256, kernel_size=(1, 4)),  # 16: (256, 16, 18)
             nn.BatchNorm2d(256),
-            nn.ReLU(inplace=True),
+            BitReLU(),
             ByteDropout(dropout_rate),
             nn.Conv2d(256, class_num, kernel_size=(13, 1)),  # 20: (class_num, 4, 18)
             nn.BatchNorm2d(class_num),
-            nn.ReLU(inplace=True),
+            BitReLU(),
         )
         self.container = nn.Sequential(nn.Conv2d(64 + 128 + 256 + class_num, class_num, kernel_size=1))
 
