@@ -60,9 +60,8 @@ class RoughNet(nn.Module):
         take_pixels(layers.conv1, torch.bfloat16)  # which holds all of 0..255 exactly
         last.weight, last.bias = (constant(values[1:] - values[:1]) for values in (last.weight, last.bias))
         if isinstance(net, PNet):
-            conv1, prelu1, conv2 = pool_before(layers.conv1, layers.prelu1, layers.conv2)
-            self.layers = nn.Sequential(OwnOrder(conv1, layers.pool1), prelu1.bfloat16(),
-                                        OwnOrder(conv2, layers.prelu2, layers.conv3, layers.prelu3, last))
+            conv1, *others = pool_before(layers.conv1, layers.prelu1, layers.conv2)
+            self.layers = OwnOrder(conv1, layers.pool1, *others, layers.prelu2, layers.conv3, layers.prelu3, last)
         else:
             ordered = pool_first(layers)
             flat = ordered.index(layers.flatten)

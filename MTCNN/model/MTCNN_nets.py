@@ -91,42 +91,34 @@ class PNet(nn.Module):
         return self.conv4_2(x), scores if self.training else scores.softmax(dim=1)
 
 
-class PooledPReLU(nn.Module):
-    """A PReLU behind the pooling that followed it, for the output of the ``conv`` that ``pool_before`` gives.
+def pool_before(conv: nn.Conv2d, prelu: nn.PReLU, following: nn.Conv2d) -> list[nn.Module]:
+    """The three layers as four, for a pooling behind the first of them instead of between the last two.
 
-    A PReLU commutes with the maximum where its slope is not negative; where it is, ``prelu(x) = max(x, slope * x)``,
-    and ``slope * x`` comes from one more channel of the convolution. Rising channels come first.
-    """
-
-    def __init__(self, slopes: torch.Tensor, spare: int) -> None:
-        super().__init__()
-        falling = int((slopes < 0).sum())
-        self.sizes = [len(slopes) - falling, falling, falling, spare]
-        self.slopes = constant(slopes[slopes >= 0])
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        rising, falling, mirrored, _ = x.split(self.sizes, dim=1)
-        return torch.cat([nn.functional.prelu(rising, self.slopes), torch.maximum(falling, mirrored)], dim=1)
-
-
-def pool_before(conv: nn.Conv2d, prelu: nn.PReLU, following: nn.Conv2d) -> tuple[nn.Conv2d, PooledPReLU, nn.Conv2d]:
-    """The three layers, for a pooling between the first two instead of between the last two.
-
+    A PReLU commutes with the maximum where its slope is not negative. Where it is, ``prelu(x) = max(x, slope * x)``:
+    ``slope * x`` is one more channel of the convolution, and ``max(a, b) = b + relu(a - b)``, of which the second
+    layer makes ``a - b``, the third its ReLU, and the last one the sum.
     Channels are filled up to 16, as many as a processor takes at a time: without that, pooling takes as long as all
     convolutions of PNet.
     """
     slopes = prelu.weight.detach()
-    order = torch.cat([torch.nonzero(slopes >= 0)[:, 0], torch.nonzero(slopes < 0)[:, 0]])
-    channels = torch.cat([order, torch.nonzero(slopes < 0)[:, 0]])
-    factors = torch.cat([slopes.new_ones(len(slopes)), slopes[slopes < 0]])
-    spare = -len(channels) % 16
-    first = nn.Conv2d(conv.in_channels, len(channels) + spare, conv.kernel_size)
-    weight = conv.weight[channels] * factors[:, None, None, None]
+    falling = torch.nonzero(slopes < 0)[:, 0]
+    count, more = len(slopes), len(falling)
+    spare = -(count + more) % 16
+    source = torch.cat([torch.arange(count), falling])  # of each channel but the spare ones
+    factors = torch.cat([slopes.new_ones(count), slopes[falling]])
+    first = nn.Conv2d(conv.in_channels, count + more + spare, conv.kernel_size)
+    weight = conv.weight[source] * factors[:, None, None, None]
     first.weight = constant(nn.functional.pad(weight, (0, 0, 0, 0, 0, 0, 0, spare)))
-    first.bias = constant(nn.functional.pad(conv.bias[channels] * factors, (0, spare)))
+    first.bias = constant(nn.functional.pad(conv.bias[source] * factors, (0, spare)))
+    difference = nn.Conv2d(first.out_channels, first.out_channels, 1)
+    matrix = torch.eye(first.out_channels)
+    matrix[falling, torch.arange(count, count + more)] = -1
+    difference.weight, difference.bias = constant(matrix[..., None, None]), constant(torch.zeros(len(matrix)))
+    bend = nn.PReLU(first.out_channels)
+    bend.weight = constant(torch.cat([slopes.clamp(min=0), torch.ones(more + spare)]))
     following = copy.deepcopy(following)
-    following.weight = constant(following.weight[:, order])
-    return first, PooledPReLU(slopes, spare), following
+    following.weight = constant(nn.functional.pad(following.weight[:, source], (0, 0, 0, 0, 0, spare)))
+    return [first, difference, bend, following]
 
 
 class FastPNet(nn.Module):
@@ -136,12 +128,11 @@ class FastPNet(nn.Module):
         super().__init__()
         layers = copy.deepcopy(net).requires_grad_(False).features
         take_pixels(layers.conv1)
-        conv1, prelu1, conv2 = pool_before(layers.conv1, layers.prelu1, layers.conv2)
+        conv1, *others = pool_before(layers.conv1, layers.prelu1, layers.conv2)
         heads = nn.Conv2d(32, 6, 1)
         heads.weight = constant(torch.cat([net.conv4_2.weight, net.conv4_1.weight]))
         heads.bias = constant(torch.cat([net.conv4_2.bias, net.conv4_1.bias]))
-        self.layers = nn.Sequential(conv1, layers.pool1, prelu1, conv2, layers.prelu2, layers.conv3, layers.prelu3,
-                                    heads)
+        self.layers = nn.Sequential(conv1, layers.pool1, *others, layers.prelu2, layers.conv3, layers.prelu3, heads)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
