@@ -10,6 +10,41 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+INTEGERS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}  # of the same size
+
+
+def rectify(x: torch.Tensor) -> torch.Tensor:
+    """ReLU in place. The bits of negative numbers are negative integers, in bfloat16 in a third of the time."""
+    x.view(INTEGERS[x.dtype]).clamp_(min=0)
+    return x
+
+
+class Rectify(torch.autograd.Function):
+    """``rectify`` with its gradient."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor) -> torch.Tensor:
+        rectify(x)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        bits = [each.view(INTEGERS[each.dtype]) for each in (gradient, *ctx.saved_tensors)]
+        return torch.ops.aten.threshold_backward(*bits, 0).view(gradient.dtype)
+
+
+class BitReLU(nn.ReLU):
+    """ReLU in place, by ``Rectify`` in mixed-precision training on the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        fast = self.training and x.dtype == torch.bfloat16 and x.device.type == "cpu"
+        return Rectify.apply(x) if fast else super().forward(x)
+
 
 class SmallBasicBlock(nn.Module):
     """(N, ch_in, H, W) -> (N, ch_out, H, W) through a bottleneck of 3x1 and 1x3 convolutions."""
@@ -29,33 +64,6 @@ class SmallBasicBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.block(x)
-
-
-class Rectify(torch.autograd.Function):
-    """ReLU in place of bfloat16 numbers as integers: theirs are negative for negative ones, and take half the time."""
-
-    @staticmethod
-    def forward(ctx, x: torch.Tensor) -> torch.Tensor:
-        x.view(torch.int16).clamp_(min=0)
-        ctx.mark_dirty(x)
-        ctx.save_for_backward(x)
-        return x
-
-    @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
-        bits = [each.view(torch.int16) for each in (gradient, *ctx.saved_tensors)]
-        return torch.ops.aten.threshold_backward(*bits, 0).view(gradient.dtype)
-
-
-class BitReLU(nn.ReLU):
-    """ReLU in place, the faster way in mixed-precision training on the CPU."""
-
-    def __init__(self) -> None:
-        super().__init__(inplace=True)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        fast = self.training and x.dtype == torch.bfloat16 and x.device.type == "cpu"
-        return Rectify.apply(x) if fast else super().forward(x)
 
 
 class ChannelStridePool(nn.Module):

@@ -6,9 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from LPRNet.model.LPRNET import ChannelStridePool, LPRNet, fold_batch_norm
-
-INTEGERS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}  # of the same size
+from LPRNet.model.LPRNET import INTEGERS, ChannelStridePool, LPRNet, fold_batch_norm, rectify
 
 
 class FastReader(nn.Module):
@@ -33,19 +31,18 @@ class FastLPRNet(nn.Module):
     def __init__(self, net: LPRNet, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         net = fold_batch_norm(net).requires_grad_(False)
-        self.dtype, self.taps, self.pools = dtype, [*net.TAPS.values(), None], []
-        self.parts, orders, convolutions = nn.ModuleList(), [], []
-        for layer in (*net.backbone, None):
-            if layer is not None:
+        self.dtype, self.parts, self.taps, self.pools = dtype, nn.ModuleList(), [*net.TAPS.values(), None], []
+        orders, convolutions = [], []
+        for layer in (*net.backbone, ChannelStridePool(1, 1)):  # the context takes the last output as if from a tap
+            if not isinstance(layer, ChannelStridePool):
                 convolutions += [part for part in layer.modules() if isinstance(part, nn.Conv2d)]
-            if layer is None or isinstance(layer, ChannelStridePool):
-                step = layer.step if layer else 1
-                last = convolutions[-1]
-                orders.append(torch.arange(last.out_channels).view(-1, step).T.flatten())
-                last.weight, last.bias = (nn.Parameter(value[orders[-1]], False) for value in (last.weight, last.bias))
-                self.pools.append(layer and (last.out_channels // step, layer.width_stride))
-                self.parts.append(nn.ModuleList(convolutions))
-                convolutions = []
+                continue
+            last = convolutions[-1]
+            orders.append(torch.arange(last.out_channels).view(-1, layer.step).T.flatten())
+            last.weight, last.bias = (nn.Parameter(values[orders[-1]], False) for values in (last.weight, last.bias))
+            self.pools.append((last.out_channels // layer.step, layer.width_stride))
+            self.parts.append(nn.ModuleList(convolutions))
+            convolutions = []
         self.parts.to(dtype, memory_format=torch.channels_last)
         sizes = torch.tensor([len(order) for order in orders])
         taken = torch.cat([order + start for order, start in zip(orders, sizes.cumsum(0) - sizes)])
@@ -57,22 +54,16 @@ class FastLPRNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x, taps = x.to(self.dtype, memory_format=torch.channels_last), []
-        for convolutions, tap, pool in zip(self.parts, self.taps, self.pools):
+        for convolutions, tap, (channels, width_stride) in zip(self.parts, self.taps, self.pools):
             for convolution in convolutions:
                 x = rectify(convolution(x))
             taps.append(functional.avg_pool2d(x, *tap) if tap else x)
-            if pool:
-                x = pool_rectified(x[:, :pool[0]], pool[1])
+            if tap:
+                x = pool_rectified(x[:, :channels], width_stride)
         context = torch.cat(taps, dim=1).float().permute(0, 2, 3, 1)  # (N, 4, 18, C)
         energy = context.square().mean(dim=(1, 2)) @ self.share  # (N, C): each channel's tap's
         lines = context.mean(dim=1) / energy.clamp(min=1e-12)[:, None]
         return (lines @ self.weight + self.bias).transpose(1, 2)
-
-
-def rectify(x: torch.Tensor) -> torch.Tensor:
-    """ReLU in place. As integers the bits of negative numbers are negative, and integers take a third of the time."""
-    x.view(INTEGERS[x.dtype]).clamp_(min=0)
-    return x
 
 
 def pool_rectified(x: torch.Tensor, width_stride: int) -> torch.Tensor:
