@@ -135,7 +135,9 @@ class PlainReader:
             kept = kept[scores[kept] >= limits.first_score][:limits.refined]
             if not len(kept):
                 return np.zeros((0, 4))
+            before = scores[kept]
             boxes, scores = self.judge(image, boxes[kept].numpy())
+        scores = (scores + before) / 2
         boxes, scores = boxes[scores >= limits.score], scores[scores >= limits.score]
         height, width = image.shape[:2]
         boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height]))

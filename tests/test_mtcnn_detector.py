@@ -142,6 +142,19 @@ def test_each_round_sees_what_the_last_took_for_plates():
     assert sum(finder.onet.batches[:-2]) == len(proposals) > 10 > finder.onet.batches[-2] >= finder.onet.batches[-1] > 0
 
 
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_the_score_is_the_mean_of_the_last_two_rounds(rounds, monkeypatch):
+    """Two plates, of which the second is no plate to the last round; the order of boxes changes from round to round."""
+    boxes = torch.tensor([[10.0, 20, 110, 52], [130, 30, 230, 60]])
+    answers = iter([(boxes, torch.tensor([0.5, 0.6])), (boxes.flip(0), torch.tensor([0.8, 0.9])),
+                    (boxes, torch.tensor([0.7, 0.1]))])
+    finder = make(BOXES["upright"], rounds=rounds)
+    monkeypatch.setattr(finder, "judge", lambda pixels, boxes: next(answers))
+    _, scores = finder.refine(finder.upload(map_picture()), boxes, torch.ones(2))
+    wanted = {1: [0.5, 0.6], 2: [0.7, 0.7], 3: [0.8, 0.45]}
+    torch.testing.assert_close(scores, torch.tensor(wanted[rounds]))
+
+
 def test_several_plates_best_first_one_box_each():
     boxes = [(10, 20, 110, 52), (130, 30, 230, 60), (40, 120, 140, 190)]
     plates = make(*boxes).detect(map_picture())
