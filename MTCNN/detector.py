@@ -53,6 +53,8 @@ class Thresholds:
     """What passes from stage to stage; scores are probabilities, overlaps are IoU."""
 
     pnet_score: float = 0.85
+    few: int = 50  # where fewer of PNet's windows have that score, as in the dark, lower ones count too:
+    pnet_low: float = 0.7  # these
     pnet_overlap: float = 0.6  # of two proposals that overlap more, the better one stays
     proposals: int = 128  # at most, into ONet
     first_score: float = 0.2  # to get into ONet's next round
@@ -119,38 +121,46 @@ class Detector:
     def scan(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """PNet over the whole pyramid of a uint8 picture (1, 3, H, W).
 
-        Returns the windows (N, 4) scored at least ``pnet_score``, their offsets (N, 4) and scores (N,), in no order,
-        on the CPU as all boxes: choosing among them on another device would wait for it at every step.
+        Returns the windows (N, 4) scored at least ``pnet_score`` (``pnet_low`` where they would be ``few``), their
+        offsets (N, 4) and scores (N,), in no order, on the CPU as all boxes: choosing among them on another device
+        would wait for it at every step.
         """
         height, width = pixels.shape[2:]
         levels = plan_levels(height, width, self.mini_lp, self.scale, self.aspects)
-        # Elsewhere than on the CPU all levels share one sheet: few large calls, and one wait for the answer.
-        sheets = make_sheets(pixels, levels, ALONE if self.device.type == "cpu" else math.inf)
-        return self.scan_sheets(sheets, height, width)
+
+        def scan_from(least: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            # Elsewhere than on the CPU all levels share one sheet: few large calls, and one wait for the answer.
+            sheets = make_sheets(pixels, levels, ALONE if self.device.type == "cpu" else math.inf)
+            return self.scan_sheets(sheets, height, width, least)
+
+        limits, found = self.thresholds, scan_from(self.thresholds.pnet_score)
+        few = len(found[2]) < limits.few and limits.pnet_low < limits.pnet_score
+        return scan_from(limits.pnet_low) if few else found
 
     @torch.inference_mode()
-    def scan_sheets(self, sheets: Iterable[Sheet], height: int,
-                    width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """PNet on the sheets of a picture of ``height`` x ``width``; same returns as ``scan``."""
+    def scan_sheets(self, sheets: Iterable[Sheet], height: int, width: int,
+                    least: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """PNet on the sheets of a picture of ``height`` x ``width``; returns as ``scan``, scored at least ``least``."""
         found = [(torch.zeros(0, 4), torch.zeros(0, 4), torch.zeros(0))]
         likely: list[tuple[torch.Tensor, ...]] = []  # the tiles of all sheets make few large calls
         for sheet in sheets:
-            tiles = self.likely_tiles(sheet) if self._rough_pnet else None
+            tiles = self.likely_tiles(sheet, least) if self._rough_pnet else None
             if tiles is None:
-                found.append(self.scan_sheet(sheet, height, width))
+                found.append(self.scan_sheet(sheet, height, width, least))
             else:
                 likely.append((cut_tiles(sheet.pixels, tiles), *sheet.windows(*cells_of(tiles), height, width)))
         if likely:
-            found.append(self.scan_tiles(*map(torch.cat, zip(*likely))))
+            found.append(self.scan_tiles(*map(torch.cat, zip(*likely)), least))
         return tuple(map(torch.cat, zip(*found)))
 
-    def scan_sheet(self, sheet: Sheet, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """PNet on one sheet of a picture of ``height`` x ``width``, cell by cell; same returns as ``scan``."""
+    def scan_sheet(self, sheet: Sheet, height: int, width: int,
+                   least: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """PNet on one sheet of a picture of ``height`` x ``width``, cell by cell; returns as ``scan_sheets``."""
         parts = []
         for first, pixels in self.bands(sheet):
             with half_on_cuda(self.device):
                 offsets, scores = self._scorer(pixels)
-            cells, columns = torch.nonzero(scores[0, 1] >= self.thresholds.pnet_score, as_tuple=True)
+            cells, columns = torch.nonzero(scores[0, 1] >= least, as_tuple=True)
             found = torch.stack([cells + first, columns, scores[0, 0, cells, columns], *offsets[0, :, cells, columns]])
             parts.append(found.float().cpu())
         rows, columns, others, *offsets = torch.cat(parts, dim=1)
@@ -164,19 +174,19 @@ class Detector:
         for first in range(0, rows, band):
             yield first, sheet.pixels[:, :, 2 * first:2 * (first + band) + 10]
 
-    def likely_tiles(self, sheet: Sheet) -> torch.Tensor | None:
-        """The tiles (T, 2) that PNet may find something in, by a rough look; None when they make up all the sheet."""
-        least = self.thresholds.pnet_score - PNET_MARGIN
+    def likely_tiles(self, sheet: Sheet, least: float) -> torch.Tensor | None:
+        """The tiles (T, 2) that PNet may score ``least`` in, by a rough look; None when they make up all the sheet."""
+        least -= PNET_MARGIN
         tiles = tiles_of(torch.cat([self._rough_pnet(pixels)[0, 0] >= least for _, pixels in self.bands(sheet)]))
         return tiles if len(tiles) * math.prod(TILE_SIZE) < math.prod(sheet.pixels.shape[2:]) else None
 
-    def scan_tiles(self, pixels: torch.Tensor, windows: torch.Tensor,
-                   inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """PNet on tiles (T, 3, *TILE_SIZE) with their cells' windows and whether these count; returns as ``scan``."""
+    def scan_tiles(self, pixels: torch.Tensor, windows: torch.Tensor, inside: torch.Tensor,
+                   least: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """PNet on tiles (T, 3, *TILE_SIZE), their cells' windows, whether these count; returns as ``scan_sheets``."""
         parts = [self._scorer(part) for part in pixels.split(BAND_PIXELS // math.prod(TILE_SIZE))]
         offsets = torch.cat([part.permute(0, 2, 3, 1).flatten(0, 2) for part, _ in parts])
         scores = score_without(torch.cat([part[:, 0].flatten() for _, part in parts]))
-        kept = inside & (scores >= self.thresholds.pnet_score)
+        kept = inside & (scores >= least)
         return windows[kept], offsets[kept], scores[kept]
 
     @torch.inference_mode()

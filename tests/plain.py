@@ -104,17 +104,20 @@ class PlainReader:
     def scan(self, image: np.ndarray, levels: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """PNet level by level: boxes (N, 4) and scores (N,)."""
         boxes, scores = [np.zeros((0, 4))], [np.zeros(0)]
+        limits = self.thresholds
         for level in levels:
             x = self.pnet.features(network_input(level))
             offsets, score = self.pnet.conv4_2(x)[0].numpy(), self.pnet.conv4_1(x).double().softmax(dim=1)[0, 1].numpy()
-            rows, columns = np.nonzero(score >= self.thresholds.pnet_score)
+            rows, columns = np.nonzero(score >= limits.pnet_low)
             corner = np.stack([columns * PNET_STRIDE[1], rows * PNET_STRIDE[0]], axis=1)
             window = np.concatenate([corner, corner + PNET_SIZE[::-1]], axis=1)
             size = np.tile(PNET_SIZE[::-1], 2)
             scale = np.tile([image.shape[1] / level.shape[1], image.shape[0] / level.shape[0]], 2)
             boxes.append((window + offsets[:, rows, columns].T * size) * scale)
             scores.append(score[rows, columns])
-        return np.concatenate(boxes), np.concatenate(scores)
+        boxes, scores = np.concatenate(boxes), np.concatenate(scores)
+        good = scores >= limits.pnet_score
+        return (boxes, scores) if good.sum() < limits.few else (boxes[good], scores[good])
 
     def suppress(self, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """The proposals (N, 4)."""

@@ -117,6 +117,17 @@ def test_pnet_alone_places_windows_rightly():
     torch.testing.assert_close(overlap, scores.float(), atol=0.04, rtol=0)
 
 
+def test_where_few_windows_score_well_lower_ones_count_too():
+    found = {}
+    for few in (0, 5, 10_000):
+        limits = Thresholds(pnet_score=0.45, pnet_low=0.3, few=few)
+        finder = make((60.0, 90.0, 180.0, 122.0), thresholds=limits)
+        found[few] = finder.scan(finder.upload(map_picture()))[2]
+    assert found[0].min() >= 0.45 and 5 < len(found[0]) < len(found[10_000]) and 0.3 <= found[10_000].min() < 0.4
+    assert torch.equal(found[5], found[0])
+    assert torch.equal(found[10_000][found[10_000] >= 0.45].sort().values, found[0].sort().values)
+
+
 def test_windows_have_the_aspects_that_were_asked_for():
     finder = make(BOXES["steep"], aspects=(47 / 12,), thresholds=Thresholds(pnet_score=0.0))
     windows, _, scores = finder.scan(finder.upload(map_picture()))
