@@ -60,7 +60,7 @@ class Thresholds:
     first_score: float = 0.2  # to get into ONet's next round
     first_overlap: float = 0.7
     refined: int = 24  # at most, into ONet's next round
-    score: float = 0.83  # of the last two rounds: what counts as a plate
+    score: float = 0.9  # of the last two rounds: what counts as a plate
     overlap: float = 0.3
 
 
@@ -210,7 +210,7 @@ class Detector:
                scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """ONet's rounds over proposals in the picture (1, 3, H, W): corrected boxes and their scores.
 
-        These are the means of the last two rounds': of as many plates that lets a seventh fewer other things pass.
+        These are the means of the last two rounds' (of their log-odds): for as many plates, fewer other things pass.
         """
         before = scores
         for number in range(self.rounds):
@@ -224,7 +224,8 @@ class Detector:
             before = before if number else scores
             sound = ((boxes[:, 2:] - boxes[:, :2]) >= 2).all(dim=1)
             boxes, scores, before = boxes[sound], scores[sound], before[sound]
-        return boxes, (scores + before) / 2
+        logits = [part.double().logit(1e-12) for part in (before, scores)]
+        return boxes, (sum(logits) / 2).sigmoid()
 
     def likely_plates(self, pixels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """Which of ``boxes`` (N, 4) may have a score that counts after ONet's first round, by a rough look: (N,)."""

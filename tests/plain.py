@@ -140,7 +140,8 @@ class PlainReader:
                 return np.zeros((0, 4))
             before = scores[kept]
             boxes, scores = self.judge(image, boxes[kept].numpy())
-        scores = (scores + before) / 2
+        odds = scores / (1 - scores) * before / (1 - before)
+        scores = (odds.sqrt() / (1 + odds.sqrt())).nan_to_num(1)  # for odds beyond all bounds
         boxes, scores = boxes[scores >= limits.score], scores[scores >= limits.score]
         height, width = image.shape[:2]
         boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height]))
