@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from LPRNet.alphabet import CHARS, MAX_LENGTH, TIME_STEPS, Alphabet, Reading
+from LPRNet.alphabet import CHARS, MAX_LENGTH, Alphabet, Reading
 from LPRNet.model.fast import FastReader
 from LPRNet.model.LPRNET import LPRNet
 from LPRNet.model.STN import STNet, compose
@@ -24,8 +24,8 @@ from platekit.results import Box
 
 LOOKS = 3  # at a plate; the first is the crop of its box
 SURE = 0.8  # the confidence from which on one view of a plate is enough
-# The boxes to look at a doubtful plate in: how far their sides lie out, over the box's width and height.
-MARGINS = ((0.0, 0.0), (0.03, 0.03), (-0.02, -0.02))
+# Other boxes to look at the plate in: how far their sides lie out, over the box's width and height.
+MARGINS = ((0.03, 0.03), (-0.02, -0.02))
 CROPS = 16  # that the nets take at a time on the CPU: 64 take half as long again each, as their maps leave the caches
 
 __all__ = ["LPRNET_WEIGHTS", "STN_WEIGHTS", "Reader", "Recogniser", "load_reader", "save_reader"]
@@ -85,19 +85,15 @@ class Recogniser:
         ``batch_size`` is how many crops the nets take at a time, by default ``CROPS`` on the CPU and 64 elsewhere.
         """
         self.device = pick_device(device) if isinstance(device, str) else device
-        # What reads a plate's first view, if not the same. With bfloat16 none of 3,330 plates got another text; the
-        # confidence moved by less than 0.004 in 99 of 100 sure readings.
-        self.first_reader = None
         if is_onnx(lprnet_path):
-            self.reader = OnnxReader(lprnet_path, stn_path)
+            self.reader = self.first_reader = OnnxReader(lprnet_path, stn_path)
             self.alphabet = self.reader.alphabet
         else:
             nets, self.alphabet = load_reader(lprnet_path, stn_path)
-            nets.to(self.device, memory_format=torch.channels_last)
-            self.reader = FastReader(nets.stn, nets.lprnet)
+            self.reader = self.first_reader = self._fast(nets, torch.float32)
+            # Of 3,330 plates none got another text; of the sure ones 99 in 100 confidences moved by less than 0.004.
             if multiplies_bfloat16(self.device):
-                self.first_reader = FastReader(nets.stn, nets.lprnet, torch.bfloat16)
-        self.first_reader = self.first_reader or self.reader
+                self.first_reader = self._fast(nets, torch.bfloat16)
         self.batch_size = batch_size or (CROPS if self.device.type == "cpu" else 64)
 
     @torch.inference_mode()
@@ -110,18 +106,31 @@ class Recogniser:
         Where they are not ``SURE``, other boxes round the plate are looked at as well, and the views agree on a text.
         The first view is read in bfloat16 where the processor multiplies such numbers itself, doubtful ones again.
         """
-        readings = self.alphabet.decode(self.logits(picture, boxes, self.first_reader))
+        if not len(boxes):
+            return []
+        crops = self.looks(picture, boxes)
+        logits = self.logits(crops, self.first_reader)
+        readings = self.alphabet.decode(logits)
         doubtful = [index for index, reading in enumerate(readings) if reading.confidence < SURE]
         if doubtful:
-            views = self.logits(picture, boxes_round(boxes[doubtful]), self.reader)
-            for index, logits in zip(doubtful, views.unflatten(0, (len(doubtful), -1))):
-                readings[index] = self.alphabet.agree(logits)
+            same = self.first_reader is self.reader
+            first = logits[doubtful] if same else self.logits(crops[doubtful], self.reader)
+            others = self.logits(self.looks(picture, boxes_round(boxes[doubtful])), self.reader)
+            views = torch.cat([first.unsqueeze(1), others.unflatten(0, (len(doubtful), -1))], dim=1)
+            for index, of_plate in zip(doubtful, views):
+                readings[index] = self.alphabet.agree(of_plate)
         return readings
 
-    def logits(self, picture: torch.Tensor, boxes: torch.Tensor, reader: Callable) -> torch.Tensor:
-        """A reader's logits (N, class_num, T) for the last look at the plates in ``boxes`` (N, 4) of a picture."""
-        parts = [reader(self.look(picture, part)) for part in boxes.split(self.batch_size) if len(part)]
-        return torch.cat(parts) if parts else torch.zeros(0, len(self.alphabet), TIME_STEPS)
+    def _fast(self, nets: Reader, dtype: torch.dtype) -> FastReader:
+        return FastReader(nets.stn, nets.lprnet, dtype).to(self.device, memory_format=torch.channels_last)
+
+    def logits(self, crops: torch.Tensor, reader: Callable) -> torch.Tensor:
+        """A reader's logits (N, class_num, T) for crops (N, 3, 24, 94)."""
+        return torch.cat([reader(part) for part in crops.split(self.batch_size)])
+
+    def looks(self, picture: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        """``look`` at any number of boxes, a batch at a time."""
+        return torch.cat([self.look(picture, part) for part in boxes.split(self.batch_size)])
 
     def look(self, picture: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """The crops (N, 3, 24, 94) of the last look."""

@@ -53,8 +53,8 @@ class Thresholds:
     """What passes from stage to stage; scores are probabilities, overlaps are IoU."""
 
     pnet_score: float = 0.85
-    few: int = 50  # where fewer of PNet's windows have that score, as in the dark, lower ones count too:
-    pnet_low: float = 0.7  # these
+    few: int = 50  # where fewer of PNet's windows than this have that score, as in the dark,
+    pnet_low: float = 0.7  # those of this one count too
     pnet_overlap: float = 0.6  # of two proposals that overlap more, the better one stays
     proposals: int = 128  # at most, into ONet
     first_score: float = 0.2  # to get into ONet's next round
@@ -133,9 +133,15 @@ class Detector:
             sheets = make_sheets(pixels, levels, ALONE if self.device.type == "cpu" else math.inf)
             return self.scan_sheets(sheets, height, width, least)
 
-        limits, found = self.thresholds, scan_from(self.thresholds.pnet_score)
-        few = len(found[2]) < limits.few and limits.pnet_low < limits.pnet_score
-        return scan_from(limits.pnet_low) if few else found
+        limits = self.thresholds
+        low = min(limits.pnet_low, limits.pnet_score)
+        # Behind a rough look lower windows cost time, which few pictures need; an exact scan has them anyway.
+        first = limits.pnet_score if self._rough_pnet else low
+        found = scan_from(first)
+        good = found[2] >= limits.pnet_score
+        if good.sum() >= limits.few:
+            return tuple(part[good] for part in found)
+        return scan_from(low) if low < first else found
 
     @torch.inference_mode()
     def scan_sheets(self, sheets: Iterable[Sheet], height: int, width: int,
@@ -212,7 +218,7 @@ class Detector:
 
         These are the means of the last two rounds' (of their log-odds): for as many plates, fewer other things pass.
         """
-        before = scores
+        means = scores
         for number in range(self.rounds):
             if number:  # only what the round before took for plates is worth another look
                 kept = torch.nonzero(scores >= self.thresholds.first_score)[:, 0]
@@ -221,11 +227,10 @@ class Detector:
             elif self._rough_onet:
                 boxes = boxes[self.likely_plates(pixels, boxes)]
             boxes, scores = self.judge(pixels, boxes)
-            before = before if number else scores
+            means = mean_odds(before, scores) if number else scores
             sound = ((boxes[:, 2:] - boxes[:, :2]) >= 2).all(dim=1)
-            boxes, scores, before = boxes[sound], scores[sound], before[sound]
-        logits = [part.double().logit(1e-12) for part in (before, scores)]
-        return boxes, (sum(logits) / 2).sigmoid()
+            boxes, scores, means = boxes[sound], scores[sound], means[sound]
+        return boxes, means
 
     def likely_plates(self, pixels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """Which of ``boxes`` (N, 4) may have a score that counts after ONet's first round, by a rough look: (N,)."""
@@ -268,6 +273,11 @@ def score_without(others: torch.Tensor) -> torch.Tensor:
     In float32 the best boxes of a plate all have one of the few numbers next to 1, and chance would choose.
     """
     return 1 - others.double()
+
+
+def mean_odds(scores: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """The scores (N,) whose log-odds are the means of those of two scores (N,): float64."""
+    return ((scores.double().logit(1e-12) + others.double().logit(1e-12)) / 2).sigmoid()
 
 
 def drop_nested(boxes: torch.Tensor, share: float = 0.7) -> torch.Tensor:

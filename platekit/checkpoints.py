@@ -121,7 +121,7 @@ def fill(net: nn.Module, state: dict[str, Any], path: str | os.PathLike) -> None
     if wrong:
         raise UserError(f"{path} does not fit {type(net).__name__}: '{wrong[0]}' is missing, unknown or of another "
                         f"shape ({len(wrong)} such entries); name weights of this network")
-    broken = [key for key in wanted if not torch.as_tensor(state[key]).isfinite().all()]
+    broken = [key for key in wanted if not state[key].isfinite().all()]
     if broken:
         raise UserError(f"cannot load {path}: '{broken[0]}' holds numbers that are not finite; fetch or train the file "
                         "again")

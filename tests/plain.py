@@ -14,7 +14,7 @@ from torchvision.ops import nms, roi_align
 from LPRNet.alphabet import Alphabet
 from LPRNet.model.LPRNET import ChannelStridePool
 from LPRNet.recogniser import LOOKS, MARGINS, SURE, load_reader
-from MTCNN.detector import ROUNDS, Thresholds, drop_nested
+from MTCNN.detector import ROUNDS, Thresholds, drop_nested, mean_odds
 from MTCNN.model.MTCNN_nets import PNET_SIZE, PNET_STRIDE, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import plan_levels
@@ -140,8 +140,7 @@ class PlainReader:
                 return np.zeros((0, 4))
             before = scores[kept]
             boxes, scores = self.judge(image, boxes[kept].numpy())
-        odds = scores / (1 - scores) * before / (1 - before)
-        scores = (odds.sqrt() / (1 + odds.sqrt())).nan_to_num(1)  # for odds beyond all bounds
+        scores = mean_odds(before, scores)
         boxes, scores = boxes[scores >= limits.score], scores[scores >= limits.score]
         height, width = image.shape[:2]
         boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height]))
@@ -163,7 +162,7 @@ class PlainReader:
     def agreed(self, image: np.ndarray, box: np.ndarray) -> str:
         """What the views of a plate agree on: one where it is sure, those of the boxes round it where not."""
         width, height = box[2:] - box[:2]
-        views = [box + np.array([-x * width, -y * height, x * width, y * height]) for x, y in MARGINS]
+        views = [box] + [box + np.array([-x * width, -y * height, x * width, y * height]) for x, y in MARGINS]
         logits = torch.stack([self.logits(self.look(image, view)) for view in views])
         sure = self.alphabet.decode(logits)[0].confidence >= SURE
         return self.decode(logits[0]) if sure else self.alphabet.agree(logits).text

@@ -135,10 +135,12 @@ def test_readings_do_not_depend_on_the_other_boxes(tmp_path):
     assert recogniser.read(pixels, boxes[:0]) == []
 
 
-def test_a_doubtful_plate_is_looked_at_in_other_boxes_too(monkeypatch):
+@pytest.mark.parametrize("same", [True, False], ids=["one reader", "another one first"])
+def test_a_doubtful_plate_is_looked_at_in_other_boxes_too(same, monkeypatch):
     """Of two plates the one whose first view is unsure gets the views of the boxes round it, and only that one."""
     recogniser = Recogniser(device="cpu")
-    alphabet, asked = recogniser.alphabet, []
+    recogniser.first_reader = recogniser.reader if same else object()
+    alphabet, looked, asked = recogniser.alphabet, [], []
 
     def ideal(text: str, strength: float) -> torch.Tensor:
         logits = torch.zeros(len(alphabet), 18)
@@ -146,17 +148,31 @@ def test_a_doubtful_plate_is_looked_at_in_other_boxes_too(monkeypatch):
         logits[path + [alphabet.blank] * (18 - len(path)), range(18)] = strength
         return logits
 
-    def logits(picture: torch.Tensor, boxes: torch.Tensor, reader: Reader) -> torch.Tensor:
+    def looks(picture: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        looked.append(boxes)
+        return boxes  # in the crops' place
+
+    def logits(boxes: torch.Tensor, reader: object) -> torch.Tensor:
         asked.append((boxes, reader))
         return torch.stack([ideal("皖A12345", 20) if box[0] < 50 else ideal("皖A54321", 3 if box[0] == 100 else 20)
                             for box in boxes])
 
+    monkeypatch.setattr(recogniser, "looks", looks)
     monkeypatch.setattr(recogniser, "logits", logits)
     boxes = torch.tensor([[10.0, 10, 40, 20], [100, 100, 200, 150]])
     sure, doubtful = recogniser.read(torch.zeros(1, 3, 300, 300), boxes)
     assert sure.text == "皖A12345" and sure.confidence > SURE and doubtful.text == "皖A54321"
     assert doubtful.confidence < alphabet.decode(ideal("皖A54321", 20)[None])[0].confidence  # the first view counts
-    (first, rough), (others, exact) = asked
-    assert rough is recogniser.first_reader and exact is recogniser.reader  # which need not be the same
+    first, others = looked  # each box once
     assert torch.equal(first, boxes) and len(others) == len(MARGINS)
-    torch.testing.assert_close(others[:2], torch.tensor([[100.0, 100, 200, 150], [97.0, 98.5, 203.0, 151.5]]))
+    torch.testing.assert_close(others[0], torch.tensor([97.0, 98.5, 203.0, 151.5]))
+    readers = [reader for _, reader in asked]
+    assert readers == [recogniser.first_reader, *[recogniser.reader] * (1 if same else 2)]
+    assert same or torch.equal(asked[1][0], boxes[1:])  # the doubtful one alone is read again
+
+
+def test_all_of_the_nets_is_on_the_device():
+    """A device that only holds shapes stands for a GPU."""
+    recogniser = Recogniser(device=torch.device("meta"))
+    assert {tensor.device.type for tensor in recogniser.reader.state_dict().values()} == {"meta"}
+    assert recogniser.reader.lprnet(torch.zeros(2, 3, 24, 94, device="meta")).shape == (2, 68, 18)
