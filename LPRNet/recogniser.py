@@ -15,7 +15,7 @@ from LPRNet.model.LPRNET import LPRNet
 from LPRNet.model.STN import STNet, compose
 from LPRNet.onnx_reader import OnnxReader
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
-from platekit.boxes import crop_resize, cut_views, sample_views, to_picture, upload
+from platekit.boxes import sample_boxes, to_picture, upload
 from platekit.checkpoints import fill, load_weights, read_checkpoint, save_weights
 from platekit.devices import multiplies_bfloat16, pick_device
 from platekit.errors import UserError
@@ -98,7 +98,7 @@ class Recogniser:
 
     @torch.inference_mode()
     def read(self, picture: torch.Tensor, boxes: torch.Tensor) -> list[Reading]:
-        """Readings of the plates in ``boxes`` (N, 4) of one picture (1, 3, H, W), uint8 or network input.
+        """Readings of the plates in ``boxes`` (N, 4) of one uint8 picture (1, 3, H, W).
 
         Each plate is looked at ``LOOKS`` times. The spatial transformer sees the crop of the box, in which a turned
         plate is only part of 24 x 94 pixels, and one beside the box's edge is cut off; what it finds is sampled again
@@ -132,12 +132,13 @@ class Recogniser:
         """``look`` at any number of boxes, a batch at a time."""
         return torch.cat([self.look(picture, part) for part in boxes.split(self.batch_size)])
 
+    @torch.inference_mode()
     def look(self, picture: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """The crops (N, 3, 24, 94) of the last look."""
-        views, theta = cut_views(picture, boxes), self.reader.stn.theta(crop_resize(picture, boxes))
-        for _ in range(LOOKS - 2):
-            theta = compose(theta, self.reader.stn.theta(sample_views(views, theta)))
-        return sample_views(views, theta)
+        theta = torch.eye(2, 3, device=self.device).repeat(len(boxes), 1, 1)
+        for _ in range(LOOKS - 1):
+            theta = compose(theta, self.reader.stn.theta(sample_boxes(picture, boxes, theta)))
+        return sample_boxes(picture, boxes, theta)
 
     def read_pictures(self, pictures: Sequence[np.ndarray], boxes: Sequence[Box] | None = None) -> list[Reading]:
         """Readings of pictures of one plate each: BGR uint8 (H, W, 3), the plate in its box, or filling the picture.

@@ -13,10 +13,10 @@ import torch
 from torch.nn import functional
 
 from platekit.images import check_picture
+from platekit.opencv import cv2
 
 CROP_SIZE = (24, 94)  # height, width of the crop that ONet, STNet and LPRNet see
-VIEW_SIZE = (120, 236)  # height, width of a plate's view: its box at 4 and 2 times the crop's resolution, and a margin
-VIEW_SHARE = (96 / 120, 188 / 236)  # the box's share of the view's height and width
+SAMPLES = (4, 2)  # of the picture, one below another and side by side, for a pixel of a transformed crop
 SUPPRESS_BLOCK = 64  # boxes that are compared with all kept ones at a time
 PART_VALUES = 1_000_000  # of a large box become float at a time
 
@@ -164,19 +164,65 @@ def _interpolation(low: float, high: float, count: int, length: int) -> tuple[in
     return first, torch.from_numpy(matrix.astype(np.float32)).view(count, width + 1)[:, :width]
 
 
-def cut_views(pixels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """The views (N, 3, *VIEW_SIZE) of ``boxes`` (N, 4), cut as by ``crop_resize``: finer than a crop, and wider."""
-    share = boxes.new_tensor(VIEW_SHARE[::-1])
-    margin = (boxes[:, 2:] - boxes[:, :2]) * (1 / share - 1) / 2
-    return crop_resize(pixels, boxes + torch.cat([-margin, margin], dim=1), VIEW_SIZE)
+def sample_boxes(pixels: torch.Tensor, boxes: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """Crops (N, 3, *CROP_SIZE), network input, of ``boxes`` (N, 4) of a uint8 picture (1, 3, H, W), each transformed.
 
-
-def sample_views(views: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-    """Crops (N, 3, *CROP_SIZE) sampled from views by transforms (N, 2, 3) that were found for the crops of their boxes.
-
-    ``theta`` goes from output to input, both in -1..1 over the crop. Every output pixel is the mean of four samples.
+    The transforms ``theta`` (N, 2, 3) go from output to input, both in -1..1 over the box, and may lead out of it.
+    Every output pixel is the mean of ``SAMPLES`` bilinear samples of the picture, made smaller by a power of two where
+    the box's would else lie more than two of its pixels apart. Outside the picture it is mid-grey.
     """
-    share = theta.new_tensor(VIEW_SHARE[::-1]).unsqueeze(1)
-    size = [len(views), 3, 2 * CROP_SIZE[0], 2 * CROP_SIZE[1]]
-    grid = functional.affine_grid(theta * share, size, align_corners=False)
-    return functional.avg_pool2d(functional.grid_sample(views, grid, align_corners=False), 2)
+    height, width = CROP_SIZE[0] * SAMPLES[0], CROP_SIZE[1] * SAMPLES[1]
+    low, high = boxes.cpu().float().split(2, dim=1)
+    steps = ((high - low) / torch.tensor([width, height])).log2()
+    # The mean of both directions, as a turned plate is finer than its box; OpenCV takes no side of 32,768 pixels.
+    factors = torch.maximum(steps.mean(dim=1), steps.amax(dim=1) - 4).floor().clamp(min=0).exp2().int()
+    half, centre = ((high - low) / 2).to(theta.device), ((high + low) / 2).to(theta.device)
+    places = theta.float() * half[:, :, None]  # from -1..1 over the samples to pixels of the picture
+    places[:, :, 2] += centre
+    sample = _sample_by_opencv if pixels.device.type == "cpu" else _sample_by_torch
+    return functional.avg_pool2d(sample(pixels, places, factors, (height, width)), SAMPLES)
+
+
+def _sample_by_opencv(pixels: torch.Tensor, places: torch.Tensor, factors: torch.Tensor,
+                      size: tuple[int, int]) -> torch.Tensor:
+    """Samples (N, 3, *size) of a uint8 picture made smaller by ``factors`` (N,), where ``places`` (N, 2, 3) say."""
+    rows, (height, width) = pixels[0].permute(1, 2, 0).numpy(), size
+    reach = places[:, :, :2].abs().sum(dim=2)
+    low, high = places[:, :, 2] - reach, places[:, :, 2] + reach
+    samples = np.empty((len(places), *size, 3), np.uint8)
+    steps = torch.tensor([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]])
+    for sample, place, factor, (left, top), (right, bottom) in zip(
+            samples, (places @ steps).numpy(), factors.tolist(), low.tolist(), high.tolist()):
+        left, top = (max(0, math.floor(side / factor) - 1) * factor for side in (left, top))
+        right, bottom = (max(0, math.ceil(side / factor) + 1) * factor for side in (right, bottom))
+        part = rows[top:bottom, left:right]
+        if not part.size:
+            sample[:] = 127
+            continue
+        if factor > 1:
+            wide, high = (max(1, side // factor) for side in part.shape[1::-1])
+            part = cv2.resize(part[:high * factor, :wide * factor], (wide, high), interpolation=cv2.INTER_AREA)
+        place[:, 2] -= left, top
+        place /= factor
+        place[:, 2] -= 0.5  # OpenCV counts from the middle of the first pixel
+        cv2.warpAffine(part, place, (width, height), sample, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                       cv2.BORDER_CONSTANT, (127, 127, 127))
+    return normalise(torch.from_numpy(samples)).permute(0, 3, 1, 2)
+
+
+def _sample_by_torch(pixels: torch.Tensor, places: torch.Tensor, factors: torch.Tensor,
+                     size: tuple[int, int]) -> torch.Tensor:
+    """The same in a few large calls, without a wait for the device."""
+    picture = normalise(pixels)
+    samples = picture.new_empty(len(places), 3, *size)
+    for factor in factors.unique().tolist():
+        mine = torch.nonzero(factors == factor)[:, 0].to(places.device)
+        level = functional.avg_pool2d(picture, [min(factor, side) for side in picture.shape[2:]])
+        transform = places[mine] * (2 / factor)
+        transform[:, 0] /= level.shape[3]
+        transform[:, 1] /= level.shape[2]
+        transform[:, :, 2] -= 1
+        grid = functional.affine_grid(transform, [len(mine), 3, *size], align_corners=False)
+        found = functional.grid_sample(level, grid.flatten(0, 1)[None], align_corners=False)
+        samples[mine] = found[0].unflatten(1, (len(mine), size[0])).transpose(0, 1)
+    return samples

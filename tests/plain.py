@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 from torchvision.ops import nms, roi_align
 
 from LPRNet.alphabet import Alphabet
@@ -18,7 +19,6 @@ from MTCNN.detector import ROUNDS, Thresholds, drop_nested, mean_odds
 from MTCNN.model.MTCNN_nets import PNET_SIZE, PNET_STRIDE, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import plan_levels
-from platekit.boxes import VIEW_SHARE, VIEW_SIZE, sample_views
 from platekit.checkpoints import load_weights
 from platekit.opencv import cv2
 
@@ -173,12 +173,13 @@ class PlainReader:
         crop = self.cut(image, box, (24, 94))
         if self.published:
             return crop
-        margin = (box[2:] - box[:2]) * (1 / np.array(VIEW_SHARE[::-1]) - 1) / 2
-        view = self.cut(image, np.concatenate([box[:2] - margin, box[2:] + margin]), VIEW_SIZE)
+        margin = (box[2:] - box[:2]) / 8
+        view = self.cut(image, np.concatenate([box[:2] - margin, box[2:] + margin]), (120, 235))
         place = torch.eye(3)[None]  # of the crop in the box
         for _ in range(LOOKS - 1):
             place = place @ torch.cat([self.stn.theta(crop), torch.tensor([[[0.0, 0, 1]]])], dim=1)
-            crop = sample_views(view, place[:, :2])
+            grid = functional.affine_grid(place[:, :2] * 0.8, [1, 3, 48, 188], align_corners=False)  # 0.8: the margin
+            crop = functional.avg_pool2d(functional.grid_sample(view, grid, align_corners=False), 2)
         return crop
 
     @torch.no_grad()
