@@ -55,12 +55,12 @@ class Thresholds:
     pnet_score: float = 0.85
     few: int = 50  # where fewer of PNet's windows than this have that score, as in the dark,
     pnet_low: float = 0.7  # those of this one count too
-    pnet_overlap: float = 0.6  # of two proposals that overlap more, the better one stays
+    pnet_overlap: float = 0.5  # of two proposals that overlap more, the better one stays
     proposals: int = 128  # at most, into ONet
     first_score: float = 0.2  # to get into ONet's next round
     first_overlap: float = 0.7
     refined: int = 24  # at most, into ONet's next round
-    score: float = 0.9  # of the last two rounds: what counts as a plate
+    score: float = 0.85  # of the last two rounds: what counts as a plate
     overlap: float = 0.3
 
 
