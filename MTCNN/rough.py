@@ -15,7 +15,6 @@ import copy
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from MTCNN.model.MTCNN_nets import (
     PNET_SIZE,
@@ -74,8 +73,9 @@ class RoughNet(nn.Module):
 
 def tiles_of(likely: torch.Tensor) -> torch.Tensor:
     """The tiles that hold one of the ``likely`` cells (h, w): the (row, column) of their first cells, (T, 2)."""
-    tiles = functional.max_pool2d(likely[None].float(), (1, TILE), ceil_mode=True)[0]
-    return torch.nonzero(tiles) * torch.tensor([1, TILE])
+    cells = torch.nonzero(likely)
+    cells[:, 1] -= cells[:, 1] % TILE
+    return cells.unique_consecutive(dim=0)
 
 
 def cells_of(tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -86,13 +86,16 @@ def cells_of(tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def cut_tiles(pixels: torch.Tensor, tiles: torch.Tensor) -> torch.Tensor:
     """What PNet needs of the uint8 pixels (1, 3, H, W) to compute tiles (T, 2): (T, 3, *TILE_SIZE).
 
-    Past the border there is nothing but zeros, for cells that don't exist.
+    Past the border there are other pixels, for cells that don't exist.
     """
-    lines = pixels[0].permute(1, 2, 0).numpy()
-    lines = cv2.copyMakeBorder(lines, 0, PNET_STRIDE[0], 0, TILE * PNET_STRIDE[1], cv2.BORDER_CONSTANT)
+    lines, length = pixels[0].permute(1, 2, 0).numpy(), 3 * TILE_SIZE[1]
     rows, columns = (tiles * torch.tensor(PNET_STRIDE)).T.numpy()
-    views = np.lib.stride_tricks.sliding_window_view(lines.reshape(len(lines), -1), (TILE_SIZE[0], 3 * TILE_SIZE[1]))
-    return torch.from_numpy(views[rows, 3 * columns]).view(-1, *TILE_SIZE, 3).permute(0, 3, 1, 2)
+    starts = 3 * ((rows[:, None] + np.arange(TILE_SIZE[0])) * lines.shape[1] + columns[:, None])
+    values = lines.reshape(-1)
+    missing = starts.max(initial=0) + length - len(values)
+    values = np.pad(values, (0, missing)) if missing > 0 else values
+    cut = torch.from_numpy(np.lib.stride_tricks.sliding_window_view(values, length)[starts])
+    return cut.view(-1, *TILE_SIZE, 3).permute(0, 3, 1, 2)
 
 
 def rough_crops(pixels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
