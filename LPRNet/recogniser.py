@@ -132,7 +132,7 @@ class Recogniser:
         """``look`` at any number of boxes, a batch at a time."""
         return torch.cat([self.look(picture, part) for part in boxes.split(self.batch_size)])
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def look(self, picture: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """The crops (N, 3, 24, 94) of the last look."""
         theta = torch.eye(2, 3, device=self.device).repeat(len(boxes), 1, 1)
