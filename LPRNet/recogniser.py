@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 
@@ -143,10 +144,10 @@ class Recogniser:
     def read_pictures(self, pictures: Sequence[np.ndarray], boxes: Sequence[Box] | None = None) -> list[Reading]:
         """Readings of pictures of one plate each: BGR uint8 (H, W, 3), the plate in its box, or filling the picture.
 
-        Raises ValueError for any other array.
+        Raises ValueError for any other array, a box without area, and another number of boxes than of pictures.
         """
         return [self.read(*self.upload(picture, box))[0]
-                for picture, box in zip(pictures, boxes or [None] * len(pictures))]
+                for picture, box in zip(pictures, boxes or [None] * len(pictures), strict=True)]
 
     @torch.inference_mode()
     def straighten(self, picture: np.ndarray, box: Box | None = None) -> np.ndarray:
@@ -154,7 +155,12 @@ class Recogniser:
         return to_picture(self.reader.stn(self.look(*self.upload(picture, box)))[0])
 
     def upload(self, picture: np.ndarray, box: Box | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """A BGR uint8 picture and the box of its plate, by default all of it, as ``read`` takes them."""
+        """A BGR uint8 picture and the box of its plate, by default all of it, as ``read`` takes them.
+
+        Raises ValueError for any other array, and for a box without area.
+        """
         pixels = upload(picture, self.device)
-        box = box or (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))
-        return pixels, torch.tensor([box], dtype=torch.float32, device=self.device)
+        x1, y1, x2, y2 = box = box or (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))
+        if not (0 < x2 - x1 < math.inf and 0 < y2 - y1 < math.inf):
+            raise ValueError(f"a box is x1, y1, x2, y2 with x1 < x2 and y1 < y2, not {tuple(box)}")
+        return pixels, torch.tensor([box], dtype=torch.float32)

@@ -18,7 +18,6 @@ from MTCNN.model.MTCNN_nets import FastPNet, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ALONE, ASPECTS, MINI_LP, SCALE, Sheet, make_sheets, output_size, plan_levels
 from MTCNN.rough import (
-    LONGEST,
     ONET_SHARE,
     PNET_MARGIN,
     TILE_SIZE,
@@ -29,7 +28,6 @@ from MTCNN.rough import (
     tiles_of,
 )
 from platekit.boxes import (
-    CROP_SIZE,
     box_area,
     clip_boxes,
     common_area,
@@ -90,9 +88,12 @@ class Detector:
         Raises UserError when weights are missing or of another shape, ValueError for impossible sizes.
         """
         self.device = pick_device(device) if isinstance(device, str) else device
-        self.pnet, self.onet = _ready(PNet, pnet, self.device), _ready(ONet, onet, self.device)
-        self._scorer = FastPNet(self.pnet) if type(self.pnet) is PNet else \
+        self.pnet, self.onet = _ready(PNet, pnet), _ready(ONet, onet)
+        self._scorer = FastPNet(self.pnet).to(self.device) if type(self.pnet) is PNet else \
             lambda pixels: self.pnet(normalise(pixels))
+        for net in (self.pnet, self.onet):
+            if isinstance(net, torch.nn.Module):
+                net.to(self.device, memory_format=torch.channels_last)
         rough = multiplies_bfloat16(self.device)
         self._rough_pnet = RoughNet(self.pnet) if rough and type(self.pnet) is PNet else None
         self._rough_onet = RoughNet(self.onet) if rough and type(self.onet) is ONet else None
@@ -234,8 +235,6 @@ class Detector:
 
     def likely_plates(self, pixels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """Which of ``boxes`` (N, 4) may have a score that counts after ONet's first round, by a rough look: (N,)."""
-        if pixels.dtype != torch.uint8 or max(*pixels.shape[2:], 2 * len(boxes) * CROP_SIZE[0]) >= LONGEST:
-            return torch.ones(len(boxes), dtype=torch.bool)
         limits = self.thresholds
         least = ONET_SHARE * (limits.first_score if self.rounds > 1 else limits.score)
         crops = rough_crops(pixels, boxes).split(2 * CROPS)  # of half the bytes
@@ -294,9 +293,8 @@ def drop_nested(boxes: torch.Tensor, share: float = 0.7) -> torch.Tensor:
     return torch.tensor(kept, dtype=torch.long, device=boxes.device)
 
 
-def _ready(kind: type[PNet | ONet], source: PNet | ONet | str | os.PathLike,
-           device: torch.device) -> PNet | ONet | OnnxNet:
-    """The net itself, or a new one with the weights read from a path: in evaluation mode, on the device.
+def _ready(kind: type[PNet | ONet], source: PNet | ONet | str | os.PathLike) -> PNet | ONet | OnnxNet:
+    """The net itself, or a new one with the weights read from a path: in evaluation mode.
 
     An ONNX file becomes a net that onnxruntime runs.
     """
@@ -307,4 +305,4 @@ def _ready(kind: type[PNet | ONet], source: PNet | ONet | str | os.PathLike,
     else:
         net = kind()
         load_weights(net, source)
-    return net.to(device, memory_format=torch.channels_last).eval()
+    return net.eval()

@@ -33,7 +33,6 @@ PNET_MARGIN = 0.05  # a cell may pass whose rough score is less than this below 
 ONET_SHARE = 0.1  # a proposal may pass whose rough score, of a rough crop, is this share of ONet's threshold
 TILE = 2  # PNet's cells beside one another that are computed exactly when one of them may pass
 TILE_SIZE = (PNET_SIZE[0], PNET_SIZE[1] + (TILE - 1) * PNET_STRIDE[1])  # height and width of what they see
-LONGEST = 2**15 - 1  # pixels of a side of what OpenCV samples, and of what it makes of all crops together
 
 
 class OwnOrder(nn.Sequential):

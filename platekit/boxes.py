@@ -169,13 +169,15 @@ def sample_boxes(pixels: torch.Tensor, boxes: torch.Tensor, theta: torch.Tensor)
 
     The transforms ``theta`` (N, 2, 3) go from output to input, both in -1..1 over the box, and may lead out of it.
     Every output pixel is the mean of ``SAMPLES`` bilinear samples of the picture, made smaller by a power of two where
-    the box's would else lie more than two of its pixels apart. Outside the picture it is mid-grey.
+    the box's would else lie more than two of its pixels apart, in the mean of both directions. Outside the picture it
+    is mid-grey, from a pixel behind the border on. Raises ValueError for a picture of floats.
     """
+    if pixels.dtype != torch.uint8:
+        raise ValueError(f"a picture of uint8 pixels is needed, not of {pixels.dtype}")
     height, width = CROP_SIZE[0] * SAMPLES[0], CROP_SIZE[1] * SAMPLES[1]
     low, high = boxes.cpu().float().split(2, dim=1)
-    steps = ((high - low) / torch.tensor([width, height])).log2()
-    # The mean of both directions, as a turned plate is finer than its box; OpenCV takes no side of 32,768 pixels.
-    factors = torch.maximum(steps.mean(dim=1), steps.amax(dim=1) - 4).floor().clamp(min=0).exp2().int()
+    steps = (high - low) / torch.tensor([width, height])
+    factors = steps.log2().mean(dim=1).floor().clamp(min=0).exp2().int()
     half, centre = ((high - low) / 2).to(theta.device), ((high + low) / 2).to(theta.device)
     places = theta.float() * half[:, :, None]  # from -1..1 over the samples to pixels of the picture
     places[:, :, 2] += centre
@@ -199,10 +201,13 @@ def _sample_by_opencv(pixels: torch.Tensor, places: torch.Tensor, factors: torch
         if not part.size:
             sample[:] = 127
             continue
-        if factor > 1:
-            wide, high = (max(1, side // factor) for side in part.shape[1::-1])
-            part = cv2.resize(part[:high * factor, :wide * factor], (wide, high), interpolation=cv2.INTER_AREA)
         place[:, 2] -= left, top
+        if left == 0 or top == 0 or right > rows.shape[1] or bottom > rows.shape[0]:
+            down, across = (-side % factor + factor for side in part.shape[:2])
+            part = cv2.copyMakeBorder(part, factor, down, factor, across, cv2.BORDER_REPLICATE)
+            place[:, 2] += factor
+        if factor > 1:
+            part = cv2.resize(part, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
         place /= factor
         place[:, 2] -= 0.5  # OpenCV counts from the middle of the first pixel
         cv2.warpAffine(part, place, (width, height), sample, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
@@ -212,13 +217,15 @@ def _sample_by_opencv(pixels: torch.Tensor, places: torch.Tensor, factors: torch
 
 def _sample_by_torch(pixels: torch.Tensor, places: torch.Tensor, factors: torch.Tensor,
                      size: tuple[int, int]) -> torch.Tensor:
-    """The same in a few large calls, without a wait for the device."""
+    """The same in a few large calls."""
     picture = normalise(pixels)
     samples = picture.new_empty(len(places), 3, *size)
     for factor in factors.unique().tolist():
         mine = torch.nonzero(factors == factor)[:, 0].to(places.device)
-        level = functional.avg_pool2d(picture, [min(factor, side) for side in picture.shape[2:]])
+        down, across = (-side % factor + factor for side in picture.shape[2:])
+        level = functional.avg_pool2d(functional.pad(picture, (factor, across, factor, down), mode="replicate"), factor)
         transform = places[mine] * (2 / factor)
+        transform[:, :, 2] += 2
         transform[:, 0] /= level.shape[3]
         transform[:, 1] /= level.shape[2]
         transform[:, :, 2] -= 1

@@ -176,3 +176,12 @@ def test_all_of_the_nets_is_on_the_device():
     recogniser = Recogniser(device=torch.device("meta"))
     assert {tensor.device.type for tensor in recogniser.reader.state_dict().values()} == {"meta"}
     assert recogniser.reader.lprnet(torch.zeros(2, 3, 24, 94, device="meta")).shape == (2, 68, 18)
+
+
+def test_pictures_and_boxes_that_do_not_fit_are_refused():
+    recogniser, picture = Recogniser(device="cpu"), np.zeros((30, 90, 3), np.uint8)
+    for box in ((50, 5, 20, 25), (5, 25, 50, 25), (float("nan"), 0, 10, 10), (0, 0, float("inf"), 10)):
+        with pytest.raises(ValueError, match="x1 < x2"):
+            recogniser.read_pictures([picture], [box])
+    with pytest.raises(ValueError):
+        recogniser.read_pictures([picture, picture], [(0, 0, 90, 30)])

@@ -7,6 +7,8 @@ wrong - the size of a cell, the order of clipping, the scale of a level - moves 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ from MTCNN import detector as detector_module
 from MTCNN.detector import Detector, Thresholds, drop_nested
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.MTCNN import create_mtcnn_net, parse_arguments
-from MTCNN.pyramid import ASPECTS, arrange, plan_levels
+from MTCNN.pyramid import ASPECTS, arrange, make_sheets, plan_levels
 from platekit.boxes import encode_offsets
 from platekit.checkpoints import save_checkpoint
 from platekit.errors import UserError
@@ -298,8 +300,30 @@ def test_nested_boxes_are_one_plate():
 
 def test_mini_lp_is_a_pair():
     assert parse_arguments(["-image", "a.jpg", "--mini_lp", "40", "12"]).mini_lp == [40.0, 12.0]
-    with pytest.raises(ValueError, match="must be positive"):
-        make(BOXES["upright"], mini_lp=(0, 15))
+
+
+@pytest.mark.parametrize("mini_lp", [(0, 15), (50, float("nan")), (float("inf"), 15), (0.01, 0.01)])
+def test_impossible_plates_are_refused(mini_lp):
+    with pytest.raises(ValueError, match="at least 3 x 3 pixels"):
+        make(BOXES["upright"], mini_lp=mini_lp)
+
+
+@pytest.mark.parametrize("aspects", [(), (0,), (3, float("nan"))])
+def test_impossible_aspects_are_refused(aspects):
+    with pytest.raises(ValueError, match="aspects must be positive"):
+        plan_levels(1160, 720, aspects=aspects)
+
+
+def test_all_of_the_nets_and_levels_is_on_the_device():
+    """A device that only holds shapes stands for a GPU."""
+    detector = Detector(device=torch.device("meta"))
+    nets = (detector.pnet, detector.onet, detector._scorer)
+    assert {tensor.device.type for net in nets for tensor in net.state_dict().values()} == {"meta"}
+    picture = torch.zeros(1, 3, 1160, 720, dtype=torch.uint8, device="meta")
+    sheet, = make_sheets(picture, plan_levels(1160, 720), math.inf)
+    assert sheet.pixels.device.type == "meta" and sheet.pixels.dtype == torch.uint8
+    offsets, scores = detector._scorer(sheet.pixels)
+    assert (offsets.shape[1], scores.shape[1]) == (4, 2)
 
 
 def test_sheets_hold_every_level_once_without_overlap():

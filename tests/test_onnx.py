@@ -75,7 +75,8 @@ def test_the_whole_chain_gives_the_same_without_torch_computing_a_net(call, expo
         assert [plate["text"] for plate in mine] == [plate["text"] for plate in theirs]
         for one, other in zip(mine, theirs):
             assert one["box"] == pytest.approx(other["box"], abs=0.2)
-            assert one["confidence"] == pytest.approx(other["confidence"], abs=2e-3)
+            # a first view may be read in bfloat16 by torch
+            assert one["confidence"] == pytest.approx(other["confidence"], abs=1e-2)
 
 
 def test_an_alphabet_of_ones_own_travels_with_the_file(exported):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torchvision import ops
 
 from platekit.boxes import (
+    _sample_by_opencv,
     _sample_by_torch,
     box_iou,
     clip_boxes,
@@ -168,11 +169,25 @@ def test_the_outside_is_sampled_as_mid_grey():
     boxes = torch.tensor([[-94.0, 0, 94, 24], [200, 0, 300, 24]])
     half, none = sample_boxes(pixels, boxes, IDENTITY.repeat(2, 1, 1))
     assert half[..., :46].abs().max() < 0.01 and none.abs().max() < 0.01
-    assert torch.allclose(half[..., 1:-1, 48:-1], torch.tensor(127.5 / 128))
+    assert torch.allclose(half[..., 48:], torch.tensor(127.5 / 128))
+
+
+@pytest.mark.parametrize("size", [(24, 94), (12, 47), (255, 1000), (1277, 5003), (3000, 96), (9000, 40), (3, 40_000)])
+@pytest.mark.parametrize("sample", [_sample_by_opencv, _sample_by_torch])
+def test_a_whole_picture_is_sampled_to_its_border(size, sample, monkeypatch):
+    monkeypatch.setattr("platekit.boxes._sample_by_opencv", sample)
+    pixels = upload(np.full((*size, 3), 255, np.uint8))
+    crop = sample_boxes(pixels, torch.tensor([[0.0, 0, size[1], size[0]]]), IDENTITY)
+    assert torch.allclose(crop, torch.tensor(127.5 / 128))
+
+
+def test_a_picture_of_floats_is_not_sampled():
+    with pytest.raises(ValueError, match="uint8"):
+        sample_boxes(to_tensor(make_picture(30, 90)), torch.tensor([[0.0, 0, 90, 30]]), IDENTITY)
 
 
 def test_the_longest_boxes_are_sampled():
-    """OpenCV takes no picture of 32,768 pixels a side."""
+    """Longer than 32,767 pixels, which was too much for older versions of OpenCV."""
     image = np.random.default_rng(0).integers(0, 255, (6, 80_000, 3), np.uint8)
     assert sample_boxes(upload(image), torch.tensor([[0.0, 0, 80_000, 6]]), IDENTITY).std() > 0
 

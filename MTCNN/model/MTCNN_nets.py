@@ -126,7 +126,8 @@ class FastPNet(nn.Module):
 
     def __init__(self, net: PNet) -> None:
         super().__init__()
-        layers = copy.deepcopy(net).requires_grad_(False).features
+        net = copy.deepcopy(net).cpu().requires_grad_(False)
+        layers = net.features
         take_pixels(layers.conv1)
         conv1, *others = pool_before(layers.conv1, layers.prelu1, layers.conv2)
         heads = nn.Conv2d(32, 6, 1)
