@@ -44,8 +44,8 @@ def plan_levels(height: int, width: int, mini_lp: tuple[float, float] = MINI_LP,
 
     The first window is ``FIRST_WINDOW`` times as large as ``mini_lp`` (width, height); windows grow by 1 / ``scale``
     until they exceed the picture. The last of each aspect is as large as the picture allows. No level when the
-    picture is smaller than the first window. Raises ValueError for sizes that are not positive or a scale outside
-    (0, 1).
+    picture is smaller than the first window. Raises ValueError for a plate smaller than ``SMALLEST``, a scale outside
+    (0, 1), no aspects, and any that is not positive and finite.
     """
     if not 0 < scale < 1:
         raise ValueError(f"the pyramid's scale must lie between 0 and 1, not {scale}")
