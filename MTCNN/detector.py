@@ -9,24 +9,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 
-from MTCNN.model.MTCNN_nets import FastPNet, ONet, PNet
+from MTCNN.model.fast import FastPNet
+from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ALONE, ASPECTS, MINI_LP, SCALE, Sheet, make_sheets, output_size, plan_levels
-from MTCNN.rough import (
-    ONET_SHARE,
-    PNET_MARGIN,
-    TILE_SIZE,
-    RoughNet,
-    cells_of,
-    cut_tiles,
-    rough_crops,
-    tiles_of,
-)
+from MTCNN.rough import ONET_SHARE, PNET_MARGIN, TILE_SIZE, RoughNet, cells_of, cut_tiles, tiles_of
 from platekit.boxes import (
     box_area,
     clip_boxes,
@@ -38,11 +30,13 @@ from platekit.boxes import (
     upload,
 )
 from platekit.checkpoints import load_weights
-from platekit.devices import half_on_cuda, multiplies_bfloat16, pick_device
+from platekit.devices import half_on_cuda, keep_freed_memory, multiplies_bfloat16, pick_device
 from platekit.onnx_nets import OnnxNet, is_onnx
 
 ROUNDS = 3  # of ONet
-BAND_PIXELS = 240_000  # on the CPU PNet takes sheets in bands of rows: half of it takes a tenth longer
+BAND_PIXELS = 800_000  # on the CPU PNet takes sheets in bands of rows
+KEPT_MEMORY = 64 << 20  # bytes at most, for the next picture
+TILES = 2000  # that PNet takes at a time
 CROPS = 32  # that ONet takes at a time; for twice as many, fresh pages of memory at every call cost twice the time
 
 
@@ -88,9 +82,10 @@ class Detector:
         Raises UserError when weights are missing or of another shape, ValueError for impossible sizes.
         """
         self.device = pick_device(device) if isinstance(device, str) else device
+        if self.device.type == "cpu":
+            keep_freed_memory(KEPT_MEMORY)
         self.pnet, self.onet = _ready(PNet, pnet), _ready(ONet, onet)
-        self._scorer = FastPNet(self.pnet).to(self.device) if type(self.pnet) is PNet else \
-            lambda pixels: self.pnet(normalise(pixels))
+        self._scorer = FastPNet(self.pnet).to(self.device) if type(self.pnet) is PNet else _InOne(self.pnet)
         for net in (self.pnet, self.onet):
             if isinstance(net, torch.nn.Module):
                 net.to(self.device, memory_format=torch.channels_last)
@@ -151,46 +146,49 @@ class Detector:
         found = [(torch.zeros(0, 4), torch.zeros(0, 4), torch.zeros(0))]
         likely: list[tuple[torch.Tensor, ...]] = []  # the tiles of all sheets make few large calls
         for sheet in sheets:
-            tiles = self.likely_tiles(sheet, least) if self._rough_pnet else None
-            if tiles is None:
-                found.append(self.scan_sheet(sheet, height, width, least))
-            else:
-                likely.append((cut_tiles(sheet.pixels, tiles), *sheet.windows(*cells_of(tiles), height, width)))
+            for first, pixels in self.bands(sheet.pixels):
+                with half_on_cuda(self.device):
+                    maps = self._scorer.pooled(pixels)
+                tiles = self.likely_tiles(maps, least) if self._rough_pnet else None
+                if tiles is None:
+                    rows, columns, *answers = self.scan_maps(maps, least)
+                    windows, inside = sheet.windows(rows + first, columns, height, width)
+                    found.append(tuple(part[inside] for part in (windows, *answers)))
+                else:
+                    rows, columns = cells_of(tiles)
+                    likely.append((cut_tiles(maps, tiles), *sheet.windows(rows + first, columns, height, width)))
         if likely:
             found.append(self.scan_tiles(*map(torch.cat, zip(*likely)), least))
         return tuple(map(torch.cat, zip(*found)))
 
-    def scan_sheet(self, sheet: Sheet, height: int, width: int,
-                   least: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """PNet on one sheet of a picture of ``height`` x ``width``, cell by cell; returns as ``scan_sheets``."""
-        parts = []
-        for first, pixels in self.bands(sheet):
-            with half_on_cuda(self.device):
-                offsets, scores = self._scorer(pixels)
-            cells, columns = torch.nonzero(scores[0, 1] >= least, as_tuple=True)
-            found = torch.stack([cells + first, columns, scores[0, 0, cells, columns], *offsets[0, :, cells, columns]])
-            parts.append(found.float().cpu())
-        rows, columns, others, *offsets = torch.cat(parts, dim=1)
-        windows, inside = sheet.windows(rows.long(), columns.long(), height, width)
-        return windows[inside], torch.stack(offsets, dim=1)[inside], score_without(others[inside])
-
-    def bands(self, sheet: Sheet) -> Iterator[tuple[int, torch.Tensor]]:
-        """The sheet's pixels in bands, and the first row of PNet's cells in each."""
-        rows, _ = output_size(*sheet.pixels.shape[2:])
-        band = max(1, BAND_PIXELS // (2 * sheet.pixels.shape[3])) if self.device.type == "cpu" else rows
+    def bands(self, pixels: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+        """A sheet's pixels in bands, and the first row of PNet's cells in each."""
+        rows, _ = output_size(*pixels.shape[2:])
+        band = max(1, BAND_PIXELS // (2 * pixels.shape[3])) if self.device.type == "cpu" else rows
         for first in range(0, rows, band):
-            yield first, sheet.pixels[:, :, 2 * first:2 * (first + band) + 10]
+            yield first, pixels[:, :, 2 * first:2 * (first + band) + 10]
 
-    def likely_tiles(self, sheet: Sheet, least: float) -> torch.Tensor | None:
-        """The tiles (T, 2) that PNet may score ``least`` in, by a rough look; None when they make up all the sheet."""
-        least -= PNET_MARGIN
-        tiles = tiles_of(torch.cat([self._rough_pnet(pixels)[0, 0] >= least for _, pixels in self.bands(sheet)]))
-        return tiles if len(tiles) * math.prod(TILE_SIZE) < math.prod(sheet.pixels.shape[2:]) else None
+    def scan_maps(self, maps: torch.Tensor, least: float) -> tuple[torch.Tensor, ...]:
+        """The cells that PNet scores at least ``least``: their rows, columns, offsets (N, 4) and scores."""
+        with half_on_cuda(self.device):
+            offsets, scores = self._scorer.score(maps)
+        rows, columns = torch.nonzero(scores[0, 1] >= least, as_tuple=True)
+        found = torch.stack([rows, columns, scores[0, 0, rows, columns], *offsets[0, :, rows, columns]])
+        rows, columns, others, *offsets = found.float().cpu()
+        return rows.long(), columns.long(), torch.stack(offsets, dim=1), score_without(others)
 
-    def scan_tiles(self, pixels: torch.Tensor, windows: torch.Tensor, inside: torch.Tensor,
+    def likely_tiles(self, maps: torch.Tensor, least: float) -> torch.Tensor | None:
+        """The tiles (T, 2) that PNet may score ``least`` in, by a rough look at the maps of its first layers.
+
+        None when computing them takes longer than all of the maps.
+        """
+        tiles = tiles_of(self._rough_pnet(maps)[0, 0] >= least - PNET_MARGIN)
+        return tiles if len(tiles) * math.prod(TILE_SIZE) < math.prod(maps.shape[2:]) else None
+
+    def scan_tiles(self, maps: torch.Tensor, windows: torch.Tensor, inside: torch.Tensor,
                    least: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """PNet on tiles (T, 3, *TILE_SIZE), their cells' windows, whether these count; returns as ``scan_sheets``."""
-        parts = [self._scorer(part) for part in pixels.split(BAND_PIXELS // math.prod(TILE_SIZE))]
+        """PNet on tiles (T, C, *TILE_SIZE), their cells' windows, whether these count; returns as ``scan_sheets``."""
+        parts = [self._scorer.score(part) for part in maps.split(TILES)]
         offsets = torch.cat([part.permute(0, 2, 3, 1).flatten(0, 2) for part, _ in parts])
         scores = score_without(torch.cat([part[:, 0].flatten() for _, part in parts]))
         kept = inside & (scores >= least)
@@ -225,30 +223,32 @@ class Detector:
                 kept = torch.nonzero(scores >= self.thresholds.first_score)[:, 0]
                 best = suppress(boxes[kept], scores[kept], self.thresholds.first_overlap, self.thresholds.refined)
                 boxes, before = boxes[kept[best]], scores[kept[best]]
-            elif self._rough_onet:
-                boxes = boxes[self.likely_plates(pixels, boxes)]
-            boxes, scores = self.judge(pixels, boxes)
+            boxes, scores = self.judge(pixels, boxes, rough=number == 0 and self._rough_onet is not None)
             means = mean_odds(before, scores) if number else scores
             sound = ((boxes[:, 2:] - boxes[:, :2]) >= 2).all(dim=1)
             boxes, scores, means = boxes[sound], scores[sound], means[sound]
         return boxes, means
 
-    def likely_plates(self, pixels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        """Which of ``boxes`` (N, 4) may have a score that counts after ONet's first round, by a rough look: (N,)."""
+    def likely_plates(self, crops: torch.Tensor) -> torch.Tensor:
+        """Which of the crops may have a score that counts after ONet's first round, by a rough look: (N,)."""
         limits = self.thresholds
         least = ONET_SHARE * (limits.first_score if self.rounds > 1 else limits.score)
-        crops = rough_crops(pixels, boxes).split(2 * CROPS)  # of half the bytes
-        return torch.cat([self._rough_onet(part)[:, 0] >= least for part in crops])
+        parts = crops.split(2 * CROPS)  # of half the bytes
+        return torch.cat([self._rough_onet(part)[:, 0] >= least for part in parts])
 
     @torch.inference_mode()
-    def judge(self, pixels: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """ONet once over ``boxes`` (N, 4): corrected boxes (N, 4) and scores (N,)."""
+    def judge(self, pixels: torch.Tensor, boxes: torch.Tensor,
+              rough: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """ONet once over ``boxes`` (N, 4): corrected boxes and scores; ``rough``, only of those that may be plates."""
+        crops = crop_resize(pixels, boxes)
+        if rough:
+            likely = self.likely_plates(crops)
+            boxes, crops = boxes[likely], crops[likely]
         corrected, scores = [boxes[:0]], [boxes[:0, 0].double()]
-        for part in boxes.split(CROPS):
+        for part, seen in zip(boxes.split(CROPS), crops.split(CROPS)):
             if len(part):
-                crops = crop_resize(pixels, part).contiguous(memory_format=torch.channels_last)
                 with half_on_cuda(self.device):
-                    offsets, probabilities = self.onet(crops)
+                    offsets, probabilities = self.onet(seen.contiguous(memory_format=torch.channels_last))
                 answer = torch.cat([offsets, probabilities], dim=1).float().cpu()
                 corrected.append(decode_offsets(answer[:, :4], part))
                 scores.append(score_without(answer[:, 4]))
@@ -264,6 +264,13 @@ class Detector:
         boxes, scores = boxes[kept], scores[kept]
         kept = drop_nested(boxes)
         return boxes[kept], scores[kept].float()
+
+
+class _InOne:
+    """Any other net, called as ``FastPNet``."""
+
+    def __init__(self, net: Callable) -> None:
+        self.pooled, self.score = normalise, net
 
 
 def score_without(others: torch.Tensor) -> torch.Tensor:

@@ -51,7 +51,7 @@ def main() -> None:
         **{f"random {number + 1}": torch.rand(1, 3, *shape) * 2 - 1 for number, shape in enumerate(SHAPES)}})
 
     export(detector.onet, torch.zeros(2, 3, *ONET_SIZE), (0,), args.onet_onnx, ["offsets", "scores"])
-    crops = torch.cat([crop_resize(normalise(photo), detector.propose(photo)[0]) for photo in photos])
+    crops = torch.cat([crop_resize(photo, detector.propose(photo)[0]) for photo in photos])
     compare(detector.onet, args.onet_onnx, {
         **{f"samples {count}": crops[:count] for count in COUNTS},
         **{f"random {count}": torch.rand(count, 3, *ONET_SIZE) * 2 - 1 for count in COUNTS}})

@@ -16,23 +16,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from MTCNN.model.MTCNN_nets import (
-    PNET_SIZE,
-    PNET_STRIDE,
-    ONet,
-    PNet,
-    constant,
-    pool_before,
-    pool_first,
-    take_pixels,
-)
-from platekit.boxes import CROP_SIZE
-from platekit.opencv import cv2
+from MTCNN.model.fast import constant
+from MTCNN.model.MTCNN_nets import ONet, PNet, pool_first
 
 PNET_MARGIN = 0.05  # a cell may pass whose rough score is less than this below PNet's threshold
-ONET_SHARE = 0.1  # a proposal may pass whose rough score, of a rough crop, is this share of ONet's threshold
+ONET_SHARE = 0.1  # a proposal may pass whose rough score is this share of ONet's threshold
 TILE = 2  # PNet's cells beside one another that are computed exactly when one of them may pass
-TILE_SIZE = (PNET_SIZE[0], PNET_SIZE[1] + (TILE - 1) * PNET_STRIDE[1])  # height and width of what they see
+TILE_SIZE = (5, 8 + TILE)  # height and width of what they see of the maps of PNet's first layers
 
 
 class OwnOrder(nn.Sequential):
@@ -51,23 +41,21 @@ class OwnOrder(nn.Sequential):
 
 
 class RoughNet(nn.Module):
-    """The plate's scores by a PNet or ONet in bfloat16: uint8 pixels (N, 3, H, W) to (N, 1, h, w) or (N, 1)."""
+    """The plate's scores in bfloat16: PNet's (N, 1, h, w) from the maps of its first layers, or ONet's (N, 1)."""
 
     def __init__(self, net: PNet | ONet) -> None:
         super().__init__()
         layers, last = copy.deepcopy((net.features, net.conv4_1 if isinstance(net, PNet) else net.conv6_1))
-        take_pixels(layers.conv1, torch.bfloat16)  # which holds all of 0..255 exactly
         last.weight, last.bias = (constant(values[1:] - values[:1]) for values in (last.weight, last.bias))
         if isinstance(net, PNet):
-            conv1, *others = pool_before(layers.conv1, layers.prelu1, layers.conv2)
-            self.layers = OwnOrder(conv1, layers.pool1, *others, layers.prelu2, layers.conv3, layers.prelu3, last)
+            self.layers = OwnOrder(*layers[3:], last)
         else:
             ordered = pool_first(layers)
             flat = ordered.index(layers.flatten)
             self.layers = nn.Sequential(OwnOrder(*ordered[:flat]), *ordered[flat:], last).bfloat16()
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.layers(pixels.bfloat16()).float().sigmoid()
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return self.layers(maps.bfloat16()).float().sigmoid()
 
 
 def tiles_of(likely: torch.Tensor) -> torch.Tensor:
@@ -82,43 +70,15 @@ def cells_of(tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return tiles[:, 0].repeat_interleave(TILE), (tiles[:, 1:] + torch.arange(TILE)).flatten()
 
 
-def cut_tiles(pixels: torch.Tensor, tiles: torch.Tensor) -> torch.Tensor:
-    """What PNet needs of the uint8 pixels (1, 3, H, W) to compute tiles (T, 2): (T, 3, *TILE_SIZE).
+def cut_tiles(maps: torch.Tensor, tiles: torch.Tensor) -> torch.Tensor:
+    """What the other layers need of the maps (1, C, h, w) of the first to compute tiles (T, 2): (T, C, *TILE_SIZE).
 
-    Past the border there are other pixels, for cells that don't exist.
+    Past the border there are other values, for cells that don't exist.
     """
-    lines, length = pixels[0].permute(1, 2, 0).numpy(), 3 * TILE_SIZE[1]
-    rows, columns = (tiles * torch.tensor(PNET_STRIDE)).T.numpy()
-    starts = 3 * ((rows[:, None] + np.arange(TILE_SIZE[0])) * lines.shape[1] + columns[:, None])
-    values = lines.reshape(-1)
-    missing = starts.max(initial=0) + length - len(values)
+    channels, height, width = maps[0].shape
+    rows, columns = tiles.T.numpy()[:, :, None, None]
+    lines = (np.arange(channels)[:, None] * height + np.arange(TILE_SIZE[0]) + rows) * width + columns
+    values = maps.numpy().reshape(-1)
+    missing = lines.max(initial=0) + TILE_SIZE[1] - len(values)
     values = np.pad(values, (0, missing)) if missing > 0 else values
-    cut = torch.from_numpy(np.lib.stride_tricks.sliding_window_view(values, length)[starts])
-    return cut.view(-1, *TILE_SIZE, 3).permute(0, 3, 1, 2)
-
-
-def rough_crops(pixels: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """Nearly what ``crop_resize`` cuts out of the uint8 picture (1, 3, H, W), in a fraction of the time: uint8 crops.
-
-    A crop's pixel is the mean of four bilinear samples of a picture that was halved as often as the box is large.
-    (With one sample some rough scores fell to a hundredth of the exact ones; with four, to half of them.)
-    """
-    picture = pixels[0].permute(1, 2, 0).numpy()
-    whole, corners = picture.shape[1::-1], boxes.numpy()
-    height, width = 2 * CROP_SIZE[0], 2 * CROP_SIZE[1]  # of the samples of one crop
-    step = (corners[:, 2:] - corners[:, :2]) / (width, height)
-    halvings = np.log2(step.clip(1)).mean(axis=1).round()
-    samples = np.empty((len(boxes), height, width, 3), np.uint8)
-    for number in range(int(halvings.max(initial=0)) + 1):
-        if number:
-            size = [max(1, side // 2) for side in picture.shape[1::-1]]
-            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        scaled = corners * np.tile(np.divide(picture.shape[1::-1], whole), 2)
-        for index in np.nonzero(halvings == number)[0]:
-            x1, y1, x2, y2 = scaled[index]
-            across, down = (x2 - x1) / width, (y2 - y1) / height
-            places = np.array([[across, 0, x1 + across / 2 - 0.5], [0, down, y1 + down / 2 - 0.5]])
-            cv2.warpAffine(picture, places, (width, height), samples[index], cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                           cv2.BORDER_CONSTANT, (127, 127, 127))
-    crops = [cv2.resize(box, CROP_SIZE[::-1], interpolation=cv2.INTER_AREA) for box in samples]
-    return torch.from_numpy(np.array(crops, np.uint8).reshape(-1, *CROP_SIZE, 3)).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.lib.stride_tricks.sliding_window_view(values, TILE_SIZE[1])[lines])

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from platekit.compiled import compiled, share
 from platekit.images import check_picture
 from platekit.opencv import cv2
 
 CROP_SIZE = (24, 94)  # height, width of the crop that ONet, STNet and LPRNet see
 SAMPLES = (4, 2)  # of the picture, one below another and side by side, for a pixel of a transformed crop
 SUPPRESS_BLOCK = 64  # boxes that are compared with all kept ones at a time
-PART_VALUES = 1_000_000  # of a large box become float at a time
+LEAST_CROPS = 8  # for a thread
 
 
 def upload(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -118,50 +119,72 @@ def _overlaps(boxes: np.ndarray, others: np.ndarray, overlap: float) -> np.ndarr
 def crop_resize(pixels: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int] = CROP_SIZE) -> torch.Tensor:
     """Cut ``boxes`` (N, 4) out of one picture (1, 3, H, W) and resize them: (N, 3, *size), on the picture's device.
 
-    The picture is uint8 or network input, the crops are network input. Every output pixel is the mean over its part of
+    The picture is uint8, the crops are network input. Every output pixel is the mean over its part of
     the box (bilinear where the box is smaller than ``size``), so that large plates do not alias. Parts of a box outside
-    the picture come out as mid-grey.
+    the picture come out as mid-grey. Raises ValueError for a picture of floats and boxes that are not finite.
     """
-    as_input = normalise if pixels.dtype == torch.uint8 else torch.Tensor.float
+    if pixels.dtype != torch.uint8 or not boxes.isfinite().all():
+        raise ValueError(f"a picture of uint8 pixels and finite boxes are needed, not {pixels.dtype} and {boxes}")
     if pixels.device.type != "cpu":
         from torchvision.ops import roi_align  # the same function; to import it takes seconds
 
         rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1).float().to(pixels.device)
-        return roi_align(as_input(pixels), rois, size, spatial_scale=1.0, sampling_ratio=-1, aligned=True)
-    # On the CPU, two matrix products a box are several times faster; and only the box's own pixels become float.
-    rows = pixels[0].permute(1, 2, 0)
-    crops = torch.empty(len(boxes), 3, *size)
-    for crop, (x1, y1, x2, y2) in zip(crops, boxes.tolist()):
-        top, down = _interpolation(y1, y2, size[0], rows.shape[0])
-        left, across = _interpolation(x1, x2, size[1], rows.shape[1])
-        part = rows[top:top + down.shape[1], left:left + across.shape[1]]
-        step = max(1, PART_VALUES // (3 * across.shape[1]))
-        lines = sum(down[:, first:first + step] @ as_input(part[first:first + step]).flatten(1)
-                    for first in range(0, len(part), step))
-        columns = lines.view(size[0], -1, 3).transpose(0, 1).flatten(1)
-        crop.copy_((across @ columns).view(size[1], size[0], 3).permute(2, 1, 0))
-    return crops
+        return roi_align(normalise(pixels), rois, size, spatial_scale=1.0, sampling_ratio=-1, aligned=True)
+    crops = np.empty((len(boxes), *size, 3), np.float32)
+    share(_cut, len(boxes), LEAST_CROPS, pixels[0].permute(1, 2, 0).contiguous().flatten(1).numpy(),
+          boxes.float().numpy(), crops)
+    return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
 
-def _interpolation(low: float, high: float, count: int, length: int) -> tuple[int, torch.Tensor]:
+@compiled
+def _cut(lines: np.ndarray, boxes: np.ndarray, crops: np.ndarray, first: int, last: int) -> None:
+    """Network input (N, h, w, 3), from box ``first`` to ``last``, out of the lines (H, 3 W) of a uint8 picture."""
+    rows, columns = crops.shape[1:3]
+    height, width = lines.shape[0], lines.shape[1] // 3
+    for number in range(first, last):
+        x1, y1, x2, y2 = boxes[number]
+        tall, above, upper, lower = _samples(y1, y2, rows, height)
+        wide, before, near, far = _samples(x1, x2, columns, width)
+        left = 3 * before[0]
+        sums = np.empty(3 * (before[-1] + 2) - left, np.float32)
+        known = min(len(sums), lines.shape[1] - left)
+        for row in range(rows):
+            part = slice(row * tall, (row + 1) * tall)
+            sums[:] = np.float32(-127.5) * (upper[part].sum() + lower[part].sum())
+            for sample in range(part.start, part.stop):
+                line, following = lines[above[sample], left:], lines[min(above[sample] + 1, height - 1), left:]
+                for place in range(known):
+                    sums[place] += upper[sample] * line[place] + lower[sample] * following[place]
+            for column in range(columns):
+                blue = green = red = np.float32(0)
+                for sample in range(column * wide, (column + 1) * wide):
+                    place = 3 * before[sample] - left
+                    blue += near[sample] * sums[place] + far[sample] * sums[place + 3]
+                    green += near[sample] * sums[place + 1] + far[sample] * sums[place + 4]
+                    red += near[sample] * sums[place + 2] + far[sample] * sums[place + 5]
+                crop = crops[number, row, column]
+                crop[0], crop[1], crop[2] = blue / 128, green / 128, red / 128
+
+
+@compiled
+def _samples(low: float, high: float, count: int, length: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
     """How ``count`` output pixels from ``low`` to ``high`` follow from a line of ``length`` input pixels.
 
-    Returns the first input pixel that counts, and weights (count, K) of it and those behind it. Every output pixel is
-    the mean of as many bilinear samples, evenly spread over it, as it has input pixels, rounded up.
+    Every output pixel is the sum of as many bilinear samples, evenly spread over it, as it has input pixels, rounded
+    up. Returns that number, and for all samples the pixel before it, and the weights of that one and the next.
     """
     samples = max(1, math.ceil((high - low) / count))
     step = (high - low) / (count * samples)
-    places = low - 0.5 + step * (np.arange(count * samples) + 0.5)
-    weights = ((places >= -1) & (places <= length)) / samples
-    places = places.clip(0, length - 1)
-    before = places.astype(np.int64)
-    behind = (places - before) * weights
-    first, width = int(before[0]), min(int(before[-1]) + 2, length) - int(before[0])
-    # The matrix has one column more while it is made: the last pixel has none behind it.
-    cells = np.repeat(np.arange(count) * (width + 1) - first, samples) + before
-    matrix = np.bincount(cells, weights - behind, count * (width + 1))
-    matrix += np.bincount(cells + 1, behind, count * (width + 1))
-    return first, torch.from_numpy(matrix.astype(np.float32)).view(count, width + 1)[:, :width]
+    before = np.empty(count * samples, np.int64)
+    near, far = np.empty(count * samples, np.float32), np.empty(count * samples, np.float32)
+    for sample in range(count * samples):
+        place = low - 0.5 + step * (sample + 0.5)
+        weight = (-1 <= place <= length) / samples
+        place = min(max(place, 0), length - 1)
+        before[sample] = int(place)
+        far[sample] = (place - before[sample]) * weight
+        near[sample] = weight - far[sample]
+    return samples, before, near, far
 
 
 def sample_boxes(pixels: torch.Tensor, boxes: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:

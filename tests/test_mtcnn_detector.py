@@ -126,7 +126,7 @@ def test_where_few_windows_score_well_lower_ones_count_too(rough):
     for few in (0, 5, 10_000):
         limits = Thresholds(pnet_score=0.45, pnet_low=0.3, few=few)
         finder = make((60.0, 90.0, 180.0, 122.0), thresholds=limits)
-        finder._rough_pnet, finder.likely_tiles = rough, lambda sheet, least: None  # all the sheet
+        finder._rough_pnet, finder.likely_tiles = rough, lambda maps, least: None  # all of them
         found[few] = finder.scan(finder.upload(map_picture()))[2]
     assert found[0].min() >= 0.45 and 5 < len(found[0]) < len(found[10_000]) and 0.3 <= found[10_000].min() < 0.4
     assert torch.equal(found[5], found[0])
@@ -165,7 +165,7 @@ def test_the_score_is_the_mean_of_the_last_two_rounds(rounds, monkeypatch):
     answers = iter([(boxes, torch.tensor([0.5, 0.6])), (boxes.flip(0), torch.tensor([0.8, 0.9])),
                     (boxes, torch.tensor([0.7, 0.1]))])
     finder = make(BOXES["upright"], rounds=rounds)
-    monkeypatch.setattr(finder, "judge", lambda pixels, boxes: next(answers))
+    monkeypatch.setattr(finder, "judge", lambda pixels, boxes, rough: next(answers))
     _, scores = finder.refine(finder.upload(map_picture()), boxes, torch.ones(2))
     pairs = {1: [(0.5, 0.5), (0.6, 0.6)], 2: [(0.6, 0.8), (0.5, 0.9)], 3: [(0.9, 0.7), (0.8, 0.1)]}[rounds]
     odds = torch.tensor([(a / (1 - a) * b / (1 - b)) ** 0.5 for a, b in pairs], dtype=torch.float64)

@@ -118,7 +118,7 @@ def test_results_print_well_and_cannot_be_changed():
 
 def test_installed_it_works_from_any_directory_and_keeps_its_own_clean(installed, tmp_path):
     put_picture(tmp_path / "a.png", make_picture(120, 160))
-    before = [name for name in files_below(installed) if not name.endswith(".pyc")]
+    before = [name for name in files_below(installed) if "__pycache__" not in name]
     done = run_installed(installed, tmp_path, sys.executable, "-c", SIX_LINES)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -133,4 +133,4 @@ def test_installed_it_works_from_any_directory_and_keeps_its_own_clean(installed
     assert done.returncode == 1, done.stderr
     assert [json.loads(line)["image"] for line in done.stdout.splitlines()] == ["a.png", "missing.png"]
     assert files_below(tmp_path) == ["a.png"]
-    assert [name for name in files_below(installed) if not name.endswith(".pyc")] == before
+    assert [name for name in files_below(installed) if "__pycache__" not in name] == before

@@ -80,7 +80,7 @@ def test_normalising_leaves_the_picture_alone():
 
 def test_a_crop_of_the_whole_picture_is_the_mean_of_areas():
     image = np.random.default_rng(0).integers(0, 256, (72, 282, 3), dtype=np.uint8)  # three times 24x94
-    crop = crop_resize(to_tensor(image), torch.tensor([[0.0, 0.0, 282.0, 72.0]]))
+    crop = crop_resize(upload(image), torch.tensor([[0.0, 0.0, 282.0, 72.0]]))
     means = image.reshape(24, 3, 94, 3, 3).mean(axis=(1, 3))
     assert crop.shape == (1, 3, 24, 94)
     np.testing.assert_allclose(crop[0].permute(1, 2, 0).numpy() * 128 + 127.5, means, atol=1e-3)
@@ -88,7 +88,7 @@ def test_a_crop_of_the_whole_picture_is_the_mean_of_areas():
 
 def test_a_crop_of_its_own_size_is_the_pixels_themselves():
     image = make_picture(60, 200, 1)
-    crop = crop_resize(to_tensor(image), torch.tensor([[30.0, 20.0, 124.0, 44.0]]))
+    crop = crop_resize(upload(image), torch.tensor([[30.0, 20.0, 124.0, 44.0]]))
     expected = to_tensor(image[20:44, 30:124])
     torch.testing.assert_close(crop, expected, atol=1e-5, rtol=0)
 
@@ -102,25 +102,33 @@ def test_a_crop_moves_with_its_box(x, y, across, down):
     picture[y:y + plate.shape[0], x:x + plate.shape[1]] = plate
     box = torch.tensor([[x, y, x + plate.shape[1], y + plate.shape[0]]], dtype=torch.float32)
     alone = torch.tensor([[0, 0, plate.shape[1], plate.shape[0]]], dtype=torch.float32)
-    torch.testing.assert_close(crop_resize(to_tensor(picture), box), crop_resize(to_tensor(plate), alone),
+    torch.testing.assert_close(crop_resize(upload(picture), box), crop_resize(upload(plate), alone),
                                atol=1e-4, rtol=0)
 
 
 def test_outside_the_picture_is_mid_grey():
     white = np.full((24, 94, 3), 255, dtype=np.uint8)
-    crop = crop_resize(to_tensor(white), torch.tensor([[-94.0, 0.0, 94.0, 24.0]]))
+    crop = crop_resize(upload(white), torch.tensor([[-94.0, 0.0, 94.0, 24.0]]))
     assert crop[..., :46].abs().max() == 0
     assert torch.allclose(crop[..., 48:], torch.tensor(127.5 / 128))
 
 
 def test_no_boxes_give_no_crops():
-    assert crop_resize(to_tensor(make_picture(30, 30)), torch.zeros(0, 4)).shape == (0, 3, 24, 94)
+    assert crop_resize(upload(make_picture(30, 30)), torch.zeros(0, 4)).shape == (0, 3, 24, 94)
 
 
-def test_a_byte_picture_is_cropped_as_its_network_input():
-    image = make_picture(60, 200, 1)
-    pixels, box = torch.from_numpy(image).permute(2, 0, 1)[None], torch.tensor([[30.0, 20.0, 124.0, 44.0]])
-    torch.testing.assert_close(crop_resize(pixels, box), crop_resize(to_tensor(image), box))
+def test_only_byte_pictures_and_finite_boxes_are_cropped():
+    box = torch.tensor([[30.0, 20.0, 124.0, 44.0]])
+    with pytest.raises(ValueError, match="uint8"):
+        crop_resize(to_tensor(make_picture(60, 200)), box)
+    with pytest.raises(ValueError, match="finite"):
+        crop_resize(upload(make_picture(60, 200)), box * float("nan"))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (200, 1), (2, 2)])
+def test_the_smallest_pictures_are_cropped(size):
+    crop = crop_resize(upload(np.full((*size, 3), 255, np.uint8)), torch.tensor([[0.0, 0.0, *size[::-1]]]))
+    assert torch.allclose(crop, torch.tensor(127.5 / 128))
 
 
 IDENTITY = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
@@ -205,11 +213,3 @@ def test_suppression_and_crops_are_torchvisions():
     for size in ((24, 94), (12, 47)):
         wanted = ops.roi_align(normalise(pixels), [boxes], size, sampling_ratio=-1, aligned=True)
         torch.testing.assert_close(crop_resize(pixels, boxes, size), wanted, atol=1e-3, rtol=0)
-
-
-def test_a_large_box_becomes_float_in_parts(monkeypatch):
-    pixels = torch.from_numpy(make_picture(200, 300)).permute(2, 0, 1)[None]
-    box = torch.tensor([[-10.0, 5.0, 290.0, 210.0]])
-    whole = crop_resize(pixels, box)
-    monkeypatch.setattr("platekit.boxes.PART_VALUES", 2000)
-    torch.testing.assert_close(crop_resize(pixels, box), whole, atol=1e-5, rtol=0)

@@ -20,7 +20,7 @@ from LPRNet.alphabet import CHARS, CHARS_DICT, TIME_STEPS, Alphabet
 from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName
 from LPRNet.data.labels import Labels, label_of
-from platekit.boxes import crop_resize, normalise, to_picture, to_tensor
+from platekit.boxes import crop_resize, normalise, to_picture, upload
 from platekit.errors import UserError
 from platekit.images import find_images, read_image
 from platekit.opencv import cv2
@@ -44,7 +44,7 @@ def crop_box(picture: np.ndarray, corners: np.ndarray | None = None) -> tuple[fl
 
 def network_crop(picture: np.ndarray, corners: np.ndarray | None = None) -> np.ndarray:
     """The plate's box, resized as the detector does: uint8 (24, 94, 3)."""
-    return to_picture(crop_resize(to_tensor(picture), torch.tensor([crop_box(picture, corners)]))[0])
+    return to_picture(crop_resize(upload(picture), torch.tensor([crop_box(picture, corners)]))[0])
 
 
 class LPRDataLoader(Dataset):

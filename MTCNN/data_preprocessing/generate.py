@@ -21,7 +21,7 @@ from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.data_preprocessing.swap import PlateSwapper
 from MTCNN.data_preprocessing.views import POSES, View, bounding_box, make_view
 from MTCNN.data_preprocessing.windows import KINDS
-from platekit.boxes import crop_resize, encode_offsets, normalise
+from platekit.boxes import crop_resize, encode_offsets
 from platekit.devices import keep_freed_memory
 from platekit.errors import UserError
 from platekit.images import read_image
@@ -32,7 +32,7 @@ SAVE_EVERY = 200  # views between two saved states
 
 
 def cut(picture: torch.Tensor, windows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Windows (N, 4) of the normalised picture (1, 3, H, W), resized as the detector does: uint8 (N, *size, 3)."""
+    """Windows (N, 4) of the uint8 picture (1, 3, H, W), resized as the detector does: uint8 (N, *size, 3)."""
     if not len(windows):
         return np.zeros((0, *size, 3), np.uint8)
     crops = crop_resize(picture, torch.from_numpy(windows.astype(np.float32)), size)
@@ -85,7 +85,7 @@ class ViewSamples(Dataset):
             view = make_view(image, box, vertices, photo.ignore, rng, self.poses)
         pixels = torch.from_numpy(view.image).permute(2, 0, 1).unsqueeze(0)
         chosen = self.choose(view, pixels, rng)
-        return cut_samples(normalise(pixels), view.box, chosen, self.size)
+        return cut_samples(pixels, view.box, chosen, self.size)
 
 
 def first_of(batch: list) -> Samples | str:

@@ -7,7 +7,6 @@ of the published weights, so that existing weight files load (MTCNN: Zhang et al
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
 from collections.abc import Iterable
 
@@ -44,17 +43,6 @@ def run_layers(layers: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def take_pixels(conv: nn.Conv2d, dtype: torch.dtype = torch.float32) -> None:
-    """Change a convolution of network input to one of pixels 0..255, whose weights ``dtype`` holds exactly."""
-    weight = (conv.weight / 128).to(dtype).float()
-    conv.bias = constant(conv.bias - 127.5 * weight.sum(dim=(1, 2, 3)))
-    conv.weight = constant(weight)
-
-
-def constant(values: torch.Tensor) -> nn.Parameter:
-    return nn.Parameter(values.detach(), requires_grad=False)
-
-
 class FlattenWidthFirst(nn.Module):
     """(N, C, H, W) to (N, C * W * H): width before height, as the published linear layer was trained."""
 
@@ -89,56 +77,6 @@ class PNet(nn.Module):
         x = run_layers(self.features, x)
         scores = self.conv4_1(x)
         return self.conv4_2(x), scores if self.training else scores.softmax(dim=1)
-
-
-def pool_before(conv: nn.Conv2d, prelu: nn.PReLU, following: nn.Conv2d) -> list[nn.Module]:
-    """The three layers as four, for a pooling behind the first of them instead of between the last two.
-
-    A PReLU commutes with the maximum where its slope is not negative. Where it is, ``prelu(x) = max(x, slope * x)``:
-    ``slope * x`` is one more channel of the convolution, and ``max(a, b) = b + relu(a - b)``, of which the second
-    layer makes ``a - b``, the third its ReLU, and the last one the sum.
-    Channels are filled up to 16, as many as a processor takes at a time: without that, pooling takes as long as all
-    convolutions of PNet.
-    """
-    slopes = prelu.weight.detach()
-    falling = torch.nonzero(slopes < 0)[:, 0]
-    count, more = len(slopes), len(falling)
-    spare = -(count + more) % 16
-    source = torch.cat([torch.arange(count), falling])  # of each channel but the spare ones
-    factors = torch.cat([slopes.new_ones(count), slopes[falling]])
-    first = nn.Conv2d(conv.in_channels, count + more + spare, conv.kernel_size)
-    weight = conv.weight[source] * factors[:, None, None, None]
-    first.weight = constant(nn.functional.pad(weight, (0, 0, 0, 0, 0, 0, 0, spare)))
-    first.bias = constant(nn.functional.pad(conv.bias[source] * factors, (0, spare)))
-    difference = nn.Conv2d(first.out_channels, first.out_channels, 1)
-    matrix = torch.eye(first.out_channels)
-    matrix[falling, torch.arange(count, count + more)] = -1
-    difference.weight, difference.bias = constant(matrix[..., None, None]), constant(torch.zeros(len(matrix)))
-    bend = nn.PReLU(first.out_channels)
-    bend.weight = constant(torch.cat([slopes.clamp(min=0), torch.ones(more + spare)]))
-    following = copy.deepcopy(following)
-    following.weight = constant(nn.functional.pad(following.weight[:, source], (0, 0, 0, 0, 0, spare)))
-    return [first, difference, bend, following]
-
-
-class FastPNet(nn.Module):
-    """A trained PNet for whole pictures: the same as in evaluation mode, from pixels 0..255 of any type."""
-
-    def __init__(self, net: PNet) -> None:
-        super().__init__()
-        net = copy.deepcopy(net).cpu().requires_grad_(False)
-        layers = net.features
-        take_pixels(layers.conv1)
-        conv1, *others = pool_before(layers.conv1, layers.prelu1, layers.conv2)
-        heads = nn.Conv2d(32, 6, 1)
-        heads.weight = constant(torch.cat([net.conv4_2.weight, net.conv4_1.weight]))
-        heads.bias = constant(torch.cat([net.conv4_2.bias, net.conv4_1.bias]))
-        self.layers = nn.Sequential(conv1, layers.pool1, *others, layers.prelu2, layers.conv3, layers.prelu3, heads)
-        self.to(memory_format=torch.channels_last)
-
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = self.layers(pixels.float()).float()
-        return x[:, :4], x[:, 4:].softmax(dim=1)
 
 
 class ONet(nn.Module):

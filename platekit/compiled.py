@@ -1,0 +1,59 @@
+"""Loops over pixels as machine code: numba makes it at the first call and keeps it on disk, beside the module."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numba
+import torch
+
+OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+Task = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+def compiled(function: Callable) -> Callable:
+    """A decorator: the function in machine code, which other threads need not wait for."""
+    try:
+        return numba.njit(cache=True, **OPTIONS)(function)
+    except RuntimeError:  # there is no folder that can be written to
+        return numba.njit(**OPTIONS)(function)
+
+
+def share(function: Callable, count: int, least: int, *arguments: object) -> None:
+    """``function(*arguments, first, last)`` for parts of ``range(count)``, on as many threads as torch computes on.
+
+    A part has ``least`` numbers or more.
+    """
+    number = max(1, min(torch.get_num_threads(), count // least))
+    bounds = [count * part // number for part in range(number + 1)]
+    parts = pairwise(bounds)  # of which each thread takes the next
+
+    def work(_: object = None) -> None:
+        for first, last in parts:
+            function(*arguments, first, last)
+
+    if number == 1:
+        work()
+    elif openmp:
+        openmp.GOMP_parallel(Task(work), None, number, 0)
+    else:
+        with ThreadPoolExecutor(number) as pool:
+            list(pool.map(work, range(number)))
+
+
+def _loaded_openmp() -> ctypes.CDLL | None:
+    """The OpenMP library that torch computes with, where it is GNU's.
+
+    Its threads stay awake for milliseconds after each piece of work: others would wait for them.
+    """
+    try:
+        return ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+    except (OSError, AttributeError):
+        return None
+
+
+openmp = _loaded_openmp()

@@ -1,0 +1,63 @@
+"""Work shared among threads is done once, whichever threads there are; machine code needs no folder to be kept in."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from platekit import compiled as module
+from platekit.compiled import compiled, share
+
+
+@pytest.fixture
+def four_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("openmp", [module.openmp, None], ids=["OpenMP", "other threads"])
+@pytest.mark.parametrize(("count", "least", "parts"), [(0, 5, 1), (4, 5, 1), (11, 5, 2), (100, 5, 4), (100, 1, 4)])
+def test_every_number_is_worked_on_once(count, least, parts, openmp, four_threads, monkeypatch):
+    monkeypatch.setattr(module, "openmp", openmp)
+    done, calls = np.zeros(count, int), []
+
+    def work(name: str, first: int, last: int) -> None:
+        done[first:last] += 1
+        calls.append((name, last - first))
+
+    share(work, count, least, "name")
+    assert (done == 1).all() and len(calls) == parts
+    assert all(name == "name" and (number >= least or parts == 1) for name, number in calls)
+
+
+@pytest.mark.parametrize("openmp", [module.openmp, None], ids=["OpenMP", "other threads"])
+def test_several_threads_work_at_once(openmp, four_threads, monkeypatch):
+    """All wait for the last of them: one after another, they would for ever."""
+    monkeypatch.setattr(module, "openmp", openmp)
+    together = threading.Barrier(4, timeout=20)
+    share(lambda first, last: together.wait(), 4, 1)
+    assert not together.broken
+
+
+def test_one_thread_is_the_caller_itself(one_thread):
+    seen = []
+    share(lambda first, last: seen.append(threading.get_ident()), 1000, 1)
+    assert seen == [threading.get_ident()]
+
+
+def test_machine_code_needs_no_folder(monkeypatch):
+    """Where nothing can be written it is made anew in every process."""
+    made = []
+
+    def njit(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: made.append(function) or function
+
+    monkeypatch.setattr(module.numba, "njit", njit)
+    assert compiled(len) is len and made == [len]
