@@ -18,7 +18,6 @@ from platekit.opencv import cv2
 
 CROP_SIZE = (24, 94)  # height, width of the crop that ONet, STNet and LPRNet see
 SAMPLES = (4, 2)  # of the picture, one below another and side by side, for a pixel of a transformed crop
-SUPPRESS_BLOCK = 64  # boxes that are compared with all kept ones at a time
 LEAST_CROPS = 8  # for a thread
 
 
@@ -88,32 +87,33 @@ def box_iou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 def suppress(boxes: torch.Tensor, scores: torch.Tensor, overlap: float, limit: int | None = None) -> torch.Tensor:
     """Indices of the best of ``boxes`` (N, 4) by ``scores`` (N,), best first, that overlap no better one: (K,) int64.
 
-    Two boxes whose IoU is above ``overlap`` are one. It ends at ``limit`` boxes, and works on the CPU, a block at a
-    time: torchvision's function compares all pairs, and importing it takes longer than reading a photo.
+    Two boxes whose IoU is above ``overlap`` are one. It ends at ``limit`` boxes, and works on the CPU.
     """
     order = scores.argsort(descending=True, stable=True).numpy()
-    corners = boxes.numpy()[order]
-    kept = np.zeros(0, np.int64)
-    for first in range(0, len(order), SUPPRESS_BLOCK):
-        block = np.arange(first, min(first + SUPPRESS_BLOCK, len(order)))
-        block = block[~_overlaps(corners[block], corners[kept], overlap).any(axis=1)]
-        same, free = _overlaps(corners[block], corners[block], overlap), np.ones(len(block), bool)
-        for index in range(len(block)):
-            if free[index]:
-                free[index + 1:] &= ~same[index, index + 1:]
-        kept = np.concatenate([kept, block[free]])
-        if limit is not None and len(kept) >= limit:
+    corners = boxes.float().numpy()[order]
+    return torch.from_numpy(order[_suppress(corners, overlap, len(order) if limit is None else limit)])
+
+
+@compiled
+def _suppress(boxes: np.ndarray, overlap: float, limit: int) -> np.ndarray:
+    """Indices of the boxes (N, 4), best first, that stay."""
+    kept = np.empty(min(limit, len(boxes)), np.int64)
+    count = 0
+    for index in range(len(boxes)):
+        if count == len(kept):
             break
-    return torch.from_numpy(order[kept[:limit]])
-
-
-def _overlaps(boxes: np.ndarray, others: np.ndarray, overlap: float) -> np.ndarray:
-    """Whether the IoU of ``boxes`` (N, 4) with ``others`` (M, 4) is above ``overlap``: (N, M)."""
-    x1, y1, x2, y2 = boxes.T[:, :, None]
-    left, top, right, bottom = others.T
-    width, height = np.minimum(x2, right) - np.maximum(x1, left), np.minimum(y2, bottom) - np.maximum(y1, top)
-    common = width.clip(0) * height.clip(0)
-    return common > overlap * ((x2 - x1) * (y2 - y1) + (right - left) * (bottom - top) - common)
+        x1, y1, x2, y2 = boxes[index]
+        alone = True
+        for other in kept[:count]:
+            left, top, right, bottom = boxes[other]
+            common = max(min(x2, right) - max(x1, left), 0) * max(min(y2, bottom) - max(y1, top), 0)
+            if common > overlap * ((x2 - x1) * (y2 - y1) + (right - left) * (bottom - top) - common):
+                alone = False
+                break
+        if alone:
+            kept[count] = index
+            count += 1
+    return kept[:count]
 
 
 def crop_resize(pixels: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int] = CROP_SIZE) -> torch.Tensor:
