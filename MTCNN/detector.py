@@ -18,7 +18,7 @@ from MTCNN.model.fast import FastPNet
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ALONE, ASPECTS, MINI_LP, SCALE, Sheet, make_sheets, output_size, plan_levels
-from MTCNN.rough import ONET_SHARE, PNET_MARGIN, TILE_SIZE, RoughNet, cells_of, cut_tiles, tiles_of
+from MTCNN.rough import ONET_SHARE, PNET_MARGIN, TILE_SIZE, RoughNet, cells_of, cut_tiles, likely_tiles
 from platekit.boxes import (
     box_area,
     clip_boxes,
@@ -182,7 +182,7 @@ class Detector:
 
         None when computing them takes longer than all of the maps.
         """
-        tiles = tiles_of(self._rough_pnet(maps)[0, 0] >= least - PNET_MARGIN)
+        tiles = likely_tiles(self._rough_pnet(maps)[0, 0], least - PNET_MARGIN)
         return tiles if len(tiles) * math.prod(TILE_SIZE) < math.prod(maps.shape[2:]) else None
 
     def scan_tiles(self, maps: torch.Tensor, windows: torch.Tensor, inside: torch.Tensor,

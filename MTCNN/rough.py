@@ -18,6 +18,7 @@ from torch import nn
 
 from MTCNN.model.fast import constant
 from MTCNN.model.MTCNN_nets import ONet, PNet, pool_first
+from platekit.compiled import compiled
 
 PNET_MARGIN = 0.05  # a cell may pass whose rough score is less than this below PNet's threshold
 ONET_SHARE = 0.1  # a proposal may pass whose rough score is this share of ONet's threshold
@@ -58,11 +59,24 @@ class RoughNet(nn.Module):
         return self.layers(maps.bfloat16()).float().sigmoid()
 
 
-def tiles_of(likely: torch.Tensor) -> torch.Tensor:
-    """The tiles that hold one of the ``likely`` cells (h, w): the (row, column) of their first cells, (T, 2)."""
-    cells = torch.nonzero(likely)
-    cells[:, 1] -= cells[:, 1] % TILE
-    return cells.unique_consecutive(dim=0)
+def likely_tiles(scores: torch.Tensor, least: float) -> torch.Tensor:
+    """The tiles that hold a cell (h, w) of score ``least`` or more: the (row, column) of their first cells, (T, 2)."""
+    return torch.from_numpy(_likely_tiles(scores.numpy(), least))
+
+
+@compiled
+def _likely_tiles(scores: np.ndarray, least: float) -> np.ndarray:
+    height, width = scores.shape
+    tiles = np.empty((height * ((width + TILE - 1) // TILE), 2), np.int64)
+    count = 0
+    for row in range(height):
+        last = -1
+        for column in range(width):
+            if scores[row, column] >= least and column // TILE != last:
+                last = column // TILE
+                tiles[count, 0], tiles[count, 1] = row, TILE * last
+                count += 1
+    return tiles[:count]
 
 
 def cells_of(tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -73,12 +87,19 @@ def cells_of(tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def cut_tiles(maps: torch.Tensor, tiles: torch.Tensor) -> torch.Tensor:
     """What the other layers need of the maps (1, C, h, w) of the first to compute tiles (T, 2): (T, C, *TILE_SIZE).
 
-    Past the border there are other values, for cells that don't exist.
+    Past the border there is nothing, for cells that don't exist.
     """
-    channels, height, width = maps[0].shape
-    rows, columns = tiles.T.numpy()[:, :, None, None]
-    lines = (np.arange(channels)[:, None] * height + np.arange(TILE_SIZE[0]) + rows) * width + columns
-    values = maps.numpy().reshape(-1)
-    missing = lines.max(initial=0) + TILE_SIZE[1] - len(values)
-    values = np.pad(values, (0, missing)) if missing > 0 else values
-    return torch.from_numpy(np.lib.stride_tricks.sliding_window_view(values, TILE_SIZE[1])[lines])
+    parts = np.zeros((len(tiles), maps.shape[1], *TILE_SIZE), np.float32)
+    _cut_tiles(maps[0].numpy(), tiles.numpy(), parts)
+    return torch.from_numpy(parts)
+
+
+@compiled
+def _cut_tiles(maps: np.ndarray, tiles: np.ndarray, parts: np.ndarray) -> None:
+    channels, _, width = maps.shape
+    for index in range(len(tiles)):
+        row, column = tiles[index]
+        for channel in range(channels):
+            for line in range(TILE_SIZE[0]):
+                for place in range(min(TILE_SIZE[1], width - column)):
+                    parts[index, channel, line, place] = maps[channel, row + line, column + place]

@@ -9,7 +9,7 @@ from MTCNN import detector as detector_module
 from MTCNN.detector import Detector, Thresholds
 from MTCNN.model.fast import FastPNet
 from MTCNN.model.MTCNN_nets import ONet, PNet
-from MTCNN.rough import TILE_SIZE, cells_of, cut_tiles, tiles_of
+from MTCNN.rough import TILE_SIZE, cells_of, cut_tiles, likely_tiles
 from platekit.devices import multiplies_bfloat16
 from platekit.images import find_images, read_image
 from platekit.read_plates import SAMPLES
@@ -81,9 +81,10 @@ def test_tiles_have_the_cells_of_the_whole(size):
     with torch.inference_mode():
         maps = net.pooled(noise(*size))
         _, scores = net.score(maps)
-        likely = torch.rand(scores.shape[2:]) < 0.3
-        likely[0, -1] = True
-        tiles = tiles_of(likely)
+        rough = torch.rand(scores.shape[2:])
+        rough[0, -1] = 1
+        likely = rough >= 0.7
+        tiles = likely_tiles(rough, 0.7)
         patches = cut_tiles(maps, tiles)
         assert patches.shape == (len(tiles), 10, *TILE_SIZE) and len(tiles) <= likely.sum()
         _, found = net.score(patches)
