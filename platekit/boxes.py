@@ -213,29 +213,38 @@ def _sample_by_opencv(pixels: torch.Tensor, places: torch.Tensor, factors: torch
     """Samples (N, 3, *size) of a uint8 picture made smaller by ``factors`` (N,), where ``places`` (N, 2, 3) say."""
     rows, (height, width) = pixels[0].permute(1, 2, 0).numpy(), size
     reach = places[:, :, :2].abs().sum(dim=2)
-    low, high = places[:, :, 2] - reach, places[:, :, 2] + reach
+    sides = torch.cat([places[:, :, 2] - reach, places[:, :, 2] + reach], dim=1)
     samples = np.empty((len(places), *size, 3), np.uint8)
     steps = torch.tensor([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]])
-    for sample, place, factor, (left, top), (right, bottom) in zip(
-            samples, (places @ steps).numpy(), factors.tolist(), low.tolist(), high.tolist()):
-        left, top = (max(0, math.floor(side / factor) - 1) * factor for side in (left, top))
-        right, bottom = (max(0, math.ceil(side / factor) + 1) * factor for side in (right, bottom))
-        part = rows[top:bottom, left:right]
-        if not part.size:
-            sample[:] = 127
-            continue
-        place[:, 2] -= left, top
-        if left == 0 or top == 0 or right > rows.shape[1] or bottom > rows.shape[0]:
-            down, across = (-side % factor + factor for side in part.shape[:2])
-            part = cv2.copyMakeBorder(part, factor, down, factor, across, cv2.BORDER_REPLICATE)
-            place[:, 2] += factor
-        if factor > 1:
-            part = cv2.resize(part, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
-        place /= factor
-        place[:, 2] -= 0.5  # OpenCV counts from the middle of the first pixel
-        cv2.warpAffine(part, place, (width, height), sample, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                       cv2.BORDER_CONSTANT, (127, 127, 127))
+    boxes = list(zip(samples, (places @ steps).numpy(), factors.tolist(), sides.tolist()))
+
+    def sample(first: int, last: int) -> None:
+        for box in boxes[first:last]:
+            _sample_one(rows, *box)
+
+    share(sample, len(boxes), LEAST_CROPS)
     return normalise(torch.from_numpy(samples)).permute(0, 3, 1, 2)
+
+
+def _sample_one(rows: np.ndarray, sample: np.ndarray, place: np.ndarray, factor: int, sides: list[float]) -> None:
+    """Fill ``sample`` (h, w, 3) from the picture (H, W, 3) within its ``sides`` (x1, y1, x2, y2)."""
+    left, top = (max(0, math.floor(side / factor) - 1) * factor for side in sides[:2])
+    right, bottom = (max(0, math.ceil(side / factor) + 1) * factor for side in sides[2:])
+    part = rows[top:bottom, left:right]
+    if not part.size:
+        sample[:] = 127
+        return
+    place[:, 2] -= left, top
+    if left == 0 or top == 0 or right > rows.shape[1] or bottom > rows.shape[0]:
+        down, across = (-side % factor + factor for side in part.shape[:2])
+        part = cv2.copyMakeBorder(part, factor, down, factor, across, cv2.BORDER_REPLICATE)
+        place[:, 2] += factor
+    if factor > 1:
+        part = cv2.resize(part, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
+    place /= factor
+    place[:, 2] -= 0.5  # OpenCV counts from the middle of the first pixel
+    cv2.warpAffine(part, place, sample.shape[1::-1], sample, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                   cv2.BORDER_CONSTANT, (127, 127, 127))
 
 
 def _sample_by_torch(pixels: torch.Tensor, places: torch.Tensor, factors: torch.Tensor,
