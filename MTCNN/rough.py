@@ -21,7 +21,7 @@ from MTCNN.model.MTCNN_nets import ONet, PNet, pool_first
 from platekit.compiled import compiled
 
 PNET_MARGIN = 0.05  # a cell may pass whose rough score is less than this below PNet's threshold
-ONET_SHARE = 0.1  # a proposal may pass whose rough score is this share of ONet's threshold
+ONET_SHARE = 0.3  # a proposal may pass whose rough score is this share of ONet's threshold
 TILE = 2  # PNet's cells beside one another that are computed exactly when one of them may pass
 TILE_SIZE = (5, 8 + TILE)  # height and width of what they see of the maps of PNet's first layers
 
