@@ -31,10 +31,14 @@ def share(function: Callable, count: int, least: int, *arguments: object) -> Non
     number = max(1, min(torch.get_num_threads(), count // least))
     bounds = [count * part // number for part in range(number + 1)]
     parts = pairwise(bounds)  # of which each thread takes the next
+    errors: list[BaseException] = []
 
     def work(_: object = None) -> None:
-        for first, last in parts:
-            function(*arguments, first, last)
+        try:
+            for first, last in parts:
+                function(*arguments, first, last)
+        except BaseException as error:  # not even Ctrl-C gets out of a function that C calls
+            errors.append(error)
 
     if number == 1:
         work()
@@ -43,6 +47,8 @@ def share(function: Callable, count: int, least: int, *arguments: object) -> Non
     else:
         with ThreadPoolExecutor(number) as pool:
             list(pool.map(work, range(number)))
+    if errors:
+        raise errors[0]
 
 
 def _loaded_openmp() -> ctypes.CDLL | None:

@@ -44,6 +44,18 @@ def test_several_threads_work_at_once(openmp, four_threads, monkeypatch):
     assert not together.broken
 
 
+@pytest.mark.parametrize("openmp", [module.openmp, None], ids=["OpenMP", "other threads"])
+def test_what_is_raised_on_any_thread_is_raised(openmp, four_threads, monkeypatch):
+    monkeypatch.setattr(module, "openmp", openmp)
+
+    def work(first: int, last: int) -> None:
+        if last == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        share(work, 4, 1)
+
+
 def test_one_thread_is_the_caller_itself(one_thread):
     seen = []
     share(lambda first, last: seen.append(threading.get_ident()), 1000, 1)
