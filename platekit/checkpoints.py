@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,12 @@ def save_weights(path: str | os.PathLike, net: nn.Module, facts: dict[str, Any] 
 
     ``facts`` travel in the state dict's own metadata, so that the file still loads with ``load_state_dict`` anywhere.
     """
-    state = net.state_dict()
+    save_state(path, net.state_dict(), facts)
+
+
+def save_state(path: str | os.PathLike, state: OrderedDict[str, torch.Tensor],
+               facts: dict[str, Any] | None = None) -> None:
+    """Write a state dict, a net's or a loaded one, as ``save_weights`` does."""
     metadata = state._metadata
     for key, value in state.items():
         value = value.detach().cpu()

@@ -20,12 +20,12 @@ from MTCNN.data_preprocessing.assemble import assemble
 from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.data_set import preprocess
 from MTCNN.model.MTCNN_nets import ONet, PNet
-from MTCNN.train import Train_Onet, Train_Pnet, average_Onet
+from MTCNN.train import Train_Onet, Train_Pnet
 from MTCNN.train.dataset import Batch, SampleList, blur_some, change_colours, light_some, motion_kernel
 from MTCNN.train.losses import box_loss, box_overlaps, class_loss
 from MTCNN.train.trainer import average_precision, evaluate, parse_arguments, sample_loss, train
 from platekit.boxes import encode_offsets
-from platekit.checkpoints import load_weights, read_checkpoint, save_weights
+from platekit.checkpoints import load_weights, read_checkpoint
 from platekit.errors import UserError
 from tests.conftest import files_below
 from tests.test_mtcnn_data import photo_folder
@@ -228,19 +228,6 @@ def test_wrong_numbers_are_refused(tmp_path):
 
 
 # scripts
-
-def test_the_average_lies_between_two_weights(call, tmp_path):
-    for name in ("first", "second"):
-        save_weights(tmp_path / name, ONet())
-    files = tmp_path / "first", tmp_path / "second"
-    outcome = call(average_Onet.main, *files, "--share", 0.25, "--save", tmp_path / "out")
-    assert outcome.status == 0, outcome.err
-    first, second, out = (read_checkpoint(tmp_path / name)[0] for name in ("first", "second", "out"))
-    for name, value in out.items():
-        torch.testing.assert_close(value.float(), 0.75 * first[name].float() + 0.25 * second[name].float(),
-                                   rtol=1e-3, atol=1e-4)
-    assert call(average_Onet.main, *files, "--share", 2).status != 0
-
 
 SCRIPTS = {
     "MTCNN/data_set/preprocess.py": preprocess.main,

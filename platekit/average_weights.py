@@ -1,0 +1,41 @@
+"""Average the weights of two trainings of one net, of which one went on from the other or both began alike.
+
+    python platekit/average_weights.py FIRST SECOND --share 0.5 --save FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from platekit.checkpoints import read_checkpoint, save_state
+from platekit.errors import UserError, run_script
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0],
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("weights", nargs=2, type=Path, metavar="FILE", help="the two weights")
+    parser.add_argument("--share", type=float, default=0.5, help="of the second")
+    parser.add_argument("--save", type=Path, required=True, metavar="FILE", help="where the average goes")
+    options = parser.parse_args()
+    if not 0 <= options.share <= 1:
+        raise UserError(f"--share must lie between 0 and 1, not {options.share}")
+    (first, facts), (second, other_facts) = map(read_checkpoint, options.weights)
+    if {name: value.shape for name, value in first.items()} != {name: value.shape for name, value in second.items()} \
+            or facts.get("chars") != other_facts.get("chars"):
+        raise UserError(f"{options.weights[0]} and {options.weights[1]} are weights of different nets; name two of one")
+    for name, value in first.items():
+        if value.is_floating_point():
+            first[name] = value.float().lerp(second[name].float(), options.share)
+    average = {"average": [str(path) for path in options.weights], "share": options.share}
+    save_state(options.save, first, {**facts, **average})
+    print(f"wrote {options.save}")
+
+
+if __name__ == "__main__":
+    run_script(main)

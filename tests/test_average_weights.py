@@ -1,0 +1,53 @@
+"""The mean of two trainings is a file of weights like them, of any of the nets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from LPRNet.alphabet import CHARS, MAX_LENGTH, Alphabet
+from LPRNet.recogniser import Reader, load_reader, save_reader
+from MTCNN.model.MTCNN_nets import ONet, PNet
+from platekit import average_weights
+from platekit.checkpoints import load_weights, save_weights
+
+
+def test_the_average_lies_between_two_weights(call, tmp_path):
+    nets = ONet(), ONet(), ONet()
+    for name, net in zip(("first", "second"), nets):
+        save_weights(tmp_path / name, net)
+    files = tmp_path / "first", tmp_path / "second"
+    outcome = call(average_weights.main, *files, "--share", 0.25, "--save", tmp_path / "out")
+    assert outcome.status == 0, outcome.err
+    load_weights(nets[2], tmp_path / "out")
+    for first, second, out in zip(*(net.state_dict().values() for net in nets)):
+        torch.testing.assert_close(out, 0.75 * first + 0.25 * second, rtol=1e-3, atol=1e-4)
+
+
+def test_the_average_of_recognisers_knows_their_alphabet(call, tmp_path):
+    alphabet = Alphabet(CHARS[:40] + CHARS[-1:], 5)
+    for number in (1, 2):
+        save_reader(Reader(len(alphabet)), alphabet, tmp_path / f"lprnet{number}", tmp_path / f"stn{number}")
+    for name in ("lprnet", "stn"):
+        call(average_weights.main, tmp_path / f"{name}1", tmp_path / f"{name}2", "--save", tmp_path / name)
+    assert load_reader(tmp_path / "lprnet", tmp_path / "stn")[1].chars == alphabet.chars
+
+
+@pytest.mark.parametrize("other", ["another net", "another alphabet"])
+def test_only_weights_of_one_net_have_an_average(other, call, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    if other == "another net":
+        save_weights(first, ONet())
+        save_weights(second, PNet())
+    else:
+        for path, chars in ((first, CHARS), (second, CHARS[1::-1] + CHARS[2:])):
+            save_reader(Reader(len(chars)), Alphabet(chars, MAX_LENGTH), path, tmp_path / "stn")
+    outcome = call(average_weights.main, first, second, "--save", tmp_path / "out")
+    assert outcome.status != 0 and "different nets" in outcome.err and not (tmp_path / "out").exists()
+
+
+def test_a_share_is_a_share(call, tmp_path):
+    save_weights(tmp_path / "first", PNet())
+    files = [tmp_path / "first"] * 2
+    outcome = call(average_weights.main, *files, "--share", 2, "--save", tmp_path / "out")
+    assert outcome.status != 0 and "between 0 and 1" in outcome.err
