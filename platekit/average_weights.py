@@ -32,7 +32,7 @@ def main() -> None:
     for name, value in first.items():
         if value.is_floating_point():
             first[name] = value.float().lerp(second[name].float(), options.share)
-    average = {"average": [str(path) for path in options.weights], "share": options.share}
+    average = {"average": [path.name for path in options.weights], "share": options.share}
     save_state(options.save, first, {**facts, **average})
     print(f"wrote {options.save}")
 
