@@ -35,30 +35,29 @@ def _first_layer(lines: np.ndarray, weights: np.ndarray, bias: np.ndarray, slope
         count = min(CELLS, columns - left)
         whole = width - 2 - ACROSS * (columns - 1) if left + count == columns else ACROSS  # of the last cell
         for row in range(first, last):
-            seen = min(4, height - DOWN * row)
-            for line in range(seen):
-                if row > first and line < 2:
-                    places[line] = places[line + 2]
-                    continue
-                values = lines[DOWN * row + line, 3 * ACROSS * left:]
+            below = min(DOWN * row + 4, height)  # the lines that are seen
+            for line in range(DOWN * row + (2 if row > first else 0), below):  # two are known from the row above
+                values = lines[line, 3 * ACROSS * left:]
                 full = min(CELLS, (len(values) - LINE) // (3 * ACROSS) + 1)
                 for cell in range(full):
                     for place in range(LINE):
-                        places[line, place, cell] = values[3 * ACROSS * cell + place]
+                        places[line % 4, place, cell] = values[3 * ACROSS * cell + place]
                 for cell in range(full, count):
                     for place in range(len(values) - 3 * ACROSS * cell):
-                        places[line, place, cell] = values[3 * ACROSS * cell + place]
+                        places[line % 4, place, cell] = values[3 * ACROSS * cell + place]
             for channel in range(channels):
                 for down in range(DOWN):
-                    top = min(down, seen - 3)  # a row that is not there is the one above it once more
+                    top = min(DOWN * row + down, below - 3)  # a row that is not there is the one above once more
+                    upper, middle, lower = places[top % 4], places[(top + 1) % 4], places[(top + 2) % 4]
                     for across in range(ACROSS):
                         for cell in range(CELLS):
-                            above, middle, below = bias[channel], np.float32(0), np.float32(0)
+                            # Three sums, so that one is added to while the others are under way.
+                            first_sum, second_sum, third_sum = bias[channel], np.float32(0), np.float32(0)
                             for place in range(9):
-                                above += weights[channel, 0, place] * places[top, 3 * across + place, cell]
-                                middle += weights[channel, 1, place] * places[top + 1, 3 * across + place, cell]
-                                below += weights[channel, 2, place] * places[top + 2, 3 * across + place, cell]
-                            sums[ACROSS * down + across, cell] = above + middle + below
+                                first_sum += weights[channel, 0, place] * upper[3 * across + place, cell]
+                                second_sum += weights[channel, 1, place] * middle[3 * across + place, cell]
+                                third_sum += weights[channel, 2, place] * lower[3 * across + place, cell]
+                            sums[ACROSS * down + across, cell] = first_sum + second_sum + third_sum
                     for across in range(whole, ACROSS):
                         sums[ACROSS * down + across, count - 1] = sums[ACROSS * down, count - 1]
                 slope = slopes[channel]
