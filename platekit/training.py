@@ -125,7 +125,7 @@ class Run:
         self.facts = facts or {}
         self.save_seconds = save_seconds
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate,
-                                           weight_decay=settings.weight_decay)
+                                           weight_decay=settings.weight_decay, fused=True)
         self.average = AveragedModel(net, multi_avg_fn=average_with_warmup(settings.average_decay), use_buffers=True)
         self.step, self.best, self.log, self.sums = 0, -math.inf, [], {}
 

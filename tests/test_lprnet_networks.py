@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from LPRNet.alphabet import CHARS
-from LPRNet.model.LPRNET import BitReLU, ByteDropout, ChannelStridePool, LPRNet, TapAndPool, normalise_energy
+from LPRNet.model.LPRNET import BitReLU, ByteDropout, ChannelStridePool, LPRNet, normalise_energy
+from LPRNet.model.mixed import TapAndPool
 from LPRNet.model.STN import STRAIGHT_CORNERS, STNet, compose, straightening_loss
 from LPRNet.recogniser import Reader
 

@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from LPRNet.model.mixed import TapAndPool, in_bits, norm_relu
+
 INTEGERS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}  # of the same size
 
 
@@ -81,40 +83,6 @@ class ChannelStridePool(nn.Module):
         return functional.max_pool2d(x[:, :: self.step], kernel_size=3, stride=(1, self.width_stride))
 
 
-class TapAndPool(torch.autograd.Function):
-    """A tap of the global context and the pool that follows it, with one gradient for what both come from.
-
-    Left to itself autograd makes a full-sized gradient of each and adds them: a sixth of a training step on the CPU.
-    """
-
-    @staticmethod
-    def forward(ctx, x: torch.Tensor, kernel: tuple[int, int], stride: tuple[int, int], step: int, width_stride: int
-                ) -> tuple[torch.Tensor, torch.Tensor]:
-        """``x`` (N, C, H, W) averaged in windows of ``kernel``, which don't overlap in height, and max-pooled."""
-        part = x[:, ::step].contiguous(memory_format=torch.channels_last)
-        pooled, places = functional.max_pool2d(part, 3, stride=(1, width_stride), return_indices=True)
-        ctx.save_for_backward(part, places)
-        ctx.sizes = x.shape, kernel, stride, step, width_stride
-        return functional.avg_pool2d(x, kernel, stride), pooled
-
-    @staticmethod
-    def backward(ctx, of_tap: torch.Tensor, of_pooled: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        part, places = ctx.saved_tensors
-        shape, kernel, stride, step, width_stride = ctx.sizes
-        aten = torch.ops.aten
-        # the average's, one line for each line of windows, goes to all lines of pixels in them
-        lines = of_tap.contiguous(memory_format=torch.channels_last)
-        lines = aten.avg_pool2d_backward(lines, lines.new_empty(*lines.shape[:3], shape[3]), [1, kernel[1]],
-                                         [1, stride[1]], [0, 0], False, True, kernel[0] * kernel[1])
-        rows = lines.shape[2]
-        gradient = torch.empty(shape, dtype=part.dtype, device=part.device, memory_format=torch.channels_last)
-        gradient[:, :, :rows * kernel[0]].unflatten(2, (rows, kernel[0])).copy_(lines.unsqueeze(3))
-        gradient[:, :, rows * kernel[0]:].zero_()
-        gradient[:, ::step].add_(aten.max_pool2d_with_indices_backward(
-            of_pooled, part, [3, 3], [1, width_stride], [0, 0], [1, 1], False, places))
-        return gradient, None, None, None, None
-
-
 def tap_and_pool(x: torch.Tensor, kernel: tuple[int, int], stride: tuple[int, int], pool: nn.Module
                  ) -> tuple[torch.Tensor, torch.Tensor]:
     """The tap (N, C, 4, 18) of a layer's output for the global context, and what ``pool`` makes of the output."""
@@ -176,7 +144,11 @@ class LPRNet(nn.Module):
         taps = []
         layers = iter(enumerate(self.backbone))
         for index, layer in layers:
-            x = layer(x)
+            if type(layer) is nn.BatchNorm2d and self.training and in_bits(x):
+                x = norm_relu(layer, x)
+                index, _ = next(layers)
+            else:
+                x = layer(x)
             if index in self.TAPS:
                 tap, x = tap_and_pool(x, *self.TAPS[index], next(layers)[1])
                 taps.append(tap)

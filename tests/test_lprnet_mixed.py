@@ -1,0 +1,77 @@
+"""Machine code for bfloat16 gives what torch gives in float32, rounded."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from LPRNet.model.LPRNET import ChannelStridePool, LPRNet
+from LPRNet.model.mixed import TapAndPool, norm_relu
+from tests.test_lprnet_networks import graph
+
+SIZES = [((64, 22, 92), 2, 1, 1), ((128, 20, 90), 6, 2, 2), ((256, 18, 44), 13, 4, 2)]
+
+
+def maps(*size: int) -> torch.Tensor:
+    """Random bfloat16 numbers in channels-last memory order, with a gradient."""
+    random = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    return random.bfloat16().to(memory_format=torch.channels_last).requires_grad_()
+
+
+@pytest.mark.parametrize(("size", "index", "step", "width_stride"), SIZES)
+def test_a_tap_and_its_pool(size, index, step, width_stride):
+    x = maps(3, *size).relu().detach().requires_grad_()
+    kernel, stride = LPRNet.TAPS[index]
+    exact = x.detach().double().requires_grad_()
+    wanted = functional.avg_pool2d(exact, kernel, stride), ChannelStridePool(step, width_stride)(exact)
+    found = TapAndPool.apply(x, kernel, stride, step, width_stride)
+    assert all(part.dtype == torch.bfloat16 for part in found) and torch.equal(found[1].double(), wanted[1])
+    torch.testing.assert_close(found[0].double(), wanted[0], rtol=0.01, atol=0.01)
+    weights = [maps(*part.shape).detach() for part in found]
+    gradient, = torch.autograd.grad(found, x, weights)
+    expected, = torch.autograd.grad(wanted, exact, [part.double() for part in weights])
+    torch.testing.assert_close(gradient.double(), expected, rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("mean", [0, 30])
+@pytest.mark.parametrize("size", [(64, 22, 92), (256, 16, 18), (68, 4, 18), (3, 1, 2)])
+def test_a_batch_norm_and_its_relu(size, mean):
+    x = (maps(4, *size) + mean).detach().requires_grad_()
+    norm = nn.BatchNorm2d(size[0])
+    with torch.no_grad():
+        norm.weight.uniform_(-1, 1.5)
+        norm.bias.normal_()
+    plain, exact = copy.deepcopy(norm).double(), x.detach().double().requires_grad_()
+    found, wanted = norm_relu(norm, x), plain(exact).relu()
+    torch.testing.assert_close(found.double(), wanted, rtol=0.01, atol=0.001)
+    weights = maps(4, *size).detach()
+    weights[(wanted - 0).abs() < 1e-3] = 0  # where rounding decides on which side of 0 it is
+    gradients = torch.autograd.grad(found, [x, norm.weight, norm.bias], weights)
+    expected = torch.autograd.grad(wanted, [exact, plain.weight, plain.bias], weights.double())
+    for one, other in zip(gradients, expected):
+        torch.testing.assert_close(one.double(), other, rtol=0.01, atol=0.01)
+    for one, other in zip(norm.buffers(), plain.buffers()):
+        torch.testing.assert_close(one.double(), other.double(), rtol=1e-4, atol=1e-4)
+
+
+def test_training_in_mixed_precision_takes_them():
+    torch.manual_seed(0)
+    net, crops = LPRNet(68, dropout_rate=0), torch.randn(4, 3, 24, 94, requires_grad=True)
+    exact = copy.deepcopy(net)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = net(crops)
+    names = [node.name() for node in graph(found.grad_fn)]
+    assert names.count("NormReLUBackward") == 6 and names.count("TapAndPoolBackward") == 3
+    wanted = exact(crops)
+    assert (found - wanted).abs().mean() < 0.05 * wanted.std()
+    found.square().mean().backward()
+    wanted.square().mean().backward()
+    for (name, one), other in zip(net.named_parameters(), exact.parameters()):
+        if not name.endswith("bias"):  # a bias before a batch norm changes nothing: rounding is all of its gradient
+            similar = functional.cosine_similarity(one.grad.flatten(), other.grad.flatten(), dim=0)
+            assert similar > 0.88, name  # as with torch's own layers
+    assert torch.equal(net.backbone[1].num_batches_tracked, exact.backbone[1].num_batches_tracked)
