@@ -89,7 +89,7 @@ def test_the_wheel_holds_the_packages_with_their_data_and_nothing_else(wheel):
     assert {name for name in files if name.endswith(".py")} == sources
     assert not [name for name in files if "ccpd_base" in name]
     needed = {line.split(">")[0] for line in metadata.get_all("Requires-Dist") if "extra" not in line}
-    assert needed == {"torch", "torchvision", "opencv-python", "numpy", "imutils", "tqdm"}
+    assert needed == {"torch", "torchvision", "opencv-python", "numpy", "numba", "imutils", "tqdm"}
     assert metadata.get_all("Provides-Extra") == ["extras"]
 
 
