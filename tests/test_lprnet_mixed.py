@@ -58,6 +58,16 @@ def test_a_batch_norm_and_its_relu(size, mean):
         torch.testing.assert_close(one.double(), other.double(), rtol=1e-4, atol=1e-4)
 
 
+def test_what_is_no_number_stays_none():
+    """So that the loss tells of it."""
+    x = maps(2, 64, 22, 92).detach()
+    x[0, 3, 5, 7] = torch.nan
+    found = norm_relu(nn.BatchNorm2d(64), x.requires_grad_())
+    assert found[:, 3].isnan().all() and found[:, :3].isfinite().all()
+    _, pooled = TapAndPool.apply(found, *LPRNet.TAPS[2], 1, 1)
+    assert pooled[:, 3].isnan().all() and pooled[:, :3].isfinite().all()
+
+
 def test_training_in_mixed_precision_takes_them():
     torch.manual_seed(0)
     net, crops = LPRNet(68, dropout_rate=0), torch.randn(4, 3, 24, 94, requires_grad=True)

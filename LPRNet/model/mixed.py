@@ -240,7 +240,8 @@ def _scale_and_rectify(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, outp
             for channel in range(channels):
                 number[channel] = np.int32(x[sample, place, channel]) << np.int32(16)
             for channel in range(channels):
-                value[channel] = max(scale[channel] * value[channel] + shift[channel], np.float32(0))
+                total = scale[channel] * value[channel] + shift[channel]
+                value[channel] = np.float32(0) if total < 0 else total  # what is no number stays none
             for channel in range(channels):
                 odd = (number[channel] >> np.int32(16)) & np.int32(1)
                 output[sample, place, channel] = (number[channel] + np.int32(0x7FFF) + odd) >> np.int32(16)
