@@ -119,12 +119,14 @@ def _suppress(boxes: np.ndarray, overlap: float, limit: int) -> np.ndarray:
 def crop_resize(pixels: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int] = CROP_SIZE) -> torch.Tensor:
     """Cut ``boxes`` (N, 4) out of one picture (1, 3, H, W) and resize them: (N, 3, *size), on the picture's device.
 
-    The picture is uint8, the crops are network input. Every output pixel is the mean over its part of
-    the box (bilinear where the box is smaller than ``size``), so that large plates do not alias. Parts of a box outside
-    the picture come out as mid-grey. Raises ValueError for a picture of floats and boxes that are not finite.
+    The picture is uint8, the crops are network input. Every output pixel is the mean over its part of the box (bilinear
+    where the box is smaller than ``size``), so that large plates do not alias. Parts of a box outside the picture come
+    out as mid-grey. Raises ValueError for a picture of floats and for boxes that are not finite or have no area.
     """
-    if pixels.dtype != torch.uint8 or not boxes.isfinite().all():
-        raise ValueError(f"a picture of uint8 pixels and finite boxes are needed, not {pixels.dtype} and {boxes}")
+    if pixels.dtype != torch.uint8:
+        raise ValueError(f"a picture of uint8 pixels is needed, not of {pixels.dtype}")
+    if not (boxes.isfinite().all() and (boxes[:, 2:] > boxes[:, :2]).all()):
+        raise ValueError(f"finite boxes with x1 < x2 and y1 < y2 are needed, not {boxes.tolist()}")
     if pixels.device.type != "cpu":
         from torchvision.ops import roi_align  # the same function; to import it takes seconds
 

@@ -117,12 +117,13 @@ def test_no_boxes_give_no_crops():
     assert crop_resize(upload(make_picture(30, 30)), torch.zeros(0, 4)).shape == (0, 3, 24, 94)
 
 
-def test_only_byte_pictures_and_finite_boxes_are_cropped():
+def test_only_byte_pictures_and_sound_boxes_are_cropped():
     box = torch.tensor([[30.0, 20.0, 124.0, 44.0]])
     with pytest.raises(ValueError, match="uint8"):
         crop_resize(to_tensor(make_picture(60, 200)), box)
-    with pytest.raises(ValueError, match="finite"):
-        crop_resize(upload(make_picture(60, 200)), box * float("nan"))
+    for other in (box * float("nan"), box * float("inf"), box.flip(1), box[:, [0, 1, 0, 3]]):
+        with pytest.raises(ValueError, match="finite boxes with x1 < x2"):
+            crop_resize(upload(make_picture(60, 200)), other)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (200, 1), (2, 2)])
