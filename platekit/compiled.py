@@ -1,4 +1,4 @@
-"""Loops over pixels as machine code: numba makes it at the first call and keeps it on disk, beside the module."""
+"""Loops over numbers as machine code: numba makes it at the first call and keeps it on disk, beside the module."""
 
 from __future__ import annotations
 

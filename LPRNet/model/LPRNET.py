@@ -44,8 +44,7 @@ class BitReLU(nn.ReLU):
         super().__init__(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        fast = self.training and x.dtype == torch.bfloat16 and x.device.type == "cpu"
-        return Rectify.apply(x) if fast else super().forward(x)
+        return Rectify.apply(x) if self.training and in_bits(x) else super().forward(x)
 
 
 class SmallBasicBlock(nn.Module):

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from MTCNN.model.MTCNN_nets import PNet
+from MTCNN.model.MTCNN_nets import PNET_STRIDE, PNet
 from platekit.compiled import compiled, share
 
 CELLS = 40  # beside one another that are computed together
 LEAST_ROWS = 16  # of cells for a thread
-ACROSS, DOWN = 5, 2  # pixels of a cell: the pooling's size
+DOWN, ACROSS = PNET_STRIDE  # pixels of a cell: the pooling's size
 LINE = 3 * (ACROSS + 2)  # values of a line of pixels that a cell sees
 
 
