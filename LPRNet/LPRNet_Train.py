@@ -160,14 +160,14 @@ def reading_loss(alphabet: Alphabet, device: torch.device, straightening: float)
     CTC alone hardly turns the STN; where the corners are known (on every drawn plate) it is told what to do.
     """
 
-    def loss(net: nn.Module, batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(net: nn.Module, batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         images, labels, lengths, corners = batch
         logits, theta = net(images.to(device, non_blocking=True), with_theta=True)
         log_probs = logits.float().permute(2, 0, 1).log_softmax(dim=2)  # (T, N, class)
         steps = torch.full((len(lengths),), log_probs.shape[0])
         reading = functional.ctc_loss(log_probs, labels, steps, lengths, alphabet.blank, zero_infinity=True)
-        turning = straightening_loss(theta, corners.to(device), CROP_SIZE)
-        return reading + straightening * turning, {"ctc": reading.item(), "straightening": turning.item()}
+        turning = straightening_loss(theta, corners.to(device, non_blocking=True), CROP_SIZE)
+        return reading + straightening * turning, {"ctc": reading.detach(), "straightening": turning.detach()}
 
     return loss
 

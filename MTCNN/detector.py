@@ -30,14 +30,14 @@ from platekit.boxes import (
     upload,
 )
 from platekit.checkpoints import load_weights
-from platekit.devices import half_on_cuda, keep_freed_memory, multiplies_bfloat16, pick_device
+from platekit.devices import keep_freed_memory, multiplies_bfloat16, pick_device
 from platekit.onnx_nets import OnnxNet, is_onnx
 
 ROUNDS = 3  # of ONet
-BAND_PIXELS = 800_000  # on the CPU PNet takes sheets in bands of rows
+BAND_PIXELS = {"cpu": 800_000, "cuda": 8_000_000}  # PNet takes sheets in bands of rows
 KEPT_MEMORY = 64 << 20  # bytes at most, for the next picture
 TILES = 2000  # that PNet takes at a time
-CROPS = 32  # that ONet takes at a time; for twice as many, fresh pages of memory at every call cost twice the time
+CROPS = 32  # that ONet takes at a time on the CPU; twice as many, in fresh pages of memory, take twice the time each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,8 +147,7 @@ class Detector:
         likely: list[tuple[torch.Tensor, ...]] = []  # the tiles of all sheets make few large calls
         for sheet in sheets:
             for first, pixels in self.bands(sheet.pixels):
-                with half_on_cuda(self.device):
-                    maps = self._scorer.pooled(pixels)
+                maps = self._scorer.pooled(pixels)
                 tiles = self.likely_tiles(maps, least) if self._rough_pnet else None
                 if tiles is None:
                     rows, columns, *answers = self.scan_maps(maps, least)
@@ -164,14 +163,13 @@ class Detector:
     def bands(self, pixels: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
         """A sheet's pixels in bands, and the first row of PNet's cells in each."""
         rows, _ = output_size(*pixels.shape[2:])
-        band = max(1, BAND_PIXELS // (2 * pixels.shape[3])) if self.device.type == "cpu" else rows
+        band = max(1, BAND_PIXELS[self.device.type] // (2 * pixels.shape[3]))
         for first in range(0, rows, band):
             yield first, pixels[:, :, 2 * first:2 * (first + band) + 10]
 
     def scan_maps(self, maps: torch.Tensor, least: float) -> tuple[torch.Tensor, ...]:
         """The cells that PNet scores at least ``least``: their rows, columns, offsets (N, 4) and scores."""
-        with half_on_cuda(self.device):
-            offsets, scores = self._scorer.score(maps)
+        offsets, scores = self._scorer.score(maps)
         rows, columns = torch.nonzero(scores[0, 1] >= least, as_tuple=True)
         found = torch.stack([rows, columns, scores[0, 0, rows, columns], *offsets[0, :, rows, columns]])
         rows, columns, others, *offsets = found.float().cpu()
@@ -245,11 +243,11 @@ class Detector:
             likely = self.likely_plates(crops)
             boxes, crops = boxes[likely], crops[likely]
         corrected, scores = [boxes[:0]], [boxes[:0, 0].double()]
-        for part, seen in zip(boxes.split(CROPS), crops.split(CROPS)):
+        count = CROPS if self.device.type == "cpu" else max(1, len(boxes))
+        for part, seen in zip(boxes.split(count), crops.split(count)):
             if len(part):
-                with half_on_cuda(self.device):
-                    offsets, probabilities = self.onet(seen.contiguous(memory_format=torch.channels_last))
-                answer = torch.cat([offsets, probabilities], dim=1).float().cpu()
+                offsets, probabilities = self.onet(seen.contiguous(memory_format=torch.channels_last))
+                answer = torch.cat([offsets, probabilities], dim=1).cpu()
                 corrected.append(decode_offsets(answer[:, :4], part))
                 scores.append(score_without(answer[:, 4]))
         return torch.cat(corrected), torch.cat(scores)

@@ -130,7 +130,7 @@ def crop_resize(pixels: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]
     if pixels.device.type != "cpu":
         from torchvision.ops import roi_align  # the same function; to import it takes seconds
 
-        rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1).float().to(pixels.device)
+        rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1).float().to(pixels.device, non_blocking=True)
         return roi_align(normalise(pixels), rois, size, spatial_scale=1.0, sampling_ratio=-1, aligned=True)
     crops = np.empty((len(boxes), *size, 3), np.float32)
     share(_cut, len(boxes), LEAST_CROPS, pixels[0].permute(1, 2, 0).contiguous().flatten(1).numpy(),
@@ -203,7 +203,7 @@ def sample_boxes(pixels: torch.Tensor, boxes: torch.Tensor, theta: torch.Tensor)
     low, high = boxes.cpu().float().split(2, dim=1)
     steps = (high - low) / torch.tensor([width, height])
     factors = steps.log2().mean(dim=1).floor().clamp(min=0).exp2().int()
-    half, centre = ((high - low) / 2).to(theta.device), ((high + low) / 2).to(theta.device)
+    half, centre = ((side / 2).to(theta.device, non_blocking=True) for side in (high - low, high + low))
     places = theta.float() * half[:, :, None]  # from -1..1 over the samples to pixels of the picture
     places[:, :, 2] += centre
     sample = _sample_by_opencv if pixels.device.type == "cpu" else _sample_by_torch
@@ -255,7 +255,7 @@ def _sample_by_torch(pixels: torch.Tensor, places: torch.Tensor, factors: torch.
     picture = normalise(pixels)
     samples = picture.new_empty(len(places), 3, *size)
     for factor in factors.unique().tolist():
-        mine = torch.nonzero(factors == factor)[:, 0].to(places.device)
+        mine = torch.nonzero(factors == factor)[:, 0].to(places.device, non_blocking=True)
         down, across = (-side % factor + factor for side in picture.shape[2:])
         level = functional.avg_pool2d(functional.pad(picture, (factor, across, factor, down), mode="replicate"), factor)
         transform = places[mine] * (2 / factor)

@@ -13,9 +13,12 @@ DEVICE_HELP = "auto (a CUDA GPU where there is one, else the CPU), cpu, cuda or 
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; UserError when it is not there."""
+    """The torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; UserError when it is not there.
+
+    With a GPU float32 is float32 from then on: TF32, which its convolutions else use, moves boxes by some pixels.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -25,6 +28,7 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device '{name}' is not there ({torch.cuda.device_count()} CUDA devices found); "
                         "use --device cpu")
+    torch.backends.cudnn.allow_tf32 = False
     return device
 
 
@@ -33,11 +37,6 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     able = torch.cpu.get_capabilities()
     return device.type == "cpu" and torch.backends.mkldnn.is_available() \
         and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
-def half_on_cuda(device: torch.device) -> torch.autocast:
-    """A context in which nets compute in float16 on a CUDA device, and as they are elsewhere."""
-    return torch.autocast(device.type, torch.float16, enabled=device.type == "cuda")
 
 
 def keep_freed_memory(most: int | None = None) -> None:

@@ -34,7 +34,7 @@ from platekit.files import write_text
 
 SAVE_SECONDS = 120  # between two checkpoints inside an epoch
 Key = tuple[int, int]  # what a data set is indexed with: the sample's index, and the seed of its augmentation
-Loss = Callable[[nn.Module, Any], tuple[torch.Tensor, dict[str, float]]]
+Loss = Callable[[nn.Module, Any], tuple[torch.Tensor, dict[str, torch.Tensor | float]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +103,10 @@ def average_with_warmup(decay: float) -> Callable:
     @torch.no_grad()
     def update(averaged: Sequence[torch.Tensor], current: Sequence[torch.Tensor], count: torch.Tensor) -> None:
         weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
-        for old, new in zip(averaged, current):
-            old.lerp_(new, weight) if old.is_floating_point() else old.copy_(new)
+        if averaged[0].is_floating_point():  # all of a call are of one type
+            torch._foreach_lerp_(averaged, current, weight)
+        else:
+            torch._foreach_copy_(averaged, current)
 
     return update
 
@@ -214,19 +216,17 @@ class Run:
             group["lr"] = learning_rate
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.half):
             value, figures = loss(distributed.whole_batch(self.net), distributed.gather_labels(batch))
-        if not torch.isfinite(value):
-            raise UserError(f"the loss is {value.item()} at step {self.step}; start anew with --restart and a lower "
-                            f"--learning_rate ({self.folder} keeps what was reached before)")
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
         distributed.sum_gradients(self.net)
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip_norm)
-        if not torch.isfinite(norm):  # a step along it would make every weight NaN, and the checkpoint after it
-            raise UserError(f"the gradient is {norm.item()} at step {self.step}; start anew with --restart and a lower "
-                            f"--learning_rate ({self.folder} keeps what was reached before)")
+        for what, number in (("loss", value.item()), ("gradient", norm.item())):  # a GPU is not waited for before
+            if not math.isfinite(number):  # a step would make every weight NaN, and the checkpoint after it
+                raise UserError(f"the {what} is {number} at step {self.step}; start anew with --restart and a lower "
+                                f"--learning_rate ({self.folder} keeps what was reached before)")
         self.optimizer.step()
         self.average.update_parameters(self.net)
-        return {"loss": value.item(), **figures}
+        return {"loss": value.item(), **{name: float(figure) for name, figure in figures.items()}}
 
     def finish_epoch(self, row: dict[str, Any]) -> None:
         """Log the epoch, keep its averaged weights when they are the best so far, then write the checkpoint."""

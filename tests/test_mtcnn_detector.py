@@ -253,7 +253,7 @@ def test_large_levels_in_bands_give_the_same(monkeypatch):
     image = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
     finder = Detector(PNet(), ONet(), "cpu", thresholds=Thresholds(pnet_score=0.4))
     whole = finder.scan(finder.upload(image))
-    monkeypatch.setattr(detector_module, "BAND_PIXELS", 4000)
+    monkeypatch.setitem(detector_module.BAND_PIXELS, "cpu", 4000)
     banded = finder.scan(finder.upload(image))
     assert len(whole[0]) == len(banded[0]) > 100
     for first, second in zip(whole, banded):

@@ -127,11 +127,12 @@ def test_an_epoch_has_every_index_once_in_another_order_each_time():
 
 def test_the_average_forgets_its_start_and_then_moves_slowly():
     update = average_with_warmup(0.9)
-    old, new = [torch.zeros(1), torch.tensor([3])], [torch.ones(1), torch.tensor([4])]
-    update(old, new, torch.tensor(0))
-    assert old[0].item() == pytest.approx(0.9) and old[1].item() == 4
+    old, counted = [torch.zeros(1), torch.zeros(2)], [torch.tensor([3])]
+    update(old, [torch.ones(1), torch.ones(2)], torch.tensor(0))
+    update(counted, [torch.tensor([4])], torch.tensor(0))
+    assert [*old[0].tolist(), *old[1].tolist()] == pytest.approx([0.9] * 3) and counted[0].item() == 4
     old = [torch.zeros(1)]
-    update(old, new[:1], torch.tensor(10_000))
+    update(old, [torch.ones(1)], torch.tensor(10_000))
     assert old[0].item() == pytest.approx(0.1)
 
 

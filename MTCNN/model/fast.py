@@ -103,7 +103,7 @@ class FastPNet(nn.Module):
 
     def score(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Offsets (N, 4, h, w) and scores (N, 2, h, w) from what ``pooled`` returns."""
-        found = self.others(maps).float()
+        found = self.others(maps)
         return found[:, :4], found[:, 4:].softmax(dim=1)
 
 

@@ -38,7 +38,7 @@ class Recipe:
 
 
 def sample_loss(net: nn.Module, batch: Batch, device: torch.device, recipe: Recipe, box: str,
-                batch_size: int) -> tuple[torch.Tensor, dict[str, float]]:
+                batch_size: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The loss of a batch and its parts; a short batch counts by its samples, not like a full one."""
     batch = batch.to(device)
     offsets, logits = net(batch.pixels.contiguous(memory_format=torch.channels_last))
@@ -46,7 +46,7 @@ def sample_loss(net: nn.Module, batch: Batch, device: torch.device, recipe: Reci
     classes = class_loss(logits, batch.labels, HARDEST)
     boxes = box_loss(offsets, batch.offsets, batch.labels, box)
     share = len(batch.labels) / batch_size
-    return (classes + recipe.box_weight * boxes) * share, {"class_loss": classes.item(), "box_loss": boxes.item()}
+    return (classes + recipe.box_weight * boxes) * share, {"class_loss": classes.detach(), "box_loss": boxes.detach()}
 
 
 @torch.inference_mode()
