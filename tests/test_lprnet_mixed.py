@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from LPRNet.model.LPRNET import ChannelStridePool, LPRNet
-from LPRNet.model.mixed import TapAndPool, norm_relu
+from LPRNet.model.LPRNET import ByteDropout, ChannelStridePool, LPRNet
+from LPRNet.model.mixed import norm_relu, norm_tap_pool
 from tests.test_lprnet_networks import graph
 
 SIZES = [((64, 22, 92), 2, 1, 1), ((128, 20, 90), 6, 2, 2), ((256, 18, 44), 13, 4, 2)]
@@ -22,29 +22,19 @@ def maps(*size: int) -> torch.Tensor:
     return random.bfloat16().to(memory_format=torch.channels_last).requires_grad_()
 
 
-@pytest.mark.parametrize(("size", "index", "step", "width_stride"), SIZES)
-def test_a_tap_and_its_pool(size, index, step, width_stride):
-    x = maps(3, *size).relu().detach().requires_grad_()
-    kernel, stride = LPRNet.TAPS[index]
-    exact = x.detach().double().requires_grad_()
-    wanted = functional.avg_pool2d(exact, kernel, stride), ChannelStridePool(step, width_stride)(exact)
-    found = TapAndPool.apply(x, kernel, stride, step, width_stride)
-    assert all(part.dtype == torch.bfloat16 for part in found) and torch.equal(found[1].double(), wanted[1])
-    torch.testing.assert_close(found[0].double(), wanted[0], rtol=0.01, atol=0.01)
-    weights = [maps(*part.shape).detach() for part in found]
-    gradient, = torch.autograd.grad(found, x, weights)
-    expected, = torch.autograd.grad(wanted, exact, [part.double() for part in weights])
-    torch.testing.assert_close(gradient.double(), expected, rtol=0.01, atol=0.01)
+def random_norm(channels: int) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels)
+    with torch.no_grad():
+        norm.weight.uniform_(-1, 1.5)
+        norm.bias.normal_()
+    return norm
 
 
 @pytest.mark.parametrize("mean", [0, 30])
 @pytest.mark.parametrize("size", [(64, 22, 92), (256, 16, 18), (68, 4, 18), (3, 1, 2)])
 def test_a_batch_norm_and_its_relu(size, mean):
     x = (maps(4, *size) + mean).detach().requires_grad_()
-    norm = nn.BatchNorm2d(size[0])
-    with torch.no_grad():
-        norm.weight.uniform_(-1, 1.5)
-        norm.bias.normal_()
+    norm = random_norm(size[0])
     plain, exact = copy.deepcopy(norm).double(), x.detach().double().requires_grad_()
     found, wanted = norm_relu(norm, x), plain(exact).relu()
     torch.testing.assert_close(found.double(), wanted, rtol=0.01, atol=0.001)
@@ -58,14 +48,49 @@ def test_a_batch_norm_and_its_relu(size, mean):
         torch.testing.assert_close(one.double(), other.double(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("size", "index", "step", "width_stride"), SIZES)
+def test_a_batch_norm_its_relu_a_tap_and_a_pool(size, index, step, width_stride):
+    """What is largest is decided by the norm and its ReLU in bfloat16."""
+    x, norm = maps(3, *size), random_norm(size[0])
+    plain, other = copy.deepcopy(norm).double(), copy.deepcopy(norm)
+    kernel, stride = LPRNet.TAPS[index]
+    before = norm_relu(other, x).detach().double().requires_grad_()
+    wanted = functional.avg_pool2d(before, kernel, stride), ChannelStridePool(step, width_stride)(before)
+    found = norm_tap_pool(norm, x, kernel, stride, step, width_stride)
+    assert all(part.dtype == torch.bfloat16 for part in found) and torch.equal(found[1].double(), wanted[1])
+    torch.testing.assert_close(found[0].double(), wanted[0], rtol=0.01, atol=0.01)
+    weights = [maps(*part.shape).detach() for part in found]
+    gradients = torch.autograd.grad(found, [x, norm.weight, norm.bias], weights)
+    of_relu, = torch.autograd.grad(wanted, before, [part.double() for part in weights])
+    exact = x.detach().double().requires_grad_()
+    expected = torch.autograd.grad(plain(exact).relu(), [exact, plain.weight, plain.bias], of_relu)
+    for one, another in zip(gradients, expected):
+        torch.testing.assert_close(one.double(), another, rtol=0.01, atol=0.02)
+    assert all(map(torch.equal, norm.buffers(), other.buffers()))
+
+
+@pytest.mark.parametrize("size", [(2, 64, 16, 21), (3, 5, 1, 7)])
+def test_dropout(size):
+    x = maps(*size)
+    torch.manual_seed(0)
+    found = ByteDropout(0.7)(x)
+    assert found.grad_fn.name() == "DropBackward"
+    torch.manual_seed(0)
+    wanted = ByteDropout(0.7)(x.detach().float())
+    torch.testing.assert_close(found.float(), wanted, rtol=0.01, atol=0)
+    weights = maps(*size).detach()
+    gradient, = torch.autograd.grad(found, x, weights)
+    torch.testing.assert_close(gradient.float() * x.float(), weights.float() * wanted, rtol=0.02, atol=0)
+
+
 def test_what_is_no_number_stays_none():
     """So that the loss tells of it."""
     x = maps(2, 64, 22, 92).detach()
     x[0, 3, 5, 7] = torch.nan
     found = norm_relu(nn.BatchNorm2d(64), x.requires_grad_())
     assert found[:, 3].isnan().all() and found[:, :3].isfinite().all()
-    _, pooled = TapAndPool.apply(found, *LPRNet.TAPS[2], 1, 1)
-    assert pooled[:, 3].isnan().all() and pooled[:, :3].isfinite().all()
+    for part in norm_tap_pool(nn.BatchNorm2d(64), x, *LPRNet.TAPS[2], 1, 1):
+        assert part[:, 3].isnan().all() and part[:, :3].isfinite().all()
 
 
 def test_training_in_mixed_precision_takes_them():
@@ -75,7 +100,7 @@ def test_training_in_mixed_precision_takes_them():
     with torch.autocast("cpu", torch.bfloat16):
         found = net(crops)
     names = [node.name() for node in graph(found.grad_fn)]
-    assert names.count("NormReLUBackward") == 6 and names.count("TapAndPoolBackward") == 3
+    assert names.count("NormReLUBackward") == names.count("NormTapPoolBackward") == 3
     wanted = exact(crops)
     assert (found - wanted).abs().mean() < 0.05 * wanted.std()
     found.square().mean().backward()

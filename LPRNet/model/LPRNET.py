@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from LPRNet.model.mixed import TapAndPool, in_bits, norm_relu
+from LPRNet.model.mixed import Drop, TapAndPool, in_bits, norm_relu, norm_tap_pool
 
 INTEGERS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}  # of the same size
 
@@ -99,6 +99,8 @@ class ByteDropout(nn.Dropout):
             return super().forward(x)
         count, dropped = x.numel(), min(255, round(self.p * 256))
         words = torch.empty((count + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+        if in_bits(x) and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+            return Drop.apply(x, words.view(torch.uint8), dropped)
         kept = words.view(torch.uint8)[:count] >= dropped
         return x * kept.to(x.dtype).mul_(256 / (256 - dropped)).as_strided(x.shape, x.stride())
 
@@ -143,13 +145,17 @@ class LPRNet(nn.Module):
         taps = []
         layers = iter(enumerate(self.backbone))
         for index, layer in layers:
-            if type(layer) is nn.BatchNorm2d and self.training and in_bits(x):
-                x = norm_relu(layer, x)
-                index, _ = next(layers)
-            else:
-                x = layer(x)
-            if index in self.TAPS:
-                tap, x = tap_and_pool(x, *self.TAPS[index], next(layers)[1])
+            joined = type(layer) is nn.BatchNorm2d and self.training and in_bits(x)
+            if joined:
+                index, _ = next(layers)  # the ReLU
+            pool = next(layers)[1] if index in self.TAPS else None
+            if joined and type(pool) is ChannelStridePool:
+                tap, x = norm_tap_pool(layer, x, *self.TAPS[index], pool.step, pool.width_stride)
+                taps.append(tap)
+                continue
+            x = norm_relu(layer, x) if joined else layer(x)
+            if pool:
+                tap, x = tap_and_pool(x, *self.TAPS[index], pool)
                 taps.append(tap)
         # (N, 448 + class_num, 4, 18)
         context = torch.cat([normalise_energy(tap, self.per_sample) for tap in (*taps, x)], dim=1)

@@ -1,11 +1,13 @@
-"""Two pairs of LPRNet's layers, each with one gradient: what mixed-precision training on the CPU spends its time on.
+"""Layers of LPRNet with one gradient for several of them: what mixed-precision training on the CPU spends its time on.
 
-There both are machine code that works on the bits of bfloat16 numbers, channels last in memory. Most of a step is
+There they are machine code that works on the bits of bfloat16 numbers, channels last in memory. Most of a step is
 waiting for memory, so that it counts how often maps are read and written. The loops repeat some lines: in a function of
 their own, which may be given one array twice, they take ten times as long.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -15,29 +17,28 @@ from torch.nn import functional
 from platekit.compiled import compiled, share
 
 aten = torch.ops.aten
+DROPPED = 1024  # numbers at a time
+Maps = torch.Tensor  # (N, C, H, W)
 
 
 class TapAndPool(torch.autograd.Function):
-    """A tap of the global context and the pool that follows it; what they come from must not be negative anywhere.
+    """A tap of the global context and the pool that follows it, as torch computes them on any device.
 
     Left to itself autograd makes a full-sized gradient of each and adds them.
     """
 
     @staticmethod
-    def forward(ctx, x: torch.Tensor, kernel: tuple[int, int], stride: tuple[int, int], step: int, width_stride: int
-                ) -> tuple[torch.Tensor, torch.Tensor]:
-        """``x`` (N, C, H, W) averaged in windows of ``kernel``, which don't overlap in height, and max-pooled."""
+    def forward(ctx, x: Maps, kernel: tuple[int, int], stride: tuple[int, int], step: int, width_stride: int
+                ) -> tuple[Maps, Maps]:
+        """``x`` averaged in windows of ``kernel``, which don't overlap in height, and max-pooled."""
         part = x[:, ::step].contiguous(memory_format=torch.channels_last)
-        if in_bits(x):
-            pooled, places = pool(part, width_stride)
-        else:
-            pooled, places = functional.max_pool2d(part, 3, stride=(1, width_stride), return_indices=True)
+        pooled, places = functional.max_pool2d(part, 3, stride=(1, width_stride), return_indices=True)
         ctx.save_for_backward(part, places)
         ctx.sizes = x.shape, kernel, stride, step, width_stride
         return functional.avg_pool2d(x, kernel, stride), pooled
 
     @staticmethod
-    def backward(ctx, of_tap: torch.Tensor, of_pooled: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx, of_tap: Maps, of_pooled: Maps) -> tuple[Maps | None, ...]:
         part, places = ctx.saved_tensors
         shape, kernel, stride, step, width_stride = ctx.sizes
         # the average's, one line for each line of windows, goes to all lines of pixels in them
@@ -45,15 +46,11 @@ class TapAndPool(torch.autograd.Function):
         lines = aten.avg_pool2d_backward(lines, lines.new_empty(*lines.shape[:3], shape[3]), [1, kernel[1]],
                                          [1, stride[1]], [0, 0], False, True, kernel[0] * kernel[1])
         gradient = torch.empty(shape, dtype=part.dtype, device=part.device, memory_format=torch.channels_last)
-        if places.dtype == torch.uint8:
-            share(_tap_and_pool_gradient, shape[0], 1, bits(lines), kernel[0], bits(of_pooled), rows_of(places),
-                  width_stride, step, bits(gradient))
-        else:
-            rows = lines.shape[2]
-            gradient[:, :, :rows * kernel[0]].unflatten(2, (rows, kernel[0])).copy_(lines.unsqueeze(3))
-            gradient[:, :, rows * kernel[0]:].zero_()
-            gradient[:, ::step].add_(aten.max_pool2d_with_indices_backward(
-                of_pooled, part, [3, 3], [1, width_stride], [0, 0], [1, 1], False, places))
+        rows = lines.shape[2]
+        gradient[:, :, :rows * kernel[0]].unflatten(2, (rows, kernel[0])).copy_(lines.unsqueeze(3))
+        gradient[:, :, rows * kernel[0]:].zero_()
+        gradient[:, ::step].add_(aten.max_pool2d_with_indices_backward(
+            of_pooled, part, [3, 3], [1, width_stride], [0, 0], [1, 1], False, places))
         return gradient, None, None, None, None
 
 
@@ -61,81 +58,149 @@ class NormReLU(torch.autograd.Function):
     """Batch norm in training and the ReLU behind it: where the output was 0 follows from the input once more."""
 
     @staticmethod
-    def forward(ctx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
-                ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The output of bfloat16 maps ``x`` (N, C, H, W), and each channel's mean and (biased) variance, float64."""
-        values = places_of(x)
-        moments = np.empty((len(x), 2, x.shape[1]), np.float32)
-        share(_moments, len(x), 1, values, moments)
-        means, variances = torch.from_numpy(moments).double().unbind(dim=1)
-        mean = means.mean(dim=0)
-        variance = (variances + (means - mean).square()).mean(dim=0)
-        inverse = (variance + eps).rsqrt()
-        scale = (weight * inverse).float()
-        shift = (bias - mean * weight * inverse).float()
+    def forward(ctx, x: Maps, weight: torch.Tensor, bias: torch.Tensor, eps: float
+                ) -> tuple[Maps, torch.Tensor, torch.Tensor]:
+        """The output of bfloat16 maps, and each channel's mean and (biased) variance, float64."""
+        mean, variance, inverse, scale, shift = batch_statistics(x, weight, bias, eps)
         output = torch.empty_like(x, memory_format=torch.channels_last)
-        share(_scale_and_rectify, len(x), 1, values, scale.numpy(), shift.numpy(), places_of(output))
+        share(_scale_and_rectify, len(x), 1, places_of(x), scale.numpy(), shift.numpy(), places_of(output))
         ctx.save_for_backward(x, mean, inverse, scale, shift)
         ctx.mark_non_differentiable(mean, variance)
         return output, mean, variance
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, mean, inverse, scale, shift = ctx.saved_tensors
-        given = places_of(gradient), places_of(x), scale.numpy(), shift.numpy()
+    def backward(ctx, gradient: Maps, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, mean, _, scale, shift = ctx.saved_tensors
         sums = np.empty((len(x), 2, x.shape[1]), np.float32)
-        share(_gradient_sums, len(x), 1, *given, mean.float().numpy(), sums)
-        of_bias, of_deviation = torch.from_numpy(sums).double().sum(dim=0)
-        count = x.numel() // x.shape[1]
-        slope = -scale * inverse.square() * of_deviation / count
-        offset = -scale * of_bias / count - slope * mean
+        share(_gradient_sums, len(x), 1, places_of(gradient), places_of(x), scale.numpy(), shift.numpy(),
+              mean.float().numpy(), sums)
         result = torch.empty_like(x, memory_format=torch.channels_last)
-        share(_norm_gradient, len(x), 1, *given, slope.float().numpy(), offset.float().numpy(), places_of(result))
-        return result, (of_deviation * inverse).to(scale.dtype), of_bias.to(scale.dtype), None
+        return *gradients(gradient, result, sums, ctx.saved_tensors), None
 
 
-def norm_relu(norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
+class NormTapPool(torch.autograd.Function):
+    """``NormReLU`` with the tap and the pool behind it, as in ``TapAndPool``: the maps between are written nowhere."""
+
+    @staticmethod
+    def forward(ctx, x: Maps, weight: torch.Tensor, bias: torch.Tensor, eps: float, kernel: tuple[int, int],
+                stride: tuple[int, int], step: int, width_stride: int) -> tuple[Maps, Maps, torch.Tensor, torch.Tensor]:
+        """Tap and pooled maps of bfloat16 maps, and each channel's mean and (biased) variance, float64."""
+        mean, variance, inverse, scale, shift = batch_statistics(x, weight, bias, eps)
+        count, channels, height, width = x.shape
+        tap = np.empty((count, height // kernel[0], (width - kernel[1]) // stride[1] + 1, channels), np.int16)
+        pooled = np.empty((count, height - 2, (width - 3) // width_stride + 1, channels // step), np.int16)
+        places = np.empty(pooled.shape, np.uint8)  # which of its nine each maximum was
+        ctx.sizes = kernel, stride[1], width_stride
+        share(_norm_tap_pool, count, 1, bits(x), scale.numpy(), shift.numpy(), *ctx.sizes, tap, pooled, places)
+        ctx.save_for_backward(x, mean, inverse, scale, shift)
+        ctx.places = places
+        ctx.mark_non_differentiable(mean, variance)
+        return maps_of(tap), maps_of(pooled), mean, variance
+
+    @staticmethod
+    def backward(ctx, of_tap: Maps, of_pooled: Maps, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, mean, _, scale, shift = ctx.saved_tensors
+        gradient = torch.empty_like(x, memory_format=torch.channels_last)
+        sums = np.empty((len(x), 2, x.shape[1]), np.float32)
+        share(_tap_and_pool_gradient, len(x), 1, bits(x), scale.numpy(), shift.numpy(), mean.float().numpy(),
+              bits(of_tap), bits(of_pooled), ctx.places, *ctx.sizes, bits(gradient), sums)
+        return *gradients(gradient, gradient, sums, ctx.saved_tensors), None, None, None, None, None
+
+
+class Drop(torch.autograd.Function):
+    """Dropout of bfloat16 maps by a random byte each: those below ``dropped`` of 256 become 0, the others larger."""
+
+    @staticmethod
+    def forward(ctx, x: Maps, random: torch.Tensor, dropped: int) -> Maps:
+        ctx.random, ctx.dropped = random, dropped
+        return Drop.drop(x, random, dropped)
+
+    @staticmethod
+    def backward(ctx, gradient: Maps) -> tuple[Maps, None, None]:
+        return Drop.drop(gradient, ctx.random, ctx.dropped), None, None
+
+    @staticmethod
+    def drop(x: Maps, random: torch.Tensor, dropped: int) -> Maps:
+        result = torch.empty_like(x, memory_format=torch.channels_last)
+        values, output = bits(x).reshape(-1), bits(result).reshape(-1)
+        share(_drop, math.ceil(len(values) / DROPPED), 16, values, random.numpy(), dropped, output)
+        return result
+
+
+def batch_statistics(x: Maps, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> tuple[torch.Tensor, ...]:
+    """Of each channel of bfloat16 maps: mean, variance and 1 / deviation, float64; a norm's factor and summand."""
+    moments = np.empty((len(x), 2, x.shape[1]), np.float32)
+    share(_moments, len(x), 1, places_of(x), moments)
+    means, variances = torch.from_numpy(moments).double().unbind(dim=1)
+    mean = means.mean(dim=0)
+    variance = (variances + (means - mean).square()).mean(dim=0)
+    inverse = (variance + eps).rsqrt()
+    return mean, variance, inverse, (weight * inverse).float(), (bias - mean * weight * inverse).float()
+
+
+def gradients(given: Maps, result: Maps, sums: np.ndarray, saved: tuple[torch.Tensor, ...]
+              ) -> tuple[Maps, torch.Tensor, torch.Tensor]:
+    """A norm's gradients of its input, weight and bias, from the one behind its ReLU and what ``_gradient_sums`` says.
+
+    The first is written to ``result``, which may be the maps that are ``given``.
+    """
+    x, mean, inverse, scale, shift = saved
+    of_bias, of_deviation = torch.from_numpy(sums).double().sum(dim=0)
+    count = x.numel() // x.shape[1]
+    slope = -scale * inverse.square() * of_deviation / count
+    offset = -scale * of_bias / count - slope * mean
+    share(_norm_gradient, len(x), 1, places_of(given), places_of(x), scale.numpy(), shift.numpy(),
+          slope.float().numpy(), offset.float().numpy(), places_of(result))
+    return result, (of_deviation * inverse).to(scale.dtype), of_bias.to(scale.dtype)
+
+
+def norm_relu(norm: nn.BatchNorm2d, x: Maps) -> Maps:
     """A batch norm in training and the ReLU behind it, of maps that are ``in_bits``."""
-    output, mean, variance = NormReLU.apply(x, norm.weight, norm.bias, norm.eps)
-    with torch.no_grad():
-        count = x.numel() // x.shape[1]
-        norm.num_batches_tracked += 1
-        norm.running_mean.lerp_(mean.float(), norm.momentum)
-        norm.running_var.lerp_((variance * count / max(1, count - 1)).float(), norm.momentum)
+    output, *seen = NormReLU.apply(x, norm.weight, norm.bias, norm.eps)
+    remember(norm, x, *seen)
     return output
 
 
-def in_bits(x: torch.Tensor) -> bool:
+def norm_tap_pool(norm: nn.BatchNorm2d, x: Maps, kernel: tuple[int, int], stride: tuple[int, int], step: int,
+                  width_stride: int) -> tuple[Maps, Maps]:
+    """The same, and the tap and the pool (3x3, of every ``step``-th channel) behind them."""
+    tap, pooled, *seen = NormTapPool.apply(x, norm.weight, norm.bias, norm.eps, kernel, stride, step, width_stride)
+    remember(norm, x, *seen)
+    return tap, pooled
+
+
+@torch.no_grad()
+def remember(norm: nn.BatchNorm2d, x: Maps, mean: torch.Tensor, variance: torch.Tensor) -> None:
+    """Let a batch norm's running statistics follow those of ``x``."""
+    count = x.numel() // x.shape[1]
+    norm.num_batches_tracked += 1
+    norm.running_mean.lerp_(mean.float(), norm.momentum)
+    norm.running_var.lerp_((variance * count / max(1, count - 1)).float(), norm.momentum)
+
+
+def in_bits(x: Maps) -> bool:
     """Whether maps are bfloat16 numbers on the CPU."""
     return x.dtype == torch.bfloat16 and x.device.type == "cpu"
 
 
-def rows_of(maps: torch.Tensor) -> np.ndarray:
+def rows_of(maps: Maps) -> np.ndarray:
     """Maps (N, C, H, W) as an array (N, H, W, C), without a copy where they are channels-last in memory."""
     return maps.permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def bits(maps: torch.Tensor) -> np.ndarray:
+def bits(maps: Maps) -> np.ndarray:
     """The bits of bfloat16 maps (N, C, H, W) as integers (N, H, W, C)."""
     return rows_of(maps.detach().view(torch.int16))
 
 
-def places_of(maps: torch.Tensor) -> np.ndarray:
+def places_of(maps: Maps) -> np.ndarray:
     """The bits of bfloat16 maps (N, C, H, W) as integers (N, H * W, C)."""
     return bits(maps).reshape(len(maps), -1, maps.shape[1])
 
 
-def pool(x: torch.Tensor, width_stride: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """3x3 max-pool of bfloat16 maps (N, C, H, W) without negative numbers, whose bits have their order.
-
-    Also which of its nine each maximum was, uint8.
-    """
-    count, channels, height, width = x.shape
-    sizes = count, height - 2, (width - 3) // width_stride + 1, channels
-    highest, places = np.empty(sizes, np.int16), np.empty(sizes, np.uint8)
-    share(_pool, count, 1, bits(x), width_stride, highest, places)
-    maxima = torch.from_numpy(highest).view(torch.bfloat16)
-    return maxima.permute(0, 3, 1, 2), torch.from_numpy(places).permute(0, 3, 1, 2)
+def maps_of(rows: np.ndarray) -> Maps:
+    """The bfloat16 maps of bits (N, H, W, C)."""
+    return torch.from_numpy(rows).view(torch.bfloat16).permute(0, 3, 1, 2)
 
 
 @compiled
@@ -155,53 +220,6 @@ def _pool(x: np.ndarray, width_stride: int, highest: np.ndarray, places: np.ndar
                             best = max(best, value)
                     highest[sample, row, column, channel] = best
                     places[sample, row, column, channel] = place
-
-
-@compiled
-def _tap_and_pool_gradient(lines: np.ndarray, height: int, of_pooled: np.ndarray, places: np.ndarray, width_stride: int,
-                           step: int, gradient: np.ndarray, first: int, last: int) -> None:
-    """The samples from ``first`` to ``last`` of ``gradient`` (N, H, W, C): bits of bfloat16 numbers, as all but places.
-
-    Every line (N, h, W, C) goes to ``height`` lines of it; ``of_pooled`` (N, h, w, c) is added to each ``step``-th
-    channel where the maximum was.
-    """
-    _, rows, columns, channels = of_pooled.shape
-    _, whole_rows, whole_columns, _ = gradient.shape
-    sums = np.zeros((whole_rows, whole_columns, channels), np.float32)
-    flat, number = sums.reshape(-1), np.zeros(channels, np.int32)
-    value = number.view(np.float32)
-    steps = np.array([(down * whole_columns + across) * channels for down in range(3) for across in range(3)])
-    for sample in range(first, last):
-        sums[:] = 0
-        for row in range(rows):
-            for column in range(columns):
-                for channel in range(channels):
-                    number[channel] = np.int32(of_pooled[sample, row, column, channel]) << np.int32(16)
-                start = (row * whole_columns + width_stride * column) * channels
-                for channel in range(channels):
-                    flat[start + steps[places[sample, row, column, channel]] + channel] += value[channel]
-        for row in range(whole_rows):
-            target = gradient[sample, row].reshape(-1)
-            if row // height < lines.shape[1]:
-                target[:] = lines[sample, row // height].reshape(-1)
-            else:
-                target[:] = 0
-            if step == 1:  # the compiler makes much more of numbers that lie side by side
-                _add(target, sums[row].reshape(-1))
-            else:
-                _add(target[::step], sums[row].reshape(-1))
-
-
-@compiled
-def _add(target: np.ndarray, others: np.ndarray) -> None:
-    """Add float32 numbers to bfloat16 numbers, given as bits, and round to the nearest, of two to the even one."""
-    number = np.empty(len(target), np.int32)
-    value = number.view(np.float32)
-    for place in range(len(target)):
-        number[place] = np.int32(target[place]) << np.int32(16)
-    for place in range(len(target)):
-        value[place] += others[place]
-    _round(number, target)
 
 
 @compiled
@@ -294,8 +312,124 @@ def _norm_gradient(gradient: np.ndarray, x: np.ndarray, scale: np.ndarray, shift
 
 
 @compiled
-def _round(number: np.ndarray, target: np.ndarray) -> None:
-    """Round float32 numbers, given as bits, to bfloat16 numbers: to the nearest, of two to the even one."""
-    for place in range(len(number)):
-        odd = (number[place] >> np.int32(16)) & np.int32(1)
-        target[place] = (number[place] + np.int32(0x7FFF) + odd) >> np.int32(16)
+def _drop(x: np.ndarray, random: np.ndarray, dropped: int, output: np.ndarray, first: int, last: int) -> None:
+    """``Drop`` for the pieces of ``DROPPED`` numbers from ``first`` to ``last``."""
+    number = np.empty(DROPPED, np.int32)
+    value = number.view(np.float32)
+    least, factor = np.int32(dropped), np.float32(256 / (256 - dropped))
+    for start in range(first * DROPPED, min(last * DROPPED, len(x)), DROPPED):
+        seen, chance, target = x[start:start + DROPPED], random[start:start + DROPPED], output[start:start + DROPPED]
+        for place in range(len(seen)):
+            number[place] = np.int32(seen[place]) << np.int32(16)
+        for place in range(len(seen)):
+            value[place] *= factor if np.int32(chance[place]) >= least else np.float32(0)
+        for place in range(len(seen)):
+            odd = (number[place] >> np.int32(16)) & np.int32(1)
+            target[place] = (number[place] + np.int32(0x7FFF) + odd) >> np.int32(16)
+
+
+@compiled
+def _norm_tap_pool(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, kernel: tuple[int, int], stride: int,
+                   width_stride: int, tap: np.ndarray, highest: np.ndarray, places: np.ndarray, first: int, last: int
+                   ) -> None:
+    """What ``_scale_and_rectify`` makes of samples (N, H, W, C): the tap's averages, and ``_pool`` of some channels.
+
+    The averages' windows are ``kernel`` large, one below another, and ``stride`` apart in width.
+    """
+    _, rows, columns, channels = x.shape
+    taken = highest.shape[3]
+    step = channels // taken
+    lines = np.empty((columns, channels), np.float32)  # sums over the height of a window
+    part = np.empty((1, rows, columns, taken), np.int16)
+    number = np.empty(channels, np.int32)
+    value = number.view(np.float32)
+    share = np.float32(1 / (kernel[0] * kernel[1]))
+    for sample in range(first, last):
+        for row in range(rows):
+            seen, kept = x[sample, row], part[0, row]
+            if row % kernel[0] == 0:
+                lines[:] = 0
+            for column in range(columns):
+                for channel in range(channels):
+                    number[channel] = np.int32(seen[column, channel]) << np.int32(16)
+                for channel in range(channels):
+                    total = scale[channel] * value[channel] + shift[channel]
+                    value[channel] = np.float32(0) if total < 0 else total  # what is no number stays none
+                for channel in range(channels):
+                    lines[column, channel] += value[channel]
+                if step > 1:  # the compiler makes much more of numbers that lie side by side
+                    for channel in range(taken):
+                        number[channel] = number[step * channel]
+                for channel in range(taken):
+                    odd = (number[channel] >> np.int32(16)) & np.int32(1)
+                    kept[column, channel] = (number[channel] + np.int32(0x7FFF) + odd) >> np.int32(16)
+            if row % kernel[0] == kernel[0] - 1 and row // kernel[0] < tap.shape[1]:
+                for column in range(tap.shape[2]):
+                    target = tap[sample, row // kernel[0], column]
+                    value[:] = 0
+                    for place in range(stride * column, stride * column + kernel[1]):
+                        for channel in range(channels):
+                            value[channel] += share * lines[place, channel]
+                    for channel in range(channels):
+                        odd = (number[channel] >> np.int32(16)) & np.int32(1)
+                        target[channel] = (number[channel] + np.int32(0x7FFF) + odd) >> np.int32(16)
+        _pool(part, width_stride, highest[sample:sample + 1], places[sample:sample + 1], 0, 1)
+
+
+@compiled
+def _tap_and_pool_gradient(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, mean: np.ndarray, of_tap: np.ndarray,
+                           of_pooled: np.ndarray, places: np.ndarray, kernel: tuple[int, int], stride: int,
+                           width_stride: int, gradient: np.ndarray, sums: np.ndarray, first: int, last: int) -> None:
+    """The gradient before the ReLU of what ``_norm_tap_pool`` computes, and what ``_gradient_sums`` says of it."""
+    _, rows, columns, channels = x.shape
+    taken = of_pooled.shape[3]
+    step = channels // taken
+    lines = np.empty((columns, channels), np.float32)  # of the tap's windows, for all lines of pixels in them
+    maxima = np.empty((rows, columns, taken), np.float32)
+    flat, passed = maxima.reshape(-1), np.empty(taken, np.int32)
+    passing = passed.view(np.float32)
+    steps = np.array([(down * columns + across) * taken for down in range(3) for across in range(3)])
+    number = np.empty((2, channels), np.int32)
+    value = number.view(np.float32)
+    share = np.float32(1 / (kernel[0] * kernel[1]))
+    for sample in range(first, last):
+        total = sums[sample]
+        total[:] = 0
+        maxima[:] = 0
+        for row in range(of_pooled.shape[1]):
+            for column in range(of_pooled.shape[2]):
+                for channel in range(taken):
+                    passed[channel] = np.int32(of_pooled[sample, row, column, channel]) << np.int32(16)
+                start = (row * columns + width_stride * column) * taken
+                for channel in range(taken):
+                    flat[start + steps[places[sample, row, column, channel]] + channel] += passing[channel]
+        for row in range(rows):
+            seen, target = x[sample, row], gradient[sample, row]
+            if row % kernel[0] == 0:
+                lines[:] = 0
+                for column in range(of_tap.shape[2] if row // kernel[0] < of_tap.shape[1] else 0):
+                    for channel in range(channels):
+                        number[0, channel] = np.int32(of_tap[sample, row // kernel[0], column, channel]) << np.int32(16)
+                    for place in range(stride * column, stride * column + kernel[1]):
+                        for channel in range(channels):
+                            lines[place, channel] += share * value[0, channel]
+            for column in range(columns):
+                for channel in range(channels):
+                    number[0, channel] = np.int32(seen[column, channel]) << np.int32(16)
+                for channel in range(channels):
+                    value[1, channel] = lines[column, channel]
+                if step == 1:
+                    for channel in range(taken):
+                        value[1, channel] += maxima[row, column, channel]
+                else:
+                    for channel in range(taken):
+                        value[1, step * channel] += maxima[row, column, channel]
+                for channel in range(channels):
+                    above = scale[channel] * value[0, channel] + shift[channel] > 0
+                    value[1, channel] = value[1, channel] if above else np.float32(0)
+                for channel in range(channels):
+                    total[0, channel] += value[1, channel]
+                    total[1, channel] += value[1, channel] * (value[0, channel] - mean[channel])
+                for channel in range(channels):
+                    odd = (number[1, channel] >> np.int32(16)) & np.int32(1)
+                    target[column, channel] = (number[1, channel] + np.int32(0x7FFF) + odd) >> np.int32(16)
