@@ -81,7 +81,8 @@ def _likely_tiles(scores: np.ndarray, least: float) -> np.ndarray:
 
 def cells_of(tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows and columns of the cells of tiles (T, 2), each (T * TILE,)."""
-    return tiles[:, 0].repeat_interleave(TILE), (tiles[:, 1:] + torch.arange(TILE)).flatten()
+    first = tiles.numpy()
+    return torch.from_numpy(first[:, 0].repeat(TILE)), torch.from_numpy((first[:, 1:] + np.arange(TILE)).ravel())
 
 
 def cut_tiles(maps: torch.Tensor, tiles: torch.Tensor) -> torch.Tensor:
