@@ -123,7 +123,8 @@ class Recogniser:
         return readings
 
     def _fast(self, nets: Reader, dtype: torch.dtype) -> FastReader:
-        return FastReader(nets.stn, nets.lprnet, dtype).to(self.device, memory_format=torch.channels_last)
+        reader = FastReader(nets.stn, nets.lprnet, dtype).to(self.device, memory_format=torch.channels_last)
+        return reader.pack() if self.device.type == "cpu" else reader
 
     def logits(self, crops: torch.Tensor, reader: Callable) -> torch.Tensor:
         """A reader's logits (N, class_num, T) for crops (N, 3, 24, 94)."""

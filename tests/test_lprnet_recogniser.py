@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from LPRNet.alphabet import Alphabet
 from LPRNet.LPRNet_Train import cool, fit_temperature
-from LPRNet.model.fast import FastLPRNet, pool_rectified
+from LPRNet.model.fast import FastLPRNet, FastReader, pool_rectified
 from LPRNet.model.LPRNET import INTEGERS, LPRNet, fold_batch_norm, rectify
+from LPRNet.model.STN import STNet
 from LPRNet.recogniser import LOOKS, MARGINS, SURE, Reader, Recogniser, save_reader
 from platekit.boxes import crop_resize
 from platekit.opencv import cv2
@@ -51,6 +52,19 @@ def test_the_fast_net_is_the_same_net(dtype, tolerance, count):
         wanted, found = net(crops), FastLPRNet(net, dtype)(crops)
     assert found.dtype == torch.float32 and found.shape == wanted.shape
     torch.testing.assert_close(found, wanted, rtol=0, atol=tolerance * float(wanted.std()))
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_weights_change_nothing(dtype):
+    torch.manual_seed(0)
+    reader, crops = FastReader(STNet(), with_some_batch_norm(LPRNet(68)), dtype).eval(), torch.randn(5, 3, 24, 94)
+    with torch.inference_mode():
+        wanted = [reader(part) for part in (crops[:1], crops)]
+        reader.pack()
+        assert not any(isinstance(layer, nn.Conv2d) for layer in reader.lprnet.modules())
+        for one, other in zip(wanted, (crops[:1], crops)):
+            torch.testing.assert_close(reader(other), one, rtol=1e-4, atol=1e-4)
 
 
 def test_the_fast_net_reads_a_black_crop():

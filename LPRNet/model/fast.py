@@ -8,6 +8,8 @@ from torch.nn import functional
 
 from LPRNet.model.LPRNET import INTEGERS, ChannelStridePool, LPRNet, fold_batch_norm, rectify
 
+oneDNN = torch.ops.mkldnn  # what torch's own compiler calls
+
 
 class FastReader(nn.Module):
     """Trained nets for inference: crops (N, 3, 24, 94) -> float32 logits (N, class_num, 18)."""
@@ -18,6 +20,39 @@ class FastReader(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.lprnet(self.stn(x))
+
+    def pack(self) -> FastReader:
+        """The same for the CPU alone, where this build of torch has what it takes."""
+        names = "_reorder_convolution_weight", "_convolution_pointwise"
+        if torch.backends.mkldnn.is_available() and all(hasattr(oneDNN, name) for name in names):
+            self.lprnet.parts = nn.ModuleList(nn.Sequential(*(Packed(layer.convolution) for layer in part))
+                                              for part in self.lprnet.parts)
+        return self
+
+
+class Rectified(nn.Module):
+    """A trained convolution and the ReLU behind it."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return rectify(self.convolution(x))
+
+
+class Packed(nn.Module):
+    """``Rectified`` on the CPU, a tenth faster: its weights are in oneDNN's own memory order, made once."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.geometry = [list(part) for part in (convolution.padding, convolution.stride, convolution.dilation)]
+        size = 1, convolution.in_channels, 16, 40  # of maps, to choose the order by; it does for all
+        self.weight = oneDNN._reorder_convolution_weight(convolution.weight, *self.geometry, 1, size)
+        self.bias = convolution.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return oneDNN._convolution_pointwise(x, self.weight, self.bias, *self.geometry, 1, "relu", [], "")
 
 
 class FastLPRNet(nn.Module):
@@ -41,7 +76,7 @@ class FastLPRNet(nn.Module):
             orders.append(torch.arange(last.out_channels).view(-1, layer.step).T.flatten())
             last.weight, last.bias = (nn.Parameter(values[orders[-1]], False) for values in (last.weight, last.bias))
             self.pools.append((last.out_channels // layer.step, layer.width_stride))
-            self.parts.append(nn.ModuleList(convolutions))
+            self.parts.append(nn.Sequential(*map(Rectified, convolutions)))
             convolutions = []
         self.parts.to(dtype, memory_format=torch.channels_last)
         sizes = torch.tensor([len(order) for order in orders])
@@ -55,8 +90,7 @@ class FastLPRNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x, taps = x.to(self.dtype, memory_format=torch.channels_last), []
         for convolutions, tap, (channels, width_stride) in zip(self.parts, self.taps, self.pools):
-            for convolution in convolutions:
-                x = rectify(convolution(x))
+            x = convolutions(x)
             taps.append(functional.avg_pool2d(x, *tap) if tap else x)
             if tap:
                 x = pool_rectified(x[:, :channels], width_stride)
