@@ -230,8 +230,9 @@ def _sample_by_opencv(pixels: torch.Tensor, places: torch.Tensor, factors: torch
 
 def _sample_one(rows: np.ndarray, sample: np.ndarray, place: np.ndarray, factor: int, sides: list[float]) -> None:
     """Fill ``sample`` (h, w, 3) from the picture (H, W, 3) within its ``sides`` (x1, y1, x2, y2)."""
-    left, top = (max(0, math.floor(side / factor) - 1) * factor for side in sides[:2])
-    right, bottom = (max(0, math.ceil(side / factor) + 1) * factor for side in sides[2:])
+    # A pixel more than the samples see, and one that stands for the one behind the border.
+    left, top = (max(0, math.floor(side / factor) - 2) * factor for side in sides[:2])
+    right, bottom = (max(0, math.ceil(side / factor) + 2) * factor for side in sides[2:])
     part = rows[top:bottom, left:right]
     if not part.size:
         sample[:] = 127

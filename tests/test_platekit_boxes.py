@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torchvision import ops
 
@@ -162,6 +162,7 @@ def test_a_box_is_sampled_where_the_transform_says(right, down, across, along, e
 @given(st.lists(st.tuples(st.floats(-200, 1500), st.floats(-200, 900), st.floats(2, 1500), st.floats(2, 900)),
                 min_size=1, max_size=4),
        st.lists(st.floats(-1.5, 1.5), min_size=6, max_size=6))
+@example([(0, -2, 2, 2), (1401.5, 100, 1, 1)], [0.0] * 6)  # half a pixel outside
 def test_all_devices_sample_the_same(places, numbers):
     """What a GPU does, done on the CPU: the samples differ by rounding to pixel values, and to 1/32 of a pixel."""
     pixels = upload(cv2.resize(make_picture(240, 700, 2), (1401, 903)))
