@@ -15,7 +15,8 @@ DEVICE_HELP = "auto (a CUDA GPU where there is one, else the CPU), cpu, cuda or 
 def pick_device(name: str = "auto") -> torch.device:
     """The torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; UserError when it is not there.
 
-    With a GPU float32 is float32 from then on: TF32, which its convolutions else use, moves boxes by some pixels.
+    From then on convolutions of float32 numbers are exact on a GPU too: else they use TF32, with the precision of
+    float16, in which boxes move by some pixels.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

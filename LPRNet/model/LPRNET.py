@@ -151,11 +151,10 @@ class LPRNet(nn.Module):
             pool = next(layers)[1] if index in self.TAPS else None
             if joined and type(pool) is ChannelStridePool:
                 tap, x = norm_tap_pool(layer, x, *self.TAPS[index], pool.step, pool.width_stride)
-                taps.append(tap)
-                continue
-            x = norm_relu(layer, x) if joined else layer(x)
+            else:
+                x = norm_relu(layer, x) if joined else layer(x)
+                tap, x = tap_and_pool(x, *self.TAPS[index], pool) if pool else (None, x)
             if pool:
-                tap, x = tap_and_pool(x, *self.TAPS[index], pool)
                 taps.append(tap)
         # (N, 448 + class_num, 4, 18)
         context = torch.cat([normalise_energy(tap, self.per_sample) for tap in (*taps, x)], dim=1)
