@@ -58,9 +58,9 @@ class Packed(nn.Module):
 class FastLPRNet(nn.Module):
     """A trained LPRNet whose backbone computes in ``dtype``, float32 or bfloat16; the context is float32 as ever.
 
-    Its ReLUs and pools work on the bits of the numbers (``rectify``). The channels before a pool come in such an order
-    that those it takes are neighbours. The container is linear and comes after the mean over the height, which leaves
-    it a quarter of the values. The context is normalised per sample.
+    Its ReLUs (unless ``Packed``) and pools work on the bits of the numbers. The channels before a pool come in such an
+    order that those it takes are neighbours. The container is linear and comes after the mean over the height, which
+    leaves it a quarter of the values. The context is normalised per sample.
     """
 
     def __init__(self, net: LPRNet, dtype: torch.dtype = torch.float32) -> None:

@@ -183,18 +183,13 @@ def in_bits(x: Maps) -> bool:
     return x.dtype == torch.bfloat16 and x.device.type == "cpu"
 
 
-def rows_of(maps: Maps) -> np.ndarray:
-    """Maps (N, C, H, W) as an array (N, H, W, C), without a copy where they are channels-last in memory."""
-    return maps.permute(0, 2, 3, 1).contiguous().numpy()
-
-
 def bits(maps: Maps) -> np.ndarray:
-    """The bits of bfloat16 maps (N, C, H, W) as integers (N, H, W, C)."""
-    return rows_of(maps.detach().view(torch.int16))
+    """The bits of bfloat16 maps as integers (N, H, W, C), without a copy where they are channels-last in memory."""
+    return maps.detach().view(torch.int16).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def places_of(maps: Maps) -> np.ndarray:
-    """The bits of bfloat16 maps (N, C, H, W) as integers (N, H * W, C)."""
+    """The bits of bfloat16 maps as integers (N, H * W, C)."""
     return bits(maps).reshape(len(maps), -1, maps.shape[1])
 
 
