@@ -403,19 +403,22 @@ def test_generators_run_and_repeat(call, tmp_path):
     pnet = PNet()
     torch.nn.init.constant_(pnet.conv4_1.bias, 0.0)
     save_checkpoint(tmp_path / "pnet", pnet.state_dict())
+    save_checkpoint(tmp_path / "onet", ONet().state_dict())
+    mining = ("--pnet", tmp_path / "pnet")
     common = ("-dir_train", train, "-dir_val", val, "--views", 2, "--views_val", 1, "--seed", 3)
-    for main, extra, size in ((gen_Pnet_train_data.main, (), (12, 47)),
-                              (gen_Onet_train_data.main, ("--pnet", tmp_path / "pnet"), (24, 94))):
+    for number, (main, extra, size) in enumerate((
+            (gen_Pnet_train_data.main, (), (12, 47)), (gen_Onet_train_data.main, mining, (24, 94)),
+            (gen_Onet_train_data.main, (*mining, "--onet", tmp_path / "onet"), (24, 94)))):
         outputs = []
         for repeat in ("first", "second"):
-            out = tmp_path / repeat / f"{size[0]}"
+            out = tmp_path / repeat / f"{number}"
             outcome = call(main, *common, *extra, "--out_train", out / "train", "--out_val", out / "val")
             assert outcome.status == 0, outcome.err
             assert "samples a second" in outcome.out and "next: python MTCNN" in outcome.out
             assert "left out: cannot decode" in outcome.out
             outputs.append({name: (out / name).read_bytes() for name in files_below(out)})
         assert outputs[0] == outputs[1]
-        folder = tmp_path / "first" / f"{size[0]}"
+        folder = tmp_path / "first" / f"{number}"
         summary = json.loads((folder / "train" / "samples.json").read_text())
         assert summary["rows"]["positive"] > 20 and summary["rows"]["negative"] > 20 and summary["rows"]["part"] > 10
         assert (folder / "val" / "samples.json").exists()

@@ -28,7 +28,7 @@ from MTCNN.data_preprocessing.windows import (
 from MTCNN.detector import Detector, Thresholds
 from MTCNN.model.MTCNN_nets import ONet
 from MTCNN.pyramid import MINI_LP, SCALE
-from platekit.boxes import normalise, suppress
+from platekit.boxes import suppress
 
 
 class PNetWindows:
@@ -104,9 +104,9 @@ class ONetWindows:
         boxes, scores = self.detector.propose(pixels)
         found, corrected = [(boxes, scores)], [boxes[:0]]
         if self.second:
-            picture, limits = normalise(pixels), self.detector.thresholds
+            limits = self.detector.thresholds
             for _ in range(2):
-                boxes, scores = self.detector.judge(picture, boxes)
+                boxes, scores = self.detector.judge(pixels, boxes)
                 likely = (scores >= limits.first_score) & ((boxes[:, 2:] - boxes[:, :2]) >= 4).all(dim=1)
                 boxes, scores = boxes[likely], scores[likely]
                 found.append((boxes, scores))
