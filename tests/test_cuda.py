@@ -7,12 +7,16 @@ from LPRNet.alphabet import Alphabet
 from LPRNet.LPRNet_Train import reading_loss
 from LPRNet.recogniser import Reader
 from MTCNN.detector import Detector
+from MTCNN.train import Train_Onet
+from MTCNN.train.dataset import SampleList
+from MTCNN.train.trainer import evaluate, train
 from platekit.boxes import CROP_SIZE, box_iou, crop_resize, sample_boxes, upload
 from platekit.images import read_image
 from platekit.pipeline import PlateReader
 from platekit.read_plates import SAMPLES
 from platekit.training import Run, Settings
 from tests.conftest import make_picture
+from tests.test_mtcnn_training import options_for, write_list
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 CUDA = torch.device("cuda")
@@ -74,3 +78,13 @@ def test_a_training_learns_on_the_gpu(tmp_path, half):
     losses = [run.train_step(batch, reading_loss(alphabet, CUDA, 0.2), 1e-3)["ctc"] for _ in range(30)]
     assert losses[-1] < losses[0] / 2
     assert {tensor.device.type for tensor in run.average.state_dict().values() if tensor.dim()} == {"cuda"}
+
+
+def test_the_detector_learns_on_the_gpu_from_bytes(tmp_path, monkeypatch):
+    lists, seen = write_list(tmp_path, (24, 94)), []
+    collate = SampleList.collate
+    monkeypatch.setattr(SampleList, "collate", lambda data, keys: seen.append(collate(data, keys)) or seen[-1])
+    trained = train(Train_Onet.RECIPE, options_for(Train_Onet.RECIPE, tmp_path, lists, "--epoch", 6, "--batch_size", 16,
+                                                   "--learning_rate", 3e-3, "--device", "cuda"))
+    assert seen[0].pixels.dtype == torch.uint8
+    assert evaluate(trained, SampleList(lists, False, (24, 94)), CUDA)["precision"] > 0.95

@@ -139,6 +139,19 @@ def test_colours_follow_the_seed(tmp_path):
     assert changed.std() > 1
 
 
+def test_what_a_gpu_is_to_prepare_is_prepared_alike(tmp_path, one_thread):
+    lists, net = write_list(tmp_path, (24, 94)), ONet().eval()
+    keys = [(index, 5) for index in range(60)]
+    ready = SampleList(lists, augment=True, size=(24, 94)).collate(keys)
+    raw = SampleList(lists, augment=True, size=(24, 94), raw=True).collate(keys)
+    assert raw.pixels.dtype == torch.uint8 and raw.pixels.shape == ready.pixels.shape
+    losses = []
+    for batch in (ready, raw):
+        torch.manual_seed(5)  # the draws of a training step follow from the torch seed
+        losses.append(sample_loss(net, batch, CPU, Train_Onet.RECIPE, "l1", 60)[0])
+    assert losses[0] == losses[1]
+
+
 def test_some_samples_are_partly_in_shadow_or_under_a_reflection():
     pixels = torch.full((400, 3, 24, 94), 120.0)
     lit = light_some(pixels, torch.Generator().manual_seed(0))

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from MTCNN import paths
-from MTCNN.train.dataset import Batch, SampleList
+from MTCNN.train.dataset import Batch, SampleList, prepare
 from MTCNN.train.losses import HARDEST, box_loss, box_overlaps, class_loss
 from platekit import distributed
 from platekit.checkpoints import load_weights, save_weights
@@ -41,7 +41,8 @@ def sample_loss(net: nn.Module, batch: Batch, device: torch.device, recipe: Reci
                 batch_size: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The loss of a batch and its parts; a short batch counts by its samples, not like a full one."""
     batch = batch.to(device)
-    offsets, logits = net(batch.pixels.contiguous(memory_format=torch.channels_last))
+    pixels = prepare(batch.pixels) if batch.pixels.dtype == torch.uint8 else batch.pixels
+    offsets, logits = net(pixels.contiguous(memory_format=torch.channels_last))
     offsets, logits = offsets.flatten(1), logits.flatten(1)  # PNet answers with maps of 1x1
     classes = class_loss(logits, batch.labels, HARDEST)
     boxes = box_loss(offsets, batch.offsets, batch.labels, box)
@@ -117,7 +118,7 @@ def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
     """Train by the recipe and the options of ``parse_arguments``; write and return the best epoch's averaged net."""
     seed_everything(options.seed)
     device = distributed.join(pick_device(options.device))
-    training = SampleList(options.list_train, augment=True, size=recipe.size)
+    training = SampleList(options.list_train, augment=True, size=recipe.size, raw=device.type == "cuda")
     validation = SampleList(options.list_val, augment=False, size=recipe.size)
     print(f"{len(training)} training samples from {options.list_train}, {len(validation)} to validate on")
     net = recipe.net()
