@@ -85,6 +85,6 @@ def test_the_detector_learns_on_the_gpu_from_bytes(tmp_path, monkeypatch):
     collate = SampleList.collate
     monkeypatch.setattr(SampleList, "collate", lambda data, keys: seen.append(collate(data, keys)) or seen[-1])
     trained = train(Train_Onet.RECIPE, options_for(Train_Onet.RECIPE, tmp_path, lists, "--epoch", 6, "--batch_size", 16,
-                                                   "--learning_rate", 3e-3, "--device", "cuda"))
+                                                   "--learning_rate", 3e-3, "--device", "cuda", precision=()))
     assert seen[0].pixels.dtype == torch.uint8
     assert evaluate(trained, SampleList(lists, False, (24, 94)), CUDA)["precision"] > 0.95

@@ -49,10 +49,10 @@ def write_list(folder, size=(12, 47), count: int = 60, seed: int = 0):
     return target
 
 
-def options_for(recipe, folder, lists, *extra):
+def options_for(recipe, folder, lists, *extra, precision=("--float32",)):
     return parse_arguments(recipe, "", ["--list_train", str(lists), "--list_val", str(lists), "--run",
                                         str(folder / "run"), "--save", str(folder / "weights"), "--device", "cpu",
-                                        "--float32", *map(str, extra)])
+                                        *precision, *map(str, extra)])
 
 
 # losses
@@ -148,7 +148,8 @@ def test_what_a_gpu_is_to_prepare_is_prepared_alike(tmp_path, one_thread):
     losses = []
     for batch in (ready, raw):
         torch.manual_seed(5)  # the draws of a training step follow from the torch seed
-        losses.append(sample_loss(net, batch, CPU, Train_Onet.RECIPE, "l1", 60)[0])
+        with torch.autocast("cpu", torch.bfloat16):
+            losses.append(sample_loss(net, batch, CPU, Train_Onet.RECIPE, "l1", 60)[0])
     assert losses[0] == losses[1]
 
 

@@ -93,7 +93,8 @@ class SampleList(Dataset):
 
 def prepare(pixels: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """Network input of bytes (N, 3, h, w), augmented. Draws come from ``generator``, or from the device's own."""
-    return normalise(blur_some(change_colours(light_some(pixels.float(), generator), generator), generator))
+    with torch.autocast(pixels.device.type, enabled=False):  # that of a training step is for the net
+        return normalise(blur_some(change_colours(light_some(pixels.float(), generator), generator), generator))
 
 
 def change_colours(pixels: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
