@@ -152,17 +152,17 @@ def exchange(picture: np.ndarray, corners: np.ndarray, other: np.ndarray, other_
     if (mean[0] > mean[2]) != (other_mean[0] > other_mean[2]):
         return None
     gain = np.clip(spread / np.maximum(other_spread, 1), 0.3, 2)[:, 0]
-    plate = (plates[1] - other_mean[:, 0]) * gain + mean[:, 0]
+    table = np.clip((np.arange(256)[:, None] - other_mean[:, 0]) * gain + mean[:, 0], 0, 255).astype(np.uint8)
+    plate = cv2.LUT(plates[1], table[:, None])
     share = np.clip((np.arange(STRAIGHT_SIZE[1]) - CUTS[cut - 1]) / 4 + 0.5, 0, 1)  # the seam is four pixels wide
-    part = np.dstack([np.clip(plate, 0, 255), np.broadcast_to(share, STRAIGHT_SIZE)]).astype(np.float32)
     left, top = np.maximum(corners.min(axis=0), 0).astype(int)
     right, bottom = np.ceil(corners.max(axis=0)).astype(int)
     result = picture.copy()
     region = result[top:bottom, left:right]
     matrix = cv2.getPerspectiveTransform(whole, (corners - (left, top) - 0.5).astype(np.float32))
-    moved = cv2.warpPerspective(part, matrix, region.shape[1::-1])
-    weight = moved[..., 3:]
-    region[:] = region * (1 - weight) + moved[..., :3] * weight
+    moved, weight = (cv2.warpPerspective(part, matrix, region.shape[1::-1])
+                     for part in (plate, np.broadcast_to(share.astype(np.float32), STRAIGHT_SIZE).copy()))
+    region[:] = cv2.blendLinear(moved, region, weight, 1 - weight)
     return result
 
 
