@@ -161,7 +161,7 @@ def exchange(picture: np.ndarray, corners: np.ndarray, other: np.ndarray, other_
     region = result[top:bottom, left:right]
     matrix = cv2.getPerspectiveTransform(whole, (corners - (left, top) - 0.5).astype(np.float32))
     moved, weight = (cv2.warpPerspective(part, matrix, region.shape[1::-1])
-                     for part in (plate, np.broadcast_to(share.astype(np.float32), STRAIGHT_SIZE).copy()))
+                     for part in (plate, np.tile(share.astype(np.float32), (STRAIGHT_SIZE[0], 1))))
     region[:] = cv2.blendLinear(moved, region, weight, 1 - weight)
     return result
 
