@@ -344,6 +344,16 @@ def test_plates_are_set_aside_by_number(tmp_path):
         split_by_plate(train, 0.0, first)
 
 
+def test_plates_set_aside_stay_so_when_crops_are_added(tmp_path):
+    def aside(count: int) -> set[str]:
+        for index in range(count):
+            put_picture(tmp_path / f"京A{index:05d}_0.png", make_picture(24, 94))
+        return {name.plate for _, name in split_by_plate(LPRDataLoader(tmp_path, augmented=True), 0.3)[1].items}
+
+    few, many = aside(60), aside(180)
+    assert len(few) == 18 and len(many) == 54 and len(few & many) >= 15  # by chance it would be five
+
+
 # Geometry.
 
 MARKS = ((0, 0, 255), (0, 255, 0), (255, 0, 0), (0, 255, 255))  # of right-bottom, left-bottom, left-top, right-top
@@ -524,6 +534,12 @@ def test_running_again_gives_the_same_files(call, photos):
     before = {name: zlib.crc32((photos / "out" / name).read_bytes()) for name in files_below(photos / "out")}
     assert cut_all(call, photos).status == 0
     assert {name: zlib.crc32((photos / "out" / name).read_bytes()) for name in files_below(photos / "out")} == before
+
+
+def test_without_photos_to_validate_on_only_the_others_are_cut(call, photos):
+    done = call(preprocess.main, "-dir_train", photos / "ccpd_train", "-dir_val", "--out", photos / "out")
+    assert done.status == 0, done.err
+    assert len(files_below(photos / "out" / "train")) == 4 and not (photos / "out" / "val").exists()
 
 
 def test_it_runs_from_any_folder(run_script, photos, tmp_path):

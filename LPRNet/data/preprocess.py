@@ -70,7 +70,8 @@ def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-dir_train", "--dir_train", type=Path, default=PHOTOS_TRAIN, help="default: %(default)s")
-    parser.add_argument("-dir_val", "--dir_val", type=Path, default=PHOTOS_VAL, help="default: %(default)s")
+    parser.add_argument("-dir_val", "--dir_val", type=Path, nargs="?", default=PHOTOS_VAL,
+                        help="without a folder no crops to validate on are cut (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=HERE, help="crops go to train/ and val/ below it")
     parser.add_argument("--context", type=float, default=0.4,
                         help="surroundings on each side, over the plate's width (default: %(default)s)")
@@ -85,10 +86,11 @@ def main() -> int:
         raise UserError(f"cannot read {args.plain_list}: {error.strerror}; check the path") from None
 
     problems = []
-    for source in (args.dir_train, args.dir_val):
+    folders = [(source, args.out / part) for source, part in ((args.dir_train, "train"), (args.dir_val, "val")) if source]
+    for source, _ in folders:
         if not source.is_dir():
             raise UserError(f"{source} is not there; run 'python MTCNN/data_set/preprocess.py' first")
-    for source, target in ((args.dir_train, args.out / "train"), (args.dir_val, args.out / "val")):
+    for source, target in folders:
         count, left_out = cut_folder(source, target, args.context, plain_names)
         print(f"{source}: {count} crops written to {target}")
         problems += left_out
