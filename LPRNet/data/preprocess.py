@@ -86,7 +86,8 @@ def main() -> int:
         raise UserError(f"cannot read {args.plain_list}: {error.strerror}; check the path") from None
 
     problems = []
-    folders = [(source, args.out / part) for source, part in ((args.dir_train, "train"), (args.dir_val, "val")) if source]
+    given = (args.dir_train, "train"), (args.dir_val, "val")
+    folders = [(source, args.out / part) for source, part in given if source]
     for source, _ in folders:
         if not source.is_dir():
             raise UserError(f"{source} is not there; run 'python MTCNN/data_set/preprocess.py' first")
