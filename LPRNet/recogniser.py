@@ -70,10 +70,10 @@ def load_reader(lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str |
     return reader.eval(), alphabet
 
 
-def boxes_round(boxes: torch.Tensor) -> torch.Tensor:
+def boxes_round(boxes: np.ndarray) -> np.ndarray:
     """Boxes (N, 4) moved out by each of ``MARGINS``: (N * len(MARGINS), 4), those of one box in a row."""
-    size = (boxes[:, None, 2:] - boxes[:, None, :2]) * boxes.new_tensor(MARGINS)  # (N, M, 2)
-    return (boxes[:, None] + torch.cat([-size, size], dim=2)).flatten(0, 1)
+    size = (boxes[:, None, 2:] - boxes[:, None, :2]) * np.array(MARGINS, boxes.dtype)  # (N, M, 2)
+    return (boxes[:, None] + np.concatenate([-size, size], axis=2)).reshape(-1, 4)
 
 
 class Recogniser:
@@ -98,7 +98,7 @@ class Recogniser:
         self.batch_size = batch_size or (CROPS if self.device.type == "cpu" else 64)
 
     @torch.inference_mode()
-    def read(self, picture: torch.Tensor, boxes: torch.Tensor) -> list[Reading]:
+    def read(self, picture: torch.Tensor, boxes: np.ndarray) -> list[Reading]:
         """Readings of the plates in ``boxes`` (N, 4) of one uint8 picture (1, 3, H, W).
 
         Each plate is looked at ``LOOKS`` times. The spatial transformer sees the crop of the box, in which a turned
@@ -130,12 +130,13 @@ class Recogniser:
         """A reader's logits (N, class_num, T) for crops (N, 3, 24, 94)."""
         return torch.cat([reader(part) for part in crops.split(self.batch_size)])
 
-    def looks(self, picture: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    def looks(self, picture: torch.Tensor, boxes: np.ndarray) -> torch.Tensor:
         """``look`` at any number of boxes, a batch at a time."""
-        return torch.cat([self.look(picture, part) for part in boxes.split(self.batch_size)])
+        starts = range(0, len(boxes), self.batch_size)
+        return torch.cat([self.look(picture, boxes[start:start + self.batch_size]) for start in starts])
 
     @torch.no_grad()
-    def look(self, picture: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    def look(self, picture: torch.Tensor, boxes: np.ndarray) -> torch.Tensor:
         """The crops (N, 3, 24, 94) of the last look."""
         theta = torch.eye(2, 3, device=self.device).repeat(len(boxes), 1, 1)
         for _ in range(LOOKS - 1):
@@ -155,7 +156,7 @@ class Recogniser:
         """What LPRNet gets to see of a picture of one plate, to look at: BGR uint8 (24, 94, 3)."""
         return to_picture(self.reader.stn(self.look(*self.upload(picture, box)))[0])
 
-    def upload(self, picture: np.ndarray, box: Box | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def upload(self, picture: np.ndarray, box: Box | None = None) -> tuple[torch.Tensor, np.ndarray]:
         """A BGR uint8 picture and the box of its plate, by default all of it, as ``read`` takes them.
 
         Raises ValueError for any other array, and for a box without area.
@@ -164,4 +165,4 @@ class Recogniser:
         x1, y1, x2, y2 = box = box or (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))
         if not (0 < x2 - x1 < math.inf and 0 < y2 - y1 < math.inf):
             raise ValueError(f"a box is x1, y1, x2, y2 with x1 < x2 and y1 < y2, not {tuple(box)}")
-        return pixels, torch.tensor([box], dtype=torch.float32)
+        return pixels, np.array([box], np.float32)

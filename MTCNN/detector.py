@@ -20,6 +20,7 @@ from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ALONE, ASPECTS, MINI_LP, SCALE, Sheet, make_sheets, output_size, plan_levels
 from MTCNN.rough import ONET_SHARE, PNET_MARGIN, TILE_SIZE, RoughNet, cells_of, cut_tiles, likely_tiles
 from platekit.boxes import (
+    at_least,
     box_area,
     clip_boxes,
     common_area,
@@ -33,6 +34,7 @@ from platekit.checkpoints import load_weights
 from platekit.devices import keep_freed_memory, multiplies_bfloat16, pick_device
 from platekit.onnx_nets import OnnxNet, is_onnx
 
+Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # PNet's windows (N, 4), their offsets (N, 4) and scores (N,)
 ROUNDS = 3  # of ONet
 BAND_PIXELS = {"cpu": 800_000, "cuda": 8_000_000}  # PNet takes sheets in bands of rows
 KEPT_MEMORY = 64 << 20  # bytes at most, for the next picture
@@ -99,12 +101,11 @@ class Detector:
     def detect(self, images: np.ndarray | Sequence[np.ndarray]) -> Detections | list[Detections]:
         """Plates of one BGR uint8 picture (H, W, 3), or of each of a list. Raises ValueError for any other array."""
         if isinstance(images, np.ndarray):
-            boxes, scores = self.find(self.upload(images))
-            return Detections(boxes.cpu().numpy(), scores.cpu().numpy())
+            return Detections(*self.find(self.upload(images)))
         return [self.detect(image) for image in images]
 
     @torch.inference_mode()
-    def find(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def find(self, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Plates of a uint8 picture (1, 3, H, W) on the detector's device: boxes (N, 4) and scores (N,), best first."""
         boxes, scores = self.refine(pixels, *self.propose(pixels))
         return self.finish(boxes, scores, *pixels.shape[2:])
@@ -114,17 +115,16 @@ class Detector:
         return upload(image, self.device)
 
     @torch.inference_mode()
-    def scan(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def scan(self, pixels: torch.Tensor) -> Found:
         """PNet over the whole pyramid of a uint8 picture (1, 3, H, W).
 
         Returns the windows (N, 4) scored at least ``pnet_score`` (``pnet_low`` where they would be ``few``), their
-        offsets (N, 4) and scores (N,), in no order, on the CPU as all boxes: choosing among them on another device
-        would wait for it at every step.
+        offsets (N, 4) and scores (N,), in no order.
         """
         height, width = pixels.shape[2:]
         levels = plan_levels(height, width, self.mini_lp, self.scale, self.aspects)
 
-        def scan_from(least: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        def scan_from(least: float) -> Found:
             # Elsewhere than on the CPU all levels share one sheet: few large calls, and one wait for the answer.
             sheets = make_sheets(pixels, levels, ALONE if self.device.type == "cpu" else math.inf)
             return self.scan_sheets(sheets, height, width, least)
@@ -140,11 +140,10 @@ class Detector:
         return scan_from(low) if low < first else found
 
     @torch.inference_mode()
-    def scan_sheets(self, sheets: Iterable[Sheet], height: int, width: int,
-                    least: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def scan_sheets(self, sheets: Iterable[Sheet], height: int, width: int, least: float) -> Found:
         """PNet on the sheets of a picture of ``height`` x ``width``; returns as ``scan``, scored at least ``least``."""
-        found = [(torch.zeros(0, 4), torch.zeros(0, 4), torch.zeros(0))]
-        likely: list[tuple[torch.Tensor, ...]] = []  # the tiles of all sheets make few large calls
+        found = [(np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32), np.zeros(0))]
+        likely: list[tuple[torch.Tensor, np.ndarray, np.ndarray]] = []  # the tiles of all sheets make few large calls
         for sheet in sheets:
             for first, pixels in self.bands(sheet.pixels):
                 maps = self._scorer.pooled(pixels)
@@ -157,8 +156,9 @@ class Detector:
                     rows, columns = cells_of(tiles)
                     likely.append((cut_tiles(maps, tiles), *sheet.windows(rows + first, columns, height, width)))
         if likely:
-            found.append(self.scan_tiles(*map(torch.cat, zip(*likely)), least))
-        return tuple(map(torch.cat, zip(*found)))
+            maps, windows, inside = zip(*likely)
+            found.append(self.scan_tiles(torch.cat(maps), np.concatenate(windows), np.concatenate(inside), least))
+        return tuple(map(np.concatenate, zip(*found)))
 
     def bands(self, pixels: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
         """A sheet's pixels in bands, and the first row of PNet's cells in each."""
@@ -167,50 +167,46 @@ class Detector:
         for first in range(0, rows, band):
             yield first, pixels[:, :, 2 * first:2 * (first + band) + 10]
 
-    def scan_maps(self, maps: torch.Tensor, least: float) -> tuple[torch.Tensor, ...]:
+    def scan_maps(self, maps: torch.Tensor, least: float) -> tuple[np.ndarray, ...]:
         """The cells that PNet scores at least ``least``: their rows, columns, offsets (N, 4) and scores."""
         offsets, scores = self._scorer.score(maps)
         rows, columns = torch.nonzero(scores[0, 1] >= least, as_tuple=True)
         found = torch.stack([rows, columns, scores[0, 0, rows, columns], *offsets[0, :, rows, columns]])
-        rows, columns, others, *offsets = found.float().cpu()
-        return rows.long(), columns.long(), torch.stack(offsets, dim=1), score_without(others)
+        rows, columns, others, *offsets = found.float().cpu().numpy()
+        return rows.astype(int), columns.astype(int), np.stack(offsets, axis=1), score_without(others)
 
-    def likely_tiles(self, maps: torch.Tensor, least: float) -> torch.Tensor | None:
+    def likely_tiles(self, maps: torch.Tensor, least: float) -> np.ndarray | None:
         """The tiles (T, 2) that PNet may score ``least`` in, by a rough look at the maps of its first layers.
 
         None when computing them takes longer than all of the maps.
         """
-        tiles = likely_tiles(self._rough_pnet(maps)[0, 0], least - PNET_MARGIN)
+        tiles = likely_tiles(self._rough_pnet(maps)[0, 0].numpy(), least - PNET_MARGIN)
         return tiles if len(tiles) * math.prod(TILE_SIZE) < math.prod(maps.shape[2:]) else None
 
-    def scan_tiles(self, maps: torch.Tensor, windows: torch.Tensor, inside: torch.Tensor,
-                   least: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def scan_tiles(self, maps: torch.Tensor, windows: np.ndarray, inside: np.ndarray, least: float) -> Found:
         """PNet on tiles (T, C, *TILE_SIZE), their cells' windows, whether these count; returns as ``scan_sheets``."""
         parts = [self._scorer.score(part) for part in maps.split(TILES)]
-        offsets = torch.cat([part.permute(0, 2, 3, 1).flatten(0, 2) for part, _ in parts])
-        scores = score_without(torch.cat([part[:, 0].flatten() for _, part in parts]))
+        offsets = torch.cat([part.permute(0, 2, 3, 1).flatten(0, 2) for part, _ in parts]).numpy()
+        scores = score_without(torch.cat([part[:, 0].flatten() for _, part in parts]).numpy())
         kept = inside & (scores >= least)
         return windows[kept], offsets[kept], scores[kept]
 
     @torch.inference_mode()
-    def propose(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def propose(self, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Proposals of a uint8 picture (1, 3, H, W): boxes (N, 4), scores (N,), the best ``proposals`` at most."""
         return self.choose(*self.scan(pixels))
 
-    @torch.inference_mode()
-    def choose(self, anchors: torch.Tensor, offsets: torch.Tensor,
-               scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(self, anchors: np.ndarray, offsets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The proposals among what ``scan`` returns."""
-        best = scores.topk(min(len(scores), 16 * self.thresholds.proposals)).indices  # bounds the suppression
+        best = np.argsort(-scores, kind="stable")[:16 * self.thresholds.proposals]  # bounds the suppression
         boxes, scores = decode_offsets(offsets[best], anchors[best]), scores[best]
-        sound = ((boxes[:, 2:] - boxes[:, :2]) >= 2).all(dim=1)  # an untrained net can turn a box inside out
+        sound = at_least(boxes, 2)  # an untrained net can turn a box inside out
         boxes, scores = boxes[sound], scores[sound]
         kept = suppress(boxes, scores, self.thresholds.pnet_overlap, self.thresholds.proposals)
         return boxes[kept], scores[kept]
 
     @torch.inference_mode()
-    def refine(self, pixels: torch.Tensor, boxes: torch.Tensor,
-               scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def refine(self, pixels: torch.Tensor, boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """ONet's rounds over proposals in the picture (1, 3, H, W): corrected boxes and their scores.
 
         These are the means of the last two rounds' (of their log-odds): for as many plates, fewer other things pass.
@@ -218,50 +214,45 @@ class Detector:
         means = scores
         for number in range(self.rounds):
             if number:  # only what the round before took for plates is worth another look
-                kept = torch.nonzero(scores >= self.thresholds.first_score)[:, 0]
-                best = suppress(boxes[kept], scores[kept], self.thresholds.first_overlap, self.thresholds.refined)
-                boxes, before = boxes[kept[best]], scores[kept[best]]
+                kept = np.flatnonzero(scores >= self.thresholds.first_score)
+                kept = kept[suppress(boxes[kept], scores[kept], self.thresholds.first_overlap, self.thresholds.refined)]
+                boxes, before = boxes[kept], scores[kept]
             boxes, scores = self.judge(pixels, boxes, rough=number == 0 and self._rough_onet is not None)
             means = mean_odds(before, scores) if number else scores
-            sound = ((boxes[:, 2:] - boxes[:, :2]) >= 2).all(dim=1)
+            sound = at_least(boxes, 2)
             boxes, scores, means = boxes[sound], scores[sound], means[sound]
         return boxes, means
 
-    def likely_plates(self, crops: torch.Tensor) -> torch.Tensor:
+    def likely_plates(self, crops: torch.Tensor) -> np.ndarray:
         """Which of the crops may have a score that counts after ONet's first round, by a rough look: (N,)."""
         limits = self.thresholds
         least = ONET_SHARE * (limits.first_score if self.rounds > 1 else limits.score)
         parts = crops.split(2 * CROPS)  # of half the bytes
-        return torch.cat([self._rough_onet(part)[:, 0] >= least for part in parts])
+        return torch.cat([self._rough_onet(part)[:, 0] >= least for part in parts]).numpy()
 
     @torch.inference_mode()
-    def judge(self, pixels: torch.Tensor, boxes: torch.Tensor,
-              rough: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    def judge(self, pixels: torch.Tensor, boxes: np.ndarray, rough: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """ONet once over ``boxes`` (N, 4): corrected boxes and scores; ``rough``, only of those that may be plates."""
         crops = crop_resize(pixels, boxes)
         if rough:
             likely = self.likely_plates(crops)
-            boxes, crops = boxes[likely], crops[likely]
-        corrected, scores = [boxes[:0]], [boxes[:0, 0].double()]
-        count = CROPS if self.device.type == "cpu" else max(1, len(boxes))
-        for part, seen in zip(boxes.split(count), crops.split(count)):
+            boxes, crops = boxes[likely], crops[torch.from_numpy(likely)]
+        answers = [np.zeros((0, 5), np.float32)]
+        for part in crops.split(CROPS if self.device.type == "cpu" else max(1, len(boxes))):
             if len(part):
-                offsets, probabilities = self.onet(seen.contiguous(memory_format=torch.channels_last))
-                answer = torch.cat([offsets, probabilities], dim=1).cpu()
-                corrected.append(decode_offsets(answer[:, :4], part))
-                scores.append(score_without(answer[:, 4]))
-        return torch.cat(corrected), torch.cat(scores)
+                offsets, probabilities = self.onet(part.contiguous(memory_format=torch.channels_last))
+                answers.append(torch.cat([offsets, probabilities[:, :1]], dim=1).cpu().numpy())
+        answer = np.concatenate(answers)
+        return decode_offsets(answer[:, :4], boxes), score_without(answer[:, 4])
 
-    def finish(self, boxes: torch.Tensor, scores: torch.Tensor, height: int,
-               width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def finish(self, boxes: np.ndarray, scores: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         """The final choice: scores at least ``score``, one box a plate, inside the picture, best first."""
         sure = scores >= self.thresholds.score
         boxes, inside = clip_boxes(boxes[sure], height, width, smallest=2.0)
         boxes, scores = boxes[inside], scores[sure][inside]
         kept = suppress(boxes, scores, self.thresholds.overlap)
-        boxes, scores = boxes[kept], scores[kept]
-        kept = drop_nested(boxes)
-        return boxes[kept], scores[kept].float()
+        kept = kept[drop_nested(boxes[kept])]
+        return boxes[kept], scores[kept].astype(np.float32)
 
 
 class _InOne:
@@ -271,31 +262,33 @@ class _InOne:
         self.pooled, self.score = normalise, net
 
 
-def score_without(others: torch.Tensor) -> torch.Tensor:
+def score_without(others: np.ndarray) -> np.ndarray:
     """The scores (N,) of plates in float64, from what is left for everything else.
 
     In float32 the best boxes of a plate all have one of the few numbers next to 1, and chance would choose.
     """
-    return 1 - others.double()
+    return 1 - others.astype(np.float64)
 
 
-def mean_odds(scores: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+def mean_odds(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The scores (N,) whose log-odds are the means of those of two scores (N,): float64."""
-    return ((scores.double().logit(1e-12) + others.double().logit(1e-12)) / 2).sigmoid()
+    first, second = (np.clip(part.astype(np.float64), 1e-12, 1 - 1e-12) for part in (scores, others))
+    odds = np.sqrt(first / (1 - first) * (second / (1 - second)))
+    return odds / (1 + odds)
 
 
-def drop_nested(boxes: torch.Tensor, share: float = 0.7) -> torch.Tensor:
+def drop_nested(boxes: np.ndarray, share: float = 0.7) -> np.ndarray:
     """Indices of the boxes (N, 4), best first, that don't have ``share`` of their area in common with a better one.
 
     Part of a plate inside the whole plate overlaps it by a small IoU only, so that suppression by IoU keeps both.
     """
-    smaller = torch.minimum(box_area(boxes)[:, None], box_area(boxes)[None])
-    shared = (common_area(boxes, boxes) > share * smaller).tolist()
+    area = box_area(boxes)
+    shared = common_area(boxes, boxes) > share * np.minimum(area[:, None], area)
     kept: list[int] = []
     for index in range(len(boxes)):  # a handful; a dropped box must not drop others
-        if not any(shared[index][other] for other in kept):
+        if not shared[index, kept].any():
             kept.append(index)
-    return torch.tensor(kept, dtype=torch.long, device=boxes.device)
+    return np.array(kept, dtype=int)
 
 
 def _ready(kind: type[PNet | ONet], source: PNet | ONet | str | os.PathLike) -> PNet | ONet | OnnxNet:

@@ -84,24 +84,16 @@ def _level_size(height: int, width: int, window: float, aspect: float) -> tuple[
                  zip(PNET_SIZE[::-1], PNET_STRIDE[::-1], (width, height), (window, window / aspect)))
 
 
-def resize(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """uint8 pixels (1, 3, H, W) resized bilinearly."""
+def resize(pixels: torch.Tensor, height: int, width: int, target: torch.Tensor | None = None) -> torch.Tensor:
+    """uint8 pixels (1, 3, H, W) resized bilinearly: into the ``target``, or a new tensor, channels last in memory."""
+    if target is None:
+        target = pixels.new_empty(1, height, width, 3).permute(0, 3, 1, 2)
     if pixels.device.type == "cpu":  # where OpenCV's function takes a third of the time of torch's
-        lines = np.ascontiguousarray(pixels[0].permute(1, 2, 0).numpy())
-        resized = cv2.resize(lines, (width, height), interpolation=cv2.INTER_LINEAR)
-        return torch.from_numpy(resized).permute(2, 0, 1).unsqueeze(0)
-    return functional.interpolate(pixels.float(), size=(height, width), mode="bilinear").round_().byte()
-
-
-def make_levels(picture: torch.Tensor, levels: Sequence[Level]) -> Iterator[torch.Tensor]:
-    """The pixels of every level, each (1, 3, h, w), from the picture (1, 3, H, W); none is held longer than needed."""
-    last_use = {level.source: index for index, level in enumerate(levels)}
-    made = {-1: picture}
-    for index, level in enumerate(levels):
-        made[index] = resize(made[level.source], level.height, level.width)
-        yield made[index]
-        for done in [other for other in made if last_use.get(other, other) <= index]:
-            del made[done]
+        source, resized = (part[0].permute(1, 2, 0).numpy() for part in (pixels, target))
+        cv2.resize(source, (width, height), dst=resized, interpolation=cv2.INTER_LINEAR)
+    else:
+        target[:] = functional.interpolate(pixels.float(), size=(height, width), mode="bilinear").round_()
+    return target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,16 +104,15 @@ class Sheet:
     levels: tuple[Level, ...]
     places: tuple[tuple[int, int], ...]
 
-    def windows(self, rows: torch.Tensor, columns: torch.Tensor, height: int,
-                width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def windows(self, rows: np.ndarray, columns: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         """The windows behind PNet's output cells (rows, columns): boxes (N, 4), in pixels of the picture.
 
         ``height`` and ``width`` are the picture's. Also the mask (N,) of those that lie wholly within a level.
         """
         boxes, inside = np.zeros((len(rows), 4), np.float32), np.zeros(len(rows), np.bool_)
         levels = np.array([(*place, level.width, level.height) for place, level in zip(self.places, self.levels)])
-        _windows(rows.numpy(), columns.numpy(), levels, height, width, boxes, inside)
-        return torch.from_numpy(boxes), torch.from_numpy(inside)
+        _windows(rows, columns, levels, height, width, boxes, inside)
+        return boxes, inside
 
 
 @compiled
@@ -145,12 +136,17 @@ def make_sheets(picture: torch.Tensor, levels: Sequence[Level], alone: float = A
     small = [level for level in levels if level.width * level.height < alone]
     places, (width, height) = arrange([(level.width, level.height) for level in small])
     shared = picture.new_zeros(1, height, width, 3).permute(0, 3, 1, 2)  # channels last, as the picture
-    for level, pixels in zip(levels, make_levels(picture, levels)):
-        if level not in small:
-            yield Sheet(pixels, (level,), ((0, 0),))
-        else:
-            x, y = places[small.index(level)]
-            shared[:, :, y:y + level.height, x:x + level.width] = pixels
+    where = dict(zip(small, places))
+    last_use = {level.source: index for index, level in enumerate(levels)}
+    made = {-1: picture}
+    for index, level in enumerate(levels):
+        x, y = where.get(level, (0, 0))
+        target = shared[:, :, y:y + level.height, x:x + level.width] if level in where else None
+        made[index] = resize(made[level.source], level.height, level.width, target)
+        if level not in where:
+            yield Sheet(made[index], (level,), ((0, 0),))
+        for done in [other for other in made if last_use.get(other, other) <= index]:
+            del made[done]  # no level is held longer than needed
     if small:
         yield Sheet(shared, tuple(small), tuple(places))
 

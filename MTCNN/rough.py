@@ -59,13 +59,9 @@ class RoughNet(nn.Module):
         return self.layers(maps.bfloat16()).float().sigmoid()
 
 
-def likely_tiles(scores: torch.Tensor, least: float) -> torch.Tensor:
-    """The tiles that hold a cell (h, w) of score ``least`` or more: the (row, column) of their first cells, (T, 2)."""
-    return torch.from_numpy(_likely_tiles(scores.numpy(), least))
-
-
 @compiled
-def _likely_tiles(scores: np.ndarray, least: float) -> np.ndarray:
+def likely_tiles(scores: np.ndarray, least: float) -> np.ndarray:
+    """The tiles that hold a cell (h, w) of score ``least`` or more: the (row, column) of their first cells, (T, 2)."""
     height, width = scores.shape
     tiles = np.empty((height * ((width + TILE - 1) // TILE), 2), np.int64)
     count = 0
@@ -79,19 +75,18 @@ def _likely_tiles(scores: np.ndarray, least: float) -> np.ndarray:
     return tiles[:count]
 
 
-def cells_of(tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def cells_of(tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of the cells of tiles (T, 2), each (T * TILE,)."""
-    first = tiles.numpy()
-    return torch.from_numpy(first[:, 0].repeat(TILE)), torch.from_numpy((first[:, 1:] + np.arange(TILE)).ravel())
+    return tiles[:, 0].repeat(TILE), (tiles[:, 1:] + np.arange(TILE)).ravel()
 
 
-def cut_tiles(maps: torch.Tensor, tiles: torch.Tensor) -> torch.Tensor:
+def cut_tiles(maps: torch.Tensor, tiles: np.ndarray) -> torch.Tensor:
     """What the other layers need of the maps (1, C, h, w) of the first to compute tiles (T, 2): (T, C, *TILE_SIZE).
 
     Past the border there is nothing, for cells that don't exist.
     """
     parts = np.zeros((len(tiles), maps.shape[1], *TILE_SIZE), np.float32)
-    _cut_tiles(maps[0].numpy(), tiles.numpy(), parts)
+    _cut_tiles(maps[0].numpy(), tiles, parts)
     return torch.from_numpy(parts)
 
 

@@ -1,12 +1,14 @@
 """Box arithmetic and the crop that both stages see.
 
 A box is ``(x1, y1, x2, y2)`` in pixels of the picture, float, x2 and y2 exclusive edges, so that the width is
-``x2 - x1`` and the whole picture is ``(0, 0, W, H)``. Batches are tensors (N, 4).
+``x2 - x1`` and the whole picture is ``(0, 0, W, H)``. Batches are arrays (N, 4), on the processor whatever the nets
+compute on: choosing among a few boxes elsewhere would wait for the device at every step.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from platekit.images import check_picture
 from platekit.opencv import cv2
 
 CROP_SIZE = (24, 94)  # height, width of the crop that ONet, STNet and LPRNet see
+Boxes = TypeVar("Boxes", np.ndarray, torch.Tensor)
 SAMPLES = (4, 2)  # of the picture, one below another and side by side, for a pixel of a transformed crop
 LEAST_CROPS = 8  # for a thread
 
@@ -47,51 +50,55 @@ def to_picture(pixels: torch.Tensor) -> np.ndarray:
     return (pixels.detach() * 128 + 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().contiguous().numpy()
 
 
-def encode_offsets(boxes: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
-    """Offsets (N, 4) of ``boxes`` from ``anchors``: corner differences over the anchor's width and height."""
-    size = anchors[:, 2:] - anchors[:, :2]
-    return (boxes - anchors) / size.repeat(1, 2)
+def encode_offsets(boxes: Boxes, anchors: Boxes) -> Boxes:
+    """Offsets (N, 4) of ``boxes`` from ``anchors``, arrays or tensors: corner differences over the anchor's width and
+    height."""
+    size = anchors[:, None, 2:] - anchors[:, None, :2]
+    return ((boxes - anchors).reshape(-1, 2, 2) / size).reshape(-1, 4)
 
 
-def decode_offsets(offsets: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
-    """Boxes (N, 4) from offsets: the inverse of ``encode_offsets``."""
-    size = anchors[:, 2:] - anchors[:, :2]
-    return anchors + offsets * size.repeat(1, 2)
+def decode_offsets(offsets: Boxes, anchors: Boxes) -> Boxes:
+    """Boxes (N, 4) from offsets, arrays or tensors: the inverse of ``encode_offsets``."""
+    size = anchors[:, None, 2:] - anchors[:, None, :2]
+    return anchors + (offsets.reshape(-1, 2, 2) * size).reshape(-1, 4)
 
 
-def clip_boxes(boxes: torch.Tensor, height: int, width: int, smallest: float = 1.0
-               ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Boxes cut to the picture (a new tensor), and the mask (N,) of those that keep ``smallest`` pixels a side."""
-    clipped = torch.maximum(boxes.minimum(boxes.new_tensor([width, height]).repeat(2)), boxes.new_zeros(4))
-    return clipped, ((clipped[:, 2:] - clipped[:, :2]) >= smallest).all(dim=1)
+def clip_boxes(boxes: np.ndarray, height: int, width: int, smallest: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes cut to the picture (a new array), and the mask (N,) of those that keep ``smallest`` pixels a side."""
+    clipped = np.clip(boxes, 0, np.array([width, height, width, height], boxes.dtype))
+    return clipped, at_least(clipped, smallest)
 
 
-def box_area(boxes: torch.Tensor) -> torch.Tensor:
+def at_least(boxes: np.ndarray, smallest: float) -> np.ndarray:
+    """Which boxes (N, 4) have sides of ``smallest`` pixels or more: (N,)."""
+    return ((boxes[:, 2:] - boxes[:, :2]) >= smallest).all(axis=1)
+
+
+def box_area(boxes: np.ndarray) -> np.ndarray:
     """The areas (N,) of boxes (N, 4)."""
-    return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
 
 
-def common_area(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+def common_area(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """What every one of ``boxes`` (N, 4) shares with every one of ``others`` (M, 4), in square pixels: (N, M)."""
-    low = torch.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    return (high - low).clamp(min=0).prod(dim=2)
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    return (high - low).clip(min=0).prod(axis=2)
 
 
-def box_iou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Intersection over union of every one of ``boxes`` (N, 4) with every one of ``others`` (M, 4): (N, M)."""
     common = common_area(boxes, others)
     return common / (box_area(boxes)[:, None] + box_area(others)[None] - common)
 
 
-def suppress(boxes: torch.Tensor, scores: torch.Tensor, overlap: float, limit: int | None = None) -> torch.Tensor:
+def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float, limit: int | None = None) -> np.ndarray:
     """Indices of the best of ``boxes`` (N, 4) by ``scores`` (N,), best first, that overlap no better one: (K,) int64.
 
-    Two boxes whose IoU is above ``overlap`` are one. It ends at ``limit`` boxes, and works on the CPU.
+    Two boxes whose IoU is above ``overlap`` are one. It ends at ``limit`` boxes.
     """
-    order = scores.argsort(descending=True, stable=True).numpy()
-    corners = boxes.float().numpy()[order]
-    return torch.from_numpy(order[_suppress(corners, overlap, len(order) if limit is None else limit)])
+    order = np.argsort(-scores, kind="stable")
+    return order[_suppress(boxes[order].astype(np.float32), overlap, len(order) if limit is None else limit)]
 
 
 @compiled
@@ -116,7 +123,7 @@ def _suppress(boxes: np.ndarray, overlap: float, limit: int) -> np.ndarray:
     return kept[:count]
 
 
-def crop_resize(pixels: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int] = CROP_SIZE) -> torch.Tensor:
+def crop_resize(pixels: torch.Tensor, boxes: np.ndarray, size: tuple[int, int] = CROP_SIZE) -> torch.Tensor:
     """Cut ``boxes`` (N, 4) out of one picture (1, 3, H, W) and resize them: (N, 3, *size), on the picture's device.
 
     The picture is uint8, the crops are network input. Every output pixel is the mean over its part of the box (bilinear
@@ -125,16 +132,16 @@ def crop_resize(pixels: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]
     """
     if pixels.dtype != torch.uint8:
         raise ValueError(f"a picture of uint8 pixels is needed, not of {pixels.dtype}")
-    if not (boxes.isfinite().all() and (boxes[:, 2:] > boxes[:, :2]).all()):
+    boxes = np.asarray(boxes, np.float32)
+    if not (np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all()):
         raise ValueError(f"finite boxes with x1 < x2 and y1 < y2 are needed, not {boxes.tolist()}")
     if pixels.device.type != "cpu":
         from torchvision.ops import roi_align  # the same function; to import it takes seconds
 
-        rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1).float().to(pixels.device, non_blocking=True)
+        rois = torch.from_numpy(np.pad(boxes, ((0, 0), (1, 0)))).to(pixels.device, non_blocking=True)
         return roi_align(normalise(pixels), rois, size, spatial_scale=1.0, sampling_ratio=-1, aligned=True)
     crops = np.empty((len(boxes), *size, 3), np.float32)
-    share(_cut, len(boxes), LEAST_CROPS, pixels[0].permute(1, 2, 0).contiguous().flatten(1).numpy(),
-          boxes.float().numpy(), crops)
+    share(_cut, len(boxes), LEAST_CROPS, pixels[0].permute(1, 2, 0).contiguous().flatten(1).numpy(), boxes, crops)
     return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
 
@@ -189,7 +196,7 @@ def _samples(low: float, high: float, count: int, length: int) -> tuple[int, np.
     return samples, before, near, far
 
 
-def sample_boxes(pixels: torch.Tensor, boxes: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+def sample_boxes(pixels: torch.Tensor, boxes: np.ndarray, theta: torch.Tensor) -> torch.Tensor:
     """Crops (N, 3, *CROP_SIZE), network input, of ``boxes`` (N, 4) of a uint8 picture (1, 3, H, W), each transformed.
 
     The transforms ``theta`` (N, 2, 3) go from output to input, both in -1..1 over the box, and may lead out of it.
@@ -200,7 +207,7 @@ def sample_boxes(pixels: torch.Tensor, boxes: torch.Tensor, theta: torch.Tensor)
     if pixels.dtype != torch.uint8:
         raise ValueError(f"a picture of uint8 pixels is needed, not of {pixels.dtype}")
     height, width = CROP_SIZE[0] * SAMPLES[0], CROP_SIZE[1] * SAMPLES[1]
-    low, high = boxes.cpu().float().split(2, dim=1)
+    low, high = torch.from_numpy(np.asarray(boxes, np.float32)).split(2, dim=1)
     steps = (high - low) / torch.tensor([width, height])
     factors = steps.log2().mean(dim=1).floor().clamp(min=0).exp2().int()
     half, centre = ((side / 2).to(theta.device, non_blocking=True) for side in (high - low, high + low))

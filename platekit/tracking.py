@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from platekit.boxes import box_iou
 from platekit.fusion import FusedReading
@@ -129,7 +128,7 @@ class Tracker:
             return []
         expected = np.stack([track.expected(frame) for track in self._live])
         boxes = np.array([plate.box for plate in plates], dtype=float)
-        overlaps = box_iou(torch.from_numpy(expected), torch.from_numpy(boxes)).tolist()
+        overlaps = box_iou(expected, boxes).tolist()
         pairs = []
         for row, track in enumerate(self._live):
             for index, plate in enumerate(plates):

@@ -139,7 +139,7 @@ def stages(threads: int) -> Rows:
         add("ONet, its crops", photo, lambda p=pixels, c=proposals: detector.finish(*detector.refine(p, *c), 1160, 720),
             partial(plain.refine, image, plain_proposals))
         add("crops, all looks", photo, partial(recogniser.look, pixels, boxes),
-            lambda i=image, found=boxes: [plain.look(i, box) for box in found.numpy()])
+            lambda i=image, found=boxes: [plain.look(i, box) for box in found])
         add("STN + LPRNet", photo, partial(recogniser.first_reader, crop), partial(plain.logits, crop))
         add("decode of text", photo, partial(recogniser.alphabet.decode, logits), partial(plain.decode, logits[0]), 0,
             logits.nbytes)
@@ -174,7 +174,7 @@ def plates(threads: int) -> Rows:
     for count in counts:
         tasks["nets", count] = lambda crops=[crop] * count: [recogniser.first_reader(part) for part in
                                                              torch.cat(crops).split(recogniser.batch_size)]
-        tasks["all", count] = partial(recogniser.read, pixels, box.expand(count, -1))
+        tasks["all", count] = partial(recogniser.read, pixels, box.repeat(count, axis=0))
     tasks["plain"] = lambda: plain.logits(crop)
     with torch.inference_mode():
         measured = medians(tasks, 8)

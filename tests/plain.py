@@ -140,12 +140,12 @@ class PlainReader:
                 return np.zeros((0, 4))
             before = scores[kept]
             boxes, scores = self.judge(image, boxes[kept].numpy())
-        scores = mean_odds(before, scores)
+        scores = torch.from_numpy(mean_odds(before.numpy(), scores.numpy()))
         boxes, scores = boxes[scores >= limits.score], scores[scores >= limits.score]
         height, width = image.shape[:2]
         boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height]))
         boxes = boxes[nms(boxes.double(), scores, limits.overlap)]
-        return boxes[drop_nested(boxes)].numpy()
+        return boxes[drop_nested(boxes.numpy())].numpy()
 
     def judge(self, image: np.ndarray, boxes: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         crops = torch.cat([self.cut(image, box, (24, 94)) for box in boxes])

@@ -43,7 +43,7 @@ from MTCNN.data_preprocessing.windows import (
 from MTCNN.data_set import preprocess
 from MTCNN.detector import Detector, Thresholds
 from MTCNN.model.MTCNN_nets import ONet, PNet
-from MTCNN.pyramid import make_levels, plan_levels
+from MTCNN.pyramid import make_sheets, plan_levels
 from MTCNN.train.dataset import SampleList
 from platekit.boxes import decode_offsets, normalise
 from platekit.checkpoints import save_checkpoint
@@ -309,9 +309,10 @@ def test_samples_look_like_what_the_pyramid_shows():
     """A window cut for training and the same window on a pyramid level differ by little: one scale, one place."""
     image = photo(400, 500)
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
-    for level, level_pixels in zip(plan_levels(400, 500), make_levels(pixels, plan_levels(400, 500))):
+    for sheet in make_sheets(pixels, plan_levels(400, 500), alone=0):
+        level, = sheet.levels
         row, column = (level.height - 12) // 4 * 2, (level.width - 47) // 10 * 5
-        shown = level_pixels[0, :, row:row + 12, column:column + 47].float()
+        shown = sheet.pixels[0, :, row:row + 12, column:column + 47].float()
         scale = np.array([500 / level.width, 400 / level.height] * 2)
         window = np.array([[column, row, column + 47, row + 12]]) * scale
         sample = torch.from_numpy(cut(pixels, window, (12, 47))[0]).permute(2, 0, 1).float()
@@ -433,9 +434,8 @@ def test_offsets_lead_back_to_the_plate(tmp_path):
     data = ViewSamples(photos, 1, ["ccpd_base"], 0, (12, 47), PNetWindows(Counts(10, 10, 5, 5)))
     chosen = data.choose(make_view_of(photos[0]), None, np.random.default_rng((0, 0)))
     samples = data[0]
-    windows = torch.from_numpy(chosen["part"]).float()
-    boxes = decode_offsets(torch.from_numpy(samples["part"][1]), windows)
-    torch.testing.assert_close(boxes, torch.tensor(photos[0].box).float().expand_as(boxes), atol=1e-3, rtol=0)
+    boxes = decode_offsets(samples["part"][1], chosen["part"])
+    np.testing.assert_allclose(boxes, np.tile(photos[0].box, (len(boxes), 1)), atol=1e-3)
 
 
 def make_view_of(entry):
@@ -498,11 +498,11 @@ def test_the_boxes_that_onet_placed_worst_are_always_learnt_from(tmp_path, monke
 def test_later_rounds_start_from_what_onet_corrected(tmp_path, monkeypatch):
     save_checkpoint(tmp_path / "pnet", PNet().state_dict())
     chooser = ONetWindows(Counts(8, 4, 2, 2), tmp_path / "pnet", ONet())
-    proposal = torch.tensor([[10.0, 10, 90, 40]])
-    monkeypatch.setattr(chooser.detector, "propose", lambda pixels: (proposal, torch.ones(1).double()))
-    monkeypatch.setattr(chooser.detector, "judge", lambda pixels, boxes: (boxes + 2, torch.full((len(boxes),), 0.9)))
+    proposal = np.array([[10.0, 10, 90, 40]])
+    monkeypatch.setattr(chooser.detector, "propose", lambda pixels: (proposal, np.ones(1)))
+    monkeypatch.setattr(chooser.detector, "judge", lambda pixels, boxes: (boxes + 2, np.full(len(boxes), 0.9)))
     windows, corrected = chooser.look(torch.zeros(1, 3, 60, 120, dtype=torch.uint8))
-    assert (corrected == (proposal + torch.tensor([[2.0], [4.0]])).numpy()).all()
+    assert (corrected == proposal + [[2.0], [4.0]]).all()
     assert windows[0].tolist() == proposal[0].tolist() and len(windows) == 3
 
 

@@ -44,8 +44,8 @@ def area(a: Box) -> float:
     return (a[2] - a[0]) * (a[3] - a[1])
 
 
-def tensor(values: list[Box]) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float32).reshape(-1, 4)
+def array(values: list[Box]) -> np.ndarray:
+    return np.array(values, np.float32).reshape(-1, 4)
 
 
 # suppression
@@ -60,13 +60,13 @@ def test_suppression_keeps_what_no_better_kept_box_overlaps(found, rng, overlap,
                or math.isclose(common(found[index], found[other]) * (1 + overlap),
                                overlap * (area(found[index]) + area(found[other]))) for other in kept):
             kept.append(index)
-    result = suppress(tensor(found), torch.tensor(scores, dtype=torch.float64), overlap, limit).tolist()
+    result = suppress(array(found), np.array(scores), overlap, limit).tolist()
     assert result == kept[:limit] if limit else result == kept
 
 
 @given(boxes)
 def test_no_kept_box_lies_inside_a_better_one(found):
-    kept = drop_nested(tensor(found)).tolist()
+    kept = drop_nested(array(found)).tolist()
     oracle: list[int] = []
     for index, box in enumerate(found):
         limits = {other: 0.7 * min(area(box), area(found[other])) * (1 + 1e-6) for other in oracle}

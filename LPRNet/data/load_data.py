@@ -44,7 +44,7 @@ def crop_box(picture: np.ndarray, corners: np.ndarray | None = None) -> tuple[fl
 
 def network_crop(picture: np.ndarray, corners: np.ndarray | None = None) -> np.ndarray:
     """The plate's box, resized as the detector does: uint8 (24, 94, 3)."""
-    return to_picture(crop_resize(upload(picture), torch.tensor([crop_box(picture, corners)]))[0])
+    return to_picture(crop_resize(upload(picture), np.array([crop_box(picture, corners)]))[0])
 
 
 class LPRDataLoader(Dataset):

@@ -28,7 +28,7 @@ from MTCNN.data_preprocessing.windows import (
 from MTCNN.detector import Detector, Thresholds
 from MTCNN.model.MTCNN_nets import ONet
 from MTCNN.pyramid import MINI_LP, SCALE
-from platekit.boxes import suppress
+from platekit.boxes import at_least, suppress
 
 
 class PNetWindows:
@@ -43,8 +43,7 @@ class PNetWindows:
         chosen = draw_windows(*view.image.shape[:2], view.box, view.ignore, self.counts, rng)
         if self.detector is not None:
             windows, _, scores = self.detector.scan(pixels)
-            order = torch.argsort(scores, descending=True)[:4000]
-            windows = windows[order].double().numpy()
+            windows = windows[np.argsort(-scores)[:4000]].astype(float)
             iou = overlaps(windows, None if view.box is None else view.box[None])
             wrong = windows[(iou < NEGATIVE) & ~touching(windows, view.ignore)]
             pick = _front_heavy(len(wrong), self.mined, rng)
@@ -107,14 +106,14 @@ class ONetWindows:
             limits = self.detector.thresholds
             for _ in range(2):
                 boxes, scores = self.detector.judge(pixels, boxes)
-                likely = (scores >= limits.first_score) & ((boxes[:, 2:] - boxes[:, :2]) >= 4).all(dim=1)
+                likely = (scores >= limits.first_score) & at_least(boxes, 4)
                 boxes, scores = boxes[likely], scores[likely]
                 found.append((boxes, scores))
                 kept = suppress(boxes, scores, limits.first_overlap, limits.refined)
                 boxes = boxes[kept]
                 corrected.append(boxes)
-        windows, scores = (torch.cat(parts).double().numpy() for parts in zip(*found))
-        return windows[np.argsort(-scores)], torch.cat(corrected).double().numpy()
+        windows, scores = map(np.concatenate, zip(*found))
+        return windows[np.argsort(-scores)].astype(float), np.concatenate(corrected).astype(float)
 
 
 def _front_heavy(length: int, count: int, rng: np.random.Generator) -> np.ndarray:

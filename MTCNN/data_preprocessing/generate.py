@@ -35,7 +35,7 @@ def cut(picture: torch.Tensor, windows: np.ndarray, size: tuple[int, int]) -> np
     """Windows (N, 4) of the uint8 picture (1, 3, H, W), resized as the detector does: uint8 (N, *size, 3)."""
     if not len(windows):
         return np.zeros((0, *size, 3), np.uint8)
-    crops = crop_resize(picture, torch.from_numpy(windows.astype(np.float32)), size)
+    crops = crop_resize(picture, windows, size)
     return crops.mul(128).add_(127.5).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
@@ -47,8 +47,7 @@ def cut_samples(picture: torch.Tensor, box: np.ndarray | None, chosen: dict[str,
         windows = chosen[kind]
         offsets = np.zeros((len(windows), 4), np.float32)
         if kind != "negative" and len(windows):
-            truth = torch.from_numpy(box).expand(len(windows), 4)
-            offsets = encode_offsets(truth, torch.from_numpy(windows)).float().numpy()
+            offsets = encode_offsets(box[None], windows).astype(np.float32)
         samples[kind] = (cut(picture, windows, size), offsets)
     return samples
 

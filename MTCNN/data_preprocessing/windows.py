@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torchvision.ops import box_iou
 
 from MTCNN.pyramid import ASPECTS
+from platekit.boxes import box_iou
 
 POSITIVE, PART = 0.65, 0.4  # an IoU above POSITIVE is a positive, one from PART to POSITIVE a part
 NEGATIVE = 0.3  # an IoU below is a negative; what lies between 0.3 and 0.4 is not used
@@ -35,7 +34,7 @@ def overlaps(windows: np.ndarray, boxes: np.ndarray | None) -> np.ndarray:
     """The largest IoU (N,) of each window (N, 4) with one of the boxes (K, 4); 0 when there are none."""
     if boxes is None or not len(boxes):
         return np.zeros(len(windows))
-    return box_iou(torch.from_numpy(windows), torch.from_numpy(np.asarray(boxes, dtype=windows.dtype))).amax(1).numpy()
+    return box_iou(windows, np.asarray(boxes, dtype=windows.dtype)).max(axis=1)
 
 
 def touching(windows: np.ndarray, zones: np.ndarray) -> np.ndarray:
