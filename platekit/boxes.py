@@ -207,25 +207,24 @@ def sample_boxes(pixels: torch.Tensor, boxes: np.ndarray, theta: torch.Tensor) -
     if pixels.dtype != torch.uint8:
         raise ValueError(f"a picture of uint8 pixels is needed, not of {pixels.dtype}")
     height, width = CROP_SIZE[0] * SAMPLES[0], CROP_SIZE[1] * SAMPLES[1]
-    low, high = torch.from_numpy(np.asarray(boxes, np.float32)).split(2, dim=1)
-    steps = (high - low) / torch.tensor([width, height])
-    factors = steps.log2().mean(dim=1).floor().clamp(min=0).exp2().int()
-    half, centre = ((side / 2).to(theta.device, non_blocking=True) for side in (high - low, high + low))
+    low, high = np.split(np.asarray(boxes, np.float32), 2, axis=1)
+    factors = 2 ** np.floor(np.log2((high - low) / (width, height)).mean(axis=1)).clip(min=0).astype(int)
+    half, centre = (torch.from_numpy(side / 2).to(theta.device, non_blocking=True) for side in (high - low, high + low))
     places = theta.float() * half[:, :, None]  # from -1..1 over the samples to pixels of the picture
     places[:, :, 2] += centre
     sample = _sample_by_opencv if pixels.device.type == "cpu" else _sample_by_torch
     return functional.avg_pool2d(sample(pixels, places, factors, (height, width)), SAMPLES)
 
 
-def _sample_by_opencv(pixels: torch.Tensor, places: torch.Tensor, factors: torch.Tensor,
+def _sample_by_opencv(pixels: torch.Tensor, places: torch.Tensor, factors: np.ndarray,
                       size: tuple[int, int]) -> torch.Tensor:
     """Samples (N, 3, *size) of a uint8 picture made smaller by ``factors`` (N,), where ``places`` (N, 2, 3) say."""
-    rows, (height, width) = pixels[0].permute(1, 2, 0).numpy(), size
-    reach = places[:, :, :2].abs().sum(dim=2)
-    sides = torch.cat([places[:, :, 2] - reach, places[:, :, 2] + reach], dim=1)
+    rows, places, (height, width) = pixels[0].permute(1, 2, 0).numpy(), places.numpy(), size
+    reach = np.abs(places[:, :, :2]).sum(axis=2)
+    sides = np.concatenate([places[:, :, 2] - reach, places[:, :, 2] + reach], axis=1)
     samples = np.empty((len(places), *size, 3), np.uint8)
-    steps = torch.tensor([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]])
-    boxes = list(zip(samples, (places @ steps).numpy(), factors.tolist(), sides.tolist()))
+    steps = np.array([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]], np.float32)
+    boxes = list(zip(samples, places @ steps, factors.tolist(), sides.tolist()))
 
     def sample(first: int, last: int) -> None:
         for box in boxes[first:last]:
@@ -257,13 +256,13 @@ def _sample_one(rows: np.ndarray, sample: np.ndarray, place: np.ndarray, factor:
                    cv2.BORDER_CONSTANT, (127, 127, 127))
 
 
-def _sample_by_torch(pixels: torch.Tensor, places: torch.Tensor, factors: torch.Tensor,
+def _sample_by_torch(pixels: torch.Tensor, places: torch.Tensor, factors: np.ndarray,
                      size: tuple[int, int]) -> torch.Tensor:
     """The same in a few large calls."""
     picture = normalise(pixels)
     samples = picture.new_empty(len(places), 3, *size)
-    for factor in factors.unique().tolist():
-        mine = torch.nonzero(factors == factor)[:, 0].to(places.device, non_blocking=True)
+    for factor in np.unique(factors).tolist():
+        mine = torch.from_numpy(np.flatnonzero(factors == factor)).to(places.device, non_blocking=True)
         down, across = (-side % factor + factor for side in picture.shape[2:])
         level = functional.avg_pool2d(functional.pad(picture, (factor, across, factor, down), mode="replicate"), factor)
         transform = places[mine] * (2 / factor)
