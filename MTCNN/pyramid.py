@@ -27,8 +27,7 @@ MINI_LP = (50, 15)  # width, height in pixels of the smallest plate to find
 SMALLEST = 3  # pixels of a side of the smallest plate that can be asked for: levels are 14 times as wide then
 SCALE = 0.65  # from one level to the next
 FIRST_WINDOW = 1.15  # the first window over the smallest plate: a window somewhat larger than a plate finds it too
-HALVED = 100_000  # pixels from which on two threads make a level
-ALONE = 150_000  # pixels from which on a level is a sheet of its own
+ALONE = 150_000  # pixels from which on a level is a sheet of its own, made by two threads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,17 +91,19 @@ def resize(pixels: torch.Tensor, height: int, width: int, target: torch.Tensor |
     if pixels.device.type == "cpu":  # where OpenCV's function takes a third of the time of torch's
         source, resized = (part[0].permute(1, 2, 0).numpy() for part in (pixels, target))
         # No pixel of one half depends on the other half where a level is smaller than its source and both are even.
-        halves = 2 if height * width >= HALVED and height <= len(source) and height % 2 == len(source) % 2 == 0 else 1
-
-        def resize_part(first: int, last: int) -> None:
-            for number in range(first, last):
-                seen, part = (np.split(lines, halves)[number] for lines in (source, resized))
-                cv2.resize(seen, part.shape[1::-1], dst=part, interpolation=cv2.INTER_LINEAR)
-
-        share(resize_part, halves, 1)
+        if height * width >= ALONE and height <= len(source) and height % 2 == len(source) % 2 == 0:
+            share(_resize_halves, 2, 1, source, resized)
+        else:
+            cv2.resize(source, (width, height), dst=resized, interpolation=cv2.INTER_LINEAR)
     else:
         target[:] = functional.interpolate(pixels.float(), size=(height, width), mode="bilinear").round_()
     return target
+
+
+def _resize_halves(source: np.ndarray, resized: np.ndarray, first: int, last: int) -> None:
+    for half in range(first, last):
+        seen, part = (lines[half * len(lines) // 2:(half + 1) * len(lines) // 2] for lines in (source, resized))
+        cv2.resize(seen, part.shape[1::-1], dst=part, interpolation=cv2.INTER_LINEAR)
 
 
 @dataclasses.dataclass(frozen=True)

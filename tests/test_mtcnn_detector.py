@@ -20,10 +20,11 @@ from MTCNN import detector as detector_module
 from MTCNN.detector import Detector, Thresholds, drop_nested
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.MTCNN import create_mtcnn_net, parse_arguments
-from MTCNN.pyramid import ASPECTS, arrange, make_sheets, plan_levels
-from platekit.boxes import box_iou, encode_offsets
+from MTCNN.pyramid import ALONE, ASPECTS, arrange, make_sheets, plan_levels, resize
+from platekit.boxes import box_iou, encode_offsets, upload
 from platekit.checkpoints import save_checkpoint
 from platekit.errors import UserError
+from platekit.opencv import cv2
 
 HEIGHT, WIDTH = 200, 250
 
@@ -322,6 +323,19 @@ def test_all_of_the_nets_and_levels_is_on_the_device():
     assert sheet.pixels.device.type == "meta" and sheet.pixels.dtype == torch.uint8
     offsets, scores = detector._scorer(sheet.pixels)
     assert (offsets.shape[1], scores.shape[1]) == (4, 2)
+
+
+@pytest.mark.parametrize("size", [(1160, 720), (1161, 720), (700, 500)], ids=["in halves", "odd", "enlarged"])
+def test_levels_are_what_opencv_makes_of_the_whole(size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    height, width = 798, 587
+    assert height * width > ALONE
+    sheet = torch.zeros(1, 900, 700, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+    target = sheet[:, :, 20:20 + height, 35:35 + width]
+    for level in (resize(upload(image), height, width), resize(upload(image), height, width, target)):
+        difference = np.abs(level[0].permute(1, 2, 0).numpy() - cv2.resize(image, (width, height)).astype(int))
+        assert difference.max() <= 1 and difference.mean() < 0.01  # of two roundings
+    assert sheet.sum() == target.sum() and level is target
 
 
 def test_sheets_hold_every_level_once_without_overlap():
