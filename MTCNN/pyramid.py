@@ -150,10 +150,12 @@ def make_sheets(picture: torch.Tensor, levels: Sequence[Level], alone: float = A
     last_use = {level.source: index for index, level in enumerate(levels)}
     made = {-1: picture}
     for index, level in enumerate(levels):
-        x, y = where.get(level, (0, 0))
-        target = shared[:, :, y:y + level.height, x:x + level.width] if level in where else None
-        made[index] = resize(made[level.source], level.height, level.width, target)
-        if level not in where:
+        if level in where:
+            x, y = where[level]
+            target = shared[:, :, y:y + level.height, x:x + level.width]
+            made[index] = resize(made[level.source], level.height, level.width, target)
+        else:
+            made[index] = resize(made[level.source], level.height, level.width)
             yield Sheet(made[index], (level,), ((0, 0),))
         for done in [other for other in made if last_use.get(other, other) <= index]:
             del made[done]  # no level is held longer than needed

@@ -19,9 +19,10 @@ from platekit.images import check_picture
 from platekit.opencv import cv2
 
 CROP_SIZE = (24, 94)  # height, width of the crop that ONet, STNet and LPRNet see
-Boxes = TypeVar("Boxes", np.ndarray, torch.Tensor)
 SAMPLES = (4, 2)  # of the picture, one below another and side by side, for a pixel of a transformed crop
 LEAST_CROPS = 8  # for a thread
+
+Boxes = TypeVar("Boxes", np.ndarray, torch.Tensor)  # training computes offsets of tensors
 
 
 def upload(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
