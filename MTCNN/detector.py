@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import torch
 
-from MTCNN.model.fast import FastPNet
+from MTCNN.model.fast import FastONet, FastPNet
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ALONE, ASPECTS, MINI_LP, SCALE, Sheet, make_sheets, output_size, plan_levels
@@ -91,6 +91,7 @@ class Detector:
         for net in (self.pnet, self.onet):
             if isinstance(net, torch.nn.Module):
                 net.to(self.device, memory_format=torch.channels_last)
+        self._judge = FastONet(self.onet) if type(self.onet) is ONet else self.onet
         rough = multiplies_bfloat16(self.device)
         self._rough_pnet = RoughNet(self.pnet) if rough and type(self.pnet) is PNet else None
         self._rough_onet = RoughNet(self.onet) if rough and type(self.onet) is ONet else None
@@ -240,7 +241,7 @@ class Detector:
         answers = [np.zeros((0, 5), np.float32)]
         for part in crops.split(CROPS if self.device.type == "cpu" else max(1, len(boxes))):
             if len(part):
-                offsets, probabilities = self.onet(part.contiguous(memory_format=torch.channels_last))
+                offsets, probabilities = self._judge(part.contiguous(memory_format=torch.channels_last))
                 answers.append(torch.cat([offsets, probabilities[:, :1]], dim=1).cpu().numpy())
         answer = np.concatenate(answers)
         return decode_offsets(answer[:, :4], boxes), score_without(answer[:, 4])

@@ -10,6 +10,7 @@ no window of 47:12 could overlap such a box by more than a third.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -48,6 +49,12 @@ def plan_levels(height: int, width: int, mini_lp: tuple[float, float] = MINI_LP,
     picture is smaller than the first window. Raises ValueError for a plate smaller than ``SMALLEST``, a scale outside
     (0, 1), no aspects, and any that is not positive and finite.
     """
+    return list(_plan_levels(height, width, tuple(mini_lp), scale, tuple(aspects)))
+
+
+@functools.lru_cache  # many pictures have one size
+def _plan_levels(height: int, width: int, mini_lp: tuple[float, ...], scale: float,
+                 aspects: tuple[float, ...]) -> list[Level]:
     if not 0 < scale < 1:
         raise ValueError(f"the pyramid's scale must lie between 0 and 1, not {scale}")
     if not all(SMALLEST <= side < math.inf for side in mini_lp):
