@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from LPRNet.alphabet import CHARS, MAX_LENGTH, Alphabet, Reading
 from LPRNet.model.fast import FastReader
@@ -16,7 +17,8 @@ from LPRNet.model.LPRNET import LPRNet
 from LPRNet.model.STN import STNet, compose
 from LPRNet.onnx_reader import OnnxReader
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
-from platekit.boxes import sample_boxes, to_picture, upload
+from LPRNet.rows import ROWS, Row
+from platekit.boxes import CROP_SIZE, sample_boxes, to_picture, upload
 from platekit.checkpoints import fill, load_weights, read_checkpoint, save_weights
 from platekit.devices import multiplies_bfloat16, pick_device
 from platekit.errors import UserError
@@ -106,6 +108,7 @@ class Recogniser:
         from the picture, and it corrects itself. Both nets read the last look.
         Where they are not ``SURE``, other boxes round the plate are looked at as well, and the views agree on a text.
         The first view is read in bfloat16 where the processor multiplies such numbers itself, doubtful ones again.
+        Where there is no text, the plate may have two rows (LPRNet/rows.py). What cannot be read has a confidence of 0.
         """
         if not len(boxes):
             return []
@@ -120,6 +123,13 @@ class Recogniser:
             views = torch.cat([first.unsqueeze(1), others.unflatten(0, (len(doubtful), -1))], dim=1)
             for index, of_plate in zip(doubtful, views):
                 readings[index] = self.alphabet.agree(of_plate)
+        empty = [index for index, reading in enumerate(readings) if not reading.text]
+        if empty:
+            views = np.concatenate([boxes[empty, None], boxes_round(boxes[empty]).reshape(len(empty), -1, 4)], axis=1)
+            logits = self.logits(self.looks(picture, views.reshape(-1, 4), ROWS), self.reader)
+            for index, of_plate in zip(empty, logits.unflatten(0, views.shape[:2])):
+                reading = self.alphabet.agree(of_plate)
+                readings[index] = reading if reading.text else Reading("", 0.0, ())
         return readings
 
     def _fast(self, nets: Reader, dtype: torch.dtype) -> FastReader:
@@ -130,18 +140,22 @@ class Recogniser:
         """A reader's logits (N, class_num, T) for crops (N, 3, 24, 94)."""
         return torch.cat([reader(part) for part in crops.split(self.batch_size)])
 
-    def looks(self, picture: torch.Tensor, boxes: np.ndarray) -> torch.Tensor:
+    def looks(self, picture: torch.Tensor, boxes: np.ndarray, rows: Sequence[Row] = ()) -> torch.Tensor:
         """``look`` at any number of boxes, a batch at a time."""
         starts = range(0, len(boxes), self.batch_size)
-        return torch.cat([self.look(picture, boxes[start:start + self.batch_size]) for start in starts])
+        return torch.cat([self.look(picture, boxes[start:start + self.batch_size], rows) for start in starts])
 
     @torch.no_grad()
-    def look(self, picture: torch.Tensor, boxes: np.ndarray) -> torch.Tensor:
-        """The crops (N, 3, 24, 94) of the last look."""
+    def look(self, picture: torch.Tensor, boxes: np.ndarray, rows: Sequence[Row] = ()) -> torch.Tensor:
+        """The crops (N, 3, 24, 94) of the last look; with ``rows`` these side by side, of plates that have them."""
         theta = torch.eye(2, 3, device=self.device).repeat(len(boxes), 1, 1)
         for _ in range(LOOKS - 1):
             theta = compose(theta, self.reader.stn.theta(sample_boxes(picture, boxes, theta)))
-        return sample_boxes(picture, boxes, theta)
+        if not rows:
+            return sample_boxes(picture, boxes, theta)
+        crops = [sample_boxes(picture, boxes, compose(theta, row.theta.to(theta.device))) for row in rows]
+        parts = [functional.adaptive_avg_pool2d(crop, (CROP_SIZE[0], row.columns)) for crop, row in zip(crops, rows)]
+        return torch.cat(parts, dim=3)
 
     def read_pictures(self, pictures: Sequence[np.ndarray], boxes: Sequence[Box] | None = None) -> list[Reading]:
         """Readings of pictures of one plate each: BGR uint8 (H, W, 3), the plate in its box, or filling the picture.

@@ -9,7 +9,7 @@ import numpy as np
 from ccpd.cars import CarShape
 from ccpd.dataset import PHOTO_SIZE
 from ccpd.geometry import Pose
-from ccpd.plates import PlateKind
+from ccpd.plates import KINDS, PlateKind
 from platekit.opencv import cv2
 
 WIDTH, HEIGHT = PHOTO_SIZE
@@ -56,6 +56,14 @@ def layout_of(pose: Pose, kind: PlateKind, shape: CarShape, rng: np.random.Gener
     upright = (centre - (WIDTH / 2, HEIGHT / 2)) @ np.array([-np.sin(roll), np.cos(roll)])
     pitch = float(look - np.arctan2(upright, FOCAL))
     return Layout(np.column_stack((across, down, centre)), distance, pitch, float(roll), camera_height)
+
+
+def corners_of_kind(vertices: np.ndarray, kind: PlateKind) -> np.ndarray:
+    """The corners (4, 2) of a plate of ``kind`` in the place of an ordinary one that has corners ``vertices``."""
+    unit = np.array([(1, 1), (-1, 1), (-1, -1), (1, -1)], np.float32)
+    ordinary, other = (unit * np.float32((size.width_mm, size.height_mm)) for size in (KINDS["blue"], kind))
+    matrix = cv2.getPerspectiveTransform(ordinary, vertices.astype(np.float32))
+    return cv2.perspectiveTransform(other[None], matrix)[0].astype(np.float64)
 
 
 def enlarge(corners: np.ndarray, factor: float) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Plates as pictures: the layout of the standard GA 36-2018, and a renderer of training plates.
 
 Lengths are in millimetres on the metal, as in the standard; a picture has ``pixels_per_mm`` pixels for each.
-Only single-row plates are drawn. The renderer varies colour, stroke, dirt, bolts, frame and relief, that is
+The renderer varies colour, stroke, dirt, bolts, frame and relief, that is
 what belongs to the plate itself; camera, light and perspective are the caller's.
 """
 
@@ -19,10 +19,13 @@ from platekit.opencv import cv2
 
 SYMBOL_HEIGHT = 90.0
 SYMBOL_TOP = 25.0
+UPPER_ROW = (15.0, 60.0)  # top and height of the symbols of a plate of two rows
+LOWER_ROW = (90.0, 110.0)
 BOLT_XS = (0.25, 0.75)  # of the width
-BOLT_YS = (11.0, 129.0)
+BOLT_INSET = 11.0  # from the upper and the lower edge
 
 _BLUE_CELLS = tuple((x, 45.0) for x in (15.5, 72.5, 151.5, 208.5, 265.5, 322.5, 379.5))
+_DOUBLE_CELLS = ((110.0, 80.0), (250.0, 80.0)) + tuple((27.0 + 80.0 * i, 65.0) for i in range(5))
 _GREEN_CELLS = ((15.5, 45.0), (69.5, 43.0)) + tuple((161.5 + 52.0 * i, 43.0) for i in range(6))
 
 
@@ -39,11 +42,23 @@ class PlateKind:
     value: tuple[int, int]
     dark_text: bool
     height_mm: float = 140.0
+    upper: int = 0  # symbols in the upper row of a plate of two rows
 
     @property
     def symbols(self) -> int:
         """How many symbols the plate carries."""
         return len(self.cells)
+
+    @property
+    def dot_y_mm(self) -> float:
+        """Where the dot is: beside the middle of the symbols before it."""
+        return UPPER_ROW[0] + UPPER_ROW[1] / 2 if self.upper else self.height_mm / 2
+
+    def row(self, index: int) -> tuple[float, float]:
+        """Top and height of a symbol."""
+        if not self.upper:
+            return SYMBOL_TOP, SYMBOL_HEIGHT
+        return UPPER_ROW if index < self.upper else LOWER_ROW
 
 
 KINDS: dict[str, PlateKind] = {
@@ -53,6 +68,7 @@ KINDS: dict[str, PlateKind] = {
         PlateKind("yellow", 440.0, _BLUE_CELLS, 134.5, (17, 27), (140, 255), (120, 250), True),
         PlateKind("white", 440.0, _BLUE_CELLS, 134.5, (0, 180), (0, 25), (165, 250), True),
         PlateKind("black", 440.0, _BLUE_CELLS, 134.5, (0, 180), (0, 70), (12, 60), False),
+        PlateKind("yellow_double", 440.0, _DOUBLE_CELLS, 220.0, (17, 27), (140, 255), (120, 250), True, 220.0, 2),
         PlateKind("green", 480.0, _GREEN_CELLS, 137.0, (48, 72), (70, 200), (120, 235), True),
     )
 }
@@ -98,9 +114,10 @@ def _hsv(hue: float, saturation: float, value: float) -> np.ndarray:
 class PlateRenderer:
     """Draws plates. Glyphs and plain backgrounds are drawn once per size and kept.
 
-    ``glyphs`` is a folder of glyph pictures, black on white: ``140_<symbol>.jpg`` for ordinary plates and
-    ``green_<symbol>.jpg`` for new-energy plates. Any glyph that is not there, and every glyph without a folder,
-    is drawn with OpenCV's built-in font, stretched to the same cell.
+    ``glyphs`` is a folder of glyph pictures, black on white: ``140_<symbol>.jpg`` for ordinary plates,
+    ``green_<symbol>.jpg`` for new-energy plates, ``220_<symbol>.jpg``, for letters ``220_up_`` and ``220_down_``, for
+    those of two rows. Any glyph that is not there, and every glyph without a folder, is drawn with OpenCV's built-in
+    font, stretched to the same cell.
     """
 
     def __init__(self, glyphs: str | os.PathLike | None = None):
@@ -110,7 +127,8 @@ class PlateRenderer:
             if not folder.is_dir():
                 raise UserError(f"glyph folder {folder} does not exist; check --glyphs, or leave it out")
             self._files = {
-                path.stem: path for path in sorted(folder.glob("*.jpg")) if path.stem[:-1] in ("140_", "green_")
+                path.stem: path for path in sorted(folder.glob("*.jpg"))
+                if path.stem[:-1] in ("140_", "green_", "220_", "220_up_", "220_down_")
             }
             if not self._files:
                 raise UserError(f"glyph folder {folder} holds no 140_<symbol>.jpg; check --glyphs, or leave it out")
@@ -144,12 +162,16 @@ class PlateRenderer:
 
     # What is printed: a mask (H, W), 255 where the paint of symbols, dot and border line is.
 
-    def _glyph(self, symbol: str, kind: PlateKind, width: int, height: int) -> np.ndarray:
-        key = (symbol, kind.name == "green", width, height)
+    def _glyph(self, index: int, symbol: str, kind: PlateKind, width: int, height: int) -> np.ndarray:
+        """The symbol at this place of a plate."""
+        names = ["140_"]
+        if kind.upper:
+            names = ["220_", "220_up_" if index < kind.upper else "220_down_", "140_"]
+        elif kind.name == "green":
+            names = ["green_", "140_"]
+        path = next((self._files[name + symbol] for name in names if name + symbol in self._files), None)
+        key = (symbol, path, width, height)
         if key not in self._glyphs:
-            path = self._files.get(("green_" if kind.name == "green" else "140_") + symbol) or self._files.get(
-                "140_" + symbol
-            )
             ink = self._glyph_from_file(path) if path else _glyph_from_font(symbol)
             self._glyphs[key] = cv2.resize(ink, (width, height), interpolation=cv2.INTER_AREA)
         return self._glyphs[key]
@@ -162,7 +184,7 @@ class PlateRenderer:
             raise UserError(f"cannot decode glyph {path}: it is no picture; fetch it again")
         height, width = picture.shape
         cell = height // 2  # a cell is half as wide as high; wider pictures hold a cell and its margins
-        if width > 1.1 * cell:
+        if width > 1.1 * cell and not path.stem.startswith("220_"):  # those are cut tight, whatever their width
             left = (width - cell) // 2
             picture = picture[:, left : left + cell]
         return 255 - picture
@@ -172,18 +194,18 @@ class PlateRenderer:
         if key not in self._masks:
             self._masks[key] = _border_and_dot(kind, scale)
         mask = self._masks[key].copy()
-        height = max(2, round(SYMBOL_HEIGHT * scale))
         shift = rng.normal(0.0, 0.9, (len(text) + 1, 2)) * scale
         province = (0.84, 0.9, 0.97)[int(rng.integers(3))]  # workshops press the province smaller than its cell
         for i, symbol in enumerate(text):
-            left, width = kind.cells[i]
+            (left, width), (top, height) = kind.cells[i], kind.row(i)
             x = round(left * scale + shift[-1, 0] + 0.5 * shift[i, 0])
-            y = round(SYMBOL_TOP * scale + shift[-1, 1] + 0.5 * shift[i, 1])
-            size = max(2, round(width * scale)), height
+            y = round(top * scale + shift[-1, 1] + 0.5 * shift[i, 1])
+            size = max(2, round(width * scale)), max(2, round(height * scale))
             if i == 0:
-                size = max(2, round(size[0] * (0.5 + province / 2))), max(2, round(height * province))
-                y += (height - size[1]) // 2
-            glyph = self._glyph(symbol, kind, *size)
+                whole = size[1]
+                size = max(2, round(size[0] * (0.5 + province / 2))), max(2, round(whole * province))
+                y += (whole - size[1]) // 2
+            glyph = self._glyph(i, symbol, kind, *size)
             part = mask[y : y + glyph.shape[0], x : x + glyph.shape[1]]
             np.maximum(part, glyph, out=part)
         stroke = rng.random()
@@ -227,7 +249,7 @@ class PlateRenderer:
             plate[:, : round(135 * scale)] = _hsv(20 + 5 * draw[7], 190, ground.max())
         light = cv2.convertScaleAbs(mask, alpha=float(ink[0]) / 255.0 - 1.0, beta=255.0)  # paint swallows light
         cv2.multiply(plate, cv2.merge((light, light, light)), dst=plate, scale=1 / 255.0)
-        centre = (round(kind.dot_mm * scale), round(70 * scale))  # the emblem: a ring around a white E
+        centre = (round(kind.dot_mm * scale), round(kind.dot_y_mm * scale))  # the emblem: a ring around a white E
         cv2.circle(plate, centre, max(1, round(13 * scale)), (150, 110, 60), -1, cv2.LINE_AA)
         cv2.ellipse(plate, centre, (max(1, round(12 * scale)),) * 2, 0, 100, 260, (70, 90, 200), -1, cv2.LINE_AA)
         cv2.circle(plate, centre, max(1, round(7 * scale)), (235, 235, 235), -1, cv2.LINE_AA)
@@ -249,7 +271,7 @@ class PlateRenderer:
             return
         grey = 60.0 + 160.0 * style[1]
         radius = max(1.0, (5.0 + 4.0 * style[2]) * scale)
-        rows = BOLT_YS if style[3] < 0.7 else BOLT_YS[:1]
+        rows = (BOLT_INSET, kind.height_mm - BOLT_INSET)[: 2 if style[3] < 0.7 else 1]
         jitter = rng.normal(0.0, 1.5, (4, 2))
         for i, (x, y) in enumerate((x, y) for y in rows for x in BOLT_XS):
             centre = (round((x * kind.width_mm + jitter[i, 0]) * scale), round((y + jitter[i, 1]) * scale))
@@ -304,7 +326,8 @@ def _border_and_dot(kind: PlateKind, scale: float) -> np.ndarray:
         outline += [(cx + radius * np.cos(a), cy + radius * np.sin(a)) for a in turn]
     cv2.polylines(mask, [np.round(outline).astype(np.int32)], True, 255, line, cv2.LINE_AA)
     if kind.name != "green":  # green plates carry an emblem there
-        cv2.circle(mask, (round(kind.dot_mm * unit), round(70 * unit)), max(1, round(5 * unit)), 255, -1, cv2.LINE_AA)
+        centre = round(kind.dot_mm * unit), round(kind.dot_y_mm * unit)
+        cv2.circle(mask, centre, max(1, round(5 * unit)), 255, -1, cv2.LINE_AA)
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
 
 

@@ -6,6 +6,8 @@ that a camera at the height of a standing person sees below it, so that both agr
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ccpd import camera
@@ -13,7 +15,7 @@ from ccpd.annotation import Annotation
 from ccpd.cars import CarShape, draw_face, random_shape
 from ccpd.dataset import PHOTO_SIZE
 from ccpd.geometry import Pose, sample_pose
-from ccpd.layout import HEIGHT, WIDTH, Layout, enlarge, layout_of
+from ccpd.layout import HEIGHT, WIDTH, Layout, corners_of_kind, enlarge, layout_of
 from ccpd.plates import KINDS, PlateKind, PlateRenderer, random_text
 from ccpd.street import neighbour, surroundings
 from ccpd.textures import WORDS, phrase, sign, stamp
@@ -47,6 +49,8 @@ def render_photo(
     """
     pose = sample_pose(subset, rng)
     kind = choose_kind(subset, kinds, rng)
+    if kind.upper:  # poses are those of plates of one row
+        pose = replace(pose, corners=corners_of_kind(pose.corners, kind))
     text = random_text(rng, kind)
     shape = random_shape(rng)
     layout = layout_of(pose, kind, shape, rng)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from ccpd.plates import KINDS, SYMBOL_HEIGHT, SYMBOL_TOP, PlateRenderer, random_text
+from ccpd.plates import KINDS, PlateRenderer, random_text
 from ccpd.symbols import DIGITS, LETTERS, PROVINCES
 from platekit.errors import UserError
 from platekit.images import write_image
@@ -19,7 +20,7 @@ def renderer():
     return PlateRenderer()
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "yellow_double"])
 def test_layout_keeps_the_standards_margins(name):
     kind = KINDS[name]
     lefts = [left for left, _ in kind.cells]
@@ -28,7 +29,17 @@ def test_layout_keeps_the_standards_margins(name):
     assert all(right < left for right, left in zip(rights, lefts[1:]))
     assert rights[1] < kind.dot_mm < lefts[2]
     assert kind.symbols == (8 if name == "green" else 7)
-    assert kind.height_mm - 2 * SYMBOL_TOP == SYMBOL_HEIGHT
+    assert all(kind.row(index) == (25, 90) for index in range(kind.symbols)) and kind.height_mm == 140
+
+
+def test_a_plate_of_two_rows_has_its_two_symbols_above_the_five():
+    kind = KINDS["yellow_double"]
+    assert (kind.width_mm, kind.height_mm, kind.symbols, kind.upper) == (440, 220, 7, 2)
+    upper, lower = kind.cells[:2], kind.cells[2:]
+    assert upper[0][0] == kind.width_mm - sum(upper[1]) and abs(lower[0][0] - (kind.width_mm - sum(lower[-1]))) <= 1
+    assert all(left + width < right for cells in (upper, lower) for (left, width), (right, _) in pairwise(cells))
+    assert sum(upper[0]) < kind.dot_mm < upper[1][0]
+    assert sum(kind.row(1)) < kind.row(2)[0] and sum(kind.row(6)) < kind.height_mm
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -56,21 +67,24 @@ def test_plates_have_their_size_and_repeat_with_their_seed(renderer, name, scale
     text = random_text(np.random.default_rng(1), kind)
     first = renderer.render(text, kind, np.random.default_rng(7), scale)
     assert first.dtype == np.uint8
-    assert first.shape == (round(140 * scale), round(kind.width_mm * scale), 3)
+    assert first.shape == (round(kind.height_mm * scale), round(kind.width_mm * scale), 3)
     assert np.array_equal(first, PlateRenderer().render(text, name, np.random.default_rng(7), scale))
     assert not np.array_equal(first, renderer.render(text, kind, np.random.default_rng(8), scale))
 
 
-@pytest.mark.parametrize(("name", "channel"), [("blue", 0), ("black", 1), ("yellow", 2), ("green", 1)])
+@pytest.mark.parametrize(
+    ("name", "channel"), [("blue", 0), ("black", 1), ("yellow", 2), ("green", 1), ("yellow_double", 2)]
+)
 def test_ink_stands_out_in_every_cell(renderer, name, channel):
     kind = KINDS[name]
     for seed in range(20):
         plate = renderer.render(random_text(np.random.default_rng(seed), kind), kind, np.random.default_rng(seed), 1.0)
-        for left, width in kind.cells:
-            cell = plate[25:115, round(left) : round(left + width)].astype(float).mean(axis=2)
+        for index, (left, width) in enumerate(kind.cells):
+            top, height = map(round, kind.row(index))
+            cell = plate[top : top + height, round(left) : round(left + width)].astype(float).mean(axis=2)
             low, high = np.quantile(cell, (0.1, 0.9))
             assert high - low > 15
-        ground = np.median(plate[16:22, 20:-20], axis=(0, 1))
+        ground = np.median(plate[78:88, 20:-20] if kind.upper else plate[16:22, 20:-20], axis=(0, 1))
         assert ground[channel] >= ground.max() - 12  # the kind's colour leads
 
 
@@ -78,7 +92,7 @@ def test_every_symbol_is_distinct(renderer):
     kind = KINDS["blue"]
     shapes = {}
     for symbol in PROVINCES + LETTERS + DIGITS:
-        glyph = renderer._glyph(symbol, kind, 45, 90)
+        glyph = renderer._glyph(2, symbol, kind, 45, 90)
         assert glyph.shape == (90, 45) and 0.05 < (glyph > 128).mean() < 0.8, symbol
         shapes[symbol] = glyph > 128
     for a in shapes:
@@ -88,11 +102,14 @@ def test_every_symbol_is_distinct(renderer):
 
 
 def test_glyph_pictures_are_used_and_missing_ones_replaced(tmp_path):
-    write_image(tmp_path / "140_A.jpg", np.zeros((250, 125, 3), np.uint8))
+    for name, tone in (("140_A", 0), ("220_up_A", 90), ("220_down_A", 180)):
+        write_image(tmp_path / f"{name}.jpg", np.full((250, 125, 3), tone, np.uint8))
     plain, own = PlateRenderer(), PlateRenderer(tmp_path)
-    kind = KINDS["blue"]
-    assert own._glyph("A", kind, 45, 90).min() > 200
-    assert np.array_equal(own._glyph("B", kind, 45, 90), plain._glyph("B", kind, 45, 90))
+    kind, double = KINDS["blue"], KINDS["yellow_double"]
+    assert own._glyph(2, "A", kind, 45, 90).min() > 200
+    assert np.array_equal(own._glyph(2, "B", kind, 45, 90), plain._glyph(2, "B", kind, 45, 90))
+    assert own._glyph(1, "A", double, 80, 60).mean() == pytest.approx(165, abs=2)
+    assert own._glyph(2, "A", double, 65, 110).mean() == pytest.approx(75, abs=2)
 
 
 def test_bad_glyph_folders_and_texts_are_refused(tmp_path, renderer):

@@ -12,6 +12,7 @@ import torch
 from ccpd import camera
 from ccpd.annotation import Annotation, parse
 from ccpd.geometry import Pose
+from ccpd.layout import corners_of_kind
 from ccpd.plates import KINDS, PlateRenderer
 from MTCNN.data_preprocessing import gen_Onet_train_data, gen_Pnet_train_data, views
 from MTCNN.data_preprocessing.assemble import assemble
@@ -19,7 +20,7 @@ from MTCNN.data_preprocessing.choosers import ONetWindows, PNetWindows
 from MTCNN.data_preprocessing.generate import ViewSamples, cut, generate
 from MTCNN.data_preprocessing.photos import read_photos
 from MTCNN.data_preprocessing.sample_store import SampleWriter, open_array, read_rows
-from MTCNN.data_preprocessing.swap import PlateSwapper, corners_of_kind, replace_plate
+from MTCNN.data_preprocessing.swap import PlateSwapper, replace_plate
 from MTCNN.data_preprocessing.views import (
     View,
     bounding_box,
@@ -211,7 +212,8 @@ def test_a_swapped_plate_lies_on_the_corners_of_the_old_one():
             continue
         with_plate += 1
         assert overlaps(changed, bounding_box(corners)[None])[0] > 0.88, seed
-        assert np.abs(corners - vertices).max() < 20  # a green plate is wider than a blue one
+        # A green plate is wider than a blue one, one of two rows higher.
+        assert np.abs(corners - vertices).max() < 30 and np.abs(corners - vertices)[:, 0].max() < 20
         blue, green, red = swapped[150:240, 150:360].reshape(-1, 3).mean(axis=0)
         colours.add("blue" if blue > red + 25 else "green" if green > max(blue, red) + 10 else
                     "yellow" if red > blue + 25 else "grey")
@@ -219,6 +221,8 @@ def test_a_swapped_plate_lies_on_the_corners_of_the_old_one():
     wide = corners_of_kind(vertices, KINDS["green"])
     narrow = corners_of_kind(vertices, KINDS["blue"])
     assert np.ptp(wide[:, 0]) / np.ptp(narrow[:, 0]) == pytest.approx(480 / 440, rel=0.02)
+    (_, bottom, top, _), (_, low, high, _) = corners_of_kind(vertices, KINDS["yellow_double"]), narrow
+    assert np.linalg.norm(bottom - top) / np.linalg.norm(low - high) == pytest.approx(220 / 140, rel=0.02)
 
 
 def test_a_swapped_plate_is_lit_as_the_old_one():

@@ -6,7 +6,7 @@ Corner arrays are float (4, 2) in CCPD's order: right-bottom, left-bottom, left-
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +15,7 @@ from ccpd import camera
 from ccpd.geometry import relative_corners, sample_pose
 from ccpd.plates import KINDS
 from LPRNet.model.STN import STRAIGHT_CORNERS
+from LPRNet.rows import ROWS
 from platekit.boxes import CROP_SIZE
 from platekit.opencv import cv2
 
@@ -77,13 +78,33 @@ def warp(picture: np.ndarray, source: np.ndarray, target: np.ndarray, background
     return cv2.resize(large, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
 
 
-def nearly_straight_pose(rng: np.random.Generator) -> np.ndarray:
+def nearly_straight_pose(rng: np.random.Generator, error: float = 1.0) -> np.ndarray:
     """Corners (4, 2), in crop pixels, of a plate that the spatial transformer has straightened, but for its errors."""
-    spread = rng.choice([0.5, 1.0, 2.0], p=[0.4, 0.4, 0.2])
+    spread = error * rng.choice([0.5, 1.0, 2.0], p=[0.4, 0.4, 0.2])
     transform = np.eye(2) + rng.normal(0, spread, (2, 2)) * ((0.05, 0.06), (0.15, 0.12))
     shift = rng.normal(0, spread, 2) * (0.04, 0.10)
-    corners = np.array(STRAIGHT_CORNERS) @ transform.T + shift + rng.normal(0, 0.02, (4, 2))
-    return ((corners + 1) / 2 * (WIDTH, HEIGHT)).astype(np.float32)
+    return to_pixels(np.array(STRAIGHT_CORNERS) @ transform.T + shift + rng.normal(0, 0.02, (4, 2)))
+
+
+def straight_pose() -> np.ndarray:
+    """Corners (4, 2), in crop pixels, of a plate that is straight."""
+    return to_pixels(np.array(STRAIGHT_CORNERS))
+
+
+def to_pixels(points: np.ndarray) -> np.ndarray:
+    """Points (N, 2) in -1..1 over the crop in its pixels."""
+    return ((points + 1) / 2 * (WIDTH, HEIGHT)).astype(np.float32)
+
+
+def rows_side_by_side(pose: np.ndarray, show: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Both rows of a plate, as LPRNet reads them, that straightening has left in ``pose``, corners in crop pixels.
+
+    ``show(corners)`` gives the crop (24, 94) with the plate at any corners.
+    """
+    straight = pose / (WIDTH, HEIGHT) * 2 - 1
+    crops = [show(to_pixels(row.place(straight))) for row in ROWS]
+    return np.hstack([cv2.resize(crop, (row.columns, HEIGHT), interpolation=cv2.INTER_AREA)
+                      for crop, row in zip(crops, ROWS)])
 
 
 def random_pose(rng: np.random.Generator) -> np.ndarray:

@@ -30,9 +30,12 @@ __all__ = ["CHARS", "CHARS_DICT", "LPRDataLoader", "RenderedPlates", "TrainingPl
 
 Sample = tuple[np.ndarray, list[int], np.ndarray | None]  # crop, label, the plate's corners (4, 2) in the crop
 Scene = tuple[np.ndarray, np.ndarray, str]  # picture, its plate's corners (4, 2), its plate's text
-KIND_SHARES = {"blue": 6, "green": 6, "yellow": 3, "white": 4, "black": 4}  # real plates are blue nearly all
+# Real plates are blue nearly all.
+KIND_SHARES = {"blue": 6, "green": 6, "yellow": 3, "white": 4, "black": 4, "yellow_double": 8}
 LOCAL = 0.5  # share of the blue plates drawn into a scene that are of its own plate's city, as most are on a street
 IN_SCENE = 0.4  # share of the real samples that are crops with surroundings, where there are such and others
+SIDE_BY_SIDE = {True: 0.5, False: 0.03}  # share of drawn plates of two rows, and of others, shown as if of two rows
+ROW_ERROR = 0.6  # how far such plates are from straight, over that of others: a row must not leave its place
 EXCHANGED = 0.7  # share of the real samples with symbols of two plates, where the corners of both are known or found
 
 
@@ -144,7 +147,8 @@ class RenderedPlates(Dataset):
 
     A sample uses one of the ``renderers`` by their shares. Round the plate a blurred piece of one of the real
     ``pictures`` shows, or, in half of the samples, what surrounds the plate of one of the real ``scenes``, with that
-    plate's light. Provinces come evenly, but for the blue plates (``LOCAL``) that come from the scene's city.
+    plate's light. Provinces come evenly, but for the blue plates (``LOCAL``) that come from the scene's city. Plates
+    of two rows come with their rows side by side, and as they are: without a text.
     """
 
     def __init__(self, renderers: Sequence[tuple[PlateRenderer, float]], alphabet: Alphabet, size: int,
@@ -170,15 +174,22 @@ class RenderedPlates(Dataset):
             text = scene[2][:2] + text[2:]
         renderer = self.renderers[rng.choice(len(self.renderers), p=[share for _, share in self.renderers])][0]
         plate = renderer.render(text, kind, rng)
-        pose = augment.random_pose(rng)
+        double = KINDS[kind].upper > 0
+        apart = rng.random() < SIDE_BY_SIDE[double]
+        pose = augment.nearly_straight_pose(rng, ROW_ERROR) if apart else augment.random_pose(rng)
         if scene:
-            picture, corners, _ = scene
-            background = augment.warp(picture, corners, pose)
-            plate = augment.match_light(plate, picture, corners, rng)
+            plate = augment.match_light(plate, *scene[:2], rng)
         else:
             background = augment.random_background(self.pictures, rng)
-        view = augment.warp(plate, augment.picture_corners(*plate.shape[:2]), pose, background)
-        return augment.degrade(view, rng), self.alphabet.encode(text), pose
+
+        def show(corners: np.ndarray) -> np.ndarray:
+            behind = augment.warp(*scene[:2], corners) if scene else background
+            return augment.warp(plate, augment.picture_corners(*plate.shape[:2]), corners, behind)
+
+        view = augment.rows_side_by_side(pose, show) if apart else show(pose)
+        # What is one row shown as two, or two as one, is no text: the reader tells them apart by that.
+        label = self.alphabet.encode(text) if apart == double else []
+        return augment.degrade(view, rng), label, augment.straight_pose() if apart else pose
 
 
 class TrainingPlates(Dataset):

@@ -11,13 +11,13 @@ import os
 import numpy as np
 
 from ccpd import camera
-from ccpd.layout import enlarge
-from ccpd.plates import KINDS, PlateKind, PlateRenderer, random_text
+from ccpd.layout import corners_of_kind, enlarge
+from ccpd.plates import KINDS, PlateRenderer, random_text
 from ccpd.scenes import mount_plate, plate_scale
 from ccpd.textures import sign
 from platekit.opencv import cv2
 
-KIND_SHARES = {"green": 0.3, "yellow": 0.2, "white": 0.2, "black": 0.2, "blue": 0.1}
+KIND_SHARES = {"green": 0.25, "yellow": 0.15, "white": 0.15, "black": 0.15, "blue": 0.1, "yellow_double": 0.2}
 SIGNS = 0.08  # share of swaps that leave no plate but a sign
 BLUE_TONE = 110.0  # mean grey level of a drawn blue plate: what the real one's is compared with to tell the light
 RIM = 1.03  # the drawn plate is this much larger than the photo's own, to hide its rim
@@ -45,17 +45,8 @@ class PlateSwapper:
             plate = sign(round(KINDS["blue"].height_mm * scale), round(KINDS["blue"].width_mm * scale), rng)
             return replace_plate(image, enlarge(vertices, RIM), vertices, plate, rng), None
         plate = self.renderer.render(random_text(rng, kind), kind, rng, scale)
-        corners = corners_of_kind(vertices, kind)
+        corners = enlarge(corners_of_kind(vertices, kind), RIM)
         return replace_plate(image, corners, vertices, plate, rng), corners
-
-
-def corners_of_kind(vertices: np.ndarray, kind: PlateKind) -> np.ndarray:
-    """The corners (4, 2) of a plate of ``kind`` in the place of an ordinary one that has corners ``vertices``."""
-    width, height = KINDS["blue"].width_mm / 2, KINDS["blue"].height_mm / 2
-    unit = np.array([(1, 1), (-1, 1), (-1, -1), (1, -1)], np.float32)
-    matrix = cv2.getPerspectiveTransform(unit * np.float32((width, height)), vertices.astype(np.float32))
-    larger = unit * np.float32((kind.width_mm / 2, kind.height_mm / 2)) * RIM
-    return cv2.perspectiveTransform(larger[None], matrix)[0].astype(np.float64)
 
 
 def replace_plate(image: np.ndarray, corners: np.ndarray, vertices: np.ndarray, plate: np.ndarray,

@@ -1,0 +1,53 @@
+"""Plates of two rows: the rows of a straightened plate are put side by side, and LPRNet reads them as one.
+
+Coordinates are those of the spatial transformer: -1..1 over the crop in which it makes a plate straight.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from ccpd.plates import KINDS, LOWER_ROW, UPPER_ROW
+from LPRNet.model.STN import STRAIGHT_CORNERS
+from platekit.boxes import CROP_SIZE
+
+DOUBLE = KINDS["yellow_double"]
+MARGINS = (20.0, 8.0)  # mm beside a row's symbols, and above and below them
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of a straightened plate: its middle and half its size (x, y), and how many columns of the crop it gets."""
+
+    middle: tuple[float, float]
+    half: tuple[float, float]
+    columns: int
+
+    @property
+    def theta(self) -> torch.Tensor:
+        """The transform (1, 2, 3) from the row, -1..1, to the straightened plate."""
+        return torch.tensor([[[self.half[0], 0, self.middle[0]], [0, self.half[1], self.middle[1]]]])
+
+    def place(self, points: np.ndarray) -> np.ndarray:
+        """Points (N, 2) of the straightened plate in -1..1 over the row: ``theta``'s inverse."""
+        return (points - self.middle) / self.half
+
+
+def _row(first: int, last: int, columns: int, top: float, height: float) -> Row:
+    """The row of the symbols from ``first`` to ``last``."""
+    (left, _), (right, width) = DOUBLE.cells[first], DOUBLE.cells[last]
+    low = np.array([left - MARGINS[0], top - MARGINS[1]])
+    high = np.array([right + width + MARGINS[0], top + height + MARGINS[1]])
+    size = np.array([DOUBLE.width_mm, DOUBLE.height_mm])
+    reach = np.array(STRAIGHT_CORNERS[0])
+    middle, half = ((low + high) / size - 1) * reach, (high - low) / size * reach
+    return Row(tuple(middle.tolist()), tuple(half.tolist()), columns)
+
+
+# A symbol is about as wide as on a plate of one row.
+UPPER_COLUMNS = round(CROP_SIZE[1] * 2 / 7)
+ROWS = (_row(0, DOUBLE.upper - 1, UPPER_COLUMNS, *UPPER_ROW),
+        _row(DOUBLE.upper, DOUBLE.symbols - 1, CROP_SIZE[1] - UPPER_COLUMNS, *LOWER_ROW))

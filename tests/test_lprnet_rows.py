@@ -1,0 +1,86 @@
+"""Plates of two rows: where the rows are, and that training shows what reading sees."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ccpd.plates import KINDS, PlateRenderer
+from LPRNet.alphabet import Alphabet, Reading
+from LPRNet.data import augment
+from LPRNet.data.load_data import RenderedPlates
+from LPRNet.model.STN import STRAIGHT_CORNERS
+from LPRNet.recogniser import Recogniser
+from LPRNet.rows import ROWS
+from platekit.boxes import CROP_SIZE, to_picture, upload
+
+DOUBLE = KINDS["yellow_double"]
+
+
+def test_rows_hold_their_symbols_and_no_others():
+    size, reach = np.array([DOUBLE.width_mm, DOUBLE.height_mm]), np.array(STRAIGHT_CORNERS[0])
+    for number, row in enumerate(ROWS):
+        for index, (left, width) in enumerate(DOUBLE.cells):
+            top, height = DOUBLE.row(index)
+            symbol = (np.array([(left, top), (left + width, top + height)]) / size * 2 - 1) * reach
+            low, high = row.place(symbol)
+            if (index >= DOUBLE.upper) == number:
+                assert (low > -1).all() and (high < 1).all()
+            else:
+                assert high[1] < -1 or low[1] > 1
+    assert sum(row.columns for row in ROWS) == CROP_SIZE[1]
+
+
+def test_a_rows_place_is_its_transforms_inverse():
+    points = np.random.default_rng(0).uniform(-1, 1, (20, 2))
+    for row in ROWS:
+        matrix = row.theta[0].double().numpy()
+        np.testing.assert_allclose(row.place(points @ matrix[:, :2].T + matrix[:, 2]), points, atol=1e-6)
+
+
+def picture_of_plate(kind, text, seed=0):
+    """A plate on grey ground, its box, and its corners."""
+    plate = PlateRenderer().render(text, kind, np.random.default_rng(seed), 0.8)
+    height, width = plate.shape[:2]
+    picture = np.full((height + 80, width + 120, 3), 90, np.uint8)
+    picture[40:40 + height, 60:60 + width] = plate
+    return picture, np.array([[60, 40, 60 + width, 40 + height]], np.float32)
+
+
+def test_reading_sees_rows_as_training_shows_them():
+    picture, box = picture_of_plate(DOUBLE, "鲁ABE037")
+    recogniser = Recogniser(device="cpu")
+    with torch.no_grad():  # an STN that leaves all as it is
+        recogniser.reader.stn.fc_loc[2].weight.zero_()
+        recogniser.reader.stn.fc_loc[2].bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
+    found = to_picture(recogniser.look(upload(picture), box, ROWS)[0]).astype(int)
+    x1, y1, x2, y2 = box[0]
+    corners = np.array([(x2, y2), (x1, y2), (x1, y1), (x2, y1)], np.float32)
+    whole = augment.picture_corners(*CROP_SIZE)
+    shown = augment.rows_side_by_side(whole, lambda place: augment.warp(picture, corners, place)).astype(int)
+    assert found.shape == shown.shape == (*CROP_SIZE, 3)
+    assert np.abs(found - shown).mean() < 6 < 30 < np.abs(found - found.mean()).mean()
+
+
+def test_drawn_plates_of_two_rows_have_a_text_only_side_by_side():
+    class Doubles(RenderedPlates):
+        def __init__(self):
+            super().__init__([(PlateRenderer(), 1.0)], Alphabet(), 10)
+            self.shares = np.array([kind == "yellow_double" for kind in self.kinds], float)
+
+    data, straight, labels = Doubles(), augment.straight_pose(), []
+    for seed in range(60):
+        crop, label, corners = data.view(seed)
+        assert crop.shape == (*CROP_SIZE, 3)
+        assert len(label) == (7 if np.array_equal(corners, straight) else 0)
+        labels.append(len(label))
+    assert 20 < labels.count(7) < 55
+
+
+def test_what_has_no_text_has_no_confidence(monkeypatch):
+    recogniser = Recogniser(device="cpu")
+    blank = torch.full((1, len(recogniser.alphabet), 18), -20.0)
+    blank[:, -1] = 20
+    monkeypatch.setattr(recogniser, "logits", lambda crops, reader: blank.repeat(len(crops), 1, 1))
+    picture, box = picture_of_plate(KINDS["blue"], "皖A12345")
+    assert recogniser.read(upload(picture), box.repeat(2, axis=0)) == [Reading("", 0.0, ())] * 2
