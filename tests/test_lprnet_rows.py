@@ -1,11 +1,12 @@
-"""Plates of two rows: where the rows are, and that training shows what reading sees."""
+"""Plates of two rows: where the rows are, that training shows what reading sees, that the bundled weights read them."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
-from ccpd.plates import KINDS, PlateRenderer
+from ccpd.plates import KINDS, PlateRenderer, random_text
 from LPRNet.alphabet import Alphabet, Reading
 from LPRNet.data import augment
 from LPRNet.data.load_data import RenderedPlates
@@ -75,6 +76,13 @@ def test_drawn_plates_of_two_rows_have_a_text_only_side_by_side():
         assert len(label) == (7 if np.array_equal(corners, straight) else 0)
         labels.append(len(label))
     assert 20 < labels.count(7) < 55
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_bundled_weights_read_them(seed):
+    text = random_text(np.random.default_rng(seed), DOUBLE)
+    reading = Recogniser(device="cpu").read_pictures([picture_of_plate(DOUBLE, text, seed)[0]])[0]
+    assert reading.text == text and reading.confidence > 0.5 and len(reading.symbol_confidences) == 7
 
 
 def test_what_has_no_text_has_no_confidence(monkeypatch):
