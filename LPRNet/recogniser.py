@@ -94,7 +94,7 @@ class Recogniser:
         else:
             nets, self.alphabet = load_reader(lprnet_path, stn_path)
             self.reader = self.first_reader = self._fast(nets, torch.float32)
-            # Of 3,330 plates none got another text; of the sure ones 99 in 100 confidences moved by less than 0.005.
+            # Of 2,765 sure plates none got another text, and 99 in 100 confidences moved by less than 0.005.
             if multiplies_bfloat16(self.device):
                 self.first_reader = self._fast(nets, torch.bfloat16)
         self.batch_size = batch_size or (CROPS if self.device.type == "cpu" else 64)
@@ -108,7 +108,7 @@ class Recogniser:
         from the picture, and it corrects itself. Both nets read the last look.
         Where they are not ``SURE``, other boxes round the plate are looked at as well, and the views agree on a text.
         The first view is read in bfloat16 where the processor multiplies such numbers itself, doubtful ones again.
-        Where there is no text, the plate may have two rows (LPRNet/rows.py). What cannot be read has a confidence of 0.
+        Where there is no text, a Chinese plate may have two rows (LPRNet/rows.py). No text has a confidence of 0.
         """
         if not len(boxes):
             return []
@@ -124,13 +124,12 @@ class Recogniser:
             for index, of_plate in zip(doubtful, views):
                 readings[index] = self.alphabet.agree(of_plate)
         empty = [index for index, reading in enumerate(readings) if not reading.text]
-        if empty:
+        if empty and self.alphabet.chars == CHARS:  # other plates are laid out otherwise
             views = np.concatenate([boxes[empty, None], boxes_round(boxes[empty]).reshape(len(empty), -1, 4)], axis=1)
             logits = self.logits(self.looks(picture, views.reshape(-1, 4), ROWS), self.reader)
             for index, of_plate in zip(empty, logits.unflatten(0, views.shape[:2])):
-                reading = self.alphabet.agree(of_plate)
-                readings[index] = reading if reading.text else Reading("", 0.0, ())
-        return readings
+                readings[index] = self.alphabet.agree(of_plate)
+        return [reading if reading.text else Reading("", 0.0) for reading in readings]
 
     def _fast(self, nets: Reader, dtype: torch.dtype) -> FastReader:
         reader = FastReader(nets.stn, nets.lprnet, dtype).to(self.device, memory_format=torch.channels_last)

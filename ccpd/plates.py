@@ -1,8 +1,8 @@
 """Plates as pictures: the layout of the standard GA 36-2018, and a renderer of training plates.
 
 Lengths are in millimetres on the metal, as in the standard; a picture has ``pixels_per_mm`` pixels for each.
-The renderer varies colour, stroke, dirt, bolts, frame and relief, that is
-what belongs to the plate itself; camera, light and perspective are the caller's.
+The renderer varies colour, stroke, dirt, bolts, frame and relief, that is what belongs to the plate itself; camera,
+light and perspective are the caller's.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from ccpd.symbols import DIGITS, LETTERS, PROVINCES
 from platekit.errors import UserError
 from platekit.opencv import cv2
 
-SYMBOL_HEIGHT = 90.0
-SYMBOL_TOP = 25.0
-UPPER_ROW = (15.0, 60.0)  # top and height of the symbols of a plate of two rows
+ONLY_ROW = (25.0, 90.0)  # top and height of the symbols, and those of a plate of two rows
+UPPER_ROW = (15.0, 60.0)
 LOWER_ROW = (90.0, 110.0)
 BOLT_XS = (0.25, 0.75)  # of the width
 BOLT_INSET = 11.0  # from the upper and the lower edge
@@ -57,7 +56,7 @@ class PlateKind:
     def row(self, index: int) -> tuple[float, float]:
         """Top and height of a symbol."""
         if not self.upper:
-            return SYMBOL_TOP, SYMBOL_HEIGHT
+            return ONLY_ROW
         return UPPER_ROW if index < self.upper else LOWER_ROW
 
 
