@@ -31,7 +31,8 @@ from platekit.boxes import (
     upload,
 )
 from platekit.checkpoints import load_weights
-from platekit.devices import keep_freed_memory, multiplies_bfloat16, pick_device
+from platekit.devices import multiplies_bfloat16, pick_device
+from platekit.memory import keep_freed_memory
 from platekit.onnx_nets import OnnxNet, is_onnx
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # PNet's windows (N, 4), their offsets (N, 4) and scores (N,)

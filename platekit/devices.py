@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
-
 import torch
 
 from platekit.errors import UserError
@@ -38,18 +35,3 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     able = torch.cpu.get_capabilities()
     return device.type == "cpu" and torch.backends.mkldnn.is_available() \
         and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-
-
-def keep_freed_memory(most: int | None = None) -> None:
-    """Let the C library hold on to freed memory, where it is glibc, for as long as the process lasts.
-
-    ``most`` is how many bytes it may keep, without large pieces: any by default. Otherwise tensors get fresh pages at
-    every step, and having these zeroed took a sixth of a training step and an eighth of a photo.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt and most is None:
-        mallopt(-4, 0)  # M_MMAP_MAX: no allocation by mapping
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's end is not given back
-    elif mallopt:
-        mallopt(-3, most // 4)  # M_MMAP_THRESHOLD: larger allocations by mapping
-        mallopt(-1, most)

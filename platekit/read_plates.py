@@ -14,6 +14,7 @@ from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import UserError, run_script
+from platekit.memory import hand_back_files
 from platekit.pipeline import PlateReader
 from platekit.places import SAMPLES
 from platekit.results import PictureResult
@@ -65,6 +66,7 @@ def main() -> int:
         reader = PlateReader(device, tuple(args.mini_lp), args.scale, **nets)
     except ValueError as error:
         raise UserError(str(error)) from None
+    hand_back_files()
 
     def read(image: np.ndarray, _: Path) -> PictureResult:
         return reader.read(image)

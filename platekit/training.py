@@ -28,9 +28,9 @@ from tqdm import tqdm
 
 from platekit import distributed
 from platekit.checkpoints import read_checkpoint, save_checkpoint
-from platekit.devices import keep_freed_memory
 from platekit.errors import UserError
 from platekit.files import write_text
+from platekit.memory import keep_freed_memory
 
 SAVE_SECONDS = 120  # between two checkpoints inside an epoch
 Key = tuple[int, int]  # what a data set is indexed with: the sample's index, and the seed of its augmentation

@@ -22,9 +22,9 @@ from MTCNN.data_preprocessing.swap import PlateSwapper
 from MTCNN.data_preprocessing.views import POSES, View, bounding_box, make_view
 from MTCNN.data_preprocessing.windows import KINDS
 from platekit.boxes import crop_resize, encode_offsets
-from platekit.devices import keep_freed_memory
 from platekit.errors import UserError
 from platekit.images import read_image
+from platekit.memory import keep_freed_memory
 
 Samples = dict[str, tuple[np.ndarray, np.ndarray]]  # kind -> pixels uint8 (N, h, w, 3), offsets float32 (N, 4)
 Choose = Callable[[View, torch.Tensor, np.random.Generator], dict[str, np.ndarray]]  # kind -> windows (N, 4)
