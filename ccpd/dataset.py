@@ -30,6 +30,7 @@ RELEASES: dict[str, str] = {
     "2018": "the release of the ECCV paper, about 280,000 photos, unpacks to ccpd_dataset/; easier test subsets",
     "2019": "about 360,000 photos, unpacks to CCPD2019/; other, harder photos under the same subset names",
 }
+PLATE_FREE = "ccpd_np"  # photos without a CCPD name in a folder of this name show no plate, others are left out
 DOWNLOAD = "https://github.com/detectRecog/CCPD"
 _NOT_SUBSETS = ("ccpd_train", "ccpd_val")  # what preprocessing makes of the subsets
 HOW_TO_GET = (
@@ -44,12 +45,12 @@ def find_subsets(root: str | os.PathLike | None = None) -> dict[str, Path]:
     the release's folder, or a single subset. Real photos go before the synthetic stand-in; UserError when a name
     occurs twice among the real ones, since figures of two releases must never be mixed, and when nothing is found.
     """
-    root = Path(root) if root is not None else CCPD_FOLDER
+    root, stand_in = (Path(os.path.abspath(path)) for path in (root or CCPD_FOLDER, SYNTHETIC_FOLDER))
     if not root.is_dir():
         raise UserError(f"{root} is not a folder; check the path, or {HOW_TO_GET}")
     found: dict[bool, dict[str, Path]] = {True: {}, False: {}}
     for folder in _subset_folders(root):
-        synthetic = SYNTHETIC_FOLDER in (folder, *folder.parents) and root != SYNTHETIC_FOLDER
+        synthetic = stand_in in folder.parents and root != stand_in
         known = found[synthetic]
         if folder.name in known:
             raise UserError(
@@ -68,9 +69,9 @@ def _subset_folders(root: Path) -> list[Path]:
     for _ in range(4):
         deeper = []
         for folder in level:
-            if folder.name in _NOT_SUBSETS:
+            if folder.name in _NOT_SUBSETS and folder != root:
                 continue
-            if folder.name.startswith("ccpd_") and _holds_photo(folder):
+            if folder.name.startswith("ccpd_") and folder.name not in _NOT_SUBSETS and holds_photo(folder):
                 found.append(folder)
             else:
                 deeper += sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -78,7 +79,7 @@ def _subset_folders(root: Path) -> list[Path]:
     return found
 
 
-def _holds_photo(folder: Path) -> bool:
+def holds_photo(folder: Path) -> bool:
     """Whether a photo lies in the folder, or in its train, val or test folder as in CCPD-Green."""
     for place in (folder, *(folder / part for part in ("train", "val", "test"))):
         if place.is_dir():
@@ -86,6 +87,15 @@ def _holds_photo(folder: Path) -> bool:
                 if any(entry.name.lower().endswith((".jpg", ".jpeg", ".png")) for entry in entries):
                     return True
     return False
+
+
+def listed_names(path: str | os.PathLike) -> set[str]:
+    """The file names in a list, one a line or before a tab, with or without their folders. Raises UserError."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the list {path}: {error}; check the path") from None
+    return {Path(line.split("\t")[0].strip()).name for line in lines if line.strip()}
 
 
 def list_photos(subsets: dict[str, Path]) -> dict[str, list[Path]]:

@@ -1,6 +1,6 @@
 """Evaluate the whole chain by CCPD's protocol, on folders of photos with CCPD names.
 
-    python ccpd/evaluate.py --out evaluation                       # the subsets found below ccpd/
+    python ccpd/evaluate.py --out evaluation          # what lies below ccpd/ and is not in MTCNN/data_set/ccpd_train
     python ccpd/evaluate.py --data CCPD2019/ccpd_* --out evaluation --release 2019
 
 The folder's name is the subset. A run that was stopped goes on with the same command.
@@ -24,27 +24,30 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: import from the repository root
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from ccpd.annotation import has_annotation, parse
-from ccpd.dataset import find_subsets
+from ccpd.dataset import PLATE_FREE, find_subsets, holds_photo, listed_names
 from ccpd.figures import draw_figures
-from ccpd.protocol import IOU_THRESHOLD, Outcome, box_iou
+from ccpd.protocol import IOU_THRESHOLD, Outcome
 from ccpd.report import write_reports
 from MTCNN.detector import ROUNDS
+from MTCNN.paths import PHOTOS_TRAIN
 from MTCNN.pyramid import ASPECTS
+from platekit.boxes import box_iou
 from platekit.devices import DEVICE_HELP
 from platekit.errors import UserError, run_script
-from platekit.files import write_text
+from platekit.files import file_fingerprint, write_text
 from platekit.images import find_images
-from platekit.pipeline import PlateReader
+from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.training import git_revision
 
 
 def evaluate_photo(reader: PlateReader, path: Path, subset: str, iou_threshold: float) -> Outcome:
     """Run the chain on one photo. Raises UserError for a name that is no annotation and a file that is no picture."""
-    annotation = parse(path) if has_annotation(path) else None
+    annotation = None if PLATE_FREE in path.parts and not has_annotation(path) else parse(path)
     result = reader(path)
     common = {
         "image": str(path),
@@ -60,7 +63,7 @@ def evaluate_photo(reader: PlateReader, path: Path, subset: str, iou_threshold: 
     best = result.plates[0]
     return Outcome(
         **common,
-        iou=box_iou(best.box, annotation.box) if annotation else 0.0,
+        iou=box_iou(np.array([best.box]), np.array([annotation.box])).item() if annotation else 0.0,
         text=best.text,
         confidence=best.confidence,
         detection_score=best.detection_score,
@@ -95,12 +98,22 @@ def as_line(outcome: Outcome) -> str:
 
 
 def find_photos(folders: list[Path]) -> Iterator[tuple[str, Path]]:
-    """(subset, photo) for every photo; a folder that holds several subsets is searched for them."""
+    """(subset, photo) for every photo; a folder that holds no photos itself is searched for subsets."""
     for folder in folders:
-        subsets = {folder.name: folder} if folder.name.startswith("ccpd_") else find_subsets(folder)
+        subsets = {folder.name: folder} if holds_photo(folder) else find_subsets(folder)
         for subset, place in subsets.items():
             for path in find_images(place):
                 yield subset, path
+
+
+def not_trained_on() -> list[tuple[str, Path]]:
+    """What lies below ccpd/, without the photos that are in the folder to train on."""
+    photos = list(find_photos(list(find_subsets().values())))
+    trained = {path.name for path in find_images(PHOTOS_TRAIN)} if PHOTOS_TRAIN.is_dir() else set()
+    others = [(subset, path) for subset, path in photos if path.name not in trained]
+    if trained:
+        print(f"left out {len(photos) - len(others)} photos that are in {PHOTOS_TRAIN}; with --data DIR none is")
+    return others
 
 
 def main() -> int:
@@ -143,30 +156,36 @@ def main() -> int:
         default=ROUNDS,
         help="of ONet; 0: PNet's proposals are the answer (default: %(default)s)",
     )
+    for net, path in WEIGHTS.items():
+        parser.add_argument(f"--{net}", type=Path, default=path, metavar="FILE", help="weights (default: %(default)s)")
     parser.add_argument("--restart", action="store_true", help="start anew instead of going on")
     parser.add_argument("--device", default="auto", help=f"{DEVICE_HELP} (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="accepted by every script; the bootstrap's is fixed")
     args = parser.parse_args()
 
-    approximate = read_names(args.approximate) if args.approximate else set()
-    photos = list(find_photos(args.data or list(find_subsets().values())))
+    approximate = listed_names(args.approximate) if args.approximate else set()
+    photos = list(find_photos(args.data)) if args.data else not_trained_on()
+    weights = {net: getattr(args, net) for net in WEIGHTS}
     try:
-        reader = PlateReader(args.device, rounds=args.rounds, aspects=args.aspects)
+        reader = PlateReader(args.device, rounds=args.rounds, aspects=args.aspects, **weights)
     except ValueError as error:
         raise UserError(f"{error}; change --aspects") from None
     args.out.mkdir(parents=True, exist_ok=True)
-    log = args.out / "outcomes.jsonl"
-    settings = {"rounds of ONet": args.rounds, "aspects": list(args.aspects)}
+    settings = {"rounds of ONet": args.rounds, "aspects": list(args.aspects),
+                "weights": {net: file_fingerprint(path) for net, path in weights.items()}}
     note_settings(args.out / "settings.json", settings, args.restart)
+    log = args.out / "outcomes.jsonl"
     done = {} if args.restart else read_outcomes(log)
     outcomes, problems = [], []
     write_text(log, "".join(as_line(outcome) for outcome in done.values()))  # without a line that was cut off
     with open(log, "a", encoding="utf-8") as stream:
         for subset, path in tqdm(photos, unit="photo"):
+            threshold = 0.5 if path.name in approximate else IOU_THRESHOLD
+            if earlier := done.get(str(path)):
+                outcomes.append(dataclasses.replace(earlier, iou_threshold=threshold))
+                continue
             try:
-                outcome = done.get(str(path)) or evaluate_photo(
-                    reader, path, subset, 0.5 if path.name in approximate else IOU_THRESHOLD
-                )
+                outcome = evaluate_photo(reader, path, subset, threshold)
             except UserError as error:
                 problems.append(str(error))
                 continue
@@ -190,14 +209,6 @@ def main() -> int:
     print((args.out / "report.md").read_text(encoding="utf-8"))
     print(f"report and pictures written to {args.out}")
     return 1 if problems else 0
-
-
-def read_names(path: Path) -> set[str]:
-    """File names from a list, one a line. Raises UserError."""
-    try:
-        return {Path(line.split("\t")[0]).name for line in path.read_text(encoding="utf-8").splitlines() if line}
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; check the path") from None
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ccpd.protocol import Outcome, calibrate, edit_alignment
+from ccpd.protocol import Calibration, Outcome, calibrate_readings, edit_alignment
 from platekit.boxes import crop_resize, to_picture
 from platekit.drawing import draw_text
 from platekit.errors import UserError
@@ -28,14 +28,14 @@ def draw_figures(folder: Path, outcomes: Sequence[Outcome], reader: PlateReader,
     successes = [outcome for outcome in outcomes if outcome.read]
     if failures:
         write_image(folder / "failures.png", montage(reader, failures[:60]))
-    if successes:  # the most turned ones say most: spread over the subsets
+    if successes:  # evenly from all subsets
         by_subset = sorted(successes, key=lambda outcome: outcome.subset)
         write_image(folder / "straightened.png", montage(reader, by_subset[:: max(1, len(by_subset) // 24)][:24]))
     read = [outcome for outcome in outcomes if outcome.plate and outcome.text]
     if read:
         write_image(folder / "confusion.png", confusion_matrix(read))
     try:
-        draw_calibration(folder / "calibration.png", read)
+        draw_calibration(folder / "calibration.png", calibrate_readings(outcomes))
         if training_logs:
             draw_training(folder / "training.png", training_logs)
     except ImportError:
@@ -86,11 +86,10 @@ def confusion_matrix(outcomes: Sequence[Outcome], cell: int = 18) -> np.ndarray:
     return image
 
 
-def draw_calibration(path: Path, outcomes: Sequence[Outcome]) -> None:
+def draw_calibration(path: Path, calibration: Calibration) -> None:
     """Accuracy over confidence, with the number of readings behind each point. Raises ImportError."""
     from matplotlib.figure import Figure
 
-    calibration = calibrate([o.confidence for o in outcomes], [o.read for o in outcomes])
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="lightgrey", label="perfect")

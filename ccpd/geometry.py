@@ -33,7 +33,7 @@ from statistics import NormalDist
 import numpy as np
 
 from ccpd.annotation import Annotation, has_annotation, parse
-from ccpd.dataset import PHOTO_SIZE
+from ccpd.dataset import PHOTO_SIZE, listed_names
 from platekit.errors import UserError, run_script
 from platekit.files import write_text
 
@@ -88,7 +88,7 @@ def is_convex(corners: np.ndarray) -> bool:
 @functools.cache
 def _components(subset: str) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
     """Cumulated weights, and per component the Cholesky factor (8, 8) and the quantiles (8, 11)."""
-    tables = _read_tables()
+    tables = read_tables(TABLES)
     if subset not in tables:
         raise UserError(f"there is no geometry of '{subset}'; use one of {', '.join(sorted({*tables, *MIXTURES}))}")
     parts = tables[subset]
@@ -103,11 +103,12 @@ def _components(subset: str) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndar
 
 
 @functools.cache
-def _read_tables() -> dict:
+def read_tables(path: Path) -> dict[str, list[dict]]:
+    """The fitted components of every subset. Raises UserError."""
     try:
-        return json.loads(TABLES.read_text("utf-8"))
+        return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {TABLES} ({error}); restore it with 'git checkout'") from None
+        raise UserError(f"cannot read {path} ({error}); restore it with 'git checkout', or delete it") from None
 
 
 def _sample(subset: str, rng: np.random.Generator) -> np.ndarray:
@@ -232,12 +233,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--exclude", metavar="LIST", help="text file of photos whose corners are not to be trusted")
     parser.add_argument("--out", default=TABLES, type=Path, help="table to write (default: %(default)s)")
     options = parser.parse_args(arguments)
-    excluded = set()
-    if options.exclude:
-        try:
-            excluded = {Path(line).name for line in Path(options.exclude).read_text("utf-8").split("\n")}
-        except OSError as error:
-            raise UserError(f"cannot read {options.exclude}: {error.strerror}; check --exclude") from None
+    excluded = listed_names(options.exclude) if options.exclude else set()
     tables: dict[str, list[dict]] = {}
     for folder in map(Path, options.fit):
         for subset, names in read_names(folder):
@@ -247,9 +243,12 @@ def main(arguments: list[str] | None = None) -> int:
                 continue
             tables[subset] = fit(annotations)
             print(f"fitted {subset}: {len(annotations)} annotations, {len(tables[subset])} components")
+    if not tables:
+        raise UserError(f"nothing was fitted; name folders that hold ccpd_* subsets of {FEWEST} annotations or more")
+    kept = read_tables(options.out) if options.out.exists() else {}
     lines = (
         f'"{subset}": [\n ' + ",\n ".join(json.dumps(part) for part in parts) + "]"
-        for subset, parts in sorted(tables.items())
+        for subset, parts in sorted({**kept, **tables}.items())
     )
     write_text(options.out, "{\n" + ",\n".join(lines) + "\n}\n")
     print(f"wrote {options.out}; next: python ccpd/synthesize.py")

@@ -42,16 +42,6 @@ class Outcome:
         return self.plate is not None and self.text == self.plate
 
 
-def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """IoU of two boxes (x1, y1, x2, y2)."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    common = width * height
-    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
-
-
 def edit_alignment(truth: str, text: str) -> list[tuple[str, str]]:
     """Pairs of symbols of the cheapest edit from ``truth`` to ``text``; an empty string for what has no partner."""
     cost = np.zeros((len(truth) + 1, len(text) + 1), int)
@@ -88,8 +78,9 @@ class Share:
         values = np.array(list(hits), dtype=float)
         if not len(values):
             return None
-        rng = np.random.default_rng(seed)
-        means = values[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
+        kinds, counts = np.unique(values, return_counts=True)  # few: a resample is how often each of them is drawn
+        draws = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=RESAMPLES)
+        means = draws @ kinds / len(values)
         low, high = np.percentile(means, (2.5, 97.5))
         return cls(float(values.mean()), float(low), float(high), len(values))
 
@@ -154,3 +145,9 @@ def calibrate(confidences: Sequence[float], right: Sequence[bool], bins: int = 1
     accuracy = [float(right[index == number].mean()) for number in used]
     error = sum(n * abs(m - a) for n, m, a in zip(count, mean, accuracy)) / max(1, len(confidences))
     return Calibration(mean, accuracy, count, float(error))
+
+
+def calibrate_readings(outcomes: Sequence[Outcome]) -> Calibration:
+    """``calibrate`` on what was read of the photos of a plate."""
+    readings = [outcome for outcome in outcomes if outcome.plate and outcome.text]
+    return calibrate([outcome.confidence for outcome in readings], [outcome.read for outcome in readings])

@@ -10,15 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ccpd.protocol import MEASURES, Calibration, Outcome, Share, calibrate, summarise_subsets
+from ccpd.protocol import MEASURES, Calibration, Outcome, Share, calibrate_readings, summarise_subsets
 from platekit.files import write_text
 
 
 def write_reports(folder: Path, outcomes: Sequence[Outcome], facts: dict[str, Any]) -> None:
     """Write ``report.md``, ``report.json`` and ``report.csv``; ``facts`` say how the figures came about."""
     rows = summarise_subsets(outcomes)
-    readings = [outcome for outcome in outcomes if outcome.plate and outcome.text is not None]
-    calibration = calibrate([o.confidence for o in readings], [o.read for o in readings])
+    calibration = calibrate_readings(outcomes)
     write_text(
         folder / "report.json",
         json.dumps(

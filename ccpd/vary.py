@@ -157,7 +157,7 @@ def change_photo(picture: np.ndarray, annotation: Annotation, name: str, seed: i
     return picture, annotation if matrix is None else moved(annotation, matrix, *picture.shape[1::-1])
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of photos")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where a folder a change goes")
@@ -172,15 +172,26 @@ def main() -> None:
     annotated = [path for path in photos if has_annotation(path)]
     if not annotated:
         raise UserError(f"no photo in {', '.join(map(str, options.data))} has a CCPD name; name other folders")
+    written, done = 0, set()
     for path in tqdm(annotated, unit="photo", leave=False, disable=None):
-        annotation, picture = parse(path), read_image(path)
+        try:
+            annotation, picture = parse(path), read_image(path)
+        except UserError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
         for change in options.changes:
             changed, place = change_photo(picture, annotation, change, options.seed)
-            write_image(options.out / f"ccpd_{change}" / place.file_name(), changed, quality=95)
+            folder = options.out / f"ccpd_{change}"
+            while (folder / place.file_name()) in done:  # one photo in two subsets, or two of one plate and place
+                folder /= "again"
+            done.add(folder / place.file_name())
+            write_image(folder / place.file_name(), changed, quality=95)
+        written += 1
     print(
-        f"wrote {len(options.changes)} x {len(annotated)} photos to {options.out}, leaving out"
-        f" {len(photos) - len(annotated)} without an annotation; next: python ccpd/evaluate.py --data {options.out}"
+        f"wrote {len(options.changes)} x {written} photos to {options.out}, leaving out {len(photos) - written};"
+        f" next: python ccpd/evaluate.py --data {options.out}"
     )
+    return int(written < len(annotated))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import threading
 from collections.abc import Iterator
@@ -43,3 +44,20 @@ def write_bytes(path: str | os.PathLike, data: bytes | memoryview) -> None:
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Write ``text`` as UTF-8 to ``path``, whole or not at all."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def file_fingerprint(path: str | os.PathLike | None) -> str:
+    """The ``fingerprint`` of a file's content; of no file an empty text. Raises UserError."""
+    try:
+        return fingerprint(Path(path).read_bytes()) if path else ""
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; check the path") from None
+
+
+def fingerprint(*parts: str | bytes) -> str:
+    """Twelve hexadecimal digits that differ where the texts or contents do, or their order: of a SHA-256."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()[:12]

@@ -21,10 +21,10 @@ from MTCNN.detector import ROUNDS, Detector
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ASPECTS, MINI_LP, SCALE
 from platekit.devices import pick_device
-from platekit.images import read_image
+from platekit.images import Picture, for_each
 from platekit.results import PictureResult, Plate
 
-Picture = str | os.PathLike | np.ndarray
+WEIGHTS = {"pnet": PNET_WEIGHTS, "onet": ONET_WEIGHTS, "lprnet": LPRNET_WEIGHTS, "stn": STN_WEIGHTS}  # the bundled ones
 
 # What is found with a score below CERTAIN and read with a confidence below READABLE is no plate: on 3,122 photos, none
 # of which was trained on, that takes away 36 of 62 boxes of other things and 4 of 2,299 plates, all read wrong.
@@ -42,7 +42,7 @@ class PlateReader:
         """``mini_lp`` is the (width, height) in pixels of the smallest plate to find, ``scale`` the factor between
         pyramid levels, ``rounds`` and ``aspects`` are the detector's. Raises UserError when weights are missing or of
         another shape, ValueError for impossible sizes."""
-        device = pick_device(device) if isinstance(device, str) else device
+        device = pick_device(device)
         self.detector = Detector(pnet, onet, device, mini_lp, scale, rounds=rounds, aspects=aspects)
         self.recogniser = Recogniser(lprnet, stn, device)
 
@@ -51,9 +51,7 @@ class PlateReader:
 
         Raises UserError for a file that is no picture, ValueError for an array of another kind.
         """
-        if isinstance(picture, (str, os.PathLike, np.ndarray)):
-            return self.read(picture if isinstance(picture, np.ndarray) else read_image(picture))
-        return [self(one) for one in picture]
+        return for_each(self.read, picture)
 
     def read(self, image: np.ndarray) -> PictureResult:
         """The plates of one BGR uint8 picture (H, W, 3)."""

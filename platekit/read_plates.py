@@ -7,22 +7,22 @@ from pathlib import Path
 
 import numpy as np
 
-from LPRNet.paths import LPRNET_ONNX, LPRNET_WEIGHTS, STN_ONNX, STN_WEIGHTS
-from MTCNN.paths import ONET_ONNX, ONET_WEIGHTS, PNET_ONNX, PNET_WEIGHTS
+from LPRNet.paths import LPRNET_ONNX, STN_ONNX
+from MTCNN.paths import ONET_ONNX, PNET_ONNX
 from MTCNN.pyramid import MINI_LP, SCALE
 from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import UserError, run_script
 from platekit.memory import hand_back_files
-from platekit.pipeline import PlateReader
+from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.places import SAMPLES
 from platekit.results import PictureResult
 from platekit.video import run_video
 
 OUTPUTS = Path("outputs")
 BACKENDS = {
-    "torch": {"pnet": PNET_WEIGHTS, "onet": ONET_WEIGHTS, "lprnet": LPRNET_WEIGHTS, "stn": STN_WEIGHTS},
+    "torch": WEIGHTS,
     "onnx": {"pnet": PNET_ONNX, "onet": ONET_ONNX, "lprnet": LPRNET_ONNX, "stn": STN_ONNX},
 }
 DESCRIPTION = """\
@@ -39,7 +39,7 @@ Exit status: 0 all inputs done, 1 some failed, 2 wrong usage or missing weights.
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, help="pictures, folders or patterns (default: the bundled samples)")
+    add_arguments(parser, help="pictures, folders, patterns, or .txt lists of them (default: the bundled samples)")
     parser.add_argument("--video", nargs="+", metavar="FILE", help="video files or stream addresses")
     parser.add_argument("--camera", type=int, metavar="N", help="number of a camera; q in its window or Ctrl-C stops")
     parser.add_argument("--show", action="store_true", help="open a window for every result")
@@ -77,7 +77,9 @@ def main() -> int:
         if args.image or args.resume:
             raise UserError("--image and --resume go without --video and --camera; run them one after the other")
         return run_video(videos, read, args.json, output, args.show)
-    return run_pictures(args.image or [SAMPLES], read, args.json, output, args.show, args.resume)
+    here = Path.cwd()
+    samples = SAMPLES.relative_to(here) if SAMPLES.is_relative_to(here) else SAMPLES
+    return run_pictures(args.image or [samples], read, args.json, output, args.show, args.resume)
 
 
 def command() -> None:

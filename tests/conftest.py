@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from platekit import errors
+from platekit.boxes import box_iou
 from platekit.opencv import cv2
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,6 +107,11 @@ def put_picture(path: Path, image: np.ndarray, *parameters: int) -> Path:
     assert done
     path.write_bytes(data.tobytes())
     return path
+
+
+def overlap(box: Sequence[float], other: Sequence[float]) -> float:
+    """IoU of two boxes."""
+    return box_iou(np.array([box]), np.array([other])).item()
 
 
 def files_below(folder: Path) -> list[str]:

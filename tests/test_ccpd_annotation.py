@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccpd.annotation import CITY_TABLE, PROVINCE_TABLE, SERIAL_TABLE, Annotation, has_annotation, parse
-from ccpd.dataset import CCPD_FOLDER, find_subsets, list_photos
+from ccpd.dataset import CCPD_FOLDER, find_subsets, list_photos, listed_names
 from platekit.errors import UserError
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -138,6 +138,18 @@ def test_subsets_are_found_wherever_they_were_unpacked(tmp_path, place):
     assert [path.name for path in list_photos(found)["ccpd_green"]] == ["c.jpg"]
 
 
+def test_what_preprocessing_made_is_searched_when_it_is_named(tmp_path):
+    _photo(tmp_path / "ccpd_val" / "ccpd_tilt" / "a.jpg")
+    assert list(find_subsets(tmp_path / "ccpd_val")) == ["ccpd_tilt"]
+
+
+def test_a_list_names_photos_with_or_without_their_folders(tmp_path):
+    (tmp_path / "list.txt").write_text("a.jpg\nccpd_base/b.jpg\tapproximate\n\n  c.jpg \n")
+    assert listed_names(tmp_path / "list.txt") == {"a.jpg", "b.jpg", "c.jpg"}
+    with pytest.raises(UserError, match=r"none\.txt"):
+        listed_names(tmp_path / "none.txt")
+
+
 def test_two_releases_are_not_mixed(tmp_path):
     _photo(tmp_path / "CCPD2019" / "ccpd_base" / "a.jpg")
     _photo(tmp_path / "ccpd_dataset" / "ccpd_base" / "a.jpg")
@@ -159,6 +171,8 @@ def test_real_photos_go_before_the_stand_in(tmp_path, monkeypatch):
     assert find_subsets(tmp_path)["ccpd_base"].parent.name == "synthetic"
     _photo(tmp_path / "CCPD2019" / "ccpd_base" / "a.jpg")
     assert find_subsets(tmp_path)["ccpd_base"].parent.name == "CCPD2019"
+    monkeypatch.chdir(tmp_path.parent)
+    assert find_subsets(tmp_path.name)["ccpd_base"].parent.name == "CCPD2019"
     assert find_subsets(tmp_path / "synthetic")["ccpd_base"].parent.name == "synthetic"
 
 

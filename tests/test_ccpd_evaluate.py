@@ -3,15 +3,22 @@
 import csv
 import io
 import json
+import shutil
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccpd.evaluate import as_line, main, note_settings, read_outcomes
-from ccpd.protocol import Outcome, Share, box_iou, calibrate, character_accuracy, edit_alignment, summarise_subsets
+from ccpd.dataset import find_subsets
+from ccpd.evaluate import as_line, evaluate_photo, find_photos, main, not_trained_on, note_settings, read_outcomes
+from ccpd.protocol import Outcome, Share, calibrate, character_accuracy, edit_alignment, summarise_subsets
 from ccpd.report import as_csv, write_reports
 from ccpd.synthesize import main as synthesize
+from MTCNN.model.MTCNN_nets import ONet, PNet
+from platekit.checkpoints import save_weights
+from platekit.errors import UserError
+from platekit.pipeline import PlateReader
 
 TEXT = st.text("皖A1B2", max_size=8)
 
@@ -20,12 +27,6 @@ def outcome(**changes) -> Outcome:
     values = {"image": "a.jpg", "subset": "ccpd_base", "plate": "皖A12345", "iou": 0.9, "text": "皖A12345",
               "confidence": 0.95, "boxes": 1, "detect_ms": 20.0, "recognise_ms": 4.0}
     return Outcome(**{**values, **changes})
-
-
-def test_iou_by_hand():
-    assert box_iou((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
-    assert box_iou((0, 0, 10, 10), (10, 0, 20, 10)) == 0
-    assert box_iou((0, 0, 10, 10), (0, 0, 10, 10)) == 1
 
 
 def test_exactly_the_threshold_is_not_found():
@@ -109,3 +110,62 @@ def test_ablations_go_to_folders_of_their_own(call, tmp_path):
     assert "other settings" in call(main, *data, "--out", tmp_path / "all", "--rounds", 0).sentence()
     note_settings(tmp_path / "all" / "settings.json", {"rounds of ONet": 0}, restart=True)
     assert "--aspects" in call(main, *data, "--out", tmp_path / "none", "--aspects", 0).sentence()
+
+
+def test_an_interval_of_a_whole_release_takes_little_memory():
+    tracemalloc.start()
+    share = Share.of(number % 10 > 0 for number in range(200_000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6 and share.value == 0.9 and 0.898 < share.low < share.high < 0.902
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two photos of each of three subsets."""
+    folder = tmp_path_factory.mktemp("photos")
+    assert synthesize(["--out", str(folder / "ccpd_dataset"), "--subsets", "ccpd_base", "ccpd_tilt", "ccpd_np",
+                       "--count", "2", "--seed", "3"]) == 0
+    return folder
+
+
+def test_a_folder_of_subsets_is_searched_whatever_its_name(photos):
+    found = list(find_photos([photos / "ccpd_dataset"]))
+    assert [subset for subset, _ in found] == ["ccpd_base"] * 2 + ["ccpd_np"] * 2 + ["ccpd_tilt"] * 2
+    assert find_subsets(photos / "ccpd_dataset").keys() == {"ccpd_base", "ccpd_np", "ccpd_tilt"}
+
+
+def test_outcomes_of_other_weights_are_not_taken_over(call, photos, tmp_path):
+    """A run goes on where it stopped, with the lists of now, and not with what other weights have found."""
+    for name, net in (("pnet", PNet()), ("onet", ONet())):
+        save_weights(tmp_path / name, net)
+    data = ("--data", photos / "ccpd_dataset", "--out", tmp_path / "out", "--device", "cpu")
+    own = ("--pnet", tmp_path / "pnet", "--onet", tmp_path / "onet")
+    assert call(main, *data, *own).status == 0
+    lines = (tmp_path / "out" / "outcomes.jsonl").read_text("utf-8")
+    (tmp_path / "list.txt").write_text("".join(f"{path.name}\n" for _, path in find_photos([photos / "ccpd_dataset"])))
+    assert call(main, *data, *own, "--approximate", tmp_path / "list.txt").status == 0
+    assert (tmp_path / "out" / "outcomes.jsonl").read_text("utf-8") == lines and len(lines.splitlines()) == 6
+    assert "other settings" in call(main, *data).sentence()
+    save_weights(tmp_path / "onet", ONet())
+    assert "other settings" in call(main, *data, *own).sentence()
+
+
+def test_a_photo_that_says_nothing_shows_no_plate_in_its_own_folder_alone(photos, tmp_path):
+    (source, *_) = (path for subset, path in find_photos([photos / "ccpd_dataset"]) if subset == "ccpd_base")
+    reader = PlateReader("cpu")
+    for folder in ("ccpd_base", "ccpd_np"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(source, tmp_path / folder / "IMG_0001.jpg")
+    with pytest.raises(UserError, match="no CCPD annotation"):
+        evaluate_photo(reader, tmp_path / "ccpd_base" / "IMG_0001.jpg", "ccpd_base", 0.7)
+    assert evaluate_photo(reader, tmp_path / "ccpd_np" / "IMG_0001.jpg", "ccpd_np", 0.7).plate is None
+
+
+def test_photos_that_are_trained_on_are_left_out_unless_named(photos, tmp_path, monkeypatch, capsys):
+    everything = list(find_photos([photos / "ccpd_dataset"]))
+    shutil.copytree(photos / "ccpd_dataset" / "ccpd_tilt", tmp_path / "train" / "ccpd_tilt")
+    monkeypatch.setattr("ccpd.dataset.CCPD_FOLDER", photos)
+    monkeypatch.setattr("ccpd.evaluate.PHOTOS_TRAIN", tmp_path / "train")
+    assert not_trained_on() == [pair for pair in everything if pair[0] != "ccpd_tilt"]
+    assert "left out 2 photos" in capsys.readouterr().out

@@ -81,7 +81,15 @@ def test_fitting_returns_the_statistics_it_was_given(tmp_path):
 
     (tmp_path / "ccpd_rotate.txt").write_text("\n".join(names))
     assert main(["--fit", str(tmp_path), "--out", str(tmp_path / "table.json")]) == 0
-    assert list(json.loads((tmp_path / "table.json").read_text())) == ["ccpd_rotate"]
+    table = tmp_path / "table.json"
+    assert list(json.loads(table.read_text())) == ["ccpd_rotate"]
+    table.write_text(json.dumps({"ccpd_tilt": ["kept"], "ccpd_rotate": ["replaced"]}))
+    assert main(["--fit", str(tmp_path), "--out", str(table)]) == 0
+    assert json.loads(table.read_text()) == {"ccpd_tilt": ["kept"], "ccpd_rotate": [part]}
+    (tmp_path / "ccpd_rotate.txt").write_text(names[0])
+    with pytest.raises(UserError, match="nothing was fitted"):
+        main(["--fit", str(tmp_path), "--out", str(table)])
+    assert json.loads(table.read_text())["ccpd_rotate"] == [part]
 
 
 def test_corners_that_only_repeat_the_box_teach_nothing():

@@ -7,10 +7,10 @@ import pytest
 
 from ccpd.annotation import parse
 from ccpd.plates import PlateRenderer
-from ccpd.protocol import box_iou
 from ccpd.scenes import render_photo
 from ccpd.vary import CHANGES, change_photo
 from platekit.images import find_images, read_image, write_image
+from tests.conftest import overlap
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_a_change_alters_the_plate_and_keeps_its_annotation(photo, change):
     assert 0 <= x1 < x2 < picture.shape[1] and 0 <= y1 < y2 < picture.shape[0]
     if change == "small":
         assert picture.shape[:2] == tuple(round(side / 3) for side in original.shape[:2])
-        assert box_iou(tuple(3 * side for side in after.box), before.box) > 0.9
+        assert overlap(tuple(3 * side for side in after.box), before.box) > 0.9
         return
     difference = np.abs(picture.astype(int) - original)[y1:y2, x1:x2]
     assert picture.shape == original.shape and (difference.mean() > 4) == (change != "same")
@@ -72,3 +72,13 @@ def test_a_folder_without_annotations_is_refused(run_script, tmp_path):
     done = run_script("ccpd/vary.py", "--data", "in", "--out", "varied", cwd=tmp_path)
     assert done.status == 2 and "CCPD name" in done.sentence()
     assert not (tmp_path / "varied").exists()
+
+
+def test_photos_of_one_name_are_all_kept_and_bad_ones_left_out(run_script, photo, tmp_path):
+    for folder in ("ccpd_base", "ccpd_tilt"):
+        write_image(tmp_path / "in" / folder / photo.name, read_image(photo))
+    (tmp_path / "in" / "a" / photo.name).parent.mkdir()
+    (tmp_path / "in" / "a" / photo.name).write_bytes(b"no picture")
+    done = run_script("ccpd/vary.py", "--data", "in", "--out", "varied", "--changes", "same", cwd=tmp_path)
+    assert done.status == 1 and "1 x 2 photos" in done.out and "left out: cannot decode" in done.err
+    assert len(find_images(tmp_path / "varied")) == 2

@@ -220,3 +220,8 @@ def test_suppression_and_crops_are_torchvisions():
     for size in ((24, 94), (12, 47)):
         wanted = ops.roi_align(normalise(pixels), [boxes], size, sampling_ratio=-1, aligned=True)
         torch.testing.assert_close(crop_resize(pixels, arrays, size), wanted, atol=1e-3, rtol=0)
+
+
+def test_iou_by_hand():
+    boxes = np.array([(0.0, 0, 10, 10), (5, 0, 15, 10), (10, 0, 20, 10)])
+    assert box_iou(boxes[:1], boxes)[0].tolist() == pytest.approx([1, 1 / 3, 0])

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ccpd.evaluate import evaluate_photo, find_photos, read_names
+from ccpd.dataset import listed_names
+from ccpd.evaluate import evaluate_photo, find_photos
 from ccpd.protocol import IOU_THRESHOLD, Outcome
 from LPRNet.recogniser import Recogniser
 from platekit.images import find_images, read_image
@@ -14,7 +15,7 @@ from platekit.pipeline import PlateReader
 
 @cache
 def evaluate(data: Path) -> list[Outcome]:
-    reader, approximate = PlateReader("cpu"), read_names(data / "boxes_approximate.txt")
+    reader, approximate = PlateReader("cpu"), listed_names(data / "boxes_approximate.txt")
     return [evaluate_photo(reader, path, subset, 0.5 if path.name in approximate else IOU_THRESHOLD)
             for subset, path in find_photos(sorted((data / "frames" / "val").iterdir()))]
 
