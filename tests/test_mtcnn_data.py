@@ -119,11 +119,21 @@ def test_two_photos_of_one_name_are_both_kept(call, tmp_path):
     assert kept == {b"old", b"new"}
 
 
-def test_split_refuses_one_folder_for_both(call, tmp_path):
+@pytest.mark.parametrize(("train", "val"), [("x", "x"), ("x", "x/val"), ("x/train", "x")])
+def test_split_refuses_folders_in_one_another(call, tmp_path, train, val):
     photo_folder(tmp_path / "ccpd")
-    outcome = call(preprocess.main, "--img_dirs", tmp_path / "ccpd", "--dir_train", tmp_path / "x", "--dir_val",
-                   tmp_path / "x")
-    assert outcome.status == 2 and "both" in outcome.sentence()
+    outcome = call(preprocess.main, "--img_dirs", tmp_path / "ccpd", "--dir_train", tmp_path / train, "--dir_val",
+                   tmp_path / val)
+    assert outcome.status == 2 and "lie apart" in outcome.sentence() and not (tmp_path / "x").exists()
+
+
+def test_a_split_is_not_mixed_with_one_of_another_seed(call, tmp_path):
+    photo_folder(tmp_path / "ccpd", [f"皖A{number:05d}" for number in range(20)])
+    sides = tmp_path / "train", tmp_path / "val"
+    split = ("--img_dirs", tmp_path / "ccpd", "--dir_train", sides[0], "--dir_val", sides[1], "--val_share", 0.4)
+    assert call(preprocess.main, *split).status == 0
+    assert "another --seed" in call(preprocess.main, *split, "--seed", 1).sentence()
+    assert not set(files_below(sides[0])) & set(files_below(sides[1]))
 
 
 # photos and views
@@ -462,12 +472,15 @@ def test_swapped_plates_are_for_training_only(call, tmp_path):
 
 
 def test_train_and_validation_never_share_a_folder(call, tmp_path):
-    photos = photo_folder(tmp_path / "photos")
-    outcome = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", photos, "--out_train", tmp_path / "x",
+    photos, others = photo_folder(tmp_path / "photos"), photo_folder(tmp_path / "others")
+    outcome = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", others, "--out_train", tmp_path / "x",
                    "--out_val", tmp_path / "x")
     assert outcome.status == 2 and "both" in outcome.sentence()
+    outcome = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", photos / "ccpd_base", "--out_train",
+                   tmp_path / "x", "--out_val", tmp_path / "y")
+    assert outcome.status == 2 and "part of those to train on" in outcome.sentence()
     (tmp_path / "file").write_text("in the way")
-    outcome = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", photos, "--out_train",
+    outcome = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", others, "--out_train",
                    tmp_path / "file" / "x", "--out_val", tmp_path / "y")
     assert outcome.status == 2 and "cannot write" in outcome.sentence()
 
@@ -515,3 +528,56 @@ def test_samples_are_written_once_for_every_view(tmp_path):
     data = ViewSamples(photos, 2, ["ccpd_tilt"], 0, (12, 47), PNetWindows(Counts(3, 3, 2, 2)))
     rows = generate(tmp_path / "out", data, {"a": 1}, workers=0)
     assert rows["positive"] <= 3 * len(data) and rows["positive"] >= len(data)
+
+
+def generate_pnet(call, folder, *more):
+    return call(gen_Pnet_train_data.main, "-dir_train", folder / "photos", "-dir_val",
+                "--out_train", folder / "samples", "--views", 2, *more)
+
+
+@pytest.mark.parametrize("change", ["ignored", "plain", "mined", "swapped"])
+def test_samples_of_other_lists_weights_or_swaps_are_not_taken_for_complete(call, tmp_path, change):
+    photo_folder(tmp_path / "photos")
+    lists = tmp_path / "plain.txt", tmp_path / "ignored.txt"
+    for path in lists:
+        path.write_text("")
+    save_checkpoint(tmp_path / "pnet", PNet().state_dict())
+    flags = ["--plain_list", lists[0], "--ignore_list", lists[1], "--mine", tmp_path / "pnet", "--swap", 0.5]
+    assert generate_pnet(call, tmp_path, *flags).status == 0
+    assert "is complete" in generate_pnet(call, tmp_path, *flags).out
+    if change == "ignored":
+        lists[1].write_text(f"{photo_name('皖A12345')} 0 0 50 50\n")
+    elif change == "plain":
+        lists[0].write_text(photo_name("皖A12345") + "\n")
+    elif change == "mined":
+        save_checkpoint(tmp_path / "pnet", PNet().state_dict())
+    else:
+        flags = flags[:-2]
+    assert "made with another" in generate_pnet(call, tmp_path, *flags).sentence()
+
+
+def test_photos_that_were_made_smaller_or_are_misnamed_are_left_out_and_said_so_each_time(call, tmp_path):
+    photo_folder(tmp_path / "photos")
+    small = tmp_path / "photos" / "ccpd_base" / photo_name("皖A12345")
+    put_picture(small, cv2.resize(photo(), None, fx=0.3, fy=0.3))
+    put_picture(small.with_name("2023-05-12-10-22-33-1.jpg"), photo())
+    for _ in range(2):
+        done = generate_pnet(call, tmp_path)
+        assert done.status == 0 and f"left out: {small}: the box" in done.out and "left out 1 pictures" in done.out
+    for name in ("positive", "part"):
+        pixels = open_array(tmp_path / "samples" / f"{name}.npy")
+        assert len(pixels) and pixels.reshape(len(pixels), -1).std(axis=1).min() > 0
+
+
+def test_what_a_kill_after_the_summary_leaves_is_removed(call, tmp_path):
+    photo_folder(tmp_path / "photos")
+    assert generate_pnet(call, tmp_path).status == 0
+    before = files_below(tmp_path / "samples")
+    (tmp_path / "samples" / "negative.partial").write_bytes(b"x")
+    assert generate_pnet(call, tmp_path).status == 0 and files_below(tmp_path / "samples") == before
+
+
+def test_a_step_that_was_left_out_is_named(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("MTCNN.paths.PHOTOS_TRAIN", tmp_path / "none")
+    done = call(gen_Pnet_train_data.main, "-dir_train", tmp_path / "none", "-dir_val")
+    assert "MTCNN/data_set/preprocess.py" in done.sentence()

@@ -21,6 +21,7 @@ from MTCNN.model.MTCNN_nets import ONET_SIZE
 from MTCNN.paths import TRAINED_PNET
 from MTCNN.pyramid import MINI_LP, SCALE
 from platekit.errors import run_script
+from platekit.files import file_fingerprint
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -46,7 +47,7 @@ def main() -> None:
     counts = Counts(arguments.positives, arguments.parts, arguments.near, arguments.far)
     chooser = ONetWindows(counts, arguments.pnet, arguments.onet, arguments.threshold, tuple(arguments.mini_lp),
                           arguments.scale)
-    facts = {"counts": str(counts), "pnet": str(arguments.pnet), "onet": str(arguments.onet),
+    facts = {"counts": str(counts), "pnet": file_fingerprint(arguments.pnet), "onet": file_fingerprint(arguments.onet),
              "threshold": arguments.threshold, "mini_lp": list(arguments.mini_lp), "scale": arguments.scale}
     run(arguments, "onet", ONET_SIZE, chooser, facts)
 

@@ -19,6 +19,7 @@ from MTCNN.data_preprocessing.generate import add_common_arguments, run
 from MTCNN.data_preprocessing.windows import Counts
 from MTCNN.model.MTCNN_nets import PNET_SIZE
 from platekit.errors import run_script
+from platekit.files import file_fingerprint
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -39,7 +40,7 @@ def main() -> None:
     arguments = parse_arguments()
     counts = Counts(arguments.positives, arguments.parts, arguments.near, arguments.far)
     chooser = PNetWindows(counts, arguments.mine, arguments.mined)
-    facts = {"counts": str(counts), "mine": str(arguments.mine),
+    facts = {"counts": str(counts), "mine": file_fingerprint(arguments.mine),
              "mined": arguments.mined if arguments.mine else 0}
     run(arguments, "pnet", PNET_SIZE, chooser, facts)
 

@@ -6,6 +6,7 @@ The two scripts differ in how they choose the windows of a view, which is a func
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +24,10 @@ from MTCNN.data_preprocessing.views import POSES, View, bounding_box, make_view
 from MTCNN.data_preprocessing.windows import KINDS
 from platekit.boxes import crop_resize, encode_offsets
 from platekit.errors import UserError
+from platekit.files import file_fingerprint
 from platekit.images import read_image
 from platekit.memory import keep_freed_memory
+from platekit.places import must_be_there
 
 Samples = dict[str, tuple[np.ndarray, np.ndarray]]  # kind -> pixels uint8 (N, h, w, 3), offsets float32 (N, 4)
 Choose = Callable[[View, torch.Tensor, np.random.Generator], dict[str, np.ndarray]]  # kind -> windows (N, 4)
@@ -75,6 +78,8 @@ class ViewSamples(Dataset):
         except UserError as error:
             return str(error)
         box, vertices = photo.box, photo.vertices
+        if box is not None and (box[2:] > image.shape[1::-1]).any():
+            return f"{photo.path}: the box in its name lies outside the picture; was it made smaller?"
         if self.swapper is not None and vertices is not None:
             image, vertices = self.swapper(image, vertices, rng)
             box = None if vertices is None else bounding_box(vertices)
@@ -97,6 +102,7 @@ def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> d
     writer = SampleWriter(folder, data.size, settings)
     if writer.complete:
         print(f"{folder} is complete: {describe(writer.rows)}")
+        print_left_out(writer)
         return writer.rows
     if writer.steps:
         print(f"going on in {folder} after {writer.steps} of {len(data)} views")
@@ -104,10 +110,9 @@ def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> d
     started, before = time.monotonic(), sum(writer.rows.values())
     loader = DataLoader(data, batch_size=1, sampler=range(writer.steps, len(data)), num_workers=workers,
                         collate_fn=first_of)
-    failures = []
     for samples in tqdm(loader, desc=folder.name, unit="view", initial=writer.steps, total=len(data)):
         if isinstance(samples, str):
-            failures.append(samples)
+            writer.left_out.append(samples)
             samples = {}
         writer.add(samples)
         if writer.steps % SAVE_EVERY == 0:
@@ -116,9 +121,16 @@ def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> d
     seconds = time.monotonic() - started
     rate = (sum(rows.values()) - before) / max(seconds, 1e-9)
     print(f"wrote {folder}: {describe(rows)}; {rate:.0f} samples a second")
-    for failure in sorted(set(failures)):
-        print(f"left out: {failure}")
+    print_left_out(writer)
     return rows
+
+
+def print_left_out(writer: SampleWriter) -> None:
+    """Which photos could not be used; they stay left out."""
+    for failure in sorted(set(writer.left_out)):
+        print(f"left out: {failure}")
+    if writer.left_out:
+        print(f"remove {writer.folder} to make the samples anew with those photos mended")
 
 
 def describe(rows: dict[str, int]) -> str:
@@ -151,7 +163,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
     views.add_argument("--glyphs", type=Path, metavar="DIR",
                        help="glyph pictures for --swap; the default is OpenCV's built-in font")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=0, help="processes beside the main one")
+    parser.add_argument("--workers", type=int, default=0, help="processes beside the main one; each takes one core")
 
 
 def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: Choose, facts: dict) -> None:
@@ -164,6 +176,13 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
         raise UserError(f"training and validation samples would both go to {folders[0]}; name two folders")
     if not 0 <= arguments.swap <= 1:
         raise UserError(f"--swap must lie between 0 and 1, not {arguments.swap}")
+    if arguments.seed < 0:
+        raise UserError(f"--seed must be at least 0, not {arguments.seed}")
+    must_be_there((folder for folder in (*arguments.dir_train, *arguments.dir_val)
+                   if folder in (paths.PHOTOS_TRAIN, paths.PHOTOS_VAL)), "MTCNN/data_set/preprocess.py")
+    for below, above in itertools.product(arguments.dir_val, arguments.dir_train):
+        if below.resolve().is_relative_to(above.resolve()):
+            raise UserError(f"the photos to validate on, {below}, are part of those to train on, {above}; name others")
     for split, sources, folder, views in splits:
         if views < 1:
             raise UserError(f"--views must be at least 1, not {views}")
@@ -173,7 +192,9 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
               f"{', '.join(map(str, sources))}, {views} views each")
         seed = arguments.seed * 2 + (split == "val")
         settings = {"net": net, "photos": len(photos), "views": views, "seed": seed, "poses": arguments.poses,
-                    "first": photos[0].path.name, "last": photos[-1].path.name, **facts}
+                    "first": photos[0].path.name, "last": photos[-1].path.name,
+                    "plain_list": file_fingerprint(arguments.plain_list),
+                    "ignore_list": file_fingerprint(arguments.ignore_list), "swap": 0.0, **facts}
         swapper = None
         if split == "train" and arguments.swap:
             swapper = PlateSwapper(arguments.swap, arguments.glyphs)

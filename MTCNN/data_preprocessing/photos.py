@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ccpd.annotation import has_annotation, parse
+from ccpd.dataset import PLATE_FREE, listed_names
 from platekit.errors import UserError
 from platekit.images import find_images
-
-PLATE_FREE = "ccpd_np"  # photos in a folder of this name show no plate
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,22 +33,24 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
     trusted; ``ignore`` one with lines ``name x1 y1 x2 y2``. Photos with other names are left out, with a word about it.
     Raises UserError for a missing or empty folder, and for a list that cannot be read.
     """
-    plain_names = {Path(line).name for line in _lines(plain)} if plain else set()
+    plain_names = listed_names(plain) if plain else set()
     ignored = _read_boxes(ignore) if ignore else {}
     photos, unknown = [], []
     for folder in folders:
         for path in find_images(folder):
             zones = np.array(ignored.get(path.name, ()), dtype=np.float64).reshape(-1, 4)
-            if has_annotation(path):
-                annotation = parse(path)
-                vertices = np.array(annotation.vertices, dtype=np.float64)
-                box = np.array(annotation.box, dtype=np.float64)
-                bare = path.name in plain_names or annotation.corners_are_box
-                photos.append(Photo(path, box, None if bare else vertices, zones))
-            elif PLATE_FREE in path.parts:
+            if PLATE_FREE in path.parts and not has_annotation(path):
                 photos.append(Photo(path, None, None, zones))
-            else:
+                continue
+            try:
+                annotation = parse(path)
+            except UserError:
                 unknown.append(path)
+                continue
+            vertices = np.array(annotation.vertices, dtype=np.float64)
+            box = np.array(annotation.box, dtype=np.float64)
+            bare = path.name in plain_names or annotation.corners_are_box
+            photos.append(Photo(path, box, None if bare else vertices, zones))
     if unknown:
         print(f"left out {len(unknown)} pictures without a CCPD name that are not below {PLATE_FREE}, "
               f"the first {unknown[0]}")

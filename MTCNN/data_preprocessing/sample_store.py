@@ -28,7 +28,7 @@ class SampleWriter:
     def __init__(self, folder: str | os.PathLike, size: tuple[int, int], settings: dict[str, Any]) -> None:
         """``size`` is (height, width) of the samples. Raises UserError when the folder holds other samples."""
         self.folder, self.size, self.settings = Path(folder), size, json.loads(json.dumps(settings))
-        self.steps = 0
+        self.steps, self.left_out = 0, []
         self.rows = dict.fromkeys(KINDS, 0)
         for name in (SUMMARY, PROGRESS):
             if (self.folder / name).exists():
@@ -37,14 +37,17 @@ class SampleWriter:
         self.complete = (self.folder / SUMMARY).exists()
         self.pixels: dict[str, Any] = {}
         self.lists: dict[str, Any] = {}
-        if not self.complete:
+        if self.complete:
+            self._remove_partial()  # which a kill at the very end leaves
+        else:
             self._open()
 
     def _restore(self, path: Path) -> None:
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
-            differing = [key for key in self.settings if state["settings"].get(key) != self.settings[key]]
-            self.steps, self.rows = state["steps"], state["rows"]
+            differing = [key for key in {**self.settings, **state["settings"]}
+                         if state["settings"].get(key) != self.settings.get(key)]
+            self.steps, self.rows, self.left_out = state["steps"], state["rows"], state.get("left_out", [])
         except (OSError, ValueError, KeyError, AttributeError):
             raise UserError(f"{path} is damaged; remove {self.folder} and generate it again") from None
         if differing:
@@ -83,7 +86,8 @@ class SampleWriter:
         write_text(self.folder / PROGRESS, json.dumps(self._state()))
 
     def _state(self) -> dict[str, Any]:
-        return {"settings": self.settings, "steps": self.steps, "rows": self.rows, "size": self.size}
+        return {"settings": self.settings, "steps": self.steps, "rows": self.rows, "size": self.size,
+                "left_out": self.left_out}
 
     def finish(self) -> dict[str, int]:
         """Turn the growing files into arrays and lists, then write the summary; return the rows of each kind."""
@@ -99,12 +103,15 @@ class SampleWriter:
                 for row, (a, b, c, d) in enumerate(offsets.tolist())))
             self._to_array(kind)
         write_text(self.folder / SUMMARY, json.dumps(self._state(), indent=1))
+        self._remove_partial()
+        self.complete = True
+        return self.rows
+
+    def _remove_partial(self) -> None:
         for kind in KINDS:
             (self.folder / f"{kind}.partial").unlink(missing_ok=True)
             (self.folder / f"{kind}.offsets.partial").unlink(missing_ok=True)
         (self.folder / PROGRESS).unlink(missing_ok=True)
-        self.complete = True
-        return self.rows
 
     def _to_array(self, kind: str) -> None:
         """Copy ``kind.partial`` into ``kind.npy``, a block at a time."""

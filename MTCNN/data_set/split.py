@@ -16,7 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ccpd.annotation import has_annotation, parse
-from MTCNN.data_preprocessing.photos import PLATE_FREE
+from ccpd.dataset import PLATE_FREE
 from platekit.errors import UserError
 from platekit.files import atomic_path
 from platekit.images import find_images
@@ -45,8 +45,9 @@ def split_photos(folders: Iterable[Path], train: Path, val: Path, share: float, 
     The bytes stay as they are. A file that is there already is kept; another photo of the same name is given a number
     in front, so that none is lost. Raises UserError when nothing can be read or written, or the sides are one folder.
     """
-    if train.resolve() == val.resolve():
-        raise UserError(f"training and validation would both go to {train}; name two folders")
+    sides = train.resolve(), val.resolve()
+    if sides[0].is_relative_to(sides[1]) or sides[1].is_relative_to(sides[0]):
+        raise UserError(f"{train} and {val} are one folder, or one in the other; name two that lie apart")
     counts = Counts()
     for folder in folders:
         for path in tqdm(find_images(folder), desc=folder.name, unit="photo"):
@@ -63,7 +64,11 @@ def split_photos(folders: Iterable[Path], train: Path, val: Path, share: float, 
                 counts.left_out += 1
                 continue
             validate = belongs_to_val(key, share, seed)
-            if not place(path, (val if validate else train) / folder.name, copy):
+            side, other = (val, train) if validate else (train, val)
+            if is_there(path, other / folder.name / path.name):
+                raise UserError(f"{path.name} is in {other} already, by another --seed or --val_share; remove {train} "
+                                f"and {val} to split anew")
+            if not place(path, side / folder.name, copy):
                 counts.unchanged += 1
             elif validate:
                 counts.val += 1
@@ -76,7 +81,7 @@ def place(source: Path, folder: Path, copy: bool) -> bool:
     """Put the file into the folder under its name, as a hard link where possible; False when it is there already."""
     target, number = folder / source.name, 0
     while target.exists():
-        if os.path.samefile(source, target) or filecmp.cmp(source, target, shallow=False):
+        if is_there(source, target):
             return False
         number += 1  # another photo of this name: in front, where the name's first field is free
         target = folder / str(number) / source.name
@@ -93,3 +98,8 @@ def place(source: Path, folder: Path, copy: bool) -> bool:
     with atomic_path(target) as temporary:
         shutil.copyfile(source, temporary)
     return True
+
+
+def is_there(source: Path, target: Path) -> bool:
+    """Whether the file is at ``target``, as a link or a copy."""
+    return target.exists() and (os.path.samefile(source, target) or filecmp.cmp(source, target, shallow=False))

@@ -19,6 +19,7 @@ from platekit import distributed
 from platekit.checkpoints import load_weights, save_weights
 from platekit.devices import DEVICE_HELP, pick_device
 from platekit.errors import UserError
+from platekit.files import file_fingerprint, fingerprint
 from platekit.training import SAVE_SECONDS, Run, Settings, seed_everything
 
 
@@ -111,6 +112,8 @@ def parse_arguments(recipe: Recipe, description: str, arguments: list[str] | Non
     options = parser.parse_args(arguments)
     if options.epoch < 1 or options.batch_size < 1 or options.learning_rate <= 0:
         raise UserError("--epoch and --batch_size must be at least 1 and --learning_rate above 0")
+    if options.seed < 0:
+        raise UserError(f"--seed must be at least 0, not {options.seed}")
     return options
 
 
@@ -128,7 +131,10 @@ def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
                         warmup_steps=min(200, len(training) // options.batch_size + 1), average_decay=0.998,
                         half=not options.float32, seed=options.seed)
     run = Run(options.run, net.to(memory_format=torch.channels_last), settings, device,
-              facts={"box_loss": options.box_loss, "samples": len(training)}, save_seconds=options.save_seconds)
+              facts={"box_loss": options.box_loss, "samples": len(training),
+                     "list": fingerprint(training.offsets.numpy().tobytes()),
+                     "start": file_fingerprint(options.weights)},
+              save_seconds=options.save_seconds)
     if run.resume(options.restart):
         print(f"going on from step {run.step} of {run.last}")
     loss = partial(sample_loss, device=device, recipe=recipe, box=options.box_loss, batch_size=options.batch_size)
