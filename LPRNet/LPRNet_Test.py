@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -18,66 +19,95 @@ if __package__ in (None, ""):  # run as a file: import from the repository root
 import numpy as np
 
 from ccpd.protocol import calibrate
-from LPRNet.alphabet import Alphabet, Reading
-from LPRNet.data.labels import LABELS_HELP, label_of, read_labels
+from LPRNet.alphabet import Alphabet
+from LPRNet.data.crop_names import CropName
+from LPRNet.data.labels import LABELS_HELP, Labels, label_of, read_labels
 from LPRNet.data.load_data import crop_box
 from LPRNet.paths import CROPS_VAL, LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.recogniser import Recogniser
 from platekit.command import add_arguments, run_pictures
+from platekit.devices import pick_device
+from platekit.distributed import join, rank
 from platekit.errors import UserError, run_script
+from platekit.places import must_be_there
 from platekit.results import PictureResult, Plate
 
 
 class Score:
     """Counts right readings of labelled crops, and compares the confidence with them."""
 
-    def __init__(self, alphabet: Alphabet) -> None:
-        self.chinese = "皖" in alphabet
-        self.labels: list[str] = []
-        self.readings: list[Reading] = []
+    def __init__(self, alphabet: Alphabet, labels: Labels) -> None:
+        self.alphabet, self.labels = alphabet, labels
+        self.texts: list[str] = []  # what is written
+        self.right: list[bool] = []
+        self.confidences: list[float] = []
+        self.unlabelled = 0
 
-    def add(self, label: str, reading: Reading) -> None:
-        self.labels.append(label)
-        self.readings.append(reading)
+    def add(self, path: Path, text: str, confidence: float) -> None:
+        """Count what was read of a picture, where it is known what it shows."""
+        name = known_label(path, self.labels)
+        if not name or not (self.alphabet.is_label(name.plate) or path.resolve() in self.labels):
+            self.unlabelled += 1
+            return
+        self.texts.append(name.plate)
+        self.right.append(text == name.plate)
+        self.confidences.append(confidence)
+
+    def add_lines(self, path: Path) -> None:
+        """Count what stands in a file of results."""
+        for line in map(json.loads, path.read_text("utf-8").splitlines()):
+            for plate in line.get("plates", ()):
+                self.add(Path(line["image"]), plate["text"], plate["confidence"])
 
     def __str__(self) -> str:
-        if not self.labels:
+        if not self.texts:
             return ""
-        right = [reading.text == label for label, reading in zip(self.labels, self.readings)]
-        groups = {"all": right}
-        if self.chinese:
-            groups["not 皖"] = [one for one, label in zip(right, self.labels) if not label.startswith("皖")]
-        error = calibrate([reading.confidence for reading in self.readings], right).error
-        return ", ".join([f"{name}: {sum(part)} of {len(part)} right ({sum(part) / len(part):.1%})"
-                          for name, part in groups.items() if part] + [f"calibration error {error:.3f}"])
+        groups = {"all": self.right}
+        if "皖" in self.alphabet:
+            groups["not 皖"] = [right for right, text in zip(self.right, self.texts) if not text.startswith("皖")]
+        counts = [f"{name}: {sum(part)} of {len(part)} right ({sum(part) / len(part):.1%})"
+                  for name, part in groups.items() if part]
+        unlabelled = [f"{self.unlabelled} without a label"] if self.unlabelled else []
+        error = calibrate(self.confidences, self.right).error
+        return ", ".join([*counts, f"calibration error {error:.3f}", *unlabelled])
+
+
+def known_label(path: Path, labels: Labels) -> CropName | None:
+    """``label_of``, or None."""
+    try:
+        return label_of(path, labels)
+    except UserError:
+        return None
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, default=[CROPS_VAL], help="crops, folders of crops or patterns (default: %(default)s)")
+    add_arguments(parser, default=[CROPS_VAL], help=f"crops, folders of crops or patterns (default: {CROPS_VAL})")
     parser.add_argument("--lprnet", type=Path, default=LPRNET_WEIGHTS, help="default: %(default)s")
     parser.add_argument("--stn", type=Path, default=STN_WEIGHTS, help="default: %(default)s")
     parser.add_argument("--labels", nargs="+", metavar="FILE", default=[], help=LABELS_HELP)
     args = parser.parse_args()
+    if args.image == [CROPS_VAL]:
+        must_be_there(args.image, "LPRNet/data/preprocess.py")
     labels = read_labels(args.labels)
-    recogniser = Recogniser(args.lprnet, args.stn, args.device)
-    score = Score(recogniser.alphabet)
+    recogniser = Recogniser(args.lprnet, args.stn, join(pick_device(args.device)))
+    score = Score(recogniser.alphabet, labels)
+    in_file = args.json not in (None, "-")
 
     def read(image: np.ndarray, path: Path) -> PictureResult:
-        try:
-            name = label_of(path, labels)
-        except UserError:
-            name = None  # an unlabelled picture is read all the same
+        name = known_label(path, labels)  # an unlabelled picture is read all the same
         box = crop_box(image, name.corner_array() if name else None)
         start = time.perf_counter()
         reading = recogniser.read_pictures([image], [box])[0]
         milliseconds = (time.perf_counter() - start) * 1000
-        if name and (path.resolve() in labels or recogniser.alphabet.is_label(name.plate)):
-            score.add(name.plate, reading)
+        if not in_file:
+            score.add(path, reading.text, reading.confidence)
         plate = Plate(box, None, reading.text, reading.confidence, reading.symbol_confidences)
         return PictureResult(image.shape[1], image.shape[0], (plate,), {"recognise": milliseconds})
 
     status = run_pictures(args.image, read, args.json, args.output, resume=args.resume)
+    if in_file and rank() == 0:  # with what other processes, or a run before, have read
+        score.add_lines(Path(args.json))
     if str(score):
         print(score, file=sys.stderr if args.json == "-" else sys.stdout)
     return status

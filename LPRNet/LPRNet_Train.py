@@ -3,6 +3,7 @@
     python LPRNet/LPRNet_Train.py                       # the crops that LPRNet/data/preprocess.py made
     python LPRNet/LPRNet_Train.py --img_dirs_train my/crops --img_dirs_val my/other_crops --epoch 40
     python LPRNet/LPRNet_Train.py --alphabet symbols.txt --max_length 9 --img_dirs_train crops --labels crops/labels.csv
+    python LPRNet/LPRNet_Train.py --weights LPRNet.pth STN.pth --learning_rate 5e-4 ...   # starts from other weights
 
 A run that was stopped goes on with the same command. The weights record the alphabet: reading needs no flag for it.
 """
@@ -37,14 +38,18 @@ from LPRNet.data.load_data import (
 )
 from LPRNet.model.LPRNET import LPRNet
 from LPRNet.model.STN import plate_corners, straightening_loss
-from LPRNet.paths import CROPS_TRAIN, CROPS_VAL, RUN, TRAINED
+from LPRNet.model.training import TrainingLPRNet
+from LPRNet.paths import CROPS_TRAIN, CROPS_VAL, LPRNET_WEIGHTS, RUN, STN_WEIGHTS, TRAINED
 from LPRNet.recogniser import Reader, save_reader
+from LPRNet.transfer import start_from
 from platekit import distributed
 from platekit.boxes import CROP_SIZE
 from platekit.checkpoints import load_weights
 from platekit.devices import DEVICE_HELP, pick_device
 from platekit.errors import UserError, run_script
+from platekit.files import file_fingerprint, fingerprint
 from platekit.images import read_image
+from platekit.places import flags_of, must_be_there
 from platekit.training import SAVE_SECONDS, Run, Settings, seed_everything
 
 
@@ -52,7 +57,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("data")
     data.add_argument("--img_dirs_train", nargs="+", default=[CROPS_TRAIN], metavar="DIR",
-                      help="folders of crops named <plate>_<number>.jpg (default: %(default)s)")
+                      help=f"folders of crops named <plate>_<number>.jpg (default: {CROPS_TRAIN})")
     data.add_argument("--img_dirs_val", nargs="+", metavar="DIR",
                       help="folders to choose the best weights by (default: LPRNet/data/val where it exists; else, and "
                            "with --alphabet, a part of the training plates is set aside)")
@@ -80,8 +85,8 @@ def parse_arguments() -> argparse.Namespace:
     learning.add_argument("--without", nargs="+", choices=("stn", "sample_norm"), default=[],
                           help="ablations: the crop as it is; the global context normalised over the batch")
     learning.add_argument("--weights", nargs=2, metavar=("LPRNET", "STN"),
-                          help="start from these weights; their spatial transformer finds the plates in crops that "
-                               "come without corners")
+                          help="start from these weights, of this or another alphabet; of this one, their spatial "
+                               "transformer finds the plates in crops that come without corners")
     learning.add_argument("--float32", action="store_true", help="no mixed precision")
     learning.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     running = parser.add_argument_group("running")
@@ -90,7 +95,8 @@ def parse_arguments() -> argparse.Namespace:
     running.add_argument("--save_seconds", type=float, default=SAVE_SECONDS, metavar="N",
                          help="between two checkpoints inside an epoch (default: %(default)s)")
     running.add_argument("--save", nargs=2, type=Path, default=TRAINED,
-                         metavar=("LPRNET", "STN"), help="where the best weights go (default: %(default)s)")
+                         metavar=("LPRNET", "STN"),
+                         help=f"where the best weights go (default: {TRAINED[0]} {TRAINED[1]})")
     running.add_argument("--workers", type=int, default=1, help="loader processes (default: %(default)s)")
     running.add_argument("--device", default="auto", help=DEVICE_HELP)
     args = parser.parse_args()
@@ -104,8 +110,11 @@ def parse_arguments() -> argparse.Namespace:
         args.img_dirs_val = [CROPS_VAL]
     if args.hold_out is None:
         args.hold_out = 0.0 if args.img_dirs_val else 0.1
-    if not 0 <= args.hold_out < 1 or not 0 <= args.rendered_share <= 1:
-        raise UserError("--hold_out and --rendered_share are shares from 0 to 1, --hold_out below 1")
+    if not (0 <= args.hold_out < 1 and 0 <= args.rendered_share <= 1 and 0 <= args.dropout_rate < 1):
+        raise UserError("--hold_out, --rendered_share and --dropout_rate are shares from 0 to 1, the first and last "
+                        "below 1")
+    if args.seed < 0:
+        raise UserError(f"--seed must be at least 0, not {args.seed}")
     if not args.hold_out and not args.img_dirs_val:
         raise UserError("there is nothing to choose the best weights by; give --img_dirs_val or --hold_out")
     if args.rendered_share == 1 and args.epoch_samples is None:
@@ -117,7 +126,7 @@ def split_by_plate(data: LPRDataLoader, share: float, aside: set[str] = frozense
                    ) -> tuple[LPRDataLoader, LPRDataLoader]:
     """Augmented views of one part, and the other part plain: the plates of ``aside`` and a ``share`` of all.
 
-    Those whose numbers have the lowest hashes: in a training that goes on with more data nearly all of them again.
+    That share is chosen by hashes of the plates' numbers, so that with more data nearly the same plates are set aside.
     """
     plates = {name.plate for _, name in data.items}
     chosen = sorted(plates, key=lambda plate: hashlib.sha256(plate.encode()).digest())[:round(share * len(plates))]
@@ -133,6 +142,8 @@ def split_by_plate(data: LPRDataLoader, share: float, aside: set[str] = frozense
 
 def build_data(args: argparse.Namespace, alphabet: Alphabet) -> tuple[TrainingPlates, list[LPRDataLoader]]:
     """The training set, and validation sets: crops as they are, and the same crops in hard views."""
+    if args.img_dirs_train == [CROPS_TRAIN]:
+        must_be_there(args.img_dirs_train, "LPRNet/data/preprocess.py")
     labels = read_labels(args.labels)
     real = LPRDataLoader(args.img_dirs_train, alphabet, augmented=True, labels=labels)
     given = LPRDataLoader(args.img_dirs_val, alphabet, labels=labels) if args.img_dirs_val else real.subset([], False)
@@ -229,24 +240,26 @@ def main() -> None:
     print(f"training on {len(train)} samples an epoch ({train.rendered_count} drawn, the others views of "
           f"{len(train.real)} crops), choosing by {len(plain)} crops, on {device}", flush=True)
 
-    reader = Reader(len(alphabet), args.dropout_rate).to(memory_format=torch.channels_last)
+    reader = Reader(len(alphabet), args.dropout_rate, TrainingLPRNet).to(memory_format=torch.channels_last)
     if "stn" in args.without:  # which starts as the identity
         reader.stn.requires_grad_(False)
         args.straightening = 0.0
     reader.lprnet.per_sample = "sample_norm" not in args.without
     if args.weights:
-        chars = load_weights(reader.lprnet, args.weights[0]).get("chars", CHARS)
+        chars = start_from(reader.lprnet, alphabet, args.weights[0])
+        known = sum(symbol in chars[:-1] for symbol in alphabet.chars[:-1])
+        print(f"starting from {args.weights[0]}, which knows {known} of {len(alphabet) - 1} symbols", flush=True)
         if "stn" not in args.without:
             load_weights(reader.stn, args.weights[1])
-        if tuple(chars) != alphabet.chars:
-            raise UserError(f"{args.weights[0]} was trained with another alphabet; start from other weights")
-        if train.real and "stn" not in args.without:
-            train.real.find_corners(partial(find_corners, reader))
+            if chars == alphabet.chars:  # other plates are laid out otherwise
+                train.real.find_corners(partial(find_corners, reader))
     steps = math.ceil(len(train) / args.batch_size) * args.epoch
     settings = Settings(epochs=args.epoch, batch_size=args.batch_size, learning_rate=args.learning_rate,
                         warmup_steps=min(300, steps // 10), half=not args.float32, seed=args.seed)
     facts = {"chars": "".join(alphabet.chars), "straightening": args.straightening, "dropout_rate": args.dropout_rate,
-             "without": sorted(args.without)}
+             "without": sorted(args.without), "rendered_share": args.rendered_share,
+             "set of crops": fingerprint(*(f"{path.name} {name.plate}" for path, name in train.real.items)),
+             "start": "".join(map(file_fingerprint, args.weights or ()))}
     run = Run(args.run, reader, settings, device, facts, args.save_seconds)
     if run.resume(args.restart):
         print(f"going on from {run.last}, step {run.step}", flush=True)
@@ -264,7 +277,8 @@ def main() -> None:
     cool(best.lprnet, temperature)
     print(f"confidence fitted to the validation crops: logits divided by {temperature:.2f}")
     save_reader(best, alphabet, *args.save)
-    print(f"wrote {args.save[0]} and {args.save[1]}; next: python LPRNet/LPRNet_Test.py, or python main.py")
+    flags = " ".join(flags_of({"--lprnet": (args.save[0], LPRNET_WEIGHTS), "--stn": (args.save[1], STN_WEIGHTS)}))
+    print(f"wrote {args.save[0]} and {args.save[1]}; next: python LPRNet/LPRNet_Test.py {flags}".rstrip())
 
 
 if __name__ == "__main__":

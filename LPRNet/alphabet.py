@@ -120,7 +120,7 @@ def read_alphabet(path: str | os.PathLike, max_length: int = MAX_LENGTH) -> Alph
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the alphabet {path}: {error}; name a text file in UTF-8") from None
     lines = [line for line in text.split("\n") if line]
-    symbols = list(lines[0]) if len(lines) == 1 else lines
+    symbols = list(lines[0].strip()) if len(lines) == 1 else lines
     for symbol in symbols:
         if len(symbol) != 1 or symbols.count(symbol) > 1:
             raise UserError(f"{path}: '{symbol}' stands there twice or is no single symbol; write each symbol once, "

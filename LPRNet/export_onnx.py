@@ -26,7 +26,7 @@ from platekit.boxes import CROP_SIZE, crop_resize
 from platekit.errors import UserError, run_script
 from platekit.images import find_images, read_image
 from platekit.onnx_nets import compare, export
-from platekit.places import SAMPLES
+from platekit.places import SAMPLES, flags_of
 
 
 def sample_crops(recogniser: Recogniser) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,9 +47,6 @@ def random_crops(count: int) -> torch.Tensor:
 
 def compare_texts(folder: Path, mine: Recogniser, exported: Recogniser) -> None:
     """Read every crop of the folder by both; UserError when a text differs."""
-    if not folder.is_dir():
-        print(f"{folder} is not there: no texts were compared; name a folder of crops with --crops")
-        return
     pictures = [read_image(path) for path in find_images(folder)]
     pairs = list(zip(mine.read_pictures(pictures), exported.read_pictures(pictures)))
     same = sum(one.text == other.text for one, other in pairs)
@@ -64,9 +61,13 @@ def main() -> None:
     parser.add_argument("--stn", type=Path, default=STN_WEIGHTS, help="default: %(default)s")
     parser.add_argument("--lprnet_onnx", type=Path, default=LPRNET_ONNX, help="default: %(default)s")
     parser.add_argument("--stn_onnx", type=Path, default=STN_ONNX, help="default: %(default)s")
-    parser.add_argument("--crops", type=Path, default=CROPS_VAL, help="to compare texts on (default: %(default)s)")
+    parser.add_argument("--crops", type=Path, metavar="DIR",
+                        help=f"to compare texts on (default: {CROPS_VAL}, where it is there)")
     parser.add_argument("--seed", type=int, default=0, help="of the random inputs")
     args = parser.parse_args()
+    if args.crops and not args.crops.is_dir():
+        raise UserError(f"{args.crops} is not a folder; name one of crops, or leave --crops away")
+    crops_folder = args.crops or (CROPS_VAL if CROPS_VAL.is_dir() else None)
     torch.manual_seed(args.seed)
     reader, alphabet = load_reader(args.lprnet, args.stn)
     recogniser = Recogniser(args.lprnet, args.stn, "cpu")
@@ -77,8 +78,12 @@ def main() -> None:
             (Probabilities(reader), args.lprnet_onnx, "probabilities", last, facts_of(alphabet))):
         export(net, first[:2], (0,), path, [output], facts)
         compare(net, path, {**{f"samples {count}": crops[:count] for count in range(1, len(crops) + 1)}, **noise})
-    compare_texts(args.crops, recogniser, Recogniser(args.lprnet_onnx, args.stn_onnx, "cpu"))
-    print("next: python main.py --backend onnx")
+    if crops_folder:
+        compare_texts(crops_folder, recogniser, Recogniser(args.lprnet_onnx, args.stn_onnx, "cpu"))
+    else:
+        print("no texts were compared; name a folder of crops with --crops")
+    files = {"--lprnet": (args.lprnet_onnx, LPRNET_ONNX), "--stn": (args.stn_onnx, STN_ONNX)}
+    print("next: python main.py --backend onnx", *flags_of(files))
 
 
 if __name__ == "__main__":

@@ -37,10 +37,10 @@ __all__ = ["LPRNET_WEIGHTS", "STN_WEIGHTS", "Reader", "Recogniser", "load_reader
 class Reader(nn.Module):
     """STNet, then LPRNet: crops (N, 3, 24, 94) -> logits (N, class_num, 18)."""
 
-    def __init__(self, class_num: int, dropout_rate: float = 0.5) -> None:
+    def __init__(self, class_num: int, dropout_rate: float = 0.5, lprnet: type[LPRNet] = LPRNet) -> None:
         super().__init__()
         self.stn = STNet()
-        self.lprnet = LPRNet(class_num, dropout_rate)
+        self.lprnet = lprnet(class_num, dropout_rate)
 
     def forward(self, x: torch.Tensor, with_theta: bool = False) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """The logits; ``with_theta`` also the spatial transforms (N, 2, 3)."""
@@ -87,7 +87,7 @@ class Recogniser:
 
         ``batch_size`` is how many crops the nets take at a time, by default ``CROPS`` on the CPU and 64 elsewhere.
         """
-        self.device = pick_device(device) if isinstance(device, str) else device
+        self.device = pick_device(device)
         if is_onnx(lprnet_path):
             self.reader = self.first_reader = OnnxReader(lprnet_path, stn_path)
             self.alphabet = self.reader.alphabet

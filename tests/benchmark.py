@@ -37,6 +37,7 @@ from ccpd.scenes import render_photo
 from LPRNet.alphabet import Alphabet
 from LPRNet.data.load_data import LPRDataLoader, RenderedPlates, collate_with_corners
 from LPRNet.LPRNet_Train import reading_loss
+from LPRNet.model.training import TrainingLPRNet
 from LPRNet.recogniser import Reader
 from MTCNN.data_preprocessing.choosers import ONetWindows, PNetWindows
 from MTCNN.data_preprocessing.generate import ViewSamples
@@ -293,7 +294,8 @@ def training(threads: int) -> Rows:
     alphabet, random, sizes, adds = Alphabet(), torch.Generator().manual_seed(0), {}, {}
     plates = RenderedPlates([(PlateRenderer(), 1.0)], alphabet, 64)
     batch = collate_with_corners([plates.view(seed) for seed in range(64)])
-    cases = {"LPRNet + STN": (lambda: Reader(len(alphabet)), batch, reading_loss(alphabet, CPU, 0.2), 64)}
+    cases = {"LPRNet + STN": (lambda: Reader(len(alphabet), lprnet=TrainingLPRNet), batch,
+                              reading_loss(alphabet, CPU, 0.2), 64)}
     for recipe, size in ((Train_Pnet.RECIPE, PNET_SIZE), (Train_Onet.RECIPE, ONET_SIZE)):
         count = recipe.batch_size
         samples = Batch(torch.randn(count, 3, *size, generator=random), torch.arange(count) % 3 - 1,
@@ -305,8 +307,7 @@ def training(threads: int) -> Rows:
             run = Run(folder, make().train().to(memory_format=torch.channels_last), Settings(1, count, 1e-3), CPU)
             plain = make()
             if isinstance(plain, Reader):
-                with_published_pools(plain.lprnet)
-                plain.lprnet.backbone[15] = plain.lprnet.backbone[19] = nn.Dropout(0.5)
+                plain = with_published_pools(Reader(len(alphabet)))
             sizes[name], adds[name] = count, 3 * multiply_adds(lambda n=plain, b=batch: n(b[0]))
             tasks[name, "fast"] = lambda r=run, b=batch, f=loss: r.train_step(b, f, 1e-3)
             tasks[name, "plain"] = plain_training(plain, loss, batch)

@@ -6,6 +6,7 @@ import torch
 
 from LPRNet.alphabet import Alphabet
 from LPRNet.LPRNet_Train import reading_loss
+from LPRNet.model.training import TrainingLPRNet
 from LPRNet.recogniser import Reader
 from MTCNN.detector import Detector
 from MTCNN.train import Train_Onet
@@ -75,7 +76,7 @@ def test_a_training_learns_on_the_gpu(tmp_path, half):
     alphabet = Alphabet()
     corners = torch.full((8, 4, 2), torch.nan)
     batch = torch.randn(8, 3, *CROP_SIZE), torch.arange(56) % 60, torch.full((8,), 7), corners
-    run = Run(tmp_path, Reader(len(alphabet)).train(), Settings(1, 8, 1e-3, half=half), CUDA)
+    run = Run(tmp_path, Reader(len(alphabet), lprnet=TrainingLPRNet).train(), Settings(1, 8, 1e-3, half=half), CUDA)
     losses = [run.train_step(batch, reading_loss(alphabet, CUDA, 0.2), 1e-3)["ctc"] for _ in range(30)]
     assert losses[-1] < losses[0] / 2
     assert {tensor.device.type for tensor in run.average.state_dict().values() if tensor.dim()} == {"cuda"}

@@ -499,7 +499,7 @@ def test_every_photo_gives_a_crop_and_none_replaces_another(call, photos):
     names = [CropName.parse(path) for path in files_below(photos / "out" / "train")]
     assert sorted(name.plate for name in names) == ["京A12345"] * 3 + ["沪B6789D"]
     assert [CropName.parse(path).plate for path in files_below(photos / "out" / "val")] == ["粤C11111"]
-    assert f"4 crops written to {photos / 'out' / 'train'}" in done.out
+    assert f"4 crops in {photos / 'out' / 'train'}" in done.out
     assert "next: python LPRNet/LPRNet_Train.py" in done.out
     data = LPRDataLoader(photos / "out" / "train")
     assert {len(label) for label in data.labels} == {7}
@@ -529,6 +529,7 @@ def test_no_context_and_untrusted_corners_cut_the_bare_box(call, photos):
     assert cut_all(call, photos, "--plain_list", str(listed)).status == 0
     (plain,) = (path for path in (photos / "out" / "val").iterdir())
     assert CropName.parse(plain).corners is None
+    assert len(files_below(photos / "out" / "train")) == 4  # those that were cut without surroundings are gone
 
 
 def test_running_again_gives_the_same_files(call, photos):
@@ -536,6 +537,15 @@ def test_running_again_gives_the_same_files(call, photos):
     before = {name: zlib.crc32((photos / "out" / name).read_bytes()) for name in files_below(photos / "out")}
     assert cut_all(call, photos).status == 0
     assert {name: zlib.crc32((photos / "out" / name).read_bytes()) for name in files_below(photos / "out")} == before
+
+
+def test_crops_that_are_there_are_not_cut_again(call, photos):
+    cut_all(call, photos)
+    first, *others = sorted((photos / "out" / "train").iterdir())
+    first.unlink()
+    times = [path.stat().st_mtime_ns for path in others]
+    assert cut_all(call, photos).status == 0
+    assert first.exists() and [path.stat().st_mtime_ns for path in others] == times
 
 
 def test_without_photos_to_validate_on_only_the_others_are_cut(call, photos):

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from LPRNet.model.LPRNET import ByteDropout, ChannelStridePool, LPRNet
+from LPRNet.model.LPRNET import ChannelStridePool, LPRNet
 from LPRNet.model.mixed import norm_relu, norm_tap_pool
+from LPRNet.model.training import ByteDropout, TrainingLPRNet
 from tests.test_lprnet_networks import graph
 
 SIZES = [((64, 22, 92), 2, 1, 1), ((128, 20, 90), 6, 2, 2), ((256, 18, 44), 13, 4, 2)]
@@ -96,8 +97,9 @@ def test_what_is_no_number_stays_none():
 
 def test_training_in_mixed_precision_takes_them():
     torch.manual_seed(0)
-    net, crops = LPRNet(68, dropout_rate=0), torch.randn(4, 3, 24, 94, requires_grad=True)
-    exact = copy.deepcopy(net)
+    net, crops = TrainingLPRNet(68, dropout_rate=0), torch.randn(4, 3, 24, 94, requires_grad=True)
+    exact = LPRNet(68, dropout_rate=0)
+    exact.load_state_dict(net.state_dict())
     with torch.autocast("cpu", torch.bfloat16):
         found = net(crops)
     names = [node.name() for node in graph(found.grad_fn)]

@@ -11,9 +11,10 @@ from torch import nn
 from torch.nn import functional
 
 from LPRNet.alphabet import CHARS
-from LPRNet.model.LPRNET import BitReLU, ByteDropout, ChannelStridePool, LPRNet, normalise_energy
+from LPRNet.model.LPRNET import ChannelStridePool, LPRNet, normalise_energy
 from LPRNet.model.mixed import TapAndPool
 from LPRNet.model.STN import STRAIGHT_CORNERS, STNet, compose, plate_corners, straightening_loss
+from LPRNet.model.training import BitReLU, ByteDropout, TrainingLPRNet
 from LPRNet.recogniser import Reader
 from platekit.boxes import CROP_SIZE
 
@@ -127,7 +128,7 @@ def graph(node: torch.autograd.graph.Node) -> list[torch.autograd.graph.Node]:
 
 def test_training_takes_the_joint_gradient(crops):
     """The graph of a forward pass in training holds one TapAndPool for each of the three taps."""
-    names = [node.name() for node in graph(LPRNet(68)(crops).grad_fn)]
+    names = [node.name() for node in graph(TrainingLPRNet(68)(crops).grad_fn)]
     assert names.count("TapAndPoolBackward") == 3
 
 
@@ -140,7 +141,7 @@ def test_the_relu_of_training_is_torchs(dtype):
     gradients = [torch.autograd.grad(y[1:].sum() + (2 * y[0, 1:]).sum() + y[0, 0, :, 1:].sum(), x)[0] for y in outputs]
     assert torch.equal(*outputs) and torch.equal(*gradients)
     with torch.autocast("cpu", torch.bfloat16):
-        names = {node.name() for node in graph(LPRNet(68)(torch.randn(2, 3, 24, 94)).grad_fn)}
+        names = {node.name() for node in graph(TrainingLPRNet(68)(torch.randn(2, 3, 24, 94)).grad_fn)}
     assert "RectifyBackward" in names and "ReluBackward0" not in names
 
 

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from LPRNet.alphabet import Alphabet
 from LPRNet.LPRNet_Train import cool, fit_temperature
-from LPRNet.model.fast import FastLPRNet, FastReader, pool_rectified
-from LPRNet.model.LPRNET import INTEGERS, LPRNet, fold_batch_norm, rectify
+from LPRNet.model.fast import INTEGERS, FastLPRNet, FastReader, pool_rectified, rectify
+from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
 from LPRNet.model.STN import STNet
 from LPRNet.recogniser import LOOKS, MARGINS, SURE, Reader, Recogniser, save_reader
 from platekit.boxes import crop_resize

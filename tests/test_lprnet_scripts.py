@@ -11,7 +11,7 @@ import torch
 
 from ccpd.plates import PlateRenderer, random_text
 from LPRNet import LPRNet_Test, LPRNet_Train
-from LPRNet.alphabet import CHARS, Alphabet
+from LPRNet.alphabet import CHARS, Alphabet, Reading
 from LPRNet.model.LPRNET import LPRNet
 from LPRNet.model.STN import STNet
 from LPRNet.recogniser import Reader, load_reader, save_reader
@@ -87,7 +87,7 @@ def test_training_writes_weights_that_the_test_reads_with(call, crops, tmp_path)
     # The same command again finds the run finished; another setting is refused and leaves the weights.
     before = (tmp_path / "lprnet.pth").read_bytes()
     again = train(call, crops, tmp_path)
-    assert again.status == 0 and "going on from" in again.out
+    assert again.status == 0 and "is the end of this training" in again.out
     assert (tmp_path / "lprnet.pth").read_bytes() == before
     other = train(call, crops, tmp_path, "--learning_rate", 0.5)
     assert other.status == 2 and "another learning_rate" in other.sentence()
@@ -195,7 +195,7 @@ def test_the_accuracy_counts_labelled_crops_only(call, weights, tmp_path, monkey
             self.alphabet = Alphabet()
 
         def read_pictures(self, pictures, boxes):
-            return [LPRNet_Test.Reading("皖A12345", 0.9, ()) for _ in pictures]
+            return [Reading("皖A12345", 0.9) for _ in pictures]
 
     monkeypatch.setattr(LPRNet_Test, "Recogniser", Sure)
     for name in ("皖A12345_1.jpg", "皖A12345_2.jpg", "京A12345_1.jpg", "holiday 1.jpg", "photo.jpg"):
@@ -203,9 +203,49 @@ def test_the_accuracy_counts_labelled_crops_only(call, weights, tmp_path, monkey
     (tmp_path / "皖B11111_1.jpg").write_text("broken")
     done = call(LPRNet_Test.main, "--image", tmp_path)
     assert done.status == 1 and "皖B11111_1.jpg" in done.sentence()
-    assert "all: 2 of 3 right (66.7%), not 皖: 0 of 1 right (0.0%), calibration error 0.233" in done.out
+    assert "all: 2 of 3 right (66.7%), not 皖: 0 of 1 right (0.0%), calibration error 0.233, 2 without" in done.out
     assert call(LPRNet_Test.main, "--image", tmp_path / "photo.jpg").out.count("right") == 0
 
 
 def test_a_reading_without_detection_prints_no_score():
     assert "detection" not in str(Plate((0, 0, 9, 9), None, "皖A12345", 0.9))
+
+
+def test_the_accuracy_counts_what_a_run_before_has_read(call, crops, weights, tmp_path):
+    test = ("--image", crops / "val", "--json", tmp_path / "out.jsonl", "--lprnet", weights[0], "--stn", weights[1])
+    assert "of 4 right" in call(LPRNet_Test.main, *test).out
+    assert "of 4 right" in call(LPRNet_Test.main, *test, "--resume").out
+
+
+def test_a_step_that_was_left_out_is_named(call, tmp_path, monkeypatch):
+    for script, name in ((LPRNet_Train, "CROPS_TRAIN"), (LPRNet_Test, "CROPS_VAL")):
+        monkeypatch.setattr(script, name, tmp_path / "none")
+        done = call(script.main)
+        assert done.status == 2 and "LPRNet/data/preprocess.py" in done.sentence()
+
+
+@pytest.mark.parametrize("change", ["crops", "labels", "start", "share"])
+def test_a_run_is_not_taken_for_one_on_other_data(call, crops, weights, tmp_path, change):
+    own = tmp_path / "own"
+    draw_crops(own, 12, 1)
+    done = call(LPRNet_Train.main, "--img_dirs_train", own, "--hold_out", 0.2, "--run", tmp_path / "run", "--save",
+                tmp_path / "a.pth", tmp_path / "b.pth", *TINY)
+    assert done.status == 0, done.err
+    assert f"LPRNet_Test.py --lprnet {tmp_path / 'a.pth'} --stn {tmp_path / 'b.pth'}" in done.out
+    more = []
+    if change == "crops":
+        draw_crops(own, 12, 2)
+    elif change == "labels":
+        for path in own.iterdir():
+            path.rename(path.with_name(f"京Z{path.name[2:]}"))
+    else:
+        more = ["--weights", *weights] if change == "start" else ["--rendered_share", 0.25]
+    before = (tmp_path / "a.pth").read_bytes()
+    again = call(LPRNet_Train.main, "--img_dirs_train", own, "--hold_out", 0.2, "--run", tmp_path / "run", "--save",
+                 tmp_path / "a.pth", tmp_path / "b.pth", *TINY, *more)
+    assert again.status == 2 and "another" in again.sentence() and (tmp_path / "a.pth").read_bytes() == before
+
+
+@pytest.mark.parametrize("flags", [("--seed", -1), ("--dropout_rate", 1), ("--dropout_rate", 2)])
+def test_numbers_that_cannot_be_are_refused(call, crops, tmp_path, flags):
+    assert train(call, crops, tmp_path, *flags).status == 2 and not (tmp_path / "run").exists()

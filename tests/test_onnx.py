@@ -37,14 +37,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     save_reader(Reader(len(ALPHABET)), ALPHABET, folder / "lprnet.pth", folder / "stn.pth")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_recogniser, "CROPS_VAL", folder / "none")
         patch.setattr(sys, "argv", ["export", "--pnet_onnx", f"{folder}/pnet.onnx",
                                     "--onet_onnx", f"{folder}/onet.onnx"])
         export_detector.main()
         patch.setattr(sys, "argv", ["export", "--lprnet", f"{folder}/lprnet.pth", "--stn", f"{folder}/stn.pth",
-                                    "--crops", f"{folder}/none", "--lprnet_onnx", f"{folder}/own.onnx",
-                                    "--stn_onnx", f"{folder}/own_stn.onnx"])
+                                    "--lprnet_onnx", f"{folder}/own.onnx", "--stn_onnx", f"{folder}/own_stn.onnx"])
         export_recogniser.main()
-        patch.setattr(sys, "argv", ["export", "--crops", f"{folder}/none", "--lprnet_onnx", f"{folder}/lprnet.onnx",
+        patch.setattr(sys, "argv", ["export", "--lprnet_onnx", f"{folder}/lprnet.onnx",
                                     "--stn_onnx", f"{folder}/stn.onnx"])
         export_recogniser.main()
     return folder
@@ -138,3 +138,8 @@ def test_a_net_takes_any_number_of_crops_and_any_picture(exported):
         for height, width in ((12, 47), (77, 1234)):
             offsets, scores = OnnxNet(exported / "pnet.onnx")(torch.zeros(1, 3, height, width))
             assert offsets.shape[1] == 4 and scores.shape[2:] == offsets.shape[2:]
+
+
+def test_crops_that_are_not_there_are_said_before_any_work(call, tmp_path):
+    done = call(export_recogniser.main, "--crops", tmp_path / "none", "--lprnet_onnx", tmp_path / "l.onnx")
+    assert done.status == 2 and "--crops" in done.sentence() and files_below(tmp_path) == []

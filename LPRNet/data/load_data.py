@@ -61,9 +61,13 @@ class LPRDataLoader(Dataset):
                  lpr_max_len: int | None = None, augmented: bool = False, labels: Labels | None = None) -> None:
         folders = [img_dirs] if isinstance(img_dirs, (str, Path)) else img_dirs
         paths = [path for folder in folders for path in find_images(folder)]
-        alphabet = alphabet or Alphabet()
-        self._fill([(path, label_of(path, labels or {})) for path in paths], alphabet,
+        alphabet, labels = alphabet or Alphabet(), labels or Labels()
+        self._fill([(path, label_of(path, labels)) for path in paths], alphabet,
                    lpr_max_len or alphabet.max_length, augmented)
+        for path, name in self.items:
+            if not alphabet.is_label(name.plate) and path.resolve() not in labels:
+                raise UserError(f"{path}: its name gives '{name.plate}', which is no plate; call crops "
+                                "<plate>_<number>.jpg, or list what they show in a table (--labels)")
 
     def _fill(self, items: list[tuple[Path, CropName]], alphabet: Alphabet, max_length: int, augmented: bool) -> None:
         self.items, self.alphabet, self.max_length, self.augmented = items, alphabet, max_length, augmented

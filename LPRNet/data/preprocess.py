@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a file: import from the repository root
@@ -21,7 +22,8 @@ if __package__ in (None, ""):  # run as a file: import from the repository root
 import numpy as np
 from tqdm import tqdm
 
-from ccpd.annotation import Annotation, has_annotation, parse
+from ccpd.annotation import has_annotation, parse
+from ccpd.dataset import listed_names
 from LPRNet.alphabet import Alphabet
 from LPRNet.data.crop_names import CropName
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
@@ -31,22 +33,36 @@ from platekit.images import find_images, read_image, write_image
 HERE = Path(__file__).resolve().parent
 
 
-def cut(photo: np.ndarray, annotation: Annotation, context: float
-        ) -> tuple[np.ndarray, tuple[tuple[int, int], ...] | None]:
-    """The crop round the plate, and the plate's corners in it; the bare box and None without ``context``."""
-    height, width = photo.shape[:2]
-    x1, y1, x2, y2 = annotation.box
-    margin = round(context * (x2 - x1))
-    left, top = max(0, x1 - margin), max(0, y1 - margin)
-    crop = photo[top:min(height, y2 + margin), left:min(width, x2 + margin)]
-    if x2 > width or y2 > height or not crop.size:
-        raise UserError("the box lies outside the picture; the name belongs to another photo")
-    return crop, tuple((x - left, y - top) for x, y in annotation.vertices) if margin else None
+@dataclass(frozen=True)
+class Cut:
+    """What to cut out of a photo: the plate's box with ``margin`` pixels of surroundings."""
+
+    box: tuple[int, int, int, int]
+    margin: int
+
+    @property
+    def start(self) -> tuple[int, int]:
+        """The photo's pixel (x, y) that is the crop's first."""
+        return max(0, self.box[0] - self.margin), max(0, self.box[1] - self.margin)
+
+    def of(self, photo: np.ndarray) -> np.ndarray:
+        """The crop. Raises UserError."""
+        (left, top), (height, width), (_, _, x2, y2) = self.start, photo.shape[:2], self.box
+        crop = photo[top:y2 + self.margin, left:x2 + self.margin]
+        if x2 > width or y2 > height or not crop.size:
+            raise UserError("the box lies outside the picture; the name belongs to another photo")
+        return crop
 
 
 def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]) -> tuple[int, list[str]]:
-    """Cut every annotated photo below ``source``; return the number of crops and one line for each photo left out."""
-    alphabet, written, problems = Alphabet(), 0, []
+    """Cut every annotated photo below ``source``; return the number of crops and one line for each photo left out.
+
+    A crop that is there already is kept; one of the same photo that was cut otherwise is removed.
+    """
+    alphabet, count, problems = Alphabet(), 0, []
+    earlier: dict[str, list[Path]] = {}
+    for path in target.glob("*.jpg"):
+        earlier.setdefault("_".join(path.stem.split("_")[:2]), []).append(path)
     photos = [path for path in find_images(source) if has_annotation(path)]
     if not photos:
         raise UserError(f"{source} holds no photo with a CCPD name; run 'python MTCNN/data_set/preprocess.py' first")
@@ -54,17 +70,23 @@ def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]
         try:
             annotation = parse(path)
             alphabet.encode(annotation.plate, source=str(path))
-            photo = read_image(path)
             known = not annotation.corners_are_box and path.name not in plain_names
-            crop, corners = cut(photo, annotation, context if known else 0)
+            cut = Cut(annotation.box, round(context * (annotation.box[2] - annotation.box[0])) if known else 0)
+            (left, top), place = cut.start, path.relative_to(source).as_posix()  # a name may occur in several subsets
+            corners = tuple((x - left, y - top) for x, y in annotation.vertices) if cut.margin else None
+            name = CropName(annotation.plate, zlib.crc32(place.encode("utf-8", "surrogateescape")), corners)
+            crop = target / f"{name.stem()}.jpg"
+            before = earlier.get(f"{name.plate}_{name.number}", [])
+            if crop not in before:
+                write_image(crop, cut.of(read_image(path)), quality=95)
         except UserError as error:
             problems.append(f"{path.name}: {error}")
             continue
-        place = path.relative_to(source).as_posix()  # the same name may occur in several subsets
-        name = CropName(annotation.plate, zlib.crc32(place.encode("utf-8", "surrogateescape")), corners)
-        write_image(target / f"{name.stem()}.jpg", crop, quality=95)
-        written += 1
-    return written, problems
+        for other in before:
+            if other != crop:
+                other.unlink(missing_ok=True)
+        count += 1
+    return count, problems
 
 
 def main() -> int:
@@ -79,11 +101,7 @@ def main() -> int:
                         help="names (one a line) whose corners are not to be trusted: their bare box is cut")
     parser.add_argument("--seed", type=int, default=0, help="accepted by every script; nothing is random here")
     args = parser.parse_args()
-    try:
-        plain_names = {Path(line).name for line in args.plain_list.read_text("utf-8").split("\n")} \
-            if args.plain_list else set()
-    except OSError as error:
-        raise UserError(f"cannot read {args.plain_list}: {error.strerror}; check the path") from None
+    plain_names = listed_names(args.plain_list) if args.plain_list else set()
 
     problems = []
     given = (args.dir_train, "train"), (args.dir_val, "val")
@@ -93,7 +111,7 @@ def main() -> int:
             raise UserError(f"{source} is not there; run 'python MTCNN/data_set/preprocess.py' first")
     for source, target in folders:
         count, left_out = cut_folder(source, target, args.context, plain_names)
-        print(f"{source}: {count} crops written to {target}")
+        print(f"{source}: {count} crops in {target}")
         problems += left_out
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)

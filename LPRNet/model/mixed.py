@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from platekit.compiled import compiled, share
+from platekit.compiled import compiled, in_threads
 
 aten = torch.ops.aten
 DROPPED = 1024  # numbers at a time
@@ -63,7 +63,7 @@ class NormReLU(torch.autograd.Function):
         """The output of bfloat16 maps, and each channel's mean and (biased) variance, float64."""
         mean, variance, inverse, scale, shift = batch_statistics(x, weight, bias, eps)
         output = torch.empty_like(x, memory_format=torch.channels_last)
-        share(_scale_and_rectify, len(x), 1, places_of(x), scale.numpy(), shift.numpy(), places_of(output))
+        in_threads(_scale_and_rectify, len(x), 1, places_of(x), scale.numpy(), shift.numpy(), places_of(output))
         ctx.save_for_backward(x, mean, inverse, scale, shift)
         ctx.mark_non_differentiable(mean, variance)
         return output, mean, variance
@@ -72,7 +72,7 @@ class NormReLU(torch.autograd.Function):
     def backward(ctx, gradient: Maps, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, mean, _, scale, shift = ctx.saved_tensors
         sums = np.empty((len(x), 2, x.shape[1]), np.float32)
-        share(_gradient_sums, len(x), 1, places_of(gradient), places_of(x), scale.numpy(), shift.numpy(),
+        in_threads(_gradient_sums, len(x), 1, places_of(gradient), places_of(x), scale.numpy(), shift.numpy(),
               mean.float().numpy(), sums)
         result = torch.empty_like(x, memory_format=torch.channels_last)
         return *gradients(gradient, result, sums, ctx.saved_tensors), None
@@ -91,7 +91,7 @@ class NormTapPool(torch.autograd.Function):
         pooled = np.empty((count, height - 2, (width - 3) // width_stride + 1, channels // step), np.int16)
         places = np.empty(pooled.shape, np.uint8)  # which of its nine each maximum was
         ctx.sizes = kernel, stride[1], width_stride
-        share(_norm_tap_pool, count, 1, bits(x), scale.numpy(), shift.numpy(), *ctx.sizes, tap, pooled, places)
+        in_threads(_norm_tap_pool, count, 1, bits(x), scale.numpy(), shift.numpy(), *ctx.sizes, tap, pooled, places)
         ctx.save_for_backward(x, mean, inverse, scale, shift)
         ctx.places = places
         ctx.mark_non_differentiable(mean, variance)
@@ -102,7 +102,7 @@ class NormTapPool(torch.autograd.Function):
         x, mean, _, scale, shift = ctx.saved_tensors
         gradient = torch.empty_like(x, memory_format=torch.channels_last)
         sums = np.empty((len(x), 2, x.shape[1]), np.float32)
-        share(_tap_and_pool_gradient, len(x), 1, bits(x), scale.numpy(), shift.numpy(), mean.float().numpy(),
+        in_threads(_tap_and_pool_gradient, len(x), 1, bits(x), scale.numpy(), shift.numpy(), mean.float().numpy(),
               bits(of_tap), bits(of_pooled), ctx.places, *ctx.sizes, bits(gradient), sums)
         return *gradients(gradient, gradient, sums, ctx.saved_tensors), None, None, None, None, None
 
@@ -123,14 +123,14 @@ class Drop(torch.autograd.Function):
     def drop(x: Maps, random: torch.Tensor, dropped: int) -> Maps:
         result = torch.empty_like(x, memory_format=torch.channels_last)
         values, output = bits(x).reshape(-1), bits(result).reshape(-1)
-        share(_drop, math.ceil(len(values) / DROPPED), 16, values, random.numpy(), dropped, output)
+        in_threads(_drop, math.ceil(len(values) / DROPPED), 16, values, random.numpy(), dropped, output)
         return result
 
 
 def batch_statistics(x: Maps, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> tuple[torch.Tensor, ...]:
     """Of each channel of bfloat16 maps: mean, variance and 1 / deviation, float64; a norm's factor and summand."""
     moments = np.empty((len(x), 2, x.shape[1]), np.float32)
-    share(_moments, len(x), 1, places_of(x), moments)
+    in_threads(_moments, len(x), 1, places_of(x), moments)
     means, variances = torch.from_numpy(moments).double().unbind(dim=1)
     mean = means.mean(dim=0)
     variance = (variances + (means - mean).square()).mean(dim=0)
@@ -149,7 +149,7 @@ def gradients(given: Maps, result: Maps, sums: np.ndarray, saved: tuple[torch.Te
     count = x.numel() // x.shape[1]
     slope = -scale * inverse.square() * of_deviation / count
     offset = -scale * of_bias / count - slope * mean
-    share(_norm_gradient, len(x), 1, places_of(given), places_of(x), scale.numpy(), shift.numpy(),
+    in_threads(_norm_gradient, len(x), 1, places_of(given), places_of(x), scale.numpy(), shift.numpy(),
           slope.float().numpy(), offset.float().numpy(), places_of(result))
     return result, (of_deviation * inverse).to(scale.dtype), of_bias.to(scale.dtype)
 

@@ -1,0 +1,48 @@
+"""Weights of an LPRNet for another alphabet: what both alphabets have is kept, other symbols begin anew."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+
+from LPRNet.alphabet import CHARS, Alphabet
+from LPRNet.model.LPRNET import LPRNet
+from platekit.checkpoints import fill, read_checkpoint
+
+OF_CLASSES = ("backbone.20.", "backbone.21.", "container.")  # layers with an output a class
+
+
+def start_from(net: LPRNet, alphabet: Alphabet, path: str | os.PathLike) -> tuple[str, ...]:
+    """Fill ``net``, which reads ``alphabet``, from weights of any alphabet; return theirs, the blank last.
+
+    Raises UserError when they are missing or no LPRNet's.
+    """
+    state, facts = read_checkpoint(path)
+    chars = tuple(facts.get("chars", CHARS))
+    given = net if chars == alphabet.chars else LPRNet(len(chars))
+    fill(given, state, path)
+    if given is not net:
+        net.load_state_dict(translated(given.state_dict(), chars, net.state_dict(), alphabet.chars))
+    return chars
+
+
+def translated(given: dict[str, torch.Tensor], chars: Sequence[str], state: dict[str, torch.Tensor],
+               wanted: Sequence[str]) -> dict[str, torch.Tensor]:
+    """``state``, whose classes are ``wanted``, with all that ``given`` has, whose classes are ``chars``; both end with
+    the blank."""
+    places = {symbol: index for index, symbol in enumerate(chars[:-1])}
+    known = [(index, places[symbol]) for index, symbol in enumerate(wanted[:-1]) if symbol in places]
+    to, source = torch.tensor([*known, (len(wanted) - 1, len(chars) - 1)]).T
+    shared = torch.arange(given["container.0.weight"].shape[1] - len(chars))  # inputs of the last layer: no classes
+    inputs = [torch.cat([shared, len(shared) + part]) for part in (to, source)]
+    result = {name: value.clone() for name, value in state.items()}
+    for name, value in given.items():
+        if name == "container.0.weight":
+            result[name][to[:, None], inputs[0]] = value[source[:, None], inputs[1]]
+        elif name.startswith(OF_CLASSES) and value.dim():
+            result[name][to] = value[source]
+        else:
+            result[name] = value
+    return result
