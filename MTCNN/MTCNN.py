@@ -36,16 +36,18 @@ _detectors: dict[tuple, Detector] = {}
 
 
 def create_mtcnn_net(image: np.ndarray, mini_lp: tuple[float, float] = MINI_LP,
-                     device: torch.device | str = "auto", p_model_path: str | Path = PNET_WEIGHTS,
-                     o_model_path: str | Path = ONET_WEIGHTS, scale: float = SCALE) -> np.ndarray:
+                     device: torch.device | str = "auto", p_model_path: str | Path | None = None,
+                     o_model_path: str | Path | None = None, scale: float = SCALE) -> np.ndarray:
     """Boxes (N, 4) of the plates in a BGR uint8 picture, the most certain first; (0, 4) when there is none.
 
     The familiar one-call form; the nets are kept, so that a second call with the same paths reads nothing. ``mini_lp``
-    is the (width, height) of the smallest plate to find. Use ``Detector`` for scores and crops.
+    is the (width, height) of the smallest plate to find; without paths the bundled weights are taken. Use ``Detector``
+    for scores and crops.
     """
-    key = (str(p_model_path), str(o_model_path), str(device), tuple(mini_lp), scale)
+    paths = str(p_model_path or PNET_WEIGHTS), str(o_model_path or ONET_WEIGHTS)
+    key = (*paths, str(device), tuple(mini_lp), scale)
     if key not in _detectors:
-        _detectors[key] = Detector(p_model_path, o_model_path, device, tuple(mini_lp), scale)
+        _detectors[key] = Detector(*paths, device, tuple(mini_lp), scale)
     return _detectors[key].detect(image).boxes
 
 

@@ -32,6 +32,7 @@ from platekit.boxes import (
 )
 from platekit.checkpoints import load_weights
 from platekit.devices import multiplies_bfloat16, pick_device
+from platekit.images import Picture, for_each
 from platekit.memory import keep_freed_memory
 from platekit.onnx_nets import OnnxNet, is_onnx
 
@@ -77,14 +78,15 @@ class Detector:
                  device: torch.device | str = "auto", mini_lp: tuple[float, float] = MINI_LP, scale: float = SCALE,
                  thresholds: Thresholds = Thresholds(), rounds: int = ROUNDS,
                  aspects: Sequence[float] = ASPECTS) -> None:
-        """Nets, or paths of their weights or ONNX files. ``mini_lp`` is the (width, height) of the smallest plate.
+        """Nets (put into evaluation mode), or paths of their weights or ONNX files. ``mini_lp`` is the (width, height)
+        of the smallest plate.
 
         ``scale`` is the factor between pyramid levels: a larger one searches more sizes and takes longer. ``rounds``
         of ONet: those after the first, on the boxes that it corrected, cost little and place them better; without
         any, PNet's proposals are the answer. ``aspects`` are the widths over heights of PNet's windows.
         Raises UserError when weights are missing or of another shape, ValueError for impossible sizes.
         """
-        self.device = pick_device(device) if isinstance(device, str) else device
+        self.device = pick_device(device)
         if self.device.type == "cpu":
             keep_freed_memory(KEPT_MEMORY)
         self.pnet, self.onet = _ready(PNet, pnet), _ready(ONet, onet)
@@ -100,11 +102,12 @@ class Detector:
         self.aspects = tuple(aspects)
         plan_levels(100, 100, mini_lp, scale, aspects)  # refuses what is impossible here, not at the first picture
 
-    def detect(self, images: np.ndarray | Sequence[np.ndarray]) -> Detections | list[Detections]:
-        """Plates of one BGR uint8 picture (H, W, 3), or of each of a list. Raises ValueError for any other array."""
-        if isinstance(images, np.ndarray):
-            return Detections(*self.find(self.upload(images)))
-        return [self.detect(image) for image in images]
+    def detect(self, pictures: Picture | Sequence[Picture]) -> Detections | list[Detections]:
+        """Plates of one picture, a path or BGR uint8 (H, W, 3), or of each of a list.
+
+        Raises UserError for a file that is no picture, ValueError for an array of another kind.
+        """
+        return for_each(lambda image: Detections(*self.find(self.upload(image))), pictures)
 
     @torch.inference_mode()
     def find(self, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional
 
 from MTCNN.model.MTCNN_nets import PNET_SIZE, PNET_STRIDE
-from platekit.compiled import compiled, share
+from platekit.compiled import compiled, in_threads
 from platekit.opencv import cv2
 
 # Width / height of the windows. Four aspects (47/12, 2.3, 1.35, 0.8) found no plate more, for 28 % more multiply-adds.
@@ -99,7 +99,7 @@ def resize(pixels: torch.Tensor, height: int, width: int, target: torch.Tensor |
         source, resized = (part[0].permute(1, 2, 0).numpy() for part in (pixels, target))
         # No pixel of one half depends on the other half where a level is smaller than its source and both are even.
         if height * width >= ALONE and height <= len(source) and height % 2 == len(source) % 2 == 0:
-            share(_resize_halves, 2, 1, source, resized)
+            in_threads(_resize_halves, 2, 1, source, resized)
         else:
             cv2.resize(source, (width, height), dst=resized, interpolation=cv2.INTER_LINEAR)
     else:

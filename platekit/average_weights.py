@@ -12,6 +12,8 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import torch
+
 from platekit.checkpoints import read_checkpoint, save_state
 from platekit.errors import UserError, run_script
 
@@ -26,6 +28,9 @@ def main() -> None:
     if not 0 <= options.share <= 1:
         raise UserError(f"--share must lie between 0 and 1, not {options.share}")
     (first, facts), (second, other_facts) = map(read_checkpoint, options.weights)
+    for path, state in zip(options.weights, (first, second)):
+        if not all(isinstance(value, torch.Tensor) for value in state.values()):
+            raise UserError(f"{path} holds more than a net's weights; name files that a training's --save wrote")
     if {name: value.shape for name, value in first.items()} != {name: value.shape for name, value in second.items()} \
             or facts.get("chars") != other_facts.get("chars"):
         raise UserError(f"{options.weights[0]} and {options.weights[1]} are weights of different nets; name two of one")

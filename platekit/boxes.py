@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from platekit.compiled import compiled, share
+from platekit.compiled import compiled, in_threads
 from platekit.images import check_picture
 from platekit.opencv import cv2
 
@@ -142,7 +142,7 @@ def crop_resize(pixels: torch.Tensor, boxes: np.ndarray, size: tuple[int, int] =
         rois = torch.from_numpy(np.pad(boxes, ((0, 0), (1, 0)))).to(pixels.device, non_blocking=True)
         return roi_align(normalise(pixels), rois, size, spatial_scale=1.0, sampling_ratio=-1, aligned=True)
     crops = np.empty((len(boxes), *size, 3), np.float32)
-    share(_cut, len(boxes), LEAST_CROPS, pixels[0].permute(1, 2, 0).contiguous().flatten(1).numpy(), boxes, crops)
+    in_threads(_cut, len(boxes), LEAST_CROPS, pixels[0].permute(1, 2, 0).contiguous().flatten(1).numpy(), boxes, crops)
     return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
 
@@ -231,7 +231,7 @@ def _sample_by_opencv(pixels: torch.Tensor, places: torch.Tensor, factors: np.nd
         for box in boxes[first:last]:
             _sample_one(rows, *box)
 
-    share(sample, len(boxes), LEAST_CROPS)
+    in_threads(sample, len(boxes), LEAST_CROPS)
     return normalise(torch.from_numpy(samples)).permute(0, 3, 1, 2)
 
 

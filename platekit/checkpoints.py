@@ -13,6 +13,7 @@ import hashlib
 import io
 import os
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,18 @@ def save_weights(path: str | os.PathLike, net: nn.Module, facts: dict[str, Any] 
     save_state(path, net.state_dict(), facts)
 
 
-def save_state(path: str | os.PathLike, state: OrderedDict[str, torch.Tensor],
+def save_state(path: str | os.PathLike, state: Mapping[str, torch.Tensor],
                facts: dict[str, Any] | None = None) -> None:
     """Write a state dict, a net's or a loaded one, as ``save_weights`` does."""
-    metadata = state._metadata
+    written = OrderedDict()
     for key, value in state.items():
         value = value.detach().cpu()
         half = value.half() if value.is_floating_point() else value
-        state[key] = half if half.isfinite().all() else value  # a value beyond 65,504 stays float32
-    metadata[""] = {**metadata[""], **(facts or {})}
+        written[key] = half if half.isfinite().all() else value  # a value beyond 65,504 stays float32
+    metadata = getattr(state, "_metadata", {})  # a plain dict has none
+    written._metadata = OrderedDict({**metadata, "": {**metadata.get("", {}), **(facts or {})}})
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(written, buffer)
     path, data = Path(path), buffer.getbuffer()
     if path.name in read_sums(path.parent):
         # Old and new count until the new file is there, so that a kill in between leaves weights that are read.
@@ -101,7 +103,8 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, 
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken or hostile file
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"cannot load {path}: {reason[:160]}; fetch or train the file again") from None
+        raise UserError(f"cannot load {path}: it is no file of weights, or damaged ({reason[:120]}); name another, or "
+                        "fetch or train it again") from None
     if not isinstance(content, dict):
         raise UserError(f"cannot load {path}: it holds no state dict; fetch or train the file again")
     metadata = getattr(content, "_metadata", None)

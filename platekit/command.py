@@ -22,11 +22,11 @@ from platekit.devices import DEVICE_HELP
 from platekit.distributed import rank, wait_for_all, world
 from platekit.drawing import draw_plates
 from platekit.errors import UserError
-from platekit.images import WRITABLE, expand_inputs, read_image, write_image
+from platekit.images import FOUND, WRITABLE, expand_inputs, read_image, write_image
 from platekit.opencv import cv2
 from platekit.parts import Parts, writing
 from platekit.results import PictureResult
-from platekit.sharing import share
+from platekit.sharing import own_items
 
 ReadPicture = Callable[[np.ndarray, Path], PictureResult]  # the picture, and where it comes from
 Numbered = tuple[int, Path]
@@ -67,6 +67,21 @@ def json_lines(path: str | None) -> Iterator[TextIO | None]:
         with open(part, "w", **text) as stream:
             yield stream
         os.replace(part, path)
+
+
+def keep_inputs(inputs: Iterable[object], json_path: str | None) -> None:
+    """UserError when the file of results would replace an input, or any picture."""
+    if json_path in (None, "-") or not os.path.exists(json_path):
+        return
+    if json_path.lower().endswith(FOUND) or any(os.path.exists(str(entry)) and os.path.samefile(str(entry), json_path)
+                                                for entry in inputs):
+        raise UserError(f"--json {json_path} would replace an input; name a file of its own, such as plates.jsonl")
+
+
+def check_display(show: bool) -> None:
+    """UserError where no window can be opened: Qt would end the process."""
+    if show and sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise UserError("there is no display to open windows on; leave --show away, or name one in DISPLAY")
 
 
 def write_line(stream: TextIO | None, entry: dict[str, Any]) -> None:
@@ -113,6 +128,8 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     sources = functools.partial(expand_inputs, inputs, output)  # called anew for every walk: inputs are never all held
     for entry in inputs:
         next(expand_inputs([entry], output))  # wrong usage shows before anything is written
+    keep_inputs(inputs, json_path)
+    check_display(show)
     folder = OutputFolder(output, sources()) if output else None
     if json_path is not None and json_path != "-":
         return run_shared(sources, functools.partial(read_all, read=read, folder=folder, show=show), json_path, resume)
@@ -135,7 +152,7 @@ def run_shared(sources: Callable[[], Iterator[Path]], read_all: Callable[..., It
     wait_for_all()
     start = time.perf_counter()
     with parts.part(rank()) as part:
-        for number, entry in tqdm(read_all(share(parts.left(sources()))), unit="picture", leave=False,
+        for number, entry in tqdm(read_all(own_items(parts.left(sources()))), unit="picture", leave=False,
                                   disable=None if rank() == 0 else True):
             part.write(number, entry)
     wait_for_all()

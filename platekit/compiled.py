@@ -23,7 +23,7 @@ def compiled(function: Callable) -> Callable:
         return numba.njit(**OPTIONS)(function)
 
 
-def share(function: Callable, count: int, least: int, *arguments: object) -> None:
+def in_threads(function: Callable, count: int, least: int, *arguments: object) -> None:
     """``function(*arguments, first, last)`` for parts of ``range(count)``, on as many threads as torch computes on.
 
     A part has ``least`` numbers or more.

@@ -9,12 +9,15 @@ from platekit.errors import UserError
 DEVICE_HELP = "auto (a CUDA GPU where there is one, else the CPU), cpu, cuda or cuda:N"
 
 
-def pick_device(name: str = "auto") -> torch.device:
-    """The torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; UserError when it is not there.
+def pick_device(name: str | torch.device = "auto") -> torch.device:
+    """The torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, or the one given; UserError when it is not there.
 
     From then on convolutions of float32 numbers are exact on a GPU too: else they use TF32, with the precision of
     float16, in which boxes move by some pixels.
     """
+    torch.backends.cudnn.allow_tf32 = False
+    if isinstance(name, torch.device):
+        return name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -26,7 +29,6 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device '{name}' is not there ({torch.cuda.device_count()} CUDA devices found); "
                         "use --device cpu")
-    torch.backends.cudnn.allow_tf32 = False
     return device
 
 

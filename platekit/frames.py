@@ -25,9 +25,8 @@ class FrameSource:
     """
 
     def __init__(self, source: str | int, live: bool | None = None) -> None:
-        """A path, a stream address or the number of a camera. Raises UserError when it gives no frames."""
+        """A path, an address or the number of a camera. Raises UserError when it cannot be opened."""
         self.name = source_name(source)
-        self.live = is_live(source) if live is None else live
         self._capture = cv2.VideoCapture(source)
         if not self._capture.isOpened():
             what = f"camera {source}" if isinstance(source, int) else self.name
@@ -35,6 +34,9 @@ class FrameSource:
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = rate if 1 <= rate <= 240 else USUAL_RATE  # streams may state none, or their clock's
         total = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        # A file behind a web address has a length, a stream has none.
+        file_at_address = total > 0 and str(source).startswith(("http://", "https://"))
+        self.live = is_live(source) and not file_at_address if live is None else live
         self.total = total if total > 0 and not self.live else None
         self.dropped = 0
         self._waiting: deque[tuple[int, np.ndarray]] = deque()
@@ -106,5 +108,5 @@ def source_name(source: str | int) -> str:
 
 
 def is_live(source: str | int) -> bool:
-    """Whether a source goes on by itself: a camera, a stream address or a device."""
+    """Whether a source may go on by itself: a camera, an address or a device."""
     return isinstance(source, int) or "://" in source.replace("file://", "") or Path(source).is_char_device()

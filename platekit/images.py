@@ -5,18 +5,31 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import imutils.paths
 import numpy as np
 
+from platekit import MAX_PIXELS
 from platekit.errors import UserError
 from platekit.files import write_bytes
-from platekit.opencv import MAX_PIXELS, cv2
+from platekit.opencv import cv2
 
 FOUND = (*imutils.paths.image_types, ".webp", ".gif")  # suffixes of what is looked for in folders
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # suffixes that write_image takes
+
+
+Picture = str | os.PathLike | np.ndarray  # a path, or BGR uint8 (H, W, 3)
+Result = TypeVar("Result")
+
+
+def for_each(function: Callable[[np.ndarray], Result], pictures: Picture | Sequence[Picture]) -> Result | list[Result]:
+    """The function's result of one picture, or the list of those of several. Raises as the function, and UserError."""
+    if isinstance(pictures, (list, tuple)):
+        return [for_each(function, picture) for picture in pictures]
+    return function(read_image(pictures) if isinstance(pictures, (str, os.PathLike)) else pictures)
 
 
 def check_picture(image: np.ndarray) -> None:
@@ -52,6 +65,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
             raise UserError(f"cannot decode {path}: it says to have more than {MAX_PIXELS // 10**6} megapixels; make "
                             "it smaller") from None
         image = None
+    if image is not None and image.shape[0] * image.shape[1] > MAX_PIXELS:  # somebody imported cv2 before this project
+        raise UserError(f"cannot decode {path}: it has more than {MAX_PIXELS // 10**6} megapixels; make it smaller")
     if image is None:
         raise UserError(f"cannot decode {path}: it is no picture or it is truncated; convert it to JPEG or PNG")
     return image
@@ -112,6 +127,8 @@ def expand_inputs(inputs: Iterable[str | os.PathLike], leave_out: Path | None = 
     folder or list without pictures and a pattern that matches nothing.
     """
     for entry in inputs:
+        if not str(entry):  # a variable of the shell that is not set
+            raise UserError("an input is an empty text; name a picture or a folder, '.' for this one")
         path = Path(entry)
         if path.is_dir():
             yield from walk_images(path, leave_out)

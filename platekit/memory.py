@@ -17,8 +17,8 @@ UNCHANGED = re.compile(r"^(?:Anonymous|Swap): +0 kB$", re.MULTILINE)
 def keep_freed_memory(most: int | None = None) -> None:
     """Let the C library hold on to freed memory, where it is glibc, for as long as the process lasts.
 
-    ``most`` is how many bytes it may keep, without large pieces: any by default. Otherwise tensors get fresh pages at
-    every step, and having these zeroed took a sixth of a training step and an eighth of a photo.
+    ``most`` is how many bytes it may keep, of pieces of a quarter of that at most; without it, all. Otherwise tensors
+    get fresh pages at every step, and having these zeroed took a sixth of a training step and an eighth of a photo.
     """
     mallopt = getattr(C_LIBRARY, "mallopt", None)
     if mallopt and most is None:
@@ -43,10 +43,10 @@ def hand_back_files() -> None:
 
 
 def unchanged_files(maps: str) -> Iterator[tuple[int, int]]:
-    """From where to where there are files in memory that nothing can write into or has: they come back as they were.
+    """The addresses, first and last, at which files are mapped that cannot be written into there and never were.
 
-    ``maps`` is the text of /proc/PID/smaps (man 5 proc_pid_smaps). A page that was written into is anonymous, or
-    swapped out.
+    ``maps`` is the text of /proc/PID/smaps (man 5 proc_pid_smaps). A page that was written into, as the loader does
+    before it takes that right away, counts as anonymous or as swapped out: it would not come back as it was.
     """
     for first, last, facts in MAPPING.findall(maps):
         if len(UNCHANGED.findall(facts)) == 2:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import os
 
-# Larger pictures are refused by their header, before memory is taken for them. OpenCV reads this when it is loaded.
-MAX_PIXELS = 128_000_000
-os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MAX_PIXELS)
-
 try:
     import cv2
 except ImportError as error:  # the wheel of opencv-python needs libGL and glib from the system
@@ -24,4 +20,4 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # and so would FFmpeg for a broken video
 cv2.setNumThreads(1)  # torch has the threads; loader processes must not each start their own
 
-__all__ = ["MAX_PIXELS", "cv2"]
+__all__ = ["cv2"]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from platekit.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout, or site-packages
 SAMPLES = ROOT / "ccpd" / "samples"  # photos of the generator
@@ -15,3 +19,15 @@ def working_folder(package: str) -> Path:
     site-packages is no place for photos, and the next upgrade would take the weights away.
     """
     return ROOT / package if (ROOT / "pyproject.toml").is_file() else Path(package)
+
+
+def flags_of(files: Mapping[str, tuple[Path, Path]]) -> list[str]:
+    """The flags that name files, each with its default, that are not there: for the command that comes next."""
+    return [f"{flag} {path}" for flag, (path, default) in files.items() if path.resolve() != default.resolve()]
+
+
+def must_be_there(folders: Iterable[str | os.PathLike], script: str) -> None:
+    """UserError that names the script to run first, where one of its results is missing."""
+    for folder in folders:
+        if not os.path.isdir(folder):
+            raise UserError(f"{folder} is not there; run 'python {script}' first, or name another folder")

@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 TAKEN = 4  # items that a process takes at a time
 
 
-def share(items: Iterable[Item]) -> Iterator[Item]:
+def own_items(items: Iterable[Item]) -> Iterator[Item]:
     """Those of the items that this process takes; all processes go through the same items in the same order.
 
     Whoever is free takes the next few, by a counter that all share: nobody waits for the one with the largest pictures.

@@ -62,10 +62,12 @@ class Track:
         return self.box + np.tile(shift, 2)
 
     def absorb(self, earlier: Track) -> None:
-        """Take over an earlier track of the same plate."""
+        """Take over a track of the same plate that began earlier."""
         self.number = min(self.number, earlier.number)
         self.first_frame, self.born = min(self.first_frame, earlier.first_frame), min(self.born, earlier.born)
         self.frames += earlier.frames
+        if earlier.seen > self.seen:
+            self.box, self.last_frame, self.seen = earlier.box, earlier.last_frame, earlier.seen
         self.reading.merge(earlier.reading)
 
     def to_dict(self) -> dict[str, Any]:

@@ -180,6 +180,8 @@ class Run:
         loader = DataLoader(data, batch_sampler=batches, collate_fn=collate, num_workers=workers,
                             pin_memory=self.device.type == "cuda")
         steps = len(batches) * self.settings.epochs
+        if self.step >= steps and rank == 0:
+            print(f"{self.last} is the end of this training; --restart trains anew", flush=True)
         saved = time.monotonic()
         while self.step < steps:
             batches.epoch, batches.first = divmod(self.step, len(batches))

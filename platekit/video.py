@@ -23,7 +23,8 @@ from typing import TextIO
 import numpy as np
 from tqdm import tqdm
 
-from platekit.command import OutputFolder, ReadPicture, json_lines, write_line
+from platekit.command import OutputFolder, ReadPicture, check_display, json_lines, keep_inputs, write_line
+from platekit.distributed import world
 from platekit.drawing import draw_plates
 from platekit.errors import UserError
 from platekit.frames import FrameSource, is_live, source_name
@@ -55,7 +56,7 @@ class Watch:
 
     def __init__(self, source: str | int, read: Callable[[np.ndarray], PictureResult], rules: Rules = RULES,
                  live: bool | None = None) -> None:
-        """``read`` gives the plates of a frame. Raises UserError when the source gives no frames."""
+        """``read`` gives the plates of a frame. Raises UserError when the source cannot be opened."""
         self.source, self.read, self.rules = FrameSource(source, live), read, rules
         self.frames, self.seconds = 0, 0.0
 
@@ -72,7 +73,8 @@ class Watch:
 
     def __str__(self) -> str:
         rate = self.frames / max(1e-9, self.seconds)
-        return (f"{self.source.name}: {self.frames} frames in {self.seconds:.1f} s, {rate:.1f} a second, "
+        count = self.frames if self.source.total in (None, self.frames) else f"{self.frames} of {self.source.total}"
+        return (f"{self.source.name}: {count} frames in {self.seconds:.1f} s, {rate:.1f} a second, "
                 f"{rate / self.source.rate:.2f} x real time, {self.source.dropped} dropped")
 
 
@@ -111,6 +113,10 @@ def run_video(sources: Sequence[str | int], read: ReadPicture, json_path: str | 
     the source as if it ended there, with all files whole; KeyboardInterrupt follows unless it was a live source, which
     has no other end.
     """
+    if world() > 1:
+        raise UserError("torchrun shares pictures, not videos; start one process for each video")
+    keep_inputs(sources, json_path)
+    check_display(show)
     failed, cut_short = False, False
     folder = OutputFolder(output, (Path(source) for source in sources if not is_live(source))) if output else None
     if output:
@@ -129,7 +135,7 @@ def run_video(sources: Sequence[str | int], read: ReadPicture, json_path: str | 
                 continue
             video = None
             if folder:
-                target = output / re.sub(r"[^\w.-]+", "_", f"{name}.avi") if watch.source.live \
+                target = output / re.sub(r"[^\w.-]+", "_", f"{name}.avi") if is_live(source) \
                     else folder.path_for(Path(name), (".avi",), ".avi")
                 while target in written:
                     target = target.with_stem(f"{target.stem}-2")
@@ -139,6 +145,11 @@ def run_video(sources: Sequence[str | int], read: ReadPicture, json_path: str | 
                 video = VideoFile(target, watch.source.rate)
             with stop_on_signal(watch.source) as signals:
                 report(watch, stream, video, show)
+            if not watch.frames and not signals:
+                failed = True
+                problem = f"{name} gives no frame; check that it is whole and that OpenCV knows its format"
+                print(f"error: {problem}", file=sys.stderr)
+                write_line(stream, {"image": name, "error": problem})
             if signals:
                 cut_short = not watch.source.live
                 break
@@ -175,7 +186,7 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
                 cv2.imshow(name, picture)
                 if cv2.waitKey(1) == ord("q"):
                     watch.source.stop()
-    drawn = f"; annotated video in {video.path}" if video else ""
+    drawn = f"; annotated video in {video.path}" if video and watch.frames else ""
     print(f"{watch}; {count} plate{'s' * (count != 1)}{drawn}", file=sys.stderr)
 
 

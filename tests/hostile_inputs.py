@@ -31,7 +31,8 @@ if __package__ in (None, ""):
 import numpy as np
 from PIL import Image
 
-from platekit.opencv import MAX_PIXELS, cv2
+from platekit import MAX_PIXELS
+from platekit.opencv import cv2
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = sorted((ROOT / "ccpd" / "samples").glob("*.jpg"))[:2]

@@ -9,7 +9,7 @@ from LPRNet.alphabet import CHARS, MAX_LENGTH, Alphabet
 from LPRNet.recogniser import Reader, load_reader, save_reader
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from platekit import average_weights
-from platekit.checkpoints import load_weights, save_weights
+from platekit.checkpoints import load_weights, save_checkpoint, save_weights
 
 
 def test_the_average_lies_between_two_weights(call, tmp_path):
@@ -51,3 +51,16 @@ def test_a_share_is_a_share(call, tmp_path):
     files = [tmp_path / "first"] * 2
     outcome = call(average_weights.main, *files, "--share", 2, "--save", tmp_path / "out")
     assert outcome.status != 0 and "between 0 and 1" in outcome.err
+
+
+def test_a_checkpoint_of_a_training_is_no_weights(call, tmp_path):
+    save_checkpoint(tmp_path / "best.pth", {"net": PNet().state_dict(), "epoch": 3})
+    done = call(average_weights.main, tmp_path / "best.pth", tmp_path / "best.pth", "--save", tmp_path / "mean")
+    assert done.status == 2 and "--save wrote" in done.sentence() and not (tmp_path / "mean").exists()
+
+
+def test_a_plain_dictionary_of_tensors_is_weights(call, tmp_path):
+    for name in ("a", "b"):
+        torch.save(dict(PNet().state_dict()), tmp_path / name)
+    done = call(average_weights.main, tmp_path / "a", tmp_path / "b", "--save", tmp_path / "mean")
+    assert done.status == 0 and load_weights(PNet(), tmp_path / "mean")["average"] == ["a", "b"]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
+import cv2
 import numpy as np
 import pytest
 
+from platekit import MAX_PIXELS
 from platekit.errors import UserError
 from platekit.images import find_images, read_image
-from platekit.opencv import MAX_PIXELS
-from tests.conftest import make_picture, put_picture
+from tests.conftest import ROOT, make_picture, put_picture
 from tests.hostile_inputs import FORMATS, MEMORY, bad_files, encode, run, with_size
 
 
@@ -45,6 +48,16 @@ def test_a_picture_that_says_to_be_huge_is_refused_by_its_header(suffix, tmp_pat
         path.write_bytes(with_size(encode(make_picture(60, 160), suffix), suffix, width, height))
         with pytest.raises(UserError, match=f"more than {MAX_PIXELS // 10**6} megapixels"):
             read_image(path)
+
+
+# Whoever imports cv2 first has told OpenCV no limit: then the decoded picture is refused.
+@pytest.mark.parametrize("before", ["", "import cv2; "])
+def test_the_limit_holds_whatever_is_imported_first(before, tmp_path):
+    cv2.imwrite(str(tmp_path / "large.png"), np.zeros((MAX_PIXELS // 10_000 + 1, 10_000), np.uint8))
+    code = f"{before}from platekit.images import read_image; read_image('large.png')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True)
+    assert done.returncode and f"more than {MAX_PIXELS // 10**6} megapixels" in done.stderr
 
 
 def test_a_hundred_megapixels_are_read(tmp_path):

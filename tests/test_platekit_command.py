@@ -224,3 +224,27 @@ def test_what_was_printed_before_the_end_arrives(end, status, said, at_once):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
                           env={**os.environ, "PYTHONUNBUFFERED": ""})  # as it is by default
     assert (done.returncode, done.stdout, done.stderr) == (status, "a line of output\n", said)
+
+
+@pytest.mark.parametrize("kind", ["picture", "list", "below", "video"])
+def test_results_never_replace_an_input(folder, tmp_path, kind):
+    (tmp_path / "list.txt").write_text(f"{folder / 'a.png'}\n")
+    (tmp_path / "clip.mp4").write_bytes(b"a video")
+    target = {"picture": folder / "a.png", "list": tmp_path / "list.txt", "below": folder / "c.png",
+              "video": tmp_path / "clip.mp4"}[kind]
+    before = target.read_bytes()
+    with pytest.raises(UserError, match="would replace"):
+        if kind == "video":
+            run_video([str(target)], read, str(target))
+        else:
+            run_pictures([folder if kind == "below" else target], read, str(target))
+    assert target.read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
+def test_without_a_display_no_window_is_tried(folder, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for run, source in ((run_pictures, folder), (run_video, "clip.mp4")):
+        with pytest.raises(UserError, match="no display"):
+            run([source], read, show=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from platekit import compiled as module
-from platekit.compiled import compiled, share
+from platekit.compiled import compiled, in_threads
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_every_number_is_worked_on_once(count, least, parts, openmp, four_thread
         done[first:last] += 1
         calls.append((name, last - first))
 
-    share(work, count, least, "name")
+    in_threads(work, count, least, "name")
     assert (done == 1).all() and len(calls) == parts
     assert all(name == "name" and (number >= least or parts == 1) for name, number in calls)
 
@@ -40,7 +40,7 @@ def test_several_threads_work_at_once(openmp, four_threads, monkeypatch):
     """All wait for the last of them: one after another, they would for ever."""
     monkeypatch.setattr(module, "openmp", openmp)
     together = threading.Barrier(4, timeout=20)
-    share(lambda first, last: together.wait(), 4, 1)
+    in_threads(lambda first, last: together.wait(), 4, 1)
     assert not together.broken
 
 
@@ -53,12 +53,12 @@ def test_what_is_raised_on_any_thread_is_raised(openmp, four_threads, monkeypatc
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        share(work, 4, 1)
+        in_threads(work, 4, 1)
 
 
 def test_one_thread_is_the_caller_itself(one_thread):
     seen = []
-    share(lambda first, last: seen.append(threading.get_ident()), 1000, 1)
+    in_threads(lambda first, last: seen.append(threading.get_ident()), 1000, 1)
     assert seen == [threading.get_ident()]
 
 

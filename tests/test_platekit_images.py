@@ -109,6 +109,8 @@ def test_nothing_to_read_is_said(tmp_path, entry, reason):
         list(expand_inputs([tmp_path / entry]))
     with pytest.raises(UserError, match="is not a folder"):
         find_images(tmp_path / "missing")
+    with pytest.raises(UserError, match="empty text"):
+        list(expand_inputs([""]))
 
 
 def test_writing_makes_folders_and_leaves_nothing_else(tmp_path):

@@ -1,10 +1,15 @@
 """What the whole chain takes for a plate."""
 
 import numpy as np
+import pytest
 import torch
 
 from LPRNet.alphabet import Reading
+from MTCNN.detector import Detector
+from platekit.devices import pick_device
+from platekit.errors import UserError
 from platekit.pipeline import PlateReader
+from tests.conftest import make_picture, put_picture
 
 
 def test_a_doubtful_box_that_nobody_can_read_is_no_plate(monkeypatch):
@@ -17,3 +22,19 @@ def test_a_doubtful_box_that_nobody_can_read_is_no_plate(monkeypatch):
     plates = reader(np.zeros((60, 80, 3), np.uint8)).plates
     assert [plate.text for plate in plates] == ["0", "1", "2", "4"]
     assert [plate.box[0] for plate in plates] == [0, 10, 20, 40]
+
+
+def test_finder_and_reader_take_paths_and_say_what_is_none(tmp_path):
+    path = put_picture(tmp_path / "a.png", make_picture(60, 100))
+    for take in (Detector(device="cpu").detect, PlateReader("cpu")):
+        assert type(take(str(path))) is type(take(path)) and len(take([path, path])) == 2
+        with pytest.raises(UserError, match="nothere"):
+            take("nothere.jpg")
+        with pytest.raises(ValueError, match="BGR uint8"):
+            take(None)
+
+
+def test_a_device_of_torchs_own_computes_as_exactly_as_one_by_name():
+    for device in ("cpu", torch.device("cpu")):
+        torch.backends.cudnn.allow_tf32 = True
+        assert pick_device(device) == torch.device("cpu") and not torch.backends.cudnn.allow_tf32

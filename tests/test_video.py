@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,13 @@ import numpy as np
 import pytest
 
 from ccpd.plates import PlateRenderer, random_text
-from ccpd.protocol import box_iou
+from platekit.errors import UserError
 from platekit.frames import FrameSource, is_live, source_name
 from platekit.fusion import FusedReading
 from platekit.results import PictureResult, Plate
 from platekit.tracking import Track, Tracker
 from platekit.video import Watch, run_video
-from tests.conftest import files_below, make_picture
+from tests.conftest import files_below, make_picture, overlap
 
 WIDTH, HEIGHT = 640, 360
 CLIP = 120  # frames
@@ -77,7 +79,7 @@ def visible(cars: list[Car], frame: int) -> list[tuple[Car, np.ndarray]]:
     shown: list[tuple[Car, np.ndarray]] = []
     for car in cars:
         box = car.box(frame)
-        if box is not None and all(box_iou(box, other) < 0.3 for _, other in shown):
+        if box is not None and all(overlap(box, other) < 0.3 for _, other in shown):
             shown.append((car, box))
     return shown
 
@@ -355,3 +357,55 @@ def test_a_stream_is_read_by_its_address(tmp_path):
     assert [line["text"] for line in lines if "track" in line] == ["皖A12345"]
     (video,) = (tmp_path / "drawn").iterdir()
     assert len(list(FrameSource(str(video)))) == 100
+
+
+class Files(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_file_behind_an_address_is_read_whole(drive, tmp_path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=str(drive[0].parent)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with FrameSource(f"http://127.0.0.1:{server.server_address[1]}/{drive[0].name}") as source:
+            numbers = [number for number, _ in source]
+    finally:
+        server.shutdown()
+    assert not source.live and numbers == list(range(source.total)) and source.dropped == 0
+
+
+def nothing(image: np.ndarray, _: Path) -> PictureResult:
+    return PictureResult(image.shape[1], image.shape[0], ())
+
+
+def test_a_video_without_frames_has_failed_and_one_cut_short_says_how_much_there_was(drive, tmp_path, capsys):
+    whole = drive[0].read_bytes()
+    first = whole.index(b"movi")
+    (tmp_path / "empty.avi").write_bytes(whole[:first + 4])
+    (tmp_path / "half.avi").write_bytes(whole[:len(whole) // 2])
+    assert run_video([str(tmp_path / "empty.avi")], nothing, str(tmp_path / "a.jsonl"), tmp_path / "out") == 1
+    (line,) = (tmp_path / "a.jsonl").read_text("utf-8").splitlines()
+    assert "no frame" in json.loads(line)["error"] or "cannot open" in json.loads(line)["error"]
+    assert "annotated video" not in capsys.readouterr().err
+    assert run_video([str(tmp_path / "half.avi")], nothing, str(tmp_path / "b.jsonl")) == 0
+    assert re.search(r": \d+ of \d+ frames", capsys.readouterr().err)
+
+
+def test_processes_of_torchrun_do_not_write_one_file(drive, tmp_path, monkeypatch):
+    monkeypatch.setattr("platekit.video.world", lambda: 2)
+    with pytest.raises(UserError, match="torchrun"):
+        run_video([str(drive[0])], nothing, str(tmp_path / "a.jsonl"))
+    assert files_below(tmp_path) == []
+
+
+def test_a_track_within_a_longer_one_does_not_end_it():
+    """Two boxes are read as one plate: the line has the frames of both."""
+    tracker = Tracker()
+    for frame in range(50):
+        plates = [Plate((10, 10, 90, 35), 0.9, "皖A12345", 0.9)]
+        if 10 < frame < 14:
+            plates.append(Plate((400, 300, 480, 325), 0.9, "皖A12345", 0.9))
+        tracker.follow(frame, plates)
+    (track,) = tracker.finished(end=True)
+    assert (track.first_frame, track.last_frame) == (0, 49) and track.box.tolist() == [10, 10, 90, 35]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from MTCNN.model.MTCNN_nets import PNET_STRIDE, ONet, PNet, pool_first
-from platekit.compiled import compiled, share
+from platekit.compiled import compiled, in_threads
 
 CELLS = 40  # beside one another that are computed together
 LEAST_ROWS = 16  # of cells for a thread
@@ -112,7 +112,7 @@ class FastPNet(nn.Module):
         height, width = ((side - 3) // step + 1 for side, step in zip(pixels.shape[2:], (DOWN, ACROSS)))
         maps = np.empty((len(pixels), len(self._bias), height, width), np.float32)
         for picture, of_picture in zip(pixels.permute(0, 2, 3, 1).contiguous().flatten(2).numpy(), maps):
-            share(_first_layer, height, LEAST_ROWS, picture, self._weights, self._bias, self._slopes, of_picture)
+            in_threads(_first_layer, height, LEAST_ROWS, picture, self._weights, self._bias, self._slopes, of_picture)
         return torch.from_numpy(maps)
 
     def score(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
