@@ -307,7 +307,8 @@ def training(threads: int) -> Rows:
             run = Run(folder, make().train().to(memory_format=torch.channels_last), Settings(1, count, 1e-3), CPU)
             plain = make()
             if isinstance(plain, Reader):
-                plain = with_published_pools(Reader(len(alphabet)))
+                plain = Reader(len(alphabet))
+                with_published_pools(plain.lprnet)
             sizes[name], adds[name] = count, 3 * multiply_adds(lambda n=plain, b=batch: n(b[0]))
             tasks[name, "fast"] = lambda r=run, b=batch, f=loss: r.train_step(b, f, 1e-3)
             tasks[name, "plain"] = plain_training(plain, loss, batch)
