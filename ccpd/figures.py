@@ -61,8 +61,9 @@ def plate_cell(reader: PlateReader, outcome: Outcome) -> np.ndarray:
             cell[8:8 + height, left:left + width] = cv2.resize(picture, CROP, interpolation=cv2.INTER_CUBIC)
     draw_text(cell, f"{outcome.plate} is read as", (8, height + 36), 20, INK)
     text = outcome.text if outcome.text is not None else "no plate found"
-    draw_text(cell, f"{text}  {outcome.confidence:.2f}  IoU {outcome.iou:.2f}  {outcome.subset.removeprefix('ccpd_')[:9]}",
-              (8 + 220, height + 36), 20, INK if outcome.read else RED)
+    subset = outcome.subset.removeprefix("ccpd_")[:9]
+    draw_text(cell, f"{text}  {outcome.confidence:.2f}  IoU {outcome.iou:.2f}  {subset}", (228, height + 36), 20,
+              INK if outcome.read else RED)
     return cell
 
 
