@@ -82,13 +82,13 @@ def known_label(path: Path, labels: Labels) -> CropName | None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, default=[CROPS_VAL], help=f"crops, folders of crops or patterns (default: {CROPS_VAL})")
+    add_arguments(parser, default=str(CROPS_VAL))
     parser.add_argument("--lprnet", type=Path, default=LPRNET_WEIGHTS, help="default: %(default)s")
     parser.add_argument("--stn", type=Path, default=STN_WEIGHTS, help="default: %(default)s")
     parser.add_argument("--labels", nargs="+", metavar="FILE", default=[], help=LABELS_HELP)
     args = parser.parse_args()
-    if args.image == [CROPS_VAL]:
-        must_be_there(args.image, "LPRNet/data/preprocess.py")
+    if not args.image:
+        must_be_there([CROPS_VAL], "LPRNet/data/preprocess.py")
     labels = read_labels(args.labels)
     recogniser = Recogniser(args.lprnet, args.stn, join(pick_device(args.device)))
     score = Score(recogniser.alphabet, labels)
@@ -105,7 +105,7 @@ def main() -> int:
         plate = Plate(box, None, reading.text, reading.confidence, reading.symbol_confidences)
         return PictureResult(image.shape[1], image.shape[0], (plate,), {"recognise": milliseconds})
 
-    status = run_pictures(args.image, read, args.json, args.output, resume=args.resume)
+    status = run_pictures(args.image or [CROPS_VAL], read, args.json, args.output, resume=args.resume)
     if in_file and rank() == 0:  # with what other processes, or a run before, have read
         score.add_lines(Path(args.json))
     if str(score):

@@ -53,14 +53,17 @@ def create_mtcnn_net(image: np.ndarray, mini_lp: tuple[float, float] = MINI_LP,
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Find licence plates in pictures.")
-    add_arguments(parser, required=True)
+    add_arguments(parser)
     parser.add_argument("--mini_lp", nargs=2, type=float, default=MINI_LP, metavar=("W", "H"),
                         help="width and height in pixels of the smallest plate to find (default: %(default)s)")
     parser.add_argument("--scale", type=float, default=SCALE,
                         help="factor between pyramid levels, below 1 (default: %(default)s)")
     parser.add_argument("--pnet", default=PNET_WEIGHTS, type=Path, help="weights of PNet (default: the bundled ones)")
     parser.add_argument("--onet", default=ONET_WEIGHTS, type=Path, help="weights of ONet (default: the bundled ones)")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if not options.image:
+        parser.error("name pictures, folders, patterns or lists")
+    return options
 
 
 def main() -> int:

@@ -33,11 +33,12 @@ Numbered = tuple[int, Path]
 Seen = tuple[int, Path, np.ndarray | UserError, PictureResult | UserError]
 
 
-def add_arguments(parser: argparse.ArgumentParser, **image_options: Any) -> None:
-    """The flags of input, output and device. ``image_options`` go to the flag ``--image``."""
-    parser.add_argument("-image", "--image", nargs="+", metavar="PATH",
-                        **{"help": "pictures, folders, patterns, or lists: .txt files with a path a line",
-                           **image_options})
+def add_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """The flags of input, output and device. ``default`` says what is taken where no input is named."""
+    inputs = "pictures, folders, patterns, or lists: .txt files with a path a line"
+    parser.add_argument("image", nargs="*", action="extend", metavar="PATH",
+                        help=f"{inputs} (default: {default})" if default else inputs)
+    parser.add_argument("-image", "--image", nargs="+", action="extend", metavar="PATH", help="the same")
     parser.add_argument("--json", metavar="FILE", help="write one JSON object a line; - is standard output")
     parser.add_argument("--resume", action="store_true", help="keep the lines that a run cut short has left for --json")
     parser.add_argument("--output", metavar="DIR", type=Path, help="write annotated pictures there")

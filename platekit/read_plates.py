@@ -39,7 +39,7 @@ Exit status: 0 all inputs done, 1 some failed, 2 wrong usage or missing weights.
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, help="pictures, folders, patterns, or .txt lists of them (default: the bundled samples)")
+    add_arguments(parser, default="the bundled samples")
     parser.add_argument("--video", nargs="+", metavar="FILE", help="video files or stream addresses")
     parser.add_argument("--camera", type=int, metavar="N", help="number of a camera; q in its window or Ctrl-C stops")
     parser.add_argument("--show", action="store_true", help="open a window for every result")

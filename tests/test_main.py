@@ -87,7 +87,7 @@ def test_json_file_and_annotated_pictures(call, weights, photos, tmp_path):
 
 
 def test_without_flags_a_line_a_plate_and_pictures_in_outputs(call, weights, photos, tmp_path):
-    listed = call(main, "--image", photos / "a.jpg", "--json", "-", *weights)
+    listed = call(main, photos / "a.jpg", "--json", "-", *weights)  # the flag may be left away
     plates = lines_of(listed.out)[0]["plates"]
     done = call(main, "-image", photos / "a.jpg", *weights, cwd=tmp_path)
     shown = [line for line in done.out.splitlines() if "confidence" in line]
