@@ -29,7 +29,7 @@ from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join, rank
 from platekit.errors import UserError, run_script
-from platekit.places import must_be_there
+from platekit.places import for_help, must_be_there
 from platekit.results import PictureResult, Plate
 
 
@@ -55,9 +55,10 @@ class Score:
 
     def add_lines(self, path: Path) -> None:
         """Count what stands in a file of results."""
-        for line in map(json.loads, path.read_text("utf-8").splitlines()):
-            for plate in line.get("plates", ()):
-                self.add(Path(line["image"]), plate["text"], plate["confidence"])
+        with open(path, encoding="utf-8") as lines:
+            for line in map(json.loads, lines):
+                for plate in line.get("plates", ()):
+                    self.add(Path(line["image"]), plate["text"], plate["confidence"])
 
     def __str__(self) -> str:
         if not self.texts:
@@ -82,11 +83,11 @@ def known_label(path: Path, labels: Labels) -> CropName | None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, default=str(CROPS_VAL))
+    add_arguments(parser, default=for_help(CROPS_VAL))
     parser.add_argument("--lprnet", type=Path, default=LPRNET_WEIGHTS, help="default: %(default)s")
     parser.add_argument("--stn", type=Path, default=STN_WEIGHTS, help="default: %(default)s")
     parser.add_argument("--labels", nargs="+", metavar="FILE", default=[], help=LABELS_HELP)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     if not args.image:
         must_be_there([CROPS_VAL], "LPRNet/data/preprocess.py")
     labels = read_labels(args.labels)

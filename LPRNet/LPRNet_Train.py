@@ -49,7 +49,7 @@ from platekit.devices import DEVICE_HELP, pick_device
 from platekit.errors import UserError, run_script
 from platekit.files import file_fingerprint, fingerprint
 from platekit.images import read_image
-from platekit.places import flags_of, must_be_there
+from platekit.places import flags_of, for_help, must_be_there
 from platekit.training import SAVE_SECONDS, Run, Settings, seed_everything
 
 
@@ -57,7 +57,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("data")
     data.add_argument("--img_dirs_train", nargs="+", default=[CROPS_TRAIN], metavar="DIR",
-                      help=f"folders of crops named <plate>_<number>.jpg (default: {CROPS_TRAIN})")
+                      help=f"folders of crops named <plate>_<number>.jpg (default: {for_help(CROPS_TRAIN)})")
     data.add_argument("--img_dirs_val", nargs="+", metavar="DIR",
                       help="folders to choose the best weights by (default: LPRNet/data/val where it exists; else, and "
                            "with --alphabet, a part of the training plates is set aside)")
@@ -96,7 +96,7 @@ def parse_arguments() -> argparse.Namespace:
                          help="between two checkpoints inside an epoch (default: %(default)s)")
     running.add_argument("--save", nargs=2, type=Path, default=TRAINED,
                          metavar=("LPRNET", "STN"),
-                         help=f"where the best weights go (default: {TRAINED[0]} {TRAINED[1]})")
+                         help=f"where the best weights go (default: {for_help(TRAINED[0])} {for_help(TRAINED[1])})")
     running.add_argument("--workers", type=int, default=1, help="loader processes (default: %(default)s)")
     running.add_argument("--device", default="auto", help=DEVICE_HELP)
     args = parser.parse_args()
@@ -259,7 +259,8 @@ def main() -> None:
     facts = {"chars": "".join(alphabet.chars), "straightening": args.straightening, "dropout_rate": args.dropout_rate,
              "without": sorted(args.without), "rendered_share": args.rendered_share,
              "set of crops": fingerprint(*(f"{path.name} {name.plate}" for path, name in train.real.items)),
-             "start": "".join(map(file_fingerprint, args.weights or ()))}
+             # A training that replaces the weights it started from is the same one when it has ended.
+             "start weights": "".join(map(file_fingerprint, set(map(Path, args.weights or ())) - set(args.save)))}
     run = Run(args.run, reader, settings, device, facts, args.save_seconds)
     if run.resume(args.restart):
         print(f"going on from {run.last}, step {run.step}", flush=True)

@@ -26,7 +26,7 @@ from platekit.boxes import CROP_SIZE, crop_resize
 from platekit.errors import UserError, run_script
 from platekit.images import find_images, read_image
 from platekit.onnx_nets import compare, export
-from platekit.places import SAMPLES, flags_of
+from platekit.places import SAMPLES, flags_of, for_help
 
 
 def sample_crops(recogniser: Recogniser) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--lprnet_onnx", type=Path, default=LPRNET_ONNX, help="default: %(default)s")
     parser.add_argument("--stn_onnx", type=Path, default=STN_ONNX, help="default: %(default)s")
     parser.add_argument("--crops", type=Path, metavar="DIR",
-                        help=f"to compare texts on (default: {CROPS_VAL}, where it is there)")
+                        help=f"to compare texts on (default: {for_help(CROPS_VAL)}, where it is there)")
     parser.add_argument("--seed", type=int, default=0, help="of the random inputs")
     args = parser.parse_args()
     if args.crops and not args.crops.is_dir():

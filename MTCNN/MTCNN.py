@@ -60,7 +60,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help="factor between pyramid levels, below 1 (default: %(default)s)")
     parser.add_argument("--pnet", default=PNET_WEIGHTS, type=Path, help="weights of PNet (default: the bundled ones)")
     parser.add_argument("--onet", default=ONET_WEIGHTS, type=Path, help="weights of ONet (default: the bundled ones)")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if not options.image:
         parser.error("name pictures, folders, patterns or lists")
     return options

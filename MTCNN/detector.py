@@ -102,7 +102,7 @@ class Detector:
         self.aspects = tuple(aspects)
         plan_levels(100, 100, mini_lp, scale, aspects)  # refuses what is impossible here, not at the first picture
 
-    def detect(self, pictures: Picture | Sequence[Picture]) -> Detections | list[Detections]:
+    def detect(self, pictures: Picture | Iterable[Picture]) -> Detections | list[Detections]:
         """Plates of one picture, a path or BGR uint8 (H, W, 3), or of each of a list.
 
         Raises UserError for a file that is no picture, ValueError for an array of another kind.

@@ -49,7 +49,7 @@ def find_subsets(root: str | os.PathLike | None = None) -> dict[str, Path]:
     if not root.is_dir():
         raise UserError(f"{root} is not a folder; check the path, or {HOW_TO_GET}")
     found: dict[bool, dict[str, Path]] = {True: {}, False: {}}
-    for folder in _subset_folders(root):
+    for folder in subset_folders(root):
         synthetic = stand_in in folder.parents and root != stand_in
         known = found[synthetic]
         if folder.name in known:
@@ -63,7 +63,7 @@ def find_subsets(root: str | os.PathLike | None = None) -> dict[str, Path]:
     return dict(sorted(chosen.items()))
 
 
-def _subset_folders(root: Path) -> list[Path]:
+def subset_folders(root: Path) -> list[Path]:
     """Folders ``ccpd_*`` with photos, at most three levels down, never below one another."""
     level, found = [root], []
     for _ in range(4):
@@ -92,7 +92,7 @@ def holds_photo(folder: Path) -> bool:
 def listed_names(path: str | os.PathLike) -> set[str]:
     """The file names in a list, one a line or before a tab, with or without their folders. Raises UserError."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list {path}: {error}; check the path") from None
     return {Path(line.split("\t")[0].strip()).name for line in lines if line.strip()}

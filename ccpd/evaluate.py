@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ import torch
 from tqdm import tqdm
 
 from ccpd.annotation import has_annotation, parse
-from ccpd.dataset import PLATE_FREE, find_subsets, holds_photo, listed_names
+from ccpd.dataset import PLATE_FREE, find_subsets, holds_photo, listed_names, subset_folders
 from ccpd.figures import draw_figures
 from ccpd.protocol import IOU_THRESHOLD, Outcome
 from ccpd.report import write_reports
@@ -75,7 +76,7 @@ def read_outcomes(path: Path) -> dict[str, Outcome]:
     """The outcomes of an earlier, stopped run by photo; a last line that was cut off is left out."""
     outcomes = {}
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
             try:
                 outcome = Outcome(**json.loads(line))
             except (ValueError, TypeError):
@@ -99,8 +100,10 @@ def as_line(outcome: Outcome) -> str:
 
 def find_photos(folders: list[Path]) -> Iterator[tuple[str, Path]]:
     """(subset, photo) for every photo; a folder that holds no photos itself is searched for subsets."""
-    for folder in folders:
-        subsets = {folder.name: folder} if holds_photo(folder) else find_subsets(folder)
+    for folder in map(os.path.abspath, folders):
+        folder = Path(folder)
+        several = folder.is_dir() and not holds_photo(folder) and subset_folders(folder)
+        subsets = find_subsets(folder) if several else {folder.name: folder}
         for subset, place in subsets.items():
             for path in find_images(place):
                 yield subset, path
@@ -109,7 +112,10 @@ def find_photos(folders: list[Path]) -> Iterator[tuple[str, Path]]:
 def not_trained_on() -> list[tuple[str, Path]]:
     """What lies below ccpd/, without the photos that are in the folder to train on."""
     photos = list(find_photos(list(find_subsets().values())))
-    trained = {path.name for path in find_images(PHOTOS_TRAIN)} if PHOTOS_TRAIN.is_dir() else set()
+    try:
+        trained = {path.name for path in find_images(PHOTOS_TRAIN)}
+    except UserError:  # nothing was split
+        trained = set()
     others = [(subset, path) for subset, path in photos if path.name not in trained]
     if trained:
         print(f"left out {len(photos) - len(others)} photos that are in {PHOTOS_TRAIN}; with --data DIR none is")
@@ -123,7 +129,7 @@ def main() -> int:
         nargs="+",
         type=Path,
         metavar="DIR",
-        help="folders of subsets, or folders that hold them (default: what lies below ccpd/)",
+        help="folders of subsets, or folders that hold them (default: what lies below ccpd/ and is not trained on)",
     )
     parser.add_argument("--out", type=Path, default=Path("evaluation"), help="default: %(default)s")
     parser.add_argument("--release", default="unstated", help="the release of CCPD, for the report: 2018, 2019, ...")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,11 +25,13 @@ Picture = str | os.PathLike | np.ndarray  # a path, or BGR uint8 (H, W, 3)
 Result = TypeVar("Result")
 
 
-def for_each(function: Callable[[np.ndarray], Result], pictures: Picture | Sequence[Picture]) -> Result | list[Result]:
+def for_each(function: Callable[[np.ndarray], Result], pictures: Picture | Iterable[Picture]) -> Result | list[Result]:
     """The function's result of one picture, or the list of those of several. Raises as the function, and UserError."""
-    if isinstance(pictures, (list, tuple)):
+    if isinstance(pictures, (str, os.PathLike)):
+        return function(read_image(pictures))
+    if isinstance(pictures, Iterable) and not isinstance(pictures, np.ndarray):
         return [for_each(function, picture) for picture in pictures]
-    return function(read_image(pictures) if isinstance(pictures, (str, os.PathLike)) else pictures)
+    return function(pictures)
 
 
 def check_picture(image: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ class PlateReader:
         self.detector = Detector(pnet, onet, device, mini_lp, scale, rounds=rounds, aspects=aspects)
         self.recogniser = Recogniser(lprnet, stn, device)
 
-    def __call__(self, picture: Picture | Sequence[Picture]) -> PictureResult | list[PictureResult]:
+    def __call__(self, picture: Picture | Iterable[Picture]) -> PictureResult | list[PictureResult]:
         """The plates of a picture (a path, or BGR uint8 (H, W, 3)), or of each of a list of pictures.
 
         Raises UserError for a file that is no picture, ValueError for an array of another kind.

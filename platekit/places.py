@@ -21,6 +21,11 @@ def working_folder(package: str) -> Path:
     return ROOT / package if (ROOT / "pyproject.toml").is_file() else Path(package)
 
 
+def for_help(path: Path) -> str:
+    """A path as a part of a help text, which argparse formats."""
+    return str(path).replace("%", "%%")
+
+
 def flags_of(files: Mapping[str, tuple[Path, Path]]) -> list[str]:
     """The flags that name files, each with its default, that are not there: for the command that comes next."""
     return [f"{flag} {path}" for flag, (path, default) in files.items() if path.resolve() != default.resolve()]

@@ -53,7 +53,7 @@ def parse_arguments() -> argparse.Namespace:
     for net, path in BACKENDS["torch"].items():
         weights.add_argument(f"--{net}", type=Path, metavar="FILE",
                              help=f"default: {path}; with --backend onnx: {BACKENDS['onnx'][net]}")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 def main() -> int:

@@ -65,9 +65,9 @@ class Track:
         """Take over a track of the same plate that began earlier."""
         self.number = min(self.number, earlier.number)
         self.first_frame, self.born = min(self.first_frame, earlier.first_frame), min(self.born, earlier.born)
-        self.frames += earlier.frames
         if earlier.seen > self.seen:
             self.box, self.last_frame, self.seen = earlier.box, earlier.last_frame, earlier.seen
+        self.frames = min(self.frames + earlier.frames, self.seen - self.born + 1)  # some may be of both
         self.reading.merge(earlier.reading)
 
     def to_dict(self) -> dict[str, Any]:

@@ -142,10 +142,11 @@ class Run:
         state, _ = read_checkpoint(self.last)
         for name, ours in (("settings", dataclasses.asdict(self.settings)), ("facts", self.facts)):
             theirs = state.get(name, {})
-            differing = [key for key in ours if theirs.get(key) != ours[key]]
+            # What is not there was not noted yet when the training began.
+            differing = [key for key in ours if key in theirs and theirs[key] != ours[key]]
             if differing:
-                raise UserError(f"{self.last} comes from a training with another {differing[0]} "
-                                f"({theirs.get(differing[0])}); name another folder, or start anew with --restart")
+                raise UserError(f"{self.last} comes from a training with another {differing[0]}; name another folder, "
+                                "or start anew with --restart")
         try:
             self.net.load_state_dict(state["net"])
             self.average.load_state_dict(state["average"])

@@ -85,7 +85,6 @@ def test_training_on_another_countrys_plates(call, symbols, tmp_path):
     assert done.status == 0 and len(done.out.splitlines()) == 1, done.err
 
 
-
 @pytest.mark.parametrize("text", ["AB-1", "A\nB\n-\n1\n", "A\r\nB\r\n-\r\n1", "\ufeffAB-1\n"])
 def test_an_alphabet_file_is_a_line_or_a_symbol_a_line(tmp_path, text):
     (tmp_path / "symbols.txt").write_bytes(text.encode("utf-8"))

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from MTCNN.model.MTCNN_nets import ONet, PNet
 from platekit.checkpoints import save_weights
 from platekit.errors import UserError
 from platekit.pipeline import PlateReader
+from tests.conftest import make_picture, put_picture
 
 TEXT = st.text("皖A1B2", max_size=8)
 
@@ -133,6 +135,15 @@ def test_a_folder_of_subsets_is_searched_whatever_its_name(photos):
     found = list(find_photos([photos / "ccpd_dataset"]))
     assert [subset for subset, _ in found] == ["ccpd_base"] * 2 + ["ccpd_np"] * 2 + ["ccpd_tilt"] * 2
     assert find_subsets(photos / "ccpd_dataset").keys() == {"ccpd_base", "ccpd_np", "ccpd_tilt"}
+
+
+@pytest.mark.parametrize("place", ["ccpd_mine", "ccpd_val/my_photos", "ccpd_mine/again/again", "holiday"])
+def test_a_folder_of_photos_is_a_subset_whatever_its_name(tmp_path, monkeypatch, place):
+    put_picture(tmp_path / place / "a.bmp", make_picture(40, 60))
+    folder = tmp_path / Path(place).parts[0]
+    assert list(find_photos([folder])) == [(folder.name, tmp_path / place / "a.bmp")]
+    monkeypatch.chdir(folder)
+    assert [subset for subset, _ in find_photos([Path(".")])] == [folder.name]
 
 
 def test_outcomes_of_other_weights_are_not_taken_over(call, photos, tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 import zlib
 from pathlib import Path
 
@@ -499,7 +501,7 @@ def test_every_photo_gives_a_crop_and_none_replaces_another(call, photos):
     names = [CropName.parse(path) for path in files_below(photos / "out" / "train")]
     assert sorted(name.plate for name in names) == ["京A12345"] * 3 + ["沪B6789D"]
     assert [CropName.parse(path).plate for path in files_below(photos / "out" / "val")] == ["粤C11111"]
-    assert f"4 crops in {photos / 'out' / 'train'}" in done.out
+    assert f"crops of 4 photos in {photos / 'out' / 'train'}" in done.out
     assert "next: python LPRNet/LPRNet_Train.py" in done.out
     data = LPRDataLoader(photos / "out" / "train")
     assert {len(label) for label in data.labels} == {7}
@@ -546,6 +548,15 @@ def test_crops_that_are_there_are_not_cut_again(call, photos):
     times = [path.stat().st_mtime_ns for path in others]
     assert cut_all(call, photos).status == 0
     assert first.exists() and [path.stat().st_mtime_ns for path in others] == times
+
+
+def test_a_photo_that_was_replaced_is_cut_again(call, photos):
+    cut_all(call, photos)
+    (crop,) = (photos / "out" / "val").iterdir()
+    (photo,) = (photos / "ccpd_val" / "ccpd_base").iterdir()
+    put_picture(photo, np.zeros((400, 500, 3), np.uint8))
+    os.utime(photo, (time.time() + 9, time.time() + 9))
+    assert cut_all(call, photos).status == 0 and read_image(crop).max() == 0
 
 
 def test_without_photos_to_validate_on_only_the_others_are_cut(call, photos):

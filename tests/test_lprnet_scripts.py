@@ -249,3 +249,11 @@ def test_a_run_is_not_taken_for_one_on_other_data(call, crops, weights, tmp_path
 @pytest.mark.parametrize("flags", [("--seed", -1), ("--dropout_rate", 1), ("--dropout_rate", 2)])
 def test_numbers_that_cannot_be_are_refused(call, crops, tmp_path, flags):
     assert train(call, crops, tmp_path, *flags).status == 2 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("script", [LPRNet_Test, LPRNet_Train])
+def test_help_is_given_in_a_folder_of_any_name(call, monkeypatch, script):
+    for name in ("CROPS_TRAIN", "CROPS_VAL"):
+        monkeypatch.setattr(script, name, Path("/50%done/crops"), raising=False)
+    done = call(script.main, "--help")
+    assert done.status == 0 and "/50%done/crops" in "".join(done.out.split())

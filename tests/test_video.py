@@ -400,7 +400,7 @@ def test_processes_of_torchrun_do_not_write_one_file(drive, tmp_path, monkeypatc
 
 
 def test_a_track_within_a_longer_one_does_not_end_it():
-    """Two boxes are read as one plate: the line has the frames of both."""
+    """Two boxes are read as one plate."""
     tracker = Tracker()
     for frame in range(50):
         plates = [Plate((10, 10, 90, 35), 0.9, "皖A12345", 0.9)]
@@ -408,4 +408,4 @@ def test_a_track_within_a_longer_one_does_not_end_it():
             plates.append(Plate((400, 300, 480, 325), 0.9, "皖A12345", 0.9))
         tracker.follow(frame, plates)
     (track,) = tracker.finished(end=True)
-    assert (track.first_frame, track.last_frame) == (0, 49) and track.box.tolist() == [10, 10, 90, 35]
+    assert (track.first_frame, track.last_frame, track.frames) == (0, 49, 50) and track.box.tolist() == [10, 10, 90, 35]

@@ -57,7 +57,7 @@ class Cut:
 def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]) -> tuple[int, list[str]]:
     """Cut every annotated photo below ``source``; return the number of crops and one line for each photo left out.
 
-    A crop that is there already is kept; one of the same photo that was cut otherwise is removed.
+    A crop that is there already and newer than its photo is kept; one that was cut otherwise is removed.
     """
     alphabet, count, problems = Alphabet(), 0, []
     earlier: dict[str, list[Path]] = {}
@@ -77,7 +77,8 @@ def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]
             name = CropName(annotation.plate, zlib.crc32(place.encode("utf-8", "surrogateescape")), corners)
             crop = target / f"{name.stem()}.jpg"
             before = earlier.get(f"{name.plate}_{name.number}", [])
-            if crop not in before:
+            # Beside the photo's upper left corner the name is the same for any context.
+            if crop not in before or cut.start == (0, 0) or crop.stat().st_mtime < path.stat().st_mtime:
                 write_image(crop, cut.of(read_image(path)), quality=95)
         except UserError as error:
             problems.append(f"{path.name}: {error}")
@@ -111,7 +112,7 @@ def main() -> int:
             raise UserError(f"{source} is not there; run 'python MTCNN/data_set/preprocess.py' first")
     for source, target in folders:
         count, left_out = cut_folder(source, target, args.context, plain_names)
-        print(f"{source}: {count} crops in {target}")
+        print(f"{source}: crops of {count} photos in {target}")
         problems += left_out
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)

@@ -73,7 +73,7 @@ class NormReLU(torch.autograd.Function):
         x, mean, _, scale, shift = ctx.saved_tensors
         sums = np.empty((len(x), 2, x.shape[1]), np.float32)
         in_threads(_gradient_sums, len(x), 1, places_of(gradient), places_of(x), scale.numpy(), shift.numpy(),
-              mean.float().numpy(), sums)
+                   mean.float().numpy(), sums)
         result = torch.empty_like(x, memory_format=torch.channels_last)
         return *gradients(gradient, result, sums, ctx.saved_tensors), None
 
@@ -103,7 +103,7 @@ class NormTapPool(torch.autograd.Function):
         gradient = torch.empty_like(x, memory_format=torch.channels_last)
         sums = np.empty((len(x), 2, x.shape[1]), np.float32)
         in_threads(_tap_and_pool_gradient, len(x), 1, bits(x), scale.numpy(), shift.numpy(), mean.float().numpy(),
-              bits(of_tap), bits(of_pooled), ctx.places, *ctx.sizes, bits(gradient), sums)
+                   bits(of_tap), bits(of_pooled), ctx.places, *ctx.sizes, bits(gradient), sums)
         return *gradients(gradient, gradient, sums, ctx.saved_tensors), None, None, None, None, None
 
 
@@ -150,7 +150,7 @@ def gradients(given: Maps, result: Maps, sums: np.ndarray, saved: tuple[torch.Te
     slope = -scale * inverse.square() * of_deviation / count
     offset = -scale * of_bias / count - slope * mean
     in_threads(_norm_gradient, len(x), 1, places_of(given), places_of(x), scale.numpy(), shift.numpy(),
-          slope.float().numpy(), offset.float().numpy(), places_of(result))
+               slope.float().numpy(), offset.float().numpy(), places_of(result))
     return result, (of_deviation * inverse).to(scale.dtype), of_bias.to(scale.dtype)
 
 

@@ -112,7 +112,7 @@ def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> d
                         collate_fn=first_of)
     for samples in tqdm(loader, desc=folder.name, unit="view", initial=writer.steps, total=len(data)):
         if isinstance(samples, str):
-            writer.left_out.append(samples)
+            writer.left_out[samples] = None
             samples = {}
         writer.add(samples)
         if writer.steps % SAVE_EVERY == 0:
@@ -127,7 +127,7 @@ def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> d
 
 def print_left_out(writer: SampleWriter) -> None:
     """Which photos could not be used; they stay left out."""
-    for failure in sorted(set(writer.left_out)):
+    for failure in sorted(writer.left_out):
         print(f"left out: {failure}")
     if writer.left_out:
         print(f"remove {writer.folder} to make the samples anew with those photos mended")
@@ -180,9 +180,9 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
         raise UserError(f"--seed must be at least 0, not {arguments.seed}")
     must_be_there((folder for folder in (*arguments.dir_train, *arguments.dir_val)
                    if folder in (paths.PHOTOS_TRAIN, paths.PHOTOS_VAL)), "MTCNN/data_set/preprocess.py")
-    for below, above in itertools.product(arguments.dir_val, arguments.dir_train):
-        if below.resolve().is_relative_to(above.resolve()):
-            raise UserError(f"the photos to validate on, {below}, are part of those to train on, {above}; name others")
+    for val, train in itertools.product(arguments.dir_val, arguments.dir_train):
+        if val.resolve().is_relative_to(train.resolve()) or train.resolve().is_relative_to(val.resolve()):
+            raise UserError(f"{train} (to train on) and {val} (to validate on) share photos; name others")
     for split, sources, folder, views in splits:
         if views < 1:
             raise UserError(f"--views must be at least 1, not {views}")

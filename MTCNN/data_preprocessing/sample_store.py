@@ -28,7 +28,7 @@ class SampleWriter:
     def __init__(self, folder: str | os.PathLike, size: tuple[int, int], settings: dict[str, Any]) -> None:
         """``size`` is (height, width) of the samples. Raises UserError when the folder holds other samples."""
         self.folder, self.size, self.settings = Path(folder), size, json.loads(json.dumps(settings))
-        self.steps, self.left_out = 0, []
+        self.steps, self.left_out = 0, {}  # what could not be used: keys, in the order of their coming
         self.rows = dict.fromkeys(KINDS, 0)
         for name in (SUMMARY, PROGRESS):
             if (self.folder / name).exists():
@@ -47,7 +47,8 @@ class SampleWriter:
             state = json.loads(path.read_text(encoding="utf-8"))
             differing = [key for key in {**self.settings, **state["settings"]}
                          if state["settings"].get(key) != self.settings.get(key)]
-            self.steps, self.rows, self.left_out = state["steps"], state["rows"], state.get("left_out", [])
+            self.steps, self.rows = state["steps"], state["rows"]
+            self.left_out = dict.fromkeys(state.get("left_out", ()))
         except (OSError, ValueError, KeyError, AttributeError):
             raise UserError(f"{path} is damaged; remove {self.folder} and generate it again") from None
         if differing:
@@ -87,7 +88,7 @@ class SampleWriter:
 
     def _state(self) -> dict[str, Any]:
         return {"settings": self.settings, "steps": self.steps, "rows": self.rows, "size": self.size,
-                "left_out": self.left_out}
+                "left_out": list(self.left_out)}
 
     def finish(self) -> dict[str, int]:
         """Turn the growing files into arrays and lists, then write the summary; return the rows of each kind."""

@@ -132,8 +132,8 @@ def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
                         half=not options.float32, seed=options.seed)
     run = Run(options.run, net.to(memory_format=torch.channels_last), settings, device,
               facts={"box_loss": options.box_loss, "samples": len(training),
-                     "list": fingerprint(training.offsets.numpy().tobytes()),
-                     "start": file_fingerprint(options.weights)},
+                     "list of samples": fingerprint(training.offsets.numpy().tobytes()),
+                     "start weights": "" if options.weights == options.save else file_fingerprint(options.weights)},
               save_seconds=options.save_seconds)
     if run.resume(options.restart):
         print(f"going on from step {run.step} of {run.last}")
