@@ -43,9 +43,8 @@ class Score:
         self.confidences: list[float] = []
         self.unlabelled = 0
 
-    def add(self, path: Path, text: str, confidence: float) -> None:
-        """Count what was read of a picture, where it is known what it shows."""
-        name = known_label(path, self.labels)
+    def add(self, path: Path, name: CropName | None, text: str, confidence: float) -> None:
+        """Count what was read of a picture, where ``known_label`` says what it shows."""
         if not name or not (self.alphabet.is_label(name.plate) or path.resolve() in self.labels):
             self.unlabelled += 1
             return
@@ -58,7 +57,8 @@ class Score:
         with open(path, encoding="utf-8") as lines:
             for line in map(json.loads, lines):
                 for plate in line.get("plates", ()):
-                    self.add(Path(line["image"]), plate["text"], plate["confidence"])
+                    path = Path(line["image"])
+                    self.add(path, known_label(path, self.labels), plate["text"], plate["confidence"])
 
     def __str__(self) -> str:
         if not self.texts:
@@ -102,7 +102,7 @@ def main() -> int:
         reading = recogniser.read_pictures([image], [box])[0]
         milliseconds = (time.perf_counter() - start) * 1000
         if not in_file:
-            score.add(path, reading.text, reading.confidence)
+            score.add(path, name, reading.text, reading.confidence)
         plate = Plate(box, None, reading.text, reading.confidence, reading.symbol_confidences)
         return PictureResult(image.shape[1], image.shape[0], (plate,), {"recognise": milliseconds})
 

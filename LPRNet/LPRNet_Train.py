@@ -46,11 +46,11 @@ from platekit import distributed
 from platekit.boxes import CROP_SIZE
 from platekit.checkpoints import load_weights
 from platekit.devices import DEVICE_HELP, pick_device
-from platekit.errors import UserError, run_script
-from platekit.files import file_fingerprint, fingerprint
+from platekit.errors import UserError, run_script, seed_number
+from platekit.files import fingerprint
 from platekit.images import read_image
 from platekit.places import flags_of, for_help, must_be_there
-from platekit.training import SAVE_SECONDS, Run, Settings, seed_everything
+from platekit.training import SAVE_SECONDS, Run, Settings, seed_everything, start_weights
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -88,7 +88,7 @@ def parse_arguments() -> argparse.Namespace:
                           help="start from these weights, of this or another alphabet; of this one, their spatial "
                                "transformer finds the plates in crops that come without corners")
     learning.add_argument("--float32", action="store_true", help="no mixed precision")
-    learning.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    learning.add_argument("--seed", type=seed_number, default=0, help="default: %(default)s")
     running = parser.add_argument_group("running")
     running.add_argument("--run", type=Path, default=RUN, help="folder of checkpoints and logs")
     running.add_argument("--restart", action="store_true", help="start anew instead of going on")
@@ -113,8 +113,6 @@ def parse_arguments() -> argparse.Namespace:
     if not (0 <= args.hold_out < 1 and 0 <= args.rendered_share <= 1 and 0 <= args.dropout_rate < 1):
         raise UserError("--hold_out, --rendered_share and --dropout_rate are shares from 0 to 1, the first and last "
                         "below 1")
-    if args.seed < 0:
-        raise UserError(f"--seed must be at least 0, not {args.seed}")
     if not args.hold_out and not args.img_dirs_val:
         raise UserError("there is nothing to choose the best weights by; give --img_dirs_val or --hold_out")
     if args.rendered_share == 1 and args.epoch_samples is None:
@@ -259,8 +257,7 @@ def main() -> None:
     facts = {"chars": "".join(alphabet.chars), "straightening": args.straightening, "dropout_rate": args.dropout_rate,
              "without": sorted(args.without), "rendered_share": args.rendered_share,
              "set of crops": fingerprint(*(f"{path.name} {name.plate}" for path, name in train.real.items)),
-             # A training that replaces the weights it started from is the same one when it has ended.
-             "start weights": "".join(map(file_fingerprint, set(map(Path, args.weights or ())) - set(args.save)))}
+             "start weights": start_weights(args.weights or (), args.save)}
     run = Run(args.run, reader, settings, device, facts, args.save_seconds)
     if run.resume(args.restart):
         print(f"going on from {run.last}, step {run.step}", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ccpd.annotation import has_annotation
 from platekit.errors import UserError
 from platekit.images import find_images
 from platekit.places import working_folder
@@ -30,7 +31,7 @@ RELEASES: dict[str, str] = {
     "2018": "the release of the ECCV paper, about 280,000 photos, unpacks to ccpd_dataset/; easier test subsets",
     "2019": "about 360,000 photos, unpacks to CCPD2019/; other, harder photos under the same subset names",
 }
-PLATE_FREE = "ccpd_np"  # photos without a CCPD name in a folder of this name show no plate, others are left out
+PLATE_FREE = "ccpd_np"
 DOWNLOAD = "https://github.com/detectRecog/CCPD"
 _NOT_SUBSETS = ("ccpd_train", "ccpd_val")  # what preprocessing makes of the subsets
 HOW_TO_GET = (
@@ -71,7 +72,7 @@ def subset_folders(root: Path) -> list[Path]:
         for folder in level:
             if folder.name in _NOT_SUBSETS and folder != root:
                 continue
-            if folder.name.startswith("ccpd_") and folder.name not in _NOT_SUBSETS and holds_photo(folder):
+            if folder.name.startswith("ccpd_") and holds_photo(folder):
                 found.append(folder)
             else:
                 deeper += sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -96,6 +97,11 @@ def listed_names(path: str | os.PathLike) -> set[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list {path}: {error}; check the path") from None
     return {Path(line.split("\t")[0].strip()).name for line in lines if line.strip()}
+
+
+def shows_no_plate(path: Path) -> bool:
+    """Whether a photo is one without a plate: without an annotation, in a folder of such."""
+    return PLATE_FREE in path.parts and not has_annotation(path)
 
 
 def list_photos(subsets: dict[str, Path]) -> dict[str, list[Path]]:

@@ -29,8 +29,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ccpd.annotation import has_annotation, parse
-from ccpd.dataset import PLATE_FREE, find_subsets, holds_photo, listed_names, subset_folders
+from ccpd.annotation import parse
+from ccpd.dataset import find_subsets, holds_photo, listed_names, shows_no_plate, subset_folders
 from ccpd.figures import draw_figures
 from ccpd.protocol import IOU_THRESHOLD, Outcome
 from ccpd.report import write_reports
@@ -48,7 +48,7 @@ from platekit.training import git_revision
 
 def evaluate_photo(reader: PlateReader, path: Path, subset: str, iou_threshold: float) -> Outcome:
     """Run the chain on one photo. Raises UserError for a name that is no annotation and a file that is no picture."""
-    annotation = None if PLATE_FREE in path.parts and not has_annotation(path) else parse(path)
+    annotation = None if shows_no_plate(path) else parse(path)
     result = reader(path)
     common = {
         "image": str(path),

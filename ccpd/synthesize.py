@@ -27,7 +27,7 @@ from tqdm import tqdm
 from ccpd.dataset import PHOTO_SIZE, SUBSETS, SYNTHETIC_FOLDER
 from ccpd.plates import KINDS, PlateRenderer
 from ccpd.scenes import render_photo
-from platekit.errors import UserError, run_script
+from platekit.errors import UserError, run_script, seed_number
 from platekit.files import write_bytes, write_text
 from platekit.opencv import cv2
 
@@ -150,13 +150,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="folder of glyph pictures 140_<symbol>.jpg; the default is OpenCV's built-in font",
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that draw")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same photos")
+    parser.add_argument("--seed", type=seed_number, default=0, help="same seed, same photos")
     parser.add_argument(
         "--size", type=int, nargs=2, default=PHOTO_SIZE, metavar=("WIDTH", "HEIGHT"), help="size of a photo"
     )
     options = parser.parse_args(arguments)
-    if min(options.count, options.workers) < 1 or options.seed < 0 or min(options.size) < 64:
-        parser.error("--count and --workers must be at least 1, --seed at least 0 and --size at least 64 64")
+    if min(options.count, options.workers) < 1 or min(options.size) < 64:
+        parser.error("--count and --workers must be at least 1 and --size at least 64 64")
     return options
 
 

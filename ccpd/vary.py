@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from ccpd import camera
 from ccpd.annotation import Annotation, has_annotation, parse
-from platekit.errors import UserError, run_script
+from platekit.errors import UserError, run_script, seed_number
 from platekit.images import find_images, read_image, write_image
 from platekit.opencv import cv2
 
@@ -164,10 +164,8 @@ def main() -> int:
     parser.add_argument(
         "--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME", help="default: %(default)s"
     )
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--seed", type=seed_number, default=0, help="default: %(default)s")
     options = parser.parse_args()
-    if options.seed < 0:
-        parser.error("--seed must be at least 0")
     photos = [path for folder in options.data for path in find_images(folder)]
     annotated = [path for path in photos if has_annotation(path)]
     if not annotated:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import sys
@@ -10,6 +11,14 @@ from collections.abc import Callable
 
 class UserError(Exception):
     """Bad input or usage. The message is one sentence that names the file and the remedy."""
+
+
+def seed_number(text: str) -> int:
+    """The type of a flag ``--seed``, for argparse."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {number}")
+    return number
 
 
 def run_script(main: Callable[[], int | None], at_once: bool = False) -> None:

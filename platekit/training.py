@@ -15,7 +15,7 @@ import math
 import random
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from tqdm import tqdm
 from platekit import distributed
 from platekit.checkpoints import read_checkpoint, save_checkpoint
 from platekit.errors import UserError
-from platekit.files import write_text
+from platekit.files import file_fingerprint, write_text
 from platekit.memory import keep_freed_memory
 
 SAVE_SECONDS = 120  # between two checkpoints inside an epoch
@@ -85,6 +85,12 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def start_weights(weights: Iterable[str | Path], save: Iterable[str | Path]) -> str:
+    """What a run started from, for its facts, but for what it replaces: when it has ended, that is another file."""
+    replaced = [Path(path).resolve() for path in save]
+    return " ".join(file_fingerprint(path) for path in weights if Path(path).resolve() not in replaced)
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from platekit.errors import UserError
-from platekit.training import EpochBatches, Run, Settings, average_with_warmup
+from platekit.training import EpochBatches, Run, Settings, average_with_warmup, start_weights
 from tests.conftest import ROOT
 
 SETTINGS = Settings(epochs=3, batch_size=4, learning_rate=0.05, warmup_steps=3, half=False, seed=5)
@@ -281,3 +281,12 @@ def test_loader_processes_change_nothing(tmp_path, reference):
     run = start(tmp_path / "run")
     run.train(Noisy(), collate, loss, evaluate, workers=1)
     assert same(state_of(run.net), reference[0])
+
+
+def test_what_a_run_started_from_is_noted_in_order_and_without_what_it_replaces(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert start_weights([a, b], []).split() == [start_weights([a], []), start_weights([b], [])]
+    monkeypatch.chdir(tmp_path)
+    assert start_weights(["a", "b"], [b]) == start_weights([a], []) != "" == start_weights([], [a])

@@ -29,6 +29,7 @@ from LPRNet.data.crop_names import CropName
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
 from platekit.errors import UserError, run_script
 from platekit.images import find_images, read_image, write_image
+from platekit.places import must_be_there
 
 HERE = Path(__file__).resolve().parent
 
@@ -107,9 +108,7 @@ def main() -> int:
     problems = []
     given = (args.dir_train, "train"), (args.dir_val, "val")
     folders = [(source, args.out / part) for source, part in given if source]
-    for source, _ in folders:
-        if not source.is_dir():
-            raise UserError(f"{source} is not there; run 'python MTCNN/data_set/preprocess.py' first")
+    must_be_there((source for source, _ in folders), "MTCNN/data_set/preprocess.py")
     for source, target in folders:
         count, left_out = cut_folder(source, target, args.context, plain_names)
         print(f"{source}: crops of {count} photos in {target}")

@@ -16,7 +16,7 @@ import numpy as np
 from MTCNN import paths
 from MTCNN.data_preprocessing.sample_store import SUMMARY, open_array, read_rows
 from MTCNN.data_preprocessing.windows import KINDS
-from platekit.errors import UserError
+from platekit.errors import UserError, seed_number
 from platekit.files import write_text
 
 SHARES = {"positive": 1.0, "part": 1.0, "negative": 3.0}  # of the kinds, by default
@@ -78,7 +78,7 @@ def run(net: str, description: str, arguments: list[str] | None = None) -> None:
     parser.add_argument("--take", nargs="+", type=float, metavar="SHARE",
                         help="share of each training folder's samples to choose from; all of them by default")
     parser.add_argument("--size", type=int, help="samples in the training list, at most")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed_number, default=0)
     options = parser.parse_args(arguments)
     shares = {kind: getattr(options, f"{kind}s") for kind in KINDS}
     if min(shares.values()) < 0 or shares["positive"] <= 0:

@@ -23,7 +23,7 @@ from MTCNN.data_preprocessing.swap import PlateSwapper
 from MTCNN.data_preprocessing.views import POSES, View, bounding_box, make_view
 from MTCNN.data_preprocessing.windows import KINDS
 from platekit.boxes import crop_resize, encode_offsets
-from platekit.errors import UserError
+from platekit.errors import UserError, seed_number
 from platekit.files import file_fingerprint
 from platekit.images import read_image
 from platekit.memory import keep_freed_memory
@@ -162,7 +162,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
                        help="share of the training views in which a drawn plate of any kind hides the photo's own")
     views.add_argument("--glyphs", type=Path, metavar="DIR",
                        help="glyph pictures for --swap; the default is OpenCV's built-in font")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed_number, default=0)
     parser.add_argument("--workers", type=int, default=0, help="processes beside the main one; each takes one core")
 
 
@@ -176,8 +176,6 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
         raise UserError(f"training and validation samples would both go to {folders[0]}; name two folders")
     if not 0 <= arguments.swap <= 1:
         raise UserError(f"--swap must lie between 0 and 1, not {arguments.swap}")
-    if arguments.seed < 0:
-        raise UserError(f"--seed must be at least 0, not {arguments.seed}")
     must_be_there((folder for folder in (*arguments.dir_train, *arguments.dir_val)
                    if folder in (paths.PHOTOS_TRAIN, paths.PHOTOS_VAL)), "MTCNN/data_set/preprocess.py")
     for val, train in itertools.product(arguments.dir_val, arguments.dir_train):

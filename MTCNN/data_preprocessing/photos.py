@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ccpd.annotation import has_annotation, parse
-from ccpd.dataset import PLATE_FREE, listed_names
+from ccpd.annotation import parse
+from ccpd.dataset import PLATE_FREE, listed_names, shows_no_plate
 from platekit.errors import UserError
 from platekit.images import find_images
 
@@ -39,7 +39,7 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
     for folder in folders:
         for path in find_images(folder):
             zones = np.array(ignored.get(path.name, ()), dtype=np.float64).reshape(-1, 4)
-            if PLATE_FREE in path.parts and not has_annotation(path):
+            if shows_no_plate(path):
                 photos.append(Photo(path, None, None, zones))
                 continue
             try:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ccpd.annotation import has_annotation, parse
-from ccpd.dataset import PLATE_FREE
+from ccpd.dataset import shows_no_plate
 from platekit.errors import UserError
 from platekit.files import atomic_path
 from platekit.images import find_images
@@ -58,7 +58,7 @@ def split_photos(folders: Iterable[Path], train: Path, val: Path, share: float, 
                     tqdm.write(f"left out: {error}")
                     counts.left_out += 1
                     continue
-            elif PLATE_FREE in path.parts:
+            elif shows_no_plate(path):
                 key = path.name
             else:
                 counts.left_out += 1

@@ -18,9 +18,9 @@ from MTCNN.train.losses import HARDEST, box_loss, box_overlaps, class_loss
 from platekit import distributed
 from platekit.checkpoints import load_weights, save_weights
 from platekit.devices import DEVICE_HELP, pick_device
-from platekit.errors import UserError
-from platekit.files import file_fingerprint, fingerprint
-from platekit.training import SAVE_SECONDS, Run, Settings, seed_everything
+from platekit.errors import UserError, seed_number
+from platekit.files import fingerprint
+from platekit.training import SAVE_SECONDS, Run, Settings, seed_everything, start_weights
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def parse_arguments(recipe: Recipe, description: str, arguments: list[str] | Non
     learning.add_argument("--box_loss", choices=("l1", "ends", "ciou"), default="l1")
     learning.add_argument("--weights", type=Path, metavar="FILE", help="start from these weights")
     learning.add_argument("--float32", action="store_true", help="no mixed precision")
-    learning.add_argument("--seed", type=int, default=0)
+    learning.add_argument("--seed", type=seed_number, default=0)
     running = parser.add_argument_group("running")
     running.add_argument("--run", type=Path, default=paths.RUNS / recipe.name, help="folder of checkpoints and logs")
     running.add_argument("--restart", action="store_true", help="start anew instead of going on")
@@ -112,8 +112,6 @@ def parse_arguments(recipe: Recipe, description: str, arguments: list[str] | Non
     options = parser.parse_args(arguments)
     if options.epoch < 1 or options.batch_size < 1 or options.learning_rate <= 0:
         raise UserError("--epoch and --batch_size must be at least 1 and --learning_rate above 0")
-    if options.seed < 0:
-        raise UserError(f"--seed must be at least 0, not {options.seed}")
     return options
 
 
@@ -133,7 +131,7 @@ def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
     run = Run(options.run, net.to(memory_format=torch.channels_last), settings, device,
               facts={"box_loss": options.box_loss, "samples": len(training),
                      "list of samples": fingerprint(training.offsets.numpy().tobytes()),
-                     "start weights": "" if options.weights == options.save else file_fingerprint(options.weights)},
+                     "start weights": start_weights([options.weights] if options.weights else [], [options.save])},
               save_seconds=options.save_seconds)
     if run.resume(options.restart):
         print(f"going on from step {run.step} of {run.last}")
