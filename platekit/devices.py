@@ -12,8 +12,8 @@ DEVICE_HELP = "auto (a CUDA GPU where there is one, else the CPU), cpu, cuda or 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
     """The torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; UserError when it is not there.
 
-    A device is returned as it is. From then on convolutions of float32 numbers are exact on a GPU too: else they use TF32, with the precision of
-    float16, in which boxes move by some pixels.
+    A device is returned as it is. From then on convolutions of float32 numbers are exact on a GPU too: else they use
+    TF32, with the precision of float16, in which boxes move by some pixels.
     """
     torch.backends.cudnn.allow_tf32 = False
     if isinstance(name, torch.device):
