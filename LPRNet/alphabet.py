@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ CHARS = tuple(PROVINCES + DIGITS + LETTERS + "IO-")
 CHARS_DICT = {symbol: index for index, symbol in enumerate(CHARS)}
 MAX_LENGTH = 8
 TIME_STEPS = 18  # of LPRNet: no text can have more symbols
+CHINESE = re.compile(f"[{PROVINCES}].{{6,}}|[{LETTERS}]{{2}}[{DIGITS}]{{5}}")
 BLANKS = "-_~"  # the blank is the first of these that is no symbol; no reading shows it
 
 
@@ -55,10 +57,12 @@ class Alphabet:
         return symbol in self._index
 
     def is_label(self, text: str) -> bool:
-        """Whether a file name's text is a plate's; Chinese plates have a province and at least six symbols more."""
-        chinese = self.chars == CHARS
+        """Whether a file name's text is a plate's.
+
+        Chinese ones have a province and at least six symbols more, or, of the forces, two letters and five digits.
+        """
         return 0 < len(text) <= self.max_length and all(map(self.__contains__, text)) and \
-            not (chinese and (len(text) < 7 or text[0] not in PROVINCES))
+            (self.chars != CHARS or CHINESE.fullmatch(text) is not None)
 
     def encode(self, text: str, source: str = "label") -> list[int]:
         """Classes of ``text``; UserError naming ``source`` for a symbol outside the alphabet."""

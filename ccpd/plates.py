@@ -104,6 +104,11 @@ def random_text(rng: np.random.Generator, kind: PlateKind | str, province: str |
     return head + city + "".join(serial)
 
 
+def forces_text(rng: np.random.Generator) -> str:
+    """A number of the armed forces, whose plates are white: two letters, drawn evenly, and five digits."""
+    return "".join(_pick(rng, symbols) for symbols in 2 * (LETTERS,) + 5 * (DIGITS,))
+
+
 def _hsv(hue: float, saturation: float, value: float) -> np.ndarray:
     """One colour as float BGR (3,)."""
     pixel = np.array([[[hue % 180, min(saturation, 255), min(value, 255)]]], np.uint8)
@@ -200,7 +205,7 @@ class PlateRenderer:
             x = round(left * scale + shift[-1, 0] + 0.5 * shift[i, 0])
             y = round(top * scale + shift[-1, 1] + 0.5 * shift[i, 1])
             size = max(2, round(width * scale)), max(2, round(height * scale))
-            if i == 0:
+            if symbol in PROVINCES:
                 whole = size[1]
                 size = max(2, round(size[0] * (0.5 + province / 2))), max(2, round(whole * province))
                 y += (whole - size[1]) // 2
@@ -231,8 +236,9 @@ class PlateRenderer:
             steps = np.linspace(0.0, 1.0, 256, dtype=np.float32)[:, None]
             table = (ground + (ink - ground) * steps).astype(np.uint8)
             plate = cv2.applyColorMap(mask, table.reshape(256, 1, 3))
-            if kind.name == "white" and draw[5] < 0.4:  # forces' plates have the first one or two symbols in red
-                end = round(kind.cells[1 if draw[5] < 0.25 else 2][0] * scale) - 1
+            forces = text[0] in LETTERS
+            if kind.name == "white" and (forces or draw[5] < 0.4):  # the first one or two symbols in red
+                end = round(kind.cells[2 if forces or draw[5] >= 0.25 else 1][0] * scale) - 1
                 table = (ground + (np.array([25.0, 25.0, 190.0], np.float32) - ground) * steps).astype(np.uint8)
                 inner = slice(round(12 * scale), -round(12 * scale)), slice(round(10 * scale), end)
                 plate[inner] = cv2.applyColorMap(np.ascontiguousarray(mask[inner]), table.reshape(256, 1, 3))

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ccpd.plates import KINDS, PlateRenderer, random_text
+from ccpd.plates import KINDS, PlateRenderer, forces_text, random_text
 from ccpd.symbols import DIGITS, LETTERS, PROVINCES
 from platekit.errors import UserError
 from platekit.images import write_image
@@ -58,6 +58,18 @@ def test_plate_numbers_are_issuable_and_spread_over_the_provinces(name):
 
 def test_a_province_can_be_asked_for():
     assert random_text(np.random.default_rng(0), KINDS["blue"], province="藏")[0] == "藏"
+
+
+def test_the_forces_plates_have_two_red_letters_and_five_black_digits(renderer):
+    texts = [forces_text(np.random.default_rng(seed)) for seed in range(200)]
+    assert all(set(text[:2]) <= set(LETTERS) and set(text[2:]) <= set(DIGITS) and len(text) == 7 for text in texts)
+    assert {text[0] for text in texts} == set(LETTERS)
+    for seed, text in enumerate(texts[:20]):
+        plate = renderer.render(text, "white", np.random.default_rng(seed), 1.0).astype(int)
+        for index, (left, width) in enumerate(KINDS["white"].cells):
+            cell = plate[30:110, round(left):round(left + width)].reshape(-1, 3)
+            ink = cell[cell[:, 1] <= np.quantile(cell[:, 1], 0.15)]
+            assert (np.median(ink[:, 2] - ink[:, 1]) > 60) == (index < 2)
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ccpd import camera
 from ccpd.annotation import Annotation, parse
 from ccpd.plates import KINDS, PlateRenderer
-from ccpd.symbols import PROVINCES
+from ccpd.symbols import LETTERS, PROVINCES
 from LPRNet.alphabet import CHARS, Alphabet
 from LPRNet.data import augment, preprocess
 from LPRNet.data.crop_names import CropName
@@ -179,6 +179,7 @@ def test_drawn_plates_show_every_province_and_say_what_they_show():
     assert 0.08 < sum(without) / count < 0.25  # two rows as one, one as two
     shares = [sum(text[0] == province for text in seen) / count for province in PROVINCES]
     assert min(shares) > 0.2 / 31 and max(shares) < 2.5 / 31  # evenly: not one province everywhere
+    assert 0.05 < sum(text[0] in LETTERS for text in seen) / count < 0.14  # half of the white ones: the forces'
     assert {len(text) for text in seen} == {7, 8}
     assert same(data[0, 7], data[5, 7]) and not np.array_equal(data[0, 7][0], data[0, 8][0])
 

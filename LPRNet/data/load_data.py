@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ccpd.plates import KINDS, PlateRenderer, random_text
+from ccpd.plates import KINDS, PlateRenderer, forces_text, random_text
 from LPRNet.alphabet import CHARS, CHARS_DICT, TIME_STEPS, Alphabet
 from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName
@@ -31,7 +31,8 @@ __all__ = ["CHARS", "CHARS_DICT", "LPRDataLoader", "RenderedPlates", "TrainingPl
 Sample = tuple[np.ndarray, list[int], np.ndarray | None]  # crop, label, the plate's corners (4, 2) in the crop
 Scene = tuple[np.ndarray, np.ndarray, str]  # picture, its plate's corners (4, 2), its plate's text
 # Real plates are blue nearly all.
-KIND_SHARES = {"blue": 6, "green": 6, "yellow": 3, "white": 4, "black": 4, "yellow_double": 8}
+KIND_SHARES = {"blue": 6, "green": 6, "yellow": 3, "white": 6, "black": 4, "yellow_double": 8}
+FORCES = 0.5  # share of the white plates that are of the armed forces
 LOCAL = 0.5  # share of the blue plates drawn into a scene that are of its own plate's city, as most are on a street
 IN_SCENE = 0.4  # share of the real samples that are crops with surroundings, where there are such and others
 SIDE_BY_SIDE = {True: 0.5, False: 0.03}  # share of drawn plates of two rows, and of others, shown as if of two rows
@@ -172,7 +173,7 @@ class RenderedPlates(Dataset):
         """The plate that belongs to the seed."""
         rng = np.random.default_rng(seed)
         kind = str(rng.choice(self.kinds, p=self.shares))
-        text = random_text(rng, kind)
+        text = forces_text(rng) if kind == "white" and rng.random() < FORCES else random_text(rng, kind)
         scene = self.scenes[rng.integers(len(self.scenes))] if self.scenes and rng.random() < 0.5 else None
         if scene and kind == "blue" and rng.random() < LOCAL:
             text = scene[2][:2] + text[2:]
