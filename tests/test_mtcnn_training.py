@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ccpd import camera
 from MTCNN import MTCNN as detection
 from MTCNN.data_preprocessing import (
     assemble_Onet_imglist,
@@ -21,7 +22,7 @@ from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.data_set import preprocess
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.train import Train_Onet, Train_Pnet
-from MTCNN.train.dataset import Batch, SampleList, blur_some, change_colours, light_some, motion_kernel
+from MTCNN.train.dataset import Batch, SampleList, blur_some, change_colours, light_some
 from MTCNN.train.losses import box_loss, box_overlaps, class_loss
 from MTCNN.train.trainer import average_precision, evaluate, parse_arguments, sample_loss, train
 from platekit.boxes import encode_offsets
@@ -175,10 +176,12 @@ def test_some_samples_are_blurred_in_one_direction():
     assert 20 < moved.sum() < 60
     assert blurred[moved].std() < 0.7 * pixels[moved].std()
     torch.testing.assert_close(blurred[moved].mean(), pixels[moved].mean(), rtol=0.03, atol=0)
-    for length, angle, shape in ((9.0, 0.0, (1, 11)), (9.0, math.pi / 2, (11, 1))):
-        kernel = motion_kernel(length, angle)
-        assert kernel.shape == shape and kernel.sum().item() == pytest.approx(1) and kernel.max() < 0.2
     assert len(blur_some(pixels[:0], torch.Generator())) == 0
+    for length, angle, axis in ((9.0, 0.0, 0), (9.0, math.pi / 2, 1), (30.0, 0.0, 0)):
+        kernel = camera.motion_kernel(length, angle)
+        beside = kernel.sum(1 - axis)[abs(np.arange(len(kernel)) - len(kernel) // 2) > 1]
+        assert kernel.sum() == pytest.approx(1) and abs(len(kernel) - length) <= 1 and not beside.any()
+        assert (kernel.sum(axis) > 0).all() and kernel.sum(axis).max() < 2 / length
 
 
 def test_lists_that_do_not_fit_are_refused(tmp_path):

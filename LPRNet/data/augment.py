@@ -307,8 +307,6 @@ def blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.5:
         return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 2.2), sigmaY=rng.uniform(0.3, 1.5))
     length, angle = rng.uniform(1, 10), rng.uniform(0, np.pi)
-    kernel = np.zeros((11, 11), np.float32)
-    dx, dy = np.cos(angle) * length / 2, np.sin(angle) * length / 2 * 0.5
-    for t in np.linspace(-1, 1, 17):
-        kernel[round(5 + dy * t), round(5 + dx * t)] += 1
-    return cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
+    across, down = length * np.cos(angle), length / 2 * np.sin(angle)
+    kernel = camera.motion_kernel(np.hypot(across, down), np.arctan2(down, across))
+    return cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REPLICATE)

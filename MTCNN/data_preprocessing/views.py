@@ -245,17 +245,9 @@ def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     length, angle = np.exp(rng.uniform(np.log(4), np.log(36))), rng.uniform(0, np.pi)
     height, width = image.shape[:2]
     shrink = 1 if length < 10 else 2 if length < 20 else 3  # a wide kernel is dear, and hides the loss of pixels
-    size = int(length / shrink) | 1
-    kernel = np.zeros((size + 2, size + 2), np.float32)
-    middle = (size + 1) / 2
-    step = (length / shrink / 2) * np.array([np.cos(angle), np.sin(angle)])
-    start, end = middle - step, middle + step
-    fixed = [tuple(round(float(value) * 256) for value in point) for point in (start, end)]
-    cv2.line(kernel, fixed[0], fixed[1], 1.0, 1, cv2.LINE_8, 8)
-    kernel /= max(1.0, kernel.sum())
     if shrink > 1:
         image = cv2.resize(image, (width // shrink or 1, height // shrink or 1), interpolation=cv2.INTER_AREA)
-    image = cv2.filter2D(image, -1, kernel)
+    image = cv2.filter2D(image, -1, camera.motion_kernel(length / shrink, angle))
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR) if shrink > 1 else image
 
 

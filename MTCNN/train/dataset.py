@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
+from ccpd.camera import motion_kernel
 from MTCNN.data_preprocessing.sample_store import open_array
 from platekit.boxes import normalise
 from platekit.errors import UserError
@@ -152,21 +153,10 @@ def blur_some(pixels: torch.Tensor, generator: torch.Generator | None, share: fl
     """
     moved = torch.rand(len(pixels), generator=generator, device=pixels.device) < share
     length, angle = torch.rand(2, generator=generator, device=pixels.device).tolist()
-    kernel = motion_kernel(pixels.shape[3] * (0.02 + 0.15 * length), math.pi * angle).to(pixels.device)
+    kernel = motion_kernel(pixels.shape[3] * (0.02 + 0.15 * length), math.pi * angle)
     if moved.any():
         pixels = pixels.clone()
-        height, width = kernel.shape
-        padded = F.pad(pixels[moved], (width // 2, width // 2, height // 2, height // 2), mode="replicate")
-        pixels[moved] = F.conv2d(padded.flatten(0, 1)[:, None], kernel[None, None])[:, 0].unflatten(0, (-1, 3))
+        padded = F.pad(pixels[moved], 4 * (len(kernel) // 2,), mode="replicate")
+        weight = torch.from_numpy(kernel).to(pixels.device)[None, None]
+        pixels[moved] = F.conv2d(padded.flatten(0, 1)[:, None], weight)[:, 0].unflatten(0, (-1, 3))
     return pixels
-
-
-def motion_kernel(length: float, angle: float) -> torch.Tensor:
-    """The path of a moved camera, ``length`` pixels long, as a kernel of odd sides that sums to 1."""
-    steps = torch.linspace(-0.5, 0.5, 4 * int(length) + 5) * length
-    x, y = steps * math.cos(angle), steps * math.sin(angle)
-    columns, rows = (math.ceil(part.abs().max().item() - 1e-4) for part in (x, y))  # the cosine of 90 degrees isn't 0
-    kernel = torch.zeros(2 * rows + 1, 2 * columns + 1)
-    cells = (y + rows).round().long(), (x + columns).round().long()
-    kernel.index_put_(cells, torch.ones(len(steps)), accumulate=True)
-    return kernel / len(steps)
