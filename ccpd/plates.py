@@ -72,6 +72,9 @@ KINDS: dict[str, PlateKind] = {
     )
 }
 
+# Last symbols that the alphabet lacks: of the police, of driving schools, trailers, Hong Kong, Macau and consulates.
+UNREAD_SYMBOLS = {"white": "警", "yellow": "学挂", "yellow_double": "学挂", "black": "港澳领"}
+
 
 def _pick(rng: np.random.Generator, symbols: str) -> str:
     return symbols[int(rng.integers(len(symbols)))]
@@ -102,6 +105,12 @@ def random_text(rng: np.random.Generator, kind: PlateKind | str, province: str |
     for place in places[:letters]:
         serial[place] = _pick(rng, LETTERS)
     return head + city + "".join(serial)
+
+
+def unread_text(rng: np.random.Generator, kind: PlateKind | str) -> str:
+    """A plate number whose last symbol is one of ``UNREAD_SYMBOLS``, of a kind that has such."""
+    kind = KINDS[kind] if isinstance(kind, str) else kind
+    return random_text(rng, kind)[:-1] + _pick(rng, UNREAD_SYMBOLS[kind.name])
 
 
 def forces_text(rng: np.random.Generator) -> str:
@@ -236,11 +245,11 @@ class PlateRenderer:
             steps = np.linspace(0.0, 1.0, 256, dtype=np.float32)[:, None]
             table = (ground + (ink - ground) * steps).astype(np.uint8)
             plate = cv2.applyColorMap(mask, table.reshape(256, 1, 3))
-            forces = text[0] in LETTERS
-            if kind.name == "white" and (forces or draw[5] < 0.4):  # the first one or two symbols in red
-                end = round(kind.cells[2 if forces or draw[5] >= 0.25 else 1][0] * scale) - 1
+            if kind.name == "white" and (red := _red_symbols(text, draw[5])):
+                edges = [10.0, *(left - 1 / scale for left, _ in kind.cells[1:]), kind.width_mm - 10.0]
+                inner = (slice(round(12 * scale), -round(12 * scale)),
+                         slice(round(edges[red.start] * scale), round(edges[red.stop] * scale)))
                 table = (ground + (np.array([25.0, 25.0, 190.0], np.float32) - ground) * steps).astype(np.uint8)
-                inner = slice(round(12 * scale), -round(12 * scale)), slice(round(10 * scale), end)
                 plate[inner] = cv2.applyColorMap(np.ascontiguousarray(mask[inner]), table.reshape(256, 1, 3))
             return plate
         # White at the top, green at the bottom; large vehicles: green with a yellow field behind the first two.
@@ -310,6 +319,15 @@ class PlateRenderer:
             x, y = int(rng.integers(size[1])), int(rng.integers(size[0]))
             tone = float(rng.uniform(30, 150))
             cv2.circle(plate, (x, y), int(rng.integers(0, max(2, size[0] // 35))), (tone * 0.7, tone * 0.85, tone), -1)
+
+
+def _red_symbols(text: str, draw: float) -> range:
+    """Which symbols of a white plate are red: what the forces and the police have so, else none or the first ones."""
+    if text[0] in LETTERS:
+        return range(2)
+    if text[-1] in UNREAD_SYMBOLS["white"]:
+        return range(len(text) - 1, len(text))
+    return range(1 if draw < 0.25 else 2 if draw < 0.4 else 0)
 
 
 def _border_and_dot(kind: PlateKind, scale: float) -> np.ndarray:

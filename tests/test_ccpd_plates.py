@@ -9,8 +9,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ccpd.plates import KINDS, PlateRenderer, forces_text, random_text
+from ccpd.plates import KINDS, UNREAD_SYMBOLS, PlateRenderer, forces_text, random_text, unread_text
 from ccpd.symbols import DIGITS, LETTERS, PROVINCES
+from LPRNet.alphabet import CHARS
 from platekit.errors import UserError
 from platekit.images import write_image
 
@@ -60,16 +61,29 @@ def test_a_province_can_be_asked_for():
     assert random_text(np.random.default_rng(0), KINDS["blue"], province="藏")[0] == "藏"
 
 
-def test_the_forces_plates_have_two_red_letters_and_five_black_digits(renderer):
+def test_numbers_of_the_forces_are_two_letters_and_five_digits():
     texts = [forces_text(np.random.default_rng(seed)) for seed in range(200)]
     assert all(set(text[:2]) <= set(LETTERS) and set(text[2:]) <= set(DIGITS) and len(text) == 7 for text in texts)
     assert {text[0] for text in texts} == set(LETTERS)
-    for seed, text in enumerate(texts[:20]):
+
+
+@pytest.mark.parametrize("name", UNREAD_SYMBOLS)
+def test_numbers_may_end_in_a_symbol_that_is_not_read(renderer, name):
+    texts = [unread_text(np.random.default_rng(seed), name) for seed in range(60)]
+    assert {text[-1] for text in texts} == set(UNREAD_SYMBOLS[name]) and not set(CHARS) & set(UNREAD_SYMBOLS[name])
+    assert all(text[0] in PROVINCES and set(text[1:-1]) <= set(LETTERS + DIGITS) for text in texts)
+    assert {renderer.render(text, name, np.random.default_rng(0)).shape for text in texts[:10]} == {
+        (round(KINDS[name].height_mm / 2), 220, 3)}
+
+
+@pytest.mark.parametrize(("text", "red"), [("KA12345", (0, 1)), ("皖A1234警", (6,))])
+def test_white_plates_have_red_symbols(renderer, text, red):
+    for seed in range(20):
         plate = renderer.render(text, "white", np.random.default_rng(seed), 1.0).astype(int)
         for index, (left, width) in enumerate(KINDS["white"].cells):
             cell = plate[30:110, round(left):round(left + width)].reshape(-1, 3)
             ink = cell[cell[:, 1] <= np.quantile(cell[:, 1], 0.15)]
-            assert (np.median(ink[:, 2] - ink[:, 1]) > 60) == (index < 2)
+            assert (np.median(ink[:, 2] - ink[:, 1]) > 60) == (index in red)
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -73,9 +73,9 @@ def test_drawn_plates_of_two_rows_have_a_text_only_side_by_side():
     for seed in range(60):
         crop, label, corners = data.view(seed)
         assert crop.shape == (*CROP_SIZE, 3)
-        assert len(label) == (7 if np.array_equal(corners, straight) else 0)
+        assert len(label) in ((6, 7) if np.array_equal(corners, straight) else (0,))  # six where 学 or 挂 is the last
         labels.append(len(label))
-    assert 20 < labels.count(7) < 55
+    assert 15 < labels.count(7) < 50 and 0 < labels.count(6) < 15
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ccpd.plates import KINDS, PlateRenderer, forces_text, random_text
+from ccpd.plates import KINDS, UNREAD_SYMBOLS, PlateRenderer, forces_text, random_text, unread_text
 from LPRNet.alphabet import CHARS, CHARS_DICT, TIME_STEPS, Alphabet
 from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName
@@ -32,7 +32,8 @@ Sample = tuple[np.ndarray, list[int], np.ndarray | None]  # crop, label, the pla
 Scene = tuple[np.ndarray, np.ndarray, str]  # picture, its plate's corners (4, 2), its plate's text
 # Real plates are blue nearly all.
 KIND_SHARES = {"blue": 6, "green": 6, "yellow": 3, "white": 6, "black": 4, "yellow_double": 8}
-FORCES = 0.5  # share of the white plates that are of the armed forces
+FORCES = 0.4  # share of the white plates that are of the armed forces
+UNREAD = 0.25  # share of the plates, of kinds that have such, with a last symbol outside the alphabet: label without it
 LOCAL = 0.5  # share of the blue plates drawn into a scene that are of its own plate's city, as most are on a street
 IN_SCENE = 0.4  # share of the real samples that are crops with surroundings, where there are such and others
 SIDE_BY_SIDE = {True: 0.5, False: 0.03}  # share of drawn plates of two rows, and of others, shown as if of two rows
@@ -173,7 +174,10 @@ class RenderedPlates(Dataset):
         """The plate that belongs to the seed."""
         rng = np.random.default_rng(seed)
         kind = str(rng.choice(self.kinds, p=self.shares))
-        text = forces_text(rng) if kind == "white" and rng.random() < FORCES else random_text(rng, kind)
+        if kind == "white" and rng.random() < FORCES:
+            text = forces_text(rng)
+        else:
+            text = (unread_text if kind in UNREAD_SYMBOLS and rng.random() < UNREAD else random_text)(rng, kind)
         scene = self.scenes[rng.integers(len(self.scenes))] if self.scenes and rng.random() < 0.5 else None
         if scene and kind == "blue" and rng.random() < LOCAL:
             text = scene[2][:2] + text[2:]
@@ -193,7 +197,7 @@ class RenderedPlates(Dataset):
 
         view = augment.rows_side_by_side(pose, show) if apart else show(pose)
         # What is one row shown as two, or two as one, is no text: the reader tells them apart by that.
-        label = self.alphabet.encode(text) if apart == double else []
+        label = self.alphabet.encode(text if text[-1] in self.alphabet else text[:-1]) if apart == double else []
         return augment.degrade(view, rng), label, augment.straight_pose() if apart else pose
 
 
