@@ -153,8 +153,9 @@ class RenderedPlates(Dataset):
 
     A sample uses one of the ``renderers`` by their shares. Round the plate a blurred piece of one of the real
     ``pictures`` shows, or, in half of the samples, what surrounds the plate of one of the real ``scenes``, with that
-    plate's light. Provinces come evenly, but for the blue plates (``LOCAL``) that come from the scene's city. Plates
-    of two rows come with their rows side by side, and as they are: without a text.
+    plate's light. Provinces come evenly, but for the blue plates (``LOCAL``) that come from the scene's city. White
+    plates may be the armed forces'. Of plates that end in a symbol outside the alphabet, as the police's, the label is
+    what comes before. Plates of two rows come with their rows side by side, and as they are: without a text.
     """
 
     def __init__(self, renderers: Sequence[tuple[PlateRenderer, float]], alphabet: Alphabet, size: int,
