@@ -6,10 +6,12 @@ import os
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from LPRNet.alphabet import Alphabet
 from LPRNet.model.LPRNET import fold_batch_norm
 from LPRNet.model.STN import STNet
+from platekit.boxes import CROP_SIZE
 from platekit.errors import UserError
 from platekit.onnx_nets import OnnxNet
 
@@ -34,9 +36,13 @@ class Probabilities(nn.Module):
     def __init__(self, reader: nn.Module) -> None:
         super().__init__()
         self.stn, self.lprnet = reader.stn, fold_batch_norm(reader.lprnet)
+        identity = functional.affine_grid(torch.eye(2, 3)[None], [1, 3, *CROP_SIZE], align_corners=False).flatten(0, 2)
+        self.register_buffer("places", torch.cat([identity, torch.ones(len(identity), 1)], dim=1), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.lprnet(self.stn(x)).softmax(dim=1)
+        # ``STNet.sample`` in operators that converters of the file know: they lack affine_grid.
+        grid = (self.places @ self.stn.theta(x).transpose(1, 2)).unflatten(1, CROP_SIZE)
+        return self.lprnet(functional.grid_sample(x, grid, align_corners=False)).softmax(dim=1)
 
 
 class OnnxSTN:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from LPRNet import export_onnx as export_recogniser
 from LPRNet.alphabet import Alphabet
@@ -89,6 +93,51 @@ def test_an_alphabet_of_ones_own_travels_with_the_file(exported):
     for one, other in zip(found, wanted):
         assert one.confidence == pytest.approx(other.confidence, abs=1e-3)
     assert recogniser.straighten(pictures[0]).shape == (24, 94, 3)
+
+
+INPUTS = {"pnet": ((1, 12, 47), (1, 77, 203)), "onet": ((1, 24, 94), (3, 24, 94)), "stn": ((1, 24, 94), (3, 24, 94)),
+          "lprnet": ((1, 24, 94), (3, 24, 94))}  # crops, height and width
+OTHERS = "is asked for by no file of this project: pip install openvino ncnn pnnx"
+
+
+def smooth_inputs(net: str) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [functional.interpolate(torch.rand(count, 3, 8, 32, generator=generator) * 2 - 1, size, mode="bilinear")
+            for count, *size in INPUTS[net]]
+
+
+@pytest.mark.parametrize("net", INPUTS)
+def test_openvino_gives_the_same(exported, net):
+    openvino = pytest.importorskip("openvino", reason=f"openvino {OTHERS}")
+    path = exported / f"{net}.onnx"
+    found = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for x in smooth_inputs(net):
+        wanted = OnnxNet(path)(x)
+        for number, one in enumerate(wanted if isinstance(wanted, tuple) else (wanted,)):
+            assert found(x.numpy())[number] == pytest.approx(one.numpy(), abs=1e-4)
+
+
+@pytest.mark.parametrize("net", INPUTS)
+def test_ncnn_gives_the_same(exported, net, tmp_path):
+    ncnn = pytest.importorskip("ncnn", reason=f"ncnn {OTHERS}")
+    converter = shutil.which("pnnx", path=Path(sys.executable).parent)
+    if converter is None:
+        pytest.skip(f"pnnx {OTHERS}")
+    shutil.copy(exported / f"{net}.onnx", tmp_path)
+    first = smooth_inputs(net)[0]
+    subprocess.run([converter, f"{net}.onnx", f"inputshape={list(first.shape)}".replace(" ", ""), "fp16=0"],
+                   cwd=tmp_path, check=True, capture_output=True)
+    found = ncnn.Net()
+    found.opt.use_fp16_packed = found.opt.use_fp16_storage = found.opt.use_fp16_arithmetic = False
+    assert found.load_param(f"{tmp_path}/{net}.ncnn.param") == found.load_model(f"{tmp_path}/{net}.ncnn.bin") == 0
+    for x in smooth_inputs(net):
+        for index, crop in enumerate(x.numpy()):  # it knows no batches
+            extractor = found.create_extractor()
+            extractor.input("in0", ncnn.Mat(crop).clone())
+            wanted = OnnxNet(exported / f"{net}.onnx")(x[index:index + 1])
+            for number, one in enumerate(wanted if isinstance(wanted, tuple) else (wanted,)):
+                output = np.array(extractor.extract(f"out{number}")[1])
+                assert output == pytest.approx(one[0].reshape(output.shape).numpy(), abs=1e-4)
 
 
 def test_real_crops_have_the_same_texts(exported, shared_data):

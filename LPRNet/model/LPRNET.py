@@ -35,7 +35,7 @@ class ChannelStridePool(nn.Module):
     """3x3 max-pool over every ``step``-th channel: (N, C, H, W) -> (N, C / step, H', W').
 
     The published network writes it as ``MaxPool3d((1, 3, 3), stride=(step, 1, width_stride))`` with the channels as
-    depth; this form is the same function, is faster, and exports to runtimes without 3-D pooling.
+    depth; this form is the same function, is faster, and exports to runtimes without 3-D pooling or slices with steps.
     """
 
     def __init__(self, step: int, width_stride: int) -> None:
@@ -43,7 +43,8 @@ class ChannelStridePool(nn.Module):
         self.step, self.width_stride = step, width_stride
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.max_pool2d(x[:, :: self.step], kernel_size=3, stride=(1, self.width_stride))
+        x = x.unflatten(1, (-1, self.step))[:, :, 0]
+        return functional.max_pool2d(x, kernel_size=3, stride=(1, self.width_stride))
 
 
 class LPRNet(nn.Module):
@@ -93,7 +94,7 @@ class LPRNet(nn.Module):
     def logits(self, context: list[torch.Tensor]) -> torch.Tensor:
         """What follows from the global context: the taps and the backbone's output, (N, C, 4, 18) each."""
         context = [normalise_energy(part, self.per_sample) for part in context]
-        return self.container(torch.cat(context, dim=1)).mean(dim=2)
+        return functional.avg_pool2d(self.container(torch.cat(context, dim=1)), (4, 1)).squeeze(2)
 
 
 def fold_batch_norm(net: LPRNet) -> LPRNet:
