@@ -14,7 +14,7 @@ from tests.conftest import make_picture, put_picture
 
 def test_a_doubtful_box_that_nobody_can_read_is_no_plate(monkeypatch):
     reader = PlateReader("cpu")
-    scores, confidences = torch.tensor([0.99, 0.96, 0.94, 0.9, 0.86]), (0.9, 0.001, 0.03, 0.01, 0.8)
+    scores, confidences = torch.tensor([0.99, 0.96, 0.94, 0.9, 0.86]), (0.9, 0.001, 0.06, 0.04, 0.8)
     boxes = torch.tensor([[10.0 * number, 0, 10 * number + 9, 5] for number in range(5)])
     readings = [Reading(str(number), confidence, ()) for number, confidence in enumerate(confidences)]
     monkeypatch.setattr(reader.detector, "find", lambda pixels: (boxes, scores))
