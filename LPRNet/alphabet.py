@@ -19,7 +19,7 @@ CHARS = tuple(PROVINCES + DIGITS + LETTERS + "IO-")
 CHARS_DICT = {symbol: index for index, symbol in enumerate(CHARS)}
 MAX_LENGTH = 8
 TIME_STEPS = 18  # of LPRNet: no text can have more symbols
-CHINESE = re.compile(f"[{PROVINCES}].{{6,}}|[{LETTERS}]{{2}}[{DIGITS}]{{5}}")
+CHINESE = re.compile(f"[{PROVINCES}].{{6,}}|[{LETTERS}]{{2}}[{DIGITS}]{{5}}|WJ[{PROVINCES}].{{5}}")
 BLANKS = "-_~"  # the blank is the first of these that is no symbol; no reading shows it
 
 
@@ -59,7 +59,8 @@ class Alphabet:
     def is_label(self, text: str) -> bool:
         """Whether a file name's text is a plate's.
 
-        Chinese ones have a province and at least six symbols more, or, of the forces, two letters and five digits.
+        Chinese ones have a province and at least six symbols more, or, of the forces, two letters and five digits, or
+        WJ, a province and five symbols.
         """
         return 0 < len(text) <= self.max_length and all(map(self.__contains__, text)) and \
             (self.chars != CHARS or CHINESE.fullmatch(text) is not None)

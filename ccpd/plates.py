@@ -8,7 +8,7 @@ light and perspective are the caller's.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,13 @@ from platekit.opencv import cv2
 ONLY_ROW = (25.0, 90.0)  # top and height of the symbols, and those of a plate of two rows
 UPPER_ROW = (15.0, 60.0)
 LOWER_ROW = (90.0, 110.0)
+SMALL_ROW = (20.0, 55.0)  # of a symbol that shares its place with the dot below it
 BOLT_XS = (0.25, 0.75)  # of the width
 BOLT_INSET = 11.0  # from the upper and the lower edge
 
 _BLUE_CELLS = tuple((x, 45.0) for x in (15.5, 72.5, 151.5, 208.5, 265.5, 322.5, 379.5))
 _DOUBLE_CELLS = ((110.0, 80.0), (250.0, 80.0)) + tuple((27.0 + 80.0 * i, 65.0) for i in range(5))
+_POLICE_CELLS = ((15.5, 45.0), (67.5, 45.0), (120.0, 36.0)) + tuple((166.5 + 53.25 * i, 45.0) for i in range(5))
 _GREEN_CELLS = ((15.5, 45.0), (69.5, 43.0)) + tuple((161.5 + 52.0 * i, 43.0) for i in range(6))
 
 
@@ -42,6 +44,7 @@ class PlateKind:
     dark_text: bool
     height_mm: float = 140.0
     upper: int = 0  # symbols in the upper row of a plate of two rows
+    small: int = -1  # which symbol is small, above the dot; -1: none
 
     @property
     def symbols(self) -> int:
@@ -50,13 +53,15 @@ class PlateKind:
 
     @property
     def dot_y_mm(self) -> float:
-        """Where the dot is: beside the middle of the symbols before it."""
+        """Where the dot is: beside the middle of the symbols before it, or under the small one."""
+        if self.small >= 0:
+            return (sum(SMALL_ROW) + sum(ONLY_ROW)) / 2
         return UPPER_ROW[0] + UPPER_ROW[1] / 2 if self.upper else self.height_mm / 2
 
     def row(self, index: int) -> tuple[float, float]:
         """Top and height of a symbol."""
         if not self.upper:
-            return ONLY_ROW
+            return SMALL_ROW if index == self.small else ONLY_ROW
         return UPPER_ROW if index < self.upper else LOWER_ROW
 
 
@@ -72,12 +77,30 @@ KINDS: dict[str, PlateKind] = {
     )
 }
 
-# Last symbols that the alphabet lacks: of the police, of driving schools, trailers, Hong Kong, Macau and consulates.
-UNREAD_SYMBOLS = {"white": "警", "yellow": "学挂", "yellow_double": "学挂", "black": "港澳领"}
+# Of the armed forces: their ordinary plates, those of two rows, and the armed police's. File names as CCPD's cannot
+# tell their numbers, so that no subset has them.
+_WHITE = KINDS["white"]
+FORCES = {
+    kind.name: kind
+    for kind in (
+        _WHITE,
+        replace(KINDS["yellow_double"], name="white_double", hue=_WHITE.hue, saturation=_WHITE.saturation,
+                value=_WHITE.value),
+        replace(_WHITE, name="white_police", cells=_POLICE_CELLS, dot_mm=138.0, small=2),
+    )
+}
+
+# Symbols that the alphabet lacks: the last ones of the police, of driving schools, trailers, Hong Kong, Macau and
+# consulates, and the first one of embassies.
+UNREAD_SYMBOLS = {"white": "警", "yellow": "学挂", "yellow_double": "学挂", "black": "港澳领使"}
 
 
 def _pick(rng: np.random.Generator, symbols: str) -> str:
     return symbols[int(rng.integers(len(symbols)))]
+
+
+def _digits(rng: np.random.Generator, count: int) -> str:
+    return "".join(_pick(rng, DIGITS) for _ in range(count))
 
 
 def random_text(rng: np.random.Generator, kind: PlateKind | str, province: str | None = None) -> str:
@@ -108,14 +131,19 @@ def random_text(rng: np.random.Generator, kind: PlateKind | str, province: str |
 
 
 def unread_text(rng: np.random.Generator, kind: PlateKind | str) -> str:
-    """A plate number whose last symbol is one of ``UNREAD_SYMBOLS``, of a kind that has such."""
+    """A plate number with one of ``UNREAD_SYMBOLS``, of a kind that has such: of embassies 使 and six digits."""
     kind = KINDS[kind] if isinstance(kind, str) else kind
-    return random_text(rng, kind)[:-1] + _pick(rng, UNREAD_SYMBOLS[kind.name])
+    symbol = _pick(rng, UNREAD_SYMBOLS[kind.name])
+    return symbol + _digits(rng, 6) if symbol == "使" else random_text(rng, kind)[:-1] + symbol
 
 
-def forces_text(rng: np.random.Generator) -> str:
-    """A number of the armed forces, whose plates are white: two letters, drawn evenly, and five digits."""
-    return "".join(_pick(rng, symbols) for symbols in 2 * (LETTERS,) + 5 * (DIGITS,))
+def forces_text(rng: np.random.Generator, kind: PlateKind | str = "white") -> str:
+    """A number of the armed forces: two letters, drawn evenly, and five digits; of the armed police WJ, a province and
+    five digits, of which the last is a letter now and then."""
+    kind = FORCES[kind] if isinstance(kind, str) else kind
+    if kind.small < 0:
+        return _pick(rng, LETTERS) + _pick(rng, LETTERS) + _digits(rng, 5)
+    return "WJ" + _pick(rng, PROVINCES) + _digits(rng, 4) + _pick(rng, LETTERS if rng.random() < 0.3 else DIGITS)
 
 
 def _hsv(hue: float, saturation: float, value: float) -> np.ndarray:
@@ -154,7 +182,8 @@ class PlateRenderer:
     ) -> np.ndarray:
         """Draw a plate seen straight on: uint8 BGR (height, width, 3), (70, 220, 3) for blue at 0.5.
 
-        The same generator state gives the same picture. Raises UserError when ``text`` has the wrong length.
+        ``kind`` is one of ``KINDS``, by its name too, or of ``FORCES``. The same generator state gives the same one.
+        Raises UserError when ``text`` has the wrong length.
         """
         kind = KINDS[kind] if isinstance(kind, str) else kind
         if len(text) != kind.symbols:
@@ -245,10 +274,13 @@ class PlateRenderer:
             steps = np.linspace(0.0, 1.0, 256, dtype=np.float32)[:, None]
             table = (ground + (ink - ground) * steps).astype(np.uint8)
             plate = cv2.applyColorMap(mask, table.reshape(256, 1, 3))
-            if kind.name == "white" and (red := _red_symbols(text, draw[5])):
+            if kind.name.startswith("white") and (red := _red_symbols(text, kind, draw[5])):
                 edges = [10.0, *(left - 1 / scale for left, _ in kind.cells[1:]), kind.width_mm - 10.0]
-                inner = (slice(round(12 * scale), -round(12 * scale)),
-                         slice(round(edges[red.start] * scale), round(edges[red.stop] * scale)))
+                top, bottom, end = 12.0, kind.height_mm - 12.0, edges[red.stop]
+                if kind.upper:  # of two rows: the whole upper one
+                    bottom, end = LOWER_ROW[0] - 6.0, edges[-1]
+                inner = (slice(round(top * scale), round(bottom * scale)),
+                         slice(round(edges[red.start] * scale), round(end * scale)))
                 table = (ground + (np.array([25.0, 25.0, 190.0], np.float32) - ground) * steps).astype(np.uint8)
                 plate[inner] = cv2.applyColorMap(np.ascontiguousarray(mask[inner]), table.reshape(256, 1, 3))
             return plate
@@ -321,10 +353,10 @@ class PlateRenderer:
             cv2.circle(plate, (x, y), int(rng.integers(0, max(2, size[0] // 35))), (tone * 0.7, tone * 0.85, tone), -1)
 
 
-def _red_symbols(text: str, draw: float) -> range:
+def _red_symbols(text: str, kind: PlateKind, draw: float) -> range:
     """Which symbols of a white plate are red: what the forces and the police have so, else none or the first ones."""
     if text[0] in LETTERS:
-        return range(2)
+        return range(max(2, kind.small + 1))
     if text[-1] in UNREAD_SYMBOLS["white"]:
         return range(len(text) - 1, len(text))
     return range(1 if draw < 0.25 else 2 if draw < 0.4 else 0)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ccpd.plates import KINDS, UNREAD_SYMBOLS, PlateRenderer, forces_text, random_text, unread_text
+from ccpd.plates import FORCES, KINDS, UNREAD_SYMBOLS, PlateRenderer, forces_text, random_text, unread_text
 from ccpd.symbols import DIGITS, LETTERS, PROVINCES
 from LPRNet.alphabet import CHARS
 from platekit.errors import UserError
@@ -61,27 +61,43 @@ def test_a_province_can_be_asked_for():
     assert random_text(np.random.default_rng(0), KINDS["blue"], province="藏")[0] == "藏"
 
 
-def test_numbers_of_the_forces_are_two_letters_and_five_digits():
-    texts = [forces_text(np.random.default_rng(seed)) for seed in range(200)]
+@pytest.mark.parametrize("name", ["white", "white_double"])
+def test_numbers_of_the_forces_are_two_letters_and_five_digits(name):
+    texts = [forces_text(np.random.default_rng(seed), name) for seed in range(200)]
     assert all(set(text[:2]) <= set(LETTERS) and set(text[2:]) <= set(DIGITS) and len(text) == 7 for text in texts)
     assert {text[0] for text in texts} == set(LETTERS)
 
 
+def test_numbers_of_the_armed_police_are_wj_a_province_and_five_symbols():
+    texts = [forces_text(np.random.default_rng(seed), "white_police") for seed in range(200)]
+    assert all(text[:2] == "WJ" and set(text[3:7]) <= set(DIGITS) and len(text) == 8 for text in texts)
+    assert {text[2] for text in texts} == set(PROVINCES)
+    assert 20 < sum(text[7] in LETTERS for text in texts) < 120
+
+
 @pytest.mark.parametrize("name", UNREAD_SYMBOLS)
-def test_numbers_may_end_in_a_symbol_that_is_not_read(renderer, name):
+def test_numbers_may_have_a_symbol_that_is_not_read(renderer, name):
     texts = [unread_text(np.random.default_rng(seed), name) for seed in range(60)]
-    assert {text[-1] for text in texts} == set(UNREAD_SYMBOLS[name]) and not set(CHARS) & set(UNREAD_SYMBOLS[name])
-    assert all(text[0] in PROVINCES and set(text[1:-1]) <= set(LETTERS + DIGITS) for text in texts)
+    embassies = [text for text in texts if text[0] == "使"]
+    others = [text for text in texts if text[0] != "使"]
+    assert {text[-1] for text in others} | {text[0] for text in embassies} == set(UNREAD_SYMBOLS[name])
+    assert not set(CHARS) & set(UNREAD_SYMBOLS[name])
+    assert all(text[0] in PROVINCES and set(text[1:-1]) <= set(LETTERS + DIGITS) for text in others)
+    assert all(len(text) == 7 and set(text[1:]) <= set(DIGITS) for text in embassies)
     assert {renderer.render(text, name, np.random.default_rng(0)).shape for text in texts[:10]} == {
         (round(KINDS[name].height_mm / 2), 220, 3)}
 
 
-@pytest.mark.parametrize(("text", "red"), [("KA12345", (0, 1)), ("皖A1234警", (6,))])
-def test_white_plates_have_red_symbols(renderer, text, red):
+@pytest.mark.parametrize(("kind", "text", "red"), [
+    ("white", "KA12345", (0, 1)), ("white", "皖A1234警", (6,)), ("white_double", "KA12345", (0, 1)),
+    ("white_police", "WJ皖12345", (0, 1, 2))])
+def test_white_plates_have_red_symbols(renderer, kind, text, red):
+    kind = {**KINDS, **FORCES}[kind]
     for seed in range(20):
-        plate = renderer.render(text, "white", np.random.default_rng(seed), 1.0).astype(int)
-        for index, (left, width) in enumerate(KINDS["white"].cells):
-            cell = plate[30:110, round(left):round(left + width)].reshape(-1, 3)
+        plate = renderer.render(text, kind, np.random.default_rng(seed), 1.0).astype(int)
+        for index, (left, width) in enumerate(kind.cells):
+            top, height = kind.row(index)
+            cell = plate[round(top + 5):round(top + height - 5), round(left):round(left + width)].reshape(-1, 3)
             ink = cell[cell[:, 1] <= np.quantile(cell[:, 1], 0.15)]
             assert (np.median(ink[:, 2] - ink[:, 1]) > 60) == (index in red)
 

@@ -175,7 +175,7 @@ def test_drawn_plates_show_every_province_and_say_what_they_show():
         assert crop.shape == (24, 94, 3) and crop.dtype == np.uint8
         labels.append("".join(alphabet.chars[symbol] for symbol in label))
     without = [label == "" for label in labels]
-    known = [text.rstrip("警学挂港澳领") for text in seen]
+    known = [text.strip("警学挂港澳领使") for text in seen]
     assert [label for label in labels if label] == [text for text, empty in zip(known, without) if not empty]
     assert 0.05 < sum(len(text) == 6 for text in known) / count < 0.25
     assert 0.08 < sum(without) / count < 0.25  # two rows as one, one as two
@@ -193,15 +193,15 @@ def test_drawn_plates_stand_in_real_surroundings():
     picture[60:120, 100:300] = (250, 0, 250)
     data = RenderedPlates([(PlateRenderer(), 1.0)], Alphabet(), 10, [], [(picture, corners, "藏Z12345")])
     with_scene, with_old_plate, local = 0, 0, []
-    for seed in range(60):
+    for seed in range(200):
         crop, label = data[0, seed]
         local += [len(label)] if label[:2] == Alphabet().encode("藏Z") else []
         crop = crop.astype(int)
         green = (crop[..., 1] - crop[..., [0, 2]].max(axis=2)) > 60
         with_scene += green.mean() > 0.02
         with_old_plate += ((crop[..., [0, 2]].min(axis=2) - crop[..., 1]) > 100).mean() > 0.1
-    assert 10 < with_scene < 50 and with_old_plate == 0
-    assert 2 < len(local) < 15  # half of the blue ones in the scene are of its plate's city
+    assert 60 < with_scene < 140 and with_old_plate == 0
+    assert 4 < len(local) < 20  # half of the blue ones in the scene are of its plate's city
     assert set(local) == {7}  # and no green one
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ccpd.plates import KINDS, UNREAD_SYMBOLS, PlateRenderer, forces_text, random_text, unread_text
+from ccpd.plates import FORCES, KINDS, UNREAD_SYMBOLS, PlateKind, PlateRenderer, forces_text, random_text, unread_text
 from LPRNet.alphabet import CHARS, CHARS_DICT, TIME_STEPS, Alphabet
 from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName
@@ -31,9 +31,10 @@ __all__ = ["CHARS", "CHARS_DICT", "LPRDataLoader", "RenderedPlates", "TrainingPl
 Sample = tuple[np.ndarray, list[int], np.ndarray | None]  # crop, label, the plate's corners (4, 2) in the crop
 Scene = tuple[np.ndarray, np.ndarray, str]  # picture, its plate's corners (4, 2), its plate's text
 # Real plates are blue nearly all.
-KIND_SHARES = {"blue": 6, "green": 6, "yellow": 3, "white": 6, "black": 4, "yellow_double": 8}
-FORCES = 0.4  # share of the white plates that are of the armed forces
-UNREAD = 0.25  # share of the plates, of kinds that have such, with a last symbol outside the alphabet: label without it
+KIND_SHARES = {"blue": 6, "green": 6, "yellow": 3, "white": 8, "black": 4, "yellow_double": 8}
+FORCES_SHARE = 0.5  # of the white plates, that are of the armed forces
+FORCES_SHARES = {"white": 0.55, "white_police": 0.3, "white_double": 0.15}
+UNREAD_SHARE = 0.25  # of the plates, of kinds that have such, with a symbol outside the alphabet: the label lacks it
 LOCAL = 0.5  # share of the blue plates drawn into a scene that are of its own plate's city, as most are on a street
 IN_SCENE = 0.4  # share of the real samples that are crops with surroundings, where there are such and others
 SIDE_BY_SIDE = {True: 0.5, False: 0.03}  # share of drawn plates of two rows, and of others, shown as if of two rows
@@ -154,8 +155,8 @@ class RenderedPlates(Dataset):
     A sample uses one of the ``renderers`` by their shares. Round the plate a blurred piece of one of the real
     ``pictures`` shows, or, in half of the samples, what surrounds the plate of one of the real ``scenes``, with that
     plate's light. Provinces come evenly, but for the blue plates (``LOCAL``) that come from the scene's city. White
-    plates may be the armed forces'. Of plates that end in a symbol outside the alphabet, as the police's, the label is
-    what comes before. Plates of two rows come with their rows side by side, and as they are: without a text.
+    plates may be the armed forces'. The label lacks symbols outside the alphabet, as of the police. Plates of two rows
+    come with their rows side by side, and as they are: without a text.
     """
 
     def __init__(self, renderers: Sequence[tuple[PlateRenderer, float]], alphabet: Alphabet, size: int,
@@ -171,20 +172,25 @@ class RenderedPlates(Dataset):
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[np.ndarray, list[int]]:
         return self.view(key[1] if isinstance(key, tuple) else index_seed(key))[:2]
 
+    def _plate(self, rng: np.random.Generator) -> tuple[PlateKind, str]:
+        """A random kind, and a text of it."""
+        kind = KINDS[str(rng.choice(self.kinds, p=self.shares))]
+        if kind.name == "white" and rng.random() < FORCES_SHARE:
+            kind = FORCES[str(rng.choice(list(FORCES_SHARES), p=list(FORCES_SHARES.values())))]
+            return kind, forces_text(rng, kind)
+        unread = kind.name in UNREAD_SYMBOLS and rng.random() < UNREAD_SHARE
+        return kind, (unread_text if unread else random_text)(rng, kind)
+
     def view(self, seed: int) -> Sample:
         """The plate that belongs to the seed."""
         rng = np.random.default_rng(seed)
-        kind = str(rng.choice(self.kinds, p=self.shares))
-        if kind == "white" and rng.random() < FORCES:
-            text = forces_text(rng)
-        else:
-            text = (unread_text if kind in UNREAD_SYMBOLS and rng.random() < UNREAD else random_text)(rng, kind)
+        kind, text = self._plate(rng)
         scene = self.scenes[rng.integers(len(self.scenes))] if self.scenes and rng.random() < 0.5 else None
-        if scene and kind == "blue" and rng.random() < LOCAL:
+        if scene and kind.name == "blue" and rng.random() < LOCAL:
             text = scene[2][:2] + text[2:]
         renderer = self.renderers[rng.choice(len(self.renderers), p=[share for _, share in self.renderers])][0]
         plate = renderer.render(text, kind, rng)
-        double = KINDS[kind].upper > 0
+        double = kind.upper > 0
         apart = rng.random() < SIDE_BY_SIDE[double]
         pose = augment.nearly_straight_pose(rng, ROW_ERROR) if apart else augment.random_pose(rng)
         if scene:
@@ -198,7 +204,7 @@ class RenderedPlates(Dataset):
 
         view = augment.rows_side_by_side(pose, show) if apart else show(pose)
         # What is one row shown as two, or two as one, is no text: the reader tells them apart by that.
-        label = self.alphabet.encode(text if text[-1] in self.alphabet else text[:-1]) if apart == double else []
+        label = self.alphabet.encode("".join(filter(self.alphabet.__contains__, text))) if apart == double else []
         return augment.degrade(view, rng), label, augment.straight_pose() if apart else pose
 
 
