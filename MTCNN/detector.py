@@ -54,9 +54,11 @@ class Thresholds:
     pnet_overlap: float = 0.5  # of two proposals that overlap more, the better one stays
     proposals: int = 128  # at most, into ONet
     first_score: float = 0.2  # to get into ONet's next round
+    first_low: float = 0.01  # the same, where no plate is found otherwise
     first_overlap: float = 0.7
     refined: int = 24  # at most, into ONet's next round
-    score: float = 0.85  # of the last two rounds: what counts as a plate
+    score: float = 0.85  # of the last two rounds: what counts as a plate,
+    second_score: float = 0.98  # and of those that got on by first_low
     overlap: float = 0.3
 
 
@@ -214,33 +216,49 @@ class Detector:
     def refine(self, pixels: torch.Tensor, boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """ONet's rounds over proposals in the picture (1, 3, H, W): corrected boxes and their scores.
 
-        These are the means of the last two rounds' (of their log-odds): for as many plates, fewer other things pass.
+        Where none of these is a plate's, proposals of ``first_low`` go on too: badly placed ones may have a score near
+        0 at first, and near 1 once they are corrected.
         """
-        means = scores
-        for number in range(self.rounds):
-            if number:  # only what the round before took for plates is worth another look
-                kept = np.flatnonzero(scores >= self.thresholds.first_score)
-                kept = kept[suppress(boxes[kept], scores[kept], self.thresholds.first_overlap, self.thresholds.refined)]
-                boxes, before = boxes[kept], scores[kept]
-            boxes, scores = self.judge(pixels, boxes, rough=number == 0 and self._rough_onet is not None)
-            means = mean_odds(before, scores) if number else scores
-            sound = at_least(boxes, 2)
-            boxes, scores, means = boxes[sound], scores[sound], means[sound]
+        limits = self.thresholds
+        if not self.rounds:
+            return boxes, scores
+        if self.rounds == 1:
+            return self.judge(pixels, boxes, limits.score)
+        first = self.judge(pixels, boxes, min(limits.first_low, limits.first_score))
+        boxes, scores = self.correct(pixels, *first, limits.first_score)
+        if not (scores >= limits.score).any():
+            boxes, scores = self.correct(pixels, *first, limits.first_low)
+            sure = scores >= limits.second_score
+            boxes, scores = boxes[sure], scores[sure]
+        return boxes, scores
+
+    def correct(self, pixels: torch.Tensor, boxes: np.ndarray, scores: np.ndarray, least: float
+                ) -> tuple[np.ndarray, np.ndarray]:
+        """ONet's rounds after the first, on what has a score of ``least`` before each: returns as ``refine``.
+
+        The scores are the means of the last two rounds' (of their log-odds): for as many plates, fewer other things
+        pass.
+        """
+        limits = self.thresholds
+        for _ in range(1, self.rounds):
+            kept = np.flatnonzero((scores >= least) & at_least(boxes, 2))
+            kept = kept[suppress(boxes[kept], scores[kept], limits.first_overlap, limits.refined)]
+            before = scores[kept]
+            boxes, scores = self.judge(pixels, boxes[kept])
+            means = mean_odds(before, scores)
         return boxes, means
 
-    def likely_plates(self, crops: torch.Tensor) -> np.ndarray:
-        """Which of the crops may have a score that counts after ONet's first round, by a rough look: (N,)."""
-        limits = self.thresholds
-        least = ONET_SHARE * (limits.first_score if self.rounds > 1 else limits.score)
+    def likely_plates(self, crops: torch.Tensor, least: float) -> np.ndarray:
+        """Which of the crops may have the score ``least``, by a rough look: (N,)."""
         parts = crops.split(2 * CROPS)  # of half the bytes
-        return torch.cat([self._rough_onet(part)[:, 0] >= least for part in parts]).numpy()
+        return torch.cat([self._rough_onet(part)[:, 0] >= ONET_SHARE * least for part in parts]).numpy()
 
     @torch.inference_mode()
-    def judge(self, pixels: torch.Tensor, boxes: np.ndarray, rough: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """ONet once over ``boxes`` (N, 4): corrected boxes and scores; ``rough``, only of those that may be plates."""
+    def judge(self, pixels: torch.Tensor, boxes: np.ndarray, least: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        """ONet once over ``boxes`` (N, 4): corrected boxes and scores, of those at least that may score ``least``."""
         crops = crop_resize(pixels, boxes)
-        if rough:
-            likely = self.likely_plates(crops)
+        if least and self._rough_onet is not None:
+            likely = self.likely_plates(crops, least)
             boxes, crops = boxes[likely], crops[torch.from_numpy(likely)]
         answers = [np.zeros((0, 5), np.float32)]
         for part in crops.split(CROPS if self.device.type == "cpu" else max(1, len(boxes))):

@@ -132,21 +132,30 @@ class PlainReader:
         limits = self.thresholds
         if not len(boxes):
             return boxes
-        boxes, scores = self.judge(image, boxes)
-        for _ in range(1, ROUNDS):
-            kept = nms(boxes.double(), scores.where(scores >= limits.first_score, -1), limits.first_overlap)
-            kept = kept[scores[kept] >= limits.first_score][:limits.refined]
-            if not len(kept):
-                return np.zeros((0, 4))
-            before = scores[kept]
-            boxes, scores = self.judge(image, boxes[kept].numpy())
-        scores = torch.from_numpy(mean_odds(before.numpy(), scores.numpy()))
-        boxes, scores = boxes[scores >= limits.score], scores[scores >= limits.score]
+        first = self.judge(image, boxes)
+        boxes, scores = self.correct(image, *first, limits.first_score, limits.score)
+        if not len(boxes):
+            boxes, scores = self.correct(image, *first, limits.first_low, limits.second_score)
         height, width = image.shape[:2]
         boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([width, height, width, height]))
         boxes = boxes[nms(boxes.double(), scores, limits.overlap)]
         return boxes[drop_nested(boxes.numpy())].numpy()
 
+    def correct(self, image: np.ndarray, boxes: torch.Tensor, scores: torch.Tensor, least: float, last: float
+                ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The rounds after the first, on what has a score of ``least`` before each; what has ``last`` after them."""
+        limits = self.thresholds
+        for _ in range(1, ROUNDS):
+            kept = nms(boxes.double(), scores.where(scores >= least, -1), limits.first_overlap)
+            kept = kept[scores[kept] >= least][:limits.refined]
+            if not len(kept):
+                return torch.zeros(0, 4), torch.zeros(0)
+            before = scores[kept]
+            boxes, scores = self.judge(image, boxes[kept].numpy())
+        scores = torch.from_numpy(mean_odds(before.numpy(), scores.numpy()))
+        return boxes[scores >= last], scores[scores >= last]
+
+    @torch.no_grad()
     def judge(self, image: np.ndarray, boxes: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         crops = torch.cat([self.cut(image, box, (24, 94)) for box in boxes])
         x = self.onet.features(crops)

@@ -164,12 +164,30 @@ def test_the_score_is_the_mean_of_the_last_two_rounds(rounds, monkeypatch):
     """Two plates, of which the second is no plate to the last round; the order of boxes changes from round to round."""
     boxes = np.array([[10.0, 20, 110, 52], [130, 30, 230, 60]])
     answers = iter([(boxes, np.array([0.5, 0.6])), (boxes[::-1], np.array([0.8, 0.9])), (boxes, np.array([0.7, 0.1]))])
-    finder = make(BOXES["upright"], rounds=rounds)
-    monkeypatch.setattr(finder, "judge", lambda pixels, boxes, rough: next(answers))
+    finder = make(BOXES["upright"], rounds=rounds, thresholds=Thresholds(score=0.2))
+    monkeypatch.setattr(finder, "judge", lambda *arguments: next(answers))
     _, scores = finder.refine(finder.upload(map_picture()), boxes, np.ones(2))
     pairs = {1: [(0.5, 0.5), (0.6, 0.6)], 2: [(0.6, 0.8), (0.5, 0.9)], 3: [(0.9, 0.7), (0.8, 0.1)]}[rounds]
     odds = np.array([(a / (1 - a) * b / (1 - b)) ** 0.5 for a, b in pairs])
     np.testing.assert_allclose(scores, odds / (1 + odds), atol=1e-6)
+
+
+@pytest.mark.parametrize(("first", "then", "found"), [
+    ((0.5, 0.05), 0.9, (True, False)),  # the second one gets on only where the first one is no plate
+    ((0.15, 0.05), 0.99, (True, True)), ((0.15, 0.05), 0.97, (False, False)),  # and both need a better score then
+    ((0.15, 0.005), 0.99, (True, False)), ((0.005, 0.005), 0.99, (False, False))])
+def test_where_no_plate_is_found_proposals_of_a_low_score_get_on(first, then, found, monkeypatch):
+    boxes = np.array([[10.0, 20, 110, 52], [130, 30, 230, 60]], np.float32)
+    finder = make(BOXES["upright"])
+    scores = dict(zip(boxes[:, 0], first))
+
+    def judge(pixels, boxes, least=0.0):
+        return boxes, np.array([scores[left] if least else then for left in boxes[:, 0]])
+
+    monkeypatch.setattr(finder, "judge", judge)
+    pixels = finder.upload(map_picture())
+    plates, _ = finder.finish(*finder.refine(pixels, boxes, np.ones(2)), *pixels.shape[2:])
+    assert plates.tolist() == boxes[list(found)].tolist()
 
 
 def test_several_plates_best_first_one_box_each():
