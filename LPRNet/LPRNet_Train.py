@@ -275,8 +275,12 @@ def main() -> None:
     cool(best.lprnet, temperature)
     print(f"confidence fitted to the validation crops: logits divided by {temperature:.2f}")
     save_reader(best, alphabet, *args.save)
-    flags = " ".join(flags_of({"--lprnet": (args.save[0], LPRNET_WEIGHTS), "--stn": (args.save[1], STN_WEIGHTS)}))
-    print(f"wrote {args.save[0]} and {args.save[1]}; next: python LPRNet/LPRNet_Test.py {flags}".rstrip())
+    flags = flags_of({"--lprnet": (args.save[0], LPRNET_WEIGHTS), "--stn": (args.save[1], STN_WEIGHTS)})
+    if args.img_dirs_val != [CROPS_VAL]:
+        flags += ["--image", *map(str, args.img_dirs_val or ["OTHER_CROPS"])]
+    if args.labels:
+        flags += ["--labels", *args.labels]
+    print(f"wrote {args.save[0]} and {args.save[1]}; next: python LPRNet/LPRNet_Test.py", *flags)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ class Detector:
         plan_levels(100, 100, mini_lp, scale, aspects)  # refuses what is impossible here, not at the first picture
 
     def detect(self, pictures: Picture | Iterable[Picture]) -> Detections | list[Detections]:
-        """Plates of one picture, a path or BGR uint8 (H, W, 3), or of each of a list.
+        """Plates of one picture (a path, a file's bytes, or BGR uint8 (H, W, 3)), or of each of a list.
 
         Raises UserError for a file that is no picture, ValueError for an array of another kind.
         """

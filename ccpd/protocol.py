@@ -65,7 +65,11 @@ def edit_alignment(truth: str, text: str) -> list[tuple[str, str]]:
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """A share of ``count`` cases, with the bounds of its bootstrap 95 % interval."""
+    """A share of ``count`` cases, with the bounds of its bootstrap 95 % interval.
+
+    Where all cases are right, or all wrong, every resample is as they are; the exact interval of a binomial share is
+    taken there (Clopper and Pearson, Biometrika 1934).
+    """
 
     value: float
     low: float
@@ -82,6 +86,8 @@ class Share:
         draws = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=RESAMPLES)
         means = draws @ kinds / len(values)
         low, high = np.percentile(means, (2.5, 97.5))
+        reach = 1 - 0.025 ** (1 / len(values))
+        low, high = 1 - reach if low == 1 else low, reach if high == 0 else high
         return cls(float(values.mean()), float(low), float(high), len(values))
 
     def __str__(self) -> str:

@@ -71,9 +71,10 @@ def as_markdown(rows: dict[str, dict[str, Any]], calibration: Calibration, facts
     told = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     return (
         f"# Evaluation on CCPD\n\n{told}\n\n" + "\n".join(lines) + "\n\n"
-        "Shares with bootstrap 95 % intervals; only the best box counts. found: IoU above the threshold; read: every "
-        "symbol right;\nboth: found and read; characters: symbols right by the cheapest alignment; more boxes: photos "
-        "of a plate in which\nfurther boxes were found; false plates: photos without a plate in which one was found.\n"
+        "Shares with bootstrap 95 % intervals, exact ones where all cases are alike; only the best box counts. found: "
+        "IoU above the threshold; read: every symbol right;\nboth: found and read; characters: symbols right by the "
+        "cheapest alignment; more boxes: photos of a plate in which\nfurther boxes were found; false plates: photos "
+        "without a plate in which one was found.\n"
         "Times: median (95th percentile) a photo.\n\n"
         f"Expected calibration error of the confidence: {calibration.error:.3f}\n"
     )

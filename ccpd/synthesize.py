@@ -30,6 +30,7 @@ from ccpd.scenes import render_photo
 from platekit.errors import UserError, run_script, seed_number
 from platekit.files import write_bytes, write_text
 from platekit.opencv import cv2
+from platekit.places import flags_of
 
 INDEX = "index.json"  # in each subset folder: which photo number became which file
 
@@ -171,10 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.out, subset, options.count, options.seed, options.glyphs, options.kinds, size, options.workers
         )
         print(f"wrote {written} photos to {options.out / subset} ({options.count - written} were there)")
-    print(
-        "next: python MTCNN/data_set/preprocess.py"
-        + ("" if options.out.resolve() == SYNTHETIC_FOLDER else f" (with {options.out} as its input)")
-    )
+    print("next: python MTCNN/data_set/preprocess.py", *flags_of({"--img_dirs": (options.out, SYNTHETIC_FOLDER)}))
     return 0
 
 

@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser, default: str | None = None) -
                         help=f"{inputs} (default: {default})" if default else inputs)
     parser.add_argument("-image", "--image", nargs="+", action="extend", metavar="PATH", help="the same")
     parser.add_argument("--json", metavar="FILE", help="write one JSON object a line; - is standard output")
-    parser.add_argument("--resume", action="store_true", help="keep the lines that a run cut short has left for --json")
+    parser.add_argument("--resume", action="store_true",
+                        help="keep the lines that a run before has left for --json, but for errors")
     parser.add_argument("--output", metavar="DIR", type=Path, help="write annotated pictures there")
     parser.add_argument("--device", default="auto", help=f"{DEVICE_HELP} (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="accepted by every script; nothing is random here")

@@ -13,6 +13,7 @@ import numpy as np
 from platekit.errors import UserError
 from platekit.opencv import cv2
 
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".3gp")
 QUEUE = 8  # frames of a file that may be read ahead
 USUAL_RATE = 25.0
 
@@ -27,6 +28,8 @@ class FrameSource:
     def __init__(self, source: str | int, live: bool | None = None) -> None:
         """A path, an address or the number of a camera. Raises UserError when it cannot be opened."""
         self.name = source_name(source)
+        if isinstance(source, str) and Path(source).is_dir():
+            raise UserError(f"{self.name} is a folder; name the videos in it")
         self._capture = cv2.VideoCapture(source)
         if not self._capture.isOpened():
             what = f"camera {source}" if isinstance(source, int) else self.name
@@ -39,6 +42,7 @@ class FrameSource:
         self.live = is_live(source) and not file_at_address if live is None else live
         self.total = total if total > 0 and not self.live else None
         self.dropped = 0
+        self.broken = False  # a live source that ended by itself
         self._waiting: deque[tuple[int, np.ndarray]] = deque()
         self._changed = threading.Condition()
         self._ended = self._stopped = False
@@ -81,6 +85,7 @@ class FrameSource:
             except cv2.error:
                 found = False
             if not found:
+                self.broken = self.live and not self._stopped
                 break
             with self._changed:
                 if self.live and self._waiting:

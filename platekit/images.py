@@ -17,11 +17,12 @@ from platekit.errors import UserError
 from platekit.files import write_bytes
 from platekit.opencv import cv2
 
-FOUND = (*imutils.paths.image_types, ".webp", ".gif")  # suffixes of what is looked for in folders
+# Suffixes of what is looked for in folders; a phone's .heic, which nothing here decodes, so that it is reported.
+FOUND = (*imutils.paths.image_types, ".jfif", ".webp", ".gif", ".avif", ".jp2", ".heic", ".heif")
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # suffixes that write_image takes
 
 
-Picture = str | os.PathLike | np.ndarray  # a path, or BGR uint8 (H, W, 3)
+Picture = str | os.PathLike | bytes | np.ndarray  # a path, what is in such a file, or BGR uint8 (H, W, 3)
 Result = TypeVar("Result")
 
 
@@ -29,6 +30,8 @@ def for_each(function: Callable[[np.ndarray], Result], pictures: Picture | Itera
     """The function's result of one picture, or the list of those of several. Raises as the function, and UserError."""
     if isinstance(pictures, (str, os.PathLike)):
         return function(read_image(pictures))
+    if isinstance(pictures, (bytes, bytearray, memoryview)):
+        return function(decode_image(np.frombuffer(pictures, np.uint8), "the bytes given"))
     if isinstance(pictures, Iterable) and not isinstance(pictures, np.ndarray):
         return [for_each(function, picture) for picture in pictures]
     return function(pictures)
@@ -58,6 +61,11 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         data = np.fromfile(path, dtype=np.uint8)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; check the path") from None
+    return decode_image(data, path)
+
+
+def decode_image(data: np.ndarray, path: str | os.PathLike) -> np.ndarray:
+    """What is in a picture's file, uint8 (N,), as ``read_image`` reads it; errors call it ``path``."""
     if data.size == 0:
         raise UserError(f"cannot decode {path}: the file is empty; fetch it again")
     try:
@@ -70,7 +78,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     if image is not None and image.shape[0] * image.shape[1] > MAX_PIXELS:  # somebody imported cv2 before this project
         raise UserError(f"cannot decode {path}: it has more than {MAX_PIXELS // 10**6} megapixels; make it smaller")
     if image is None:
-        raise UserError(f"cannot decode {path}: it is no picture or it is truncated; convert it to JPEG or PNG")
+        raise UserError(f"cannot decode {path}: it is no picture or it is truncated; fetch it again, or "
+                        "convert it to JPEG or PNG")
     return image
 
 

@@ -43,7 +43,7 @@ class Parts:
         self._kept, self._merged = self.folder / "kept", self.folder / "merged"
 
     def start(self, resume: bool, sources: Iterable[Path]) -> int:
-        """Forget what earlier runs left or, to ``resume``, keep it; returns the number of lines kept.
+        """Forget what earlier runs left or, to ``resume``, keep all but errors; returns the number of lines kept.
 
         One process does this before any other goes on. Raises UserError when there is no place for the file, or when
         the kept lines are of other inputs.
@@ -57,8 +57,8 @@ class Parts:
             if resume and (old or self.path.exists()):
                 lines = [numbered_lines(part) for part in old] or [whole_lines(self.path)]
                 with open(self._merged, "wb") as file:
-                    for number, line, _ in lines_by_source(heapq.merge(*lines), sources, self.path):
-                        if line:
+                    for number, line, error in lines_by_source(heapq.merge(*lines), sources, self.path):
+                        if line and not error:
                             file.write(b"%d\t%b" % (number, line))
                             count += 1
                 os.replace(self._merged, self._kept)
@@ -165,5 +165,5 @@ def lines_by_source(lines: Iterable[tuple[int, bytes]], sources: Iterable[Path],
 
 def changed(path: Path, number: int, what: str) -> UserError:
     """The error that the inputs are not those the lines were written for."""
-    return UserError(f"the lines for {path} do not belong to these inputs (number {number + 1}: {what}); give inputs "
-                     "that stay the same, as a list of paths in a .txt file does, or start anew without --resume")
+    return UserError(f"the lines for {path} do not belong to these inputs (number {number + 1}: {what}); with the "
+                     f"inputs as they were, --resume goes on from {path}.parts or {path}; without it all is read anew")

@@ -47,7 +47,7 @@ class PlateReader:
         self.recogniser = Recogniser(lprnet, stn, device)
 
     def __call__(self, picture: Picture | Iterable[Picture]) -> PictureResult | list[PictureResult]:
-        """The plates of a picture (a path, or BGR uint8 (H, W, 3)), or of each of a list of pictures.
+        """The plates of a picture (a path, a file's bytes, or BGR uint8 (H, W, 3)), or of each of a list of pictures.
 
         Raises UserError for a file that is no picture, ValueError for an array of another kind.
         """

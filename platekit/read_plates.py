@@ -14,6 +14,7 @@ from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import UserError, run_script
+from platekit.frames import VIDEOS
 from platekit.memory import hand_back_files
 from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.places import SAMPLES
@@ -77,6 +78,9 @@ def main() -> int:
         if args.image or args.resume:
             raise UserError("--image and --resume go without --video and --camera; run them one after the other")
         return run_video(videos, read, args.json, output, args.show)
+    for entry in args.image or []:
+        if "://" in entry or entry.lower().endswith(VIDEOS):
+            raise UserError(f"{entry} is a video or an address; name it with --video, or save it if it is a picture")
     here = Path.cwd()
     samples = SAMPLES.relative_to(here) if SAMPLES.is_relative_to(here) else SAMPLES
     return run_pictures(args.image or [samples], read, args.json, output, args.show, args.resume)

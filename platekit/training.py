@@ -151,8 +151,8 @@ class Run:
             # What is not there was not noted yet when the training began.
             differing = [key for key in ours if key in theirs and theirs[key] != ours[key]]
             if differing:
-                raise UserError(f"{self.last} comes from a training with another {differing[0]}; name another folder, "
-                                "or start anew with --restart")
+                raise UserError(f"{self.last} comes from a training with another {' and '.join(differing)}; name "
+                                "another folder, or start anew with --restart (--weights goes on from its weights)")
         try:
             self.net.load_state_dict(state["net"])
             self.average.load_state_dict(state["average"])

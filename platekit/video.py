@@ -145,9 +145,11 @@ def run_video(sources: Sequence[str | int], read: ReadPicture, json_path: str | 
                 video = VideoFile(target, watch.source.rate)
             with stop_on_signal(watch.source) as signals:
                 report(watch, stream, video, show)
+            problem = watch.source.broken and f"{name} gives no more frames; see what became of it, and start again"
             if not watch.frames and not signals:
-                failed = True
                 problem = f"{name} gives no frame; check that it is whole and that OpenCV knows its format"
+            if problem:
+                failed = True
                 print(f"error: {problem}", file=sys.stderr)
                 write_line(stream, {"image": name, "error": problem})
             if signals:

@@ -57,6 +57,13 @@ def test_share_has_an_interval_round_its_value():
     assert Share.of([]) is None
 
 
+@pytest.mark.parametrize("count", [1, 6, 126])
+def test_a_share_of_all_or_none_has_the_exact_interval(count):
+    right, wrong = Share.of([True] * count), Share.of([False] * count)
+    assert right.low == pytest.approx(0.025 ** (1 / count)) and right.high == 1
+    assert (wrong.low, wrong.high) == pytest.approx((0, 1 - right.low))
+
+
 def test_subsets_groups_and_photos_without_a_plate():
     rows = summarise_subsets([
         outcome(), outcome(text="皖A12346"), outcome(plate="京A12345", text="京A12345", iou=0.2),

@@ -84,12 +84,13 @@ def test_each_broken_file_gives_one_sentence_that_names_it(tmp_path):
 
 
 def test_finding_looks_into_subfolders_in_a_fixed_order(tmp_path):
-    for name in ("b/2.JPG", "b/1.png", "a/9.jpeg", "c.bmp"):
+    for name in ("b/2.JPG", "b/1.png", "a/9.jpeg", "c.bmp", "d.avif"):
         put_picture(tmp_path / name, make_picture(4, 4))
     (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "e.HEIC").write_bytes(b"a phone's, which cannot be read, but is reported then")
     (tmp_path / "folder.jpg").mkdir()
     names = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
-    assert names == ["a/9.jpeg", "b/1.png", "b/2.JPG", "c.bmp"]
+    assert names == ["a/9.jpeg", "b/1.png", "b/2.JPG", "c.bmp", "d.avif", "e.HEIC"]
 
 
 def test_inputs_come_in_the_order_given(tmp_path):

@@ -86,7 +86,17 @@ def test_a_file_that_is_whole_is_resumed_by_reading_what_is_new(photos, whole, t
     put_picture(photos / "c" / "new.png", make_picture(20, 20))
     assert run_pictures([photos], nets, str(target), resume=True) == 1
     assert nets.read == ["new.png"] and target.read_bytes().startswith(whole)
-    assert f"{COUNT + 2} pictures, 1 of them failed; 1 read now" in capsys.readouterr().out
+    assert f"{COUNT + 2} pictures, 1 of them failed; 2 read now" in capsys.readouterr().out
+
+
+def test_what_failed_is_read_again_when_resumed(photos, whole, tmp_path):
+    target, nets = tmp_path / "plates.jsonl", Nets()
+    run_pictures([photos], nets, str(target))
+    (failed,) = (json.loads(line)["image"] for line in whole.splitlines() if b'"error"' in line)
+    put_picture(Path(failed), make_picture(20, 20))
+    again = Nets()
+    assert run_pictures([photos], again, str(target), resume=True) == 0
+    assert again.read == [Path(failed).name] and b'"error"' not in target.read_bytes()
 
 
 def test_without_the_flag_a_run_starts_anew(photos, whole, tmp_path):

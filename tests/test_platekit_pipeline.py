@@ -28,6 +28,9 @@ def test_finder_and_reader_take_paths_and_say_what_is_none(tmp_path):
     path = put_picture(tmp_path / "a.png", make_picture(60, 100))
     for take in (Detector(device="cpu").detect, PlateReader("cpu")):
         assert type(take(str(path))) is type(take(path)) and len(take(path for _ in range(2))) == 2
+        assert type(take(path.read_bytes())) is type(take(path))
+        with pytest.raises(UserError, match="the bytes given"):
+            take(b"no picture")
         with pytest.raises(UserError, match="nothere"):
             take("nothere.jpg")
         with pytest.raises(ValueError, match="BGR uint8"):

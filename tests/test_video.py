@@ -263,6 +263,11 @@ def test_a_live_source_gives_its_latest_frame_and_a_file_every_one(drive, monkey
     assert len(numbers) + source.dropped == 60
 
 
+def test_a_folder_is_no_video(tmp_path):
+    with pytest.raises(UserError, match="name the videos in it"):
+        FrameSource(str(tmp_path))
+
+
 def test_what_is_live_and_what_it_is_called():
     assert all(is_live(source) for source in (0, "rtsp://host/1", "http://host/a.mjpg"))
     assert not any(is_live(source) for source in ("clip.mp4", "file:///home/clip.mp4"))
@@ -334,7 +339,7 @@ class Stream(BaseHTTPRequestHandler):
         """Tests say nothing."""
 
 
-def test_a_stream_is_read_by_its_address(tmp_path):
+def test_a_stream_is_read_by_its_address_and_has_failed_when_it_ends(tmp_path, capsys):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Stream)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     seen = []
@@ -346,15 +351,17 @@ def test_a_stream_is_read_by_its_address(tmp_path):
 
     try:
         address = f"http://user:secret@127.0.0.1:{server.server_address[1]}/camera.mjpg"
-        assert run_video([address], read, str(tmp_path / "plates.jsonl"), tmp_path / "drawn") == 0
+        assert run_video([address], read, str(tmp_path / "plates.jsonl"), tmp_path / "drawn") == 1
     finally:
         server.shutdown()
+    assert "gives no more frames" in capsys.readouterr().err
     text = (tmp_path / "plates.jsonl").read_text("utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
     numbers = [line["frame"] for line in lines if "frame" in line]
     assert len(numbers) < 80 and numbers[-1] == 99 and "secret" not in text
     assert np.abs(np.subtract(seen, numbers)).max() <= 2  # the frame of that number, not one from a queue
     assert [line["text"] for line in lines if "track" in line] == ["皖A12345"]
+    assert "gives no more frames" in lines[-1]["error"]
     (video,) = (tmp_path / "drawn").iterdir()
     assert len(list(FrameSource(str(video)))) == 100
 

@@ -32,7 +32,8 @@ class CropName:
         """Read a file name; UserError naming the file when it does not follow the rule."""
         match = _NAME.fullmatch(unicodedata.normalize("NFC", Path(path).stem))  # some systems take letters apart
         if match is None:
-            raise UserError(f"{path}: the name gives no label; call crops <plate>_<number>.jpg")
+            raise UserError(f"{path}: the name gives no label; call crops <plate>_<number>.jpg, the plate "
+                            "of letters and digits only, or list what they show in a table (--labels)")
         corners = None
         if match["corners"]:
             numbers = [int(number) for number in re.findall(r"-?\d+", match["corners"])]

@@ -29,7 +29,7 @@ from LPRNet.data.crop_names import CropName
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
 from platekit.errors import UserError, run_script
 from platekit.images import find_images, read_image, write_image
-from platekit.places import must_be_there
+from platekit.places import flags_of, must_be_there
 
 HERE = Path(__file__).resolve().parent
 
@@ -115,7 +115,8 @@ def main() -> int:
         problems += left_out
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
-    print("next: python LPRNet/LPRNet_Train.py")
+    flags = {f"--img_dirs_{target.name}": (target, HERE / target.name) for _, target in folders}
+    print("next: python LPRNet/LPRNet_Train.py", *flags_of(flags))
     return 1 if problems else 0
 
 

@@ -18,6 +18,7 @@ from MTCNN.data_preprocessing.sample_store import SUMMARY, open_array, read_rows
 from MTCNN.data_preprocessing.windows import KINDS
 from platekit.errors import UserError, seed_number
 from platekit.files import write_text
+from platekit.places import flags_of
 
 SHARES = {"positive": 1.0, "part": 1.0, "negative": 3.0}  # of the kinds, by default
 
@@ -89,4 +90,6 @@ def run(net: str, description: str, arguments: list[str] | None = None) -> None:
             rows = assemble(folders, target, shares, size, options.seed, take)
             print(f"wrote {target}: " + ", ".join(f"{count} {kind}s" for kind, count in rows.items())
                   + f" out of {', '.join(map(str, folders))}")
-    print(f"next: python MTCNN/train/Train_{net.capitalize()}.py")
+    flags = {f"--list_{split}": (getattr(options, f"list_{split}"), paths.list_file(net, split))
+             for split in ("train", "val")}
+    print(f"next: python MTCNN/train/Train_{net.capitalize()}.py", *flags_of(flags))

@@ -27,7 +27,7 @@ from platekit.errors import UserError, seed_number
 from platekit.files import file_fingerprint
 from platekit.images import read_image
 from platekit.memory import keep_freed_memory
-from platekit.places import must_be_there
+from platekit.places import flags_of, must_be_there
 
 Samples = dict[str, tuple[np.ndarray, np.ndarray]]  # kind -> pixels uint8 (N, h, w, 3), offsets float32 (N, 4)
 Choose = Callable[[View, torch.Tensor, np.random.Generator], dict[str, np.ndarray]]  # kind -> windows (N, 4)
@@ -199,4 +199,5 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
             settings |= {"swap": arguments.swap, "glyphs": str(arguments.glyphs)}
         data = ViewSamples(photos, views, arguments.poses, seed, size, choose, swapper)
         generate(folder, data, settings, arguments.workers)
-    print(f"next: python MTCNN/data_preprocessing/assemble_{net.capitalize()}_imglist.py")
+    flags = {f"--samples_{split}": (folder, paths.samples_folder(net, split)) for split, _, folder, _ in splits}
+    print(f"next: python MTCNN/data_preprocessing/assemble_{net.capitalize()}_imglist.py", *flags_of(flags))

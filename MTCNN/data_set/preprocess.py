@@ -17,6 +17,7 @@ from ccpd.dataset import find_subsets
 from MTCNN.data_set.split import split_photos
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
 from platekit.errors import UserError, run_script
+from platekit.places import flags_of
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -43,7 +44,8 @@ def main() -> None:
     counts = split_photos(folders, options.dir_train, options.dir_val, options.val_share, options.seed, options.copy)
     print(f"wrote {counts.train} photos to {options.dir_train} and {counts.val} to {options.dir_val}; "
           f"{counts.unchanged} were there already, {counts.left_out} without a CCPD name left out")
-    print("next: python MTCNN/data_preprocessing/gen_Pnet_train_data.py")
+    folders = {"--dir_train": (options.dir_train, PHOTOS_TRAIN), "--dir_val": (options.dir_val, PHOTOS_VAL)}
+    print("next: python MTCNN/data_preprocessing/gen_Pnet_train_data.py", *flags_of(folders))
 
 
 if __name__ == "__main__":
