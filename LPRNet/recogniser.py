@@ -88,6 +88,8 @@ class Recogniser:
         ``batch_size`` is how many crops the nets take at a time, by default ``CROPS`` on the CPU and 64 elsewhere.
         """
         self.device = pick_device(device)
+        if is_onnx(lprnet_path) != is_onnx(stn_path):
+            raise UserError(f"of {lprnet_path} and {stn_path} one is an ONNX file; name both as such, or none")
         if is_onnx(lprnet_path):
             self.reader = self.first_reader = OnnxReader(lprnet_path, stn_path)
             self.alphabet = self.reader.alphabet

@@ -133,6 +133,13 @@ def test_a_bad_label_is_an_error_that_names_the_file(crops, name, reason):
     assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_bad_labels_are_all_counted(crops):
+    for number in range(8):
+        put_picture(crops / f"警A1234{number}_1.png", make_picture(24, 94))
+    with pytest.raises(UserError, match=r"警A12340_1\.png: .* \(7 others too: 警A12341_1\.png, .* \.\.\.\)$"):
+        LPRDataLoader(crops)
+
+
 def test_folders_without_crops_are_errors(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no pictures"):

@@ -210,7 +210,7 @@ def test_weights_that_are_not_there_or_do_not_fit(call, weights, photos, tmp_pat
     ("--image", "photos", "--scale", "1.5"), ("--image", "photos", "--mini_lp", "0", "15"),
     ("--image", "photos", "--device", "cuda:77"), ("--image", "photos", "--json", "photos"),
     ("--image", "photos", "--output", "photos"), ("--image", "photos", "--output", "photos/a.jpg"),
-    ("photos", "clip.MP4"), ("https://example.com/car.jpg",),
+    ("--image", "photos", "--lprnet", "lprnet.onnx"), ("photos", "clip.MP4"), ("https://example.com/car.jpg",),
 ])
 def test_wrong_usage_ends_in_one_sentence_and_leaves_nothing(call, weights, photos, tmp_path, arguments):
     (tmp_path / "empty").mkdir()

@@ -57,33 +57,31 @@ class LPRDataLoader(Dataset):
     """Crops of folders, labelled by ``labels`` or their file names; ``augmented``, every access shows another view.
 
     Indexed by ``index`` (as it is) or by ``(index, seed)`` (the view that belongs to the seed). Raises UserError for
-    a folder without pictures, a picture without a label, a symbol outside the alphabet and a label that is too long.
+    a folder without pictures, and for the first picture without a label, or with one that has a symbol outside the
+    alphabet or is too long; it says how many more there are, and names some.
     """
 
     def __init__(self, img_dirs: str | Path | Sequence[str | Path], alphabet: Alphabet | None = None,
                  lpr_max_len: int | None = None, augmented: bool = False, labels: Labels | None = None) -> None:
         folders = [img_dirs] if isinstance(img_dirs, (str, Path)) else img_dirs
-        paths = [path for folder in folders for path in find_images(folder)]
         alphabet, labels = alphabet or Alphabet(), labels or Labels()
-        self._fill([(path, label_of(path, labels)) for path in paths], alphabet,
-                   lpr_max_len or alphabet.max_length, augmented)
-        for path, name in self.items:
-            if not alphabet.is_label(name.plate) and path.resolve() not in labels:
-                raise UserError(f"{path}: its name gives '{name.plate}', which is no plate; call crops "
-                                "<plate>_<number>.jpg, or list what they show in a table (--labels)")
+        max_length = lpr_max_len or alphabet.max_length
+        items, bad = [], []
+        for path in (path for folder in folders for path in find_images(folder)):
+            try:
+                items.append((path, checked_label(path, labels, alphabet, max_length)))
+            except UserError as error:
+                bad.append((path, error))
+        if bad:
+            others = ", ".join(path.name for path, _ in bad[1:6])
+            raise UserError(f"{bad[0][1]}" + (f" ({len(bad) - 1} others too: {others}{' ...' * (len(bad) > 6)})"
+                                              if others else ""))
+        self._fill(items, alphabet, max_length, augmented)
 
     def _fill(self, items: list[tuple[Path, CropName]], alphabet: Alphabet, max_length: int, augmented: bool) -> None:
         self.items, self.alphabet, self.max_length, self.augmented = items, alphabet, max_length, augmented
-        self.labels = [alphabet.encode(name.plate, source=str(path)) for path, name in items]
+        self.labels = [alphabet.encode(name.plate) for _, name in items]
         self.places = [name.corner_array() for _, name in items]  # corners, known by the name or found later
-        for (path, name), label in zip(items, self.labels):
-            if not 0 < len(label) <= max_length:
-                raise UserError(f"{path}: plate '{name.plate}' has {len(label)} symbols, the limit is {max_length}; "
-                                "correct the label (--max_length sets the limit)")
-            twins = sum(a == b for a, b in pairwise(label))  # which CTC tells apart by a blank between them
-            if len(label) + twins > TIME_STEPS:
-                raise UserError(f"{path}: plate '{name.plate}' needs {len(label) + twins} time steps with those "
-                                f"between equal neighbours, LPRNet has {TIME_STEPS}; leave this plate out")
 
     def subset(self, chosen: Sequence[int], augmented: bool) -> LPRDataLoader:
         """The items of these indices as a data set of their own."""
@@ -142,6 +140,23 @@ class LPRDataLoader(Dataset):
         else:
             view, corners = augment.view_without_corners(picture, rng), None
         return augment.degrade(view, rng), label, corners if known else None
+
+
+def checked_label(path: Path, labels: Labels, alphabet: Alphabet, max_length: int) -> CropName:
+    """What a crop shows. Raises UserError for what cannot be trained on."""
+    name = label_of(path, labels)
+    label = alphabet.encode(name.plate, source=str(path))
+    if not 0 < len(label) <= max_length:
+        raise UserError(f"{path}: plate '{name.plate}' has {len(label)} symbols, the limit is {max_length}; "
+                        "correct the label (--max_length sets the limit)")
+    twins = sum(a == b for a, b in pairwise(label))  # which CTC tells apart by a blank between them
+    if len(label) + twins > TIME_STEPS:
+        raise UserError(f"{path}: plate '{name.plate}' needs {len(label) + twins} time steps with those "
+                        f"between equal neighbours, LPRNet has {TIME_STEPS}; leave this plate out")
+    if not alphabet.is_label(name.plate) and path.resolve() not in labels:
+        raise UserError(f"{path}: its name gives '{name.plate}', which is no plate; call crops "
+                        "<plate>_<number>.jpg, or list what they show in a table (--labels)")
+    return name
 
 
 def index_seed(index: int) -> int:
