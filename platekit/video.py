@@ -172,7 +172,9 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
         for frame in watch:
             for track in frame.finished:
                 count += 1
-                write_line(stream, {"image": name, **track.to_dict()})
+                seconds = {f"{end}_second": round(frame_number / watch.source.rate, 2) for end, frame_number
+                           in (("first", track.first_frame), ("last", track.last_frame))}
+                write_line(stream, {"image": name, **track.to_dict(), **seconds})
                 if not stream:
                     tqdm.write(f"{name}: {track}")
             if frame.picture is None:

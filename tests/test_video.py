@@ -185,9 +185,12 @@ def test_a_clip_gives_a_line_a_frame_a_line_a_plate_and_an_annotated_video(drive
     assert len(lines) == len(frames) + len(tracks) and [line["frame"] for line in frames] == list(range(60))
     assert list(frames[0]) == ["image", "frame", "width", "height", "ms", "plates"]
     assert sorted(line["text"] for line in tracks) == sorted(car.text for car in cars)
+    rate = FrameSource(str(path)).rate
     for line in tracks:
         assert list(line) == ["image", "track", "text", "confidence", "first_frame", "last_frame", "frames",
-                              "best_frame", "box"]
+                              "best_frame", "box", "first_second", "last_second"]
+        for end in ("first", "last"):
+            assert line[f"{end}_second"] == round(line[f"{end}_frame"] / rate, 2)
         car = next(car for car in cars if car.text == line["text"])
         seen = [number for number in range(60) if car in [shown for shown, _ in visible(cars, number)]]
         assert (line["first_frame"], line["last_frame"], line["frames"]) == (seen[0], seen[-1], len(seen))
