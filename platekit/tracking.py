@@ -70,12 +70,13 @@ class Track:
         self.frames = min(self.frames + earlier.frames, self.seen - self.born + 1)  # some may be of both
         self.reading.merge(earlier.reading)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The track as in the JSON lines, without the name of its video."""
+    def to_dict(self, rate: float) -> dict[str, Any]:
+        """The track as in the JSON lines, without the name of its video of ``rate`` frames a second."""
         best = self.reading.best
         return {"track": self.number, "text": self.reading.text, "confidence": round(self.reading.confidence, 4),
                 "first_frame": self.first_frame, "last_frame": self.last_frame, "frames": self.frames,
-                "best_frame": best.frame, "box": [round(float(value), 1) for value in best.box]}
+                "best_frame": best.frame, "box": [round(float(value), 1) for value in best.box],
+                "first_second": round(self.first_frame / rate, 2), "last_second": round(self.last_frame / rate, 2)}
 
     def __str__(self) -> str:
         return (f"{self.reading.text or '(nothing read)'}  confidence {self.reading.confidence:.3f}  "

@@ -172,9 +172,7 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
         for frame in watch:
             for track in frame.finished:
                 count += 1
-                seconds = {f"{end}_second": round(frame_number / watch.source.rate, 2) for end, frame_number
-                           in (("first", track.first_frame), ("last", track.last_frame))}
-                write_line(stream, {"image": name, **track.to_dict(), **seconds})
+                write_line(stream, {"image": name, **track.to_dict(watch.source.rate)})
                 if not stream:
                     tqdm.write(f"{name}: {track}")
             if frame.picture is None:

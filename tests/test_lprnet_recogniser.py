@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ccpd.plates import UNREAD_SYMBOLS, PlateRenderer, forces_text, unread_text
+from ccpd.plates import FORCES, KINDS, UNREAD_SYMBOLS, PlateRenderer, forces_text, unread_text
 from LPRNet.alphabet import Alphabet
 from LPRNet.LPRNet_Train import cool, fit_temperature
 from LPRNet.model.fast import INTEGERS, FastLPRNet, FastReader, pool_rectified, rectify
@@ -202,12 +202,17 @@ def test_pictures_and_boxes_that_do_not_fit_are_refused():
         recogniser.read_pictures([picture, picture], [(0, 0, 90, 30)])
 
 
-@pytest.mark.parametrize("kind", [None, "white", "yellow", "black"])
-def test_the_bundled_weights_read_rarer_plates(kind):
-    """The armed forces' (no ``kind``), and those whose last symbol the alphabet lacks: read without it."""
+@pytest.mark.parametrize(("kind", "random", "least"), [
+    (FORCES["white"], forces_text, 17), (FORCES["white_police"], forces_text, 10),
+    *((KINDS[name], unread_text, 17) for name in ("white", "yellow", "black"))])
+def test_the_bundled_weights_read_rarer_plates(kind, random, least):
+    """Those of the armed forces and police, and those with a symbol that the alphabet lacks: read without it.
+
+    At least so many of 20: the small province of the armed police's is hard to tell in OpenCV's font.
+    """
     rng, renderer = np.random.default_rng(2), PlateRenderer()
-    texts = [unread_text(rng, kind) if kind else forces_text(rng) for _ in range(20)]
-    readings = Recogniser(device="cpu").read_pictures([renderer.render(text, kind or "white", rng) for text in texts])
-    known = [text.rstrip("".join(UNREAD_SYMBOLS.values())) for text in texts]
+    texts = [random(rng, kind) for _ in range(20)]
+    readings = Recogniser(device="cpu").read_pictures([renderer.render(text, kind, rng) for text in texts])
+    known = [text.strip("".join(UNREAD_SYMBOLS.values())) for text in texts]
     right = [reading.text == text for reading, text in zip(readings, known)]
-    assert sum(right) >= 17, [reading.text for reading in readings]
+    assert sum(right) >= least, [reading.text for reading in readings]

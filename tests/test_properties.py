@@ -174,7 +174,7 @@ def test_every_result_is_a_line_of_the_schema(result, name):
 
 @given(plates)
 def test_every_track_is_a_line_of_the_schema(plate):
-    LINE.validate(json.loads(json.dumps({"image": "clip.avi", **Track(1, 0, 0, plate).to_dict()})))
+    LINE.validate(json.loads(json.dumps({"image": "clip.avi", **Track(1, 0, 0, plate).to_dict(25.0)})))
 
 
 @pytest.mark.parametrize("line", [
