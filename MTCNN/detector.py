@@ -245,8 +245,7 @@ class Detector:
             kept = kept[suppress(boxes[kept], scores[kept], limits.first_overlap, limits.refined)]
             before = scores[kept]
             boxes, scores = self.judge(pixels, boxes[kept])
-            means = mean_odds(before, scores)
-        return boxes, means
+        return boxes, mean_odds(before, scores)
 
     def likely_plates(self, crops: torch.Tensor, least: float) -> np.ndarray:
         """Which of the crops may have the score ``least``, by a rough look: (N,)."""

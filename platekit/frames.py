@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections import deque
@@ -28,7 +29,7 @@ class FrameSource:
     def __init__(self, source: str | int, live: bool | None = None) -> None:
         """A path, an address or the number of a camera. Raises UserError when it cannot be opened."""
         self.name = source_name(source)
-        if isinstance(source, str) and Path(source).is_dir():
+        if isinstance(source, str) and os.path.isdir(source):  # Path.is_dir raises for the length of some addresses
             raise UserError(f"{self.name} is a folder; name the videos in it")
         self._capture = cv2.VideoCapture(source)
         if not self._capture.isOpened():

@@ -155,7 +155,6 @@ class PlainReader:
         scores = torch.from_numpy(mean_odds(before.numpy(), scores.numpy()))
         return boxes[scores >= last], scores[scores >= last]
 
-    @torch.no_grad()
     def judge(self, image: np.ndarray, boxes: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         crops = torch.cat([self.cut(image, box, (24, 94)) for box in boxes])
         x = self.onet.features(crops)

@@ -266,9 +266,11 @@ def test_a_live_source_gives_its_latest_frame_and_a_file_every_one(drive, monkey
     assert len(numbers) + source.dropped == 60
 
 
-def test_a_folder_is_no_video(tmp_path):
+def test_a_folder_is_no_video_and_an_address_may_be_long(tmp_path):
     with pytest.raises(UserError, match="name the videos in it"):
         FrameSource(str(tmp_path))
+    with pytest.raises(UserError, match="cannot open"):
+        FrameSource("http://127.0.0.1:9/" + 300 * "x")
 
 
 def test_what_is_live_and_what_it_is_called():

@@ -33,7 +33,7 @@ Scene = tuple[np.ndarray, np.ndarray, str]  # picture, its plate's corners (4, 2
 # Real plates are blue nearly all.
 KIND_SHARES = {"blue": 6, "green": 6, "yellow": 3, "white": 8, "black": 4, "yellow_double": 8}
 FORCES_SHARE = 0.5  # of the white plates, that are of the armed forces
-FORCES_SHARES = {"white": 0.55, "white_police": 0.3, "white_double": 0.15}
+FORCES_KIND_SHARES = {"white": 0.55, "white_police": 0.3, "white_double": 0.15}
 UNREAD_SHARE = 0.25  # of the plates, of kinds that have such, with a symbol outside the alphabet: the label lacks it
 LOCAL = 0.5  # share of the blue plates drawn into a scene that are of its own plate's city, as most are on a street
 IN_SCENE = 0.4  # share of the real samples that are crops with surroundings, where there are such and others
@@ -191,7 +191,7 @@ class RenderedPlates(Dataset):
         """A random kind, and a text of it."""
         kind = KINDS[str(rng.choice(self.kinds, p=self.shares))]
         if kind.name == "white" and rng.random() < FORCES_SHARE:
-            kind = FORCES[str(rng.choice(list(FORCES_SHARES), p=list(FORCES_SHARES.values())))]
+            kind = FORCES[str(rng.choice(list(FORCES_KIND_SHARES), p=list(FORCES_KIND_SHARES.values())))]
             return kind, forces_text(rng, kind)
         unread = kind.name in UNREAD_SYMBOLS and rng.random() < UNREAD_SHARE
         return kind, (unread_text if unread else random_text)(rng, kind)
