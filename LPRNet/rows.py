@@ -10,12 +10,14 @@ import dataclasses
 import numpy as np
 import torch
 
-from ccpd.plates import KINDS, LOWER_ROW, UPPER_ROW
+from ccpd.plates import KINDS
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from platekit.boxes import CROP_SIZE
 
 DOUBLE = KINDS["yellow_double"]
-MARGINS = (20.0, 8.0)  # mm beside a row's symbols, and above and below them
+# Millimetres beside a row's symbols, above them, and below those of the upper and of the lower row: motorcycles' upper
+# row reaches further down, by a thirtieth of the plate's height, than what this shows.
+MARGINS = (20.0, 8.0, (14.0, 8.0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +38,12 @@ class Row:
         return (points - self.middle) / self.half
 
 
-def _row(first: int, last: int, columns: int, top: float, height: float) -> Row:
-    """The row of the symbols from ``first`` to ``last``."""
-    (left, _), (right, width) = DOUBLE.cells[first], DOUBLE.cells[last]
-    low = np.array([left - MARGINS[0], top - MARGINS[1]])
-    high = np.array([right + width + MARGINS[0], top + height + MARGINS[1]])
+def _row(number: int, columns: int) -> Row:
+    """The upper (0) or the lower row (1)."""
+    of_row = DOUBLE.cells[:DOUBLE.upper] if number == 0 else DOUBLE.cells[DOUBLE.upper:]
+    (left, _), (right, width), (top, height) = of_row[0], of_row[-1], DOUBLE.rows[number]
+    beside, above, below = MARGINS
+    low, high = np.array([left - beside, top - above]), np.array([right + width + beside, top + height + below[number]])
     size = np.array([DOUBLE.width_mm, DOUBLE.height_mm])
     reach = np.array(STRAIGHT_CORNERS[0])
     middle, half = ((low + high) / size - 1) * reach, (high - low) / size * reach
@@ -49,5 +52,4 @@ def _row(first: int, last: int, columns: int, top: float, height: float) -> Row:
 
 # A symbol is about as wide as on a plate of one row.
 UPPER_COLUMNS = round(CROP_SIZE[1] * 2 / 7)
-ROWS = (_row(0, DOUBLE.upper - 1, UPPER_COLUMNS, *UPPER_ROW),
-        _row(DOUBLE.upper, DOUBLE.symbols - 1, CROP_SIZE[1] - UPPER_COLUMNS, *LOWER_ROW))
+ROWS = (_row(0, UPPER_COLUMNS), _row(1, CROP_SIZE[1] - UPPER_COLUMNS))

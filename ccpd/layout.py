@@ -59,11 +59,15 @@ def layout_of(pose: Pose, kind: PlateKind, shape: CarShape, rng: np.random.Gener
 
 
 def corners_of_kind(vertices: np.ndarray, kind: PlateKind) -> np.ndarray:
-    """The corners (4, 2) of a plate of ``kind`` in the place of an ordinary one that has corners ``vertices``."""
+    """The corners (4, 2) of a plate of ``kind`` in the place of an ordinary one that has corners ``vertices``.
+
+    A narrower one is seen from nearer, as wide as the ordinary one.
+    """
     unit = np.array([(1, 1), (-1, 1), (-1, -1), (1, -1)], np.float32)
     ordinary, other = (unit * np.float32((size.width_mm, size.height_mm)) for size in (KINDS["blue"], kind))
     matrix = cv2.getPerspectiveTransform(ordinary, vertices.astype(np.float32))
-    return cv2.perspectiveTransform(other[None], matrix)[0].astype(np.float64)
+    nearer = max(1.0, KINDS["blue"].width_mm / kind.width_mm)
+    return cv2.perspectiveTransform(other[None] * np.float32(nearer), matrix)[0].astype(np.float64)
 
 
 def enlarge(corners: np.ndarray, factor: float) -> np.ndarray:

@@ -18,14 +18,15 @@ from platekit.errors import UserError
 from platekit.opencv import cv2
 
 ONLY_ROW = (25.0, 90.0)  # top and height of the symbols, and those of a plate of two rows
-UPPER_ROW = (15.0, 60.0)
-LOWER_ROW = (90.0, 110.0)
+UPPER_ROW, LOWER_ROW = (15.0, 60.0), (90.0, 110.0)
+MOTORCYCLE_ROWS = ((10.0, 50.0), (70.0, 60.0))
 SMALL_ROW = (20.0, 55.0)  # of a symbol that shares its place with the dot below it
 BOLT_XS = (0.25, 0.75)  # of the width
 BOLT_INSET = 11.0  # from the upper and the lower edge
 
 _BLUE_CELLS = tuple((x, 45.0) for x in (15.5, 72.5, 151.5, 208.5, 265.5, 322.5, 379.5))
 _DOUBLE_CELLS = ((110.0, 80.0), (250.0, 80.0)) + tuple((27.0 + 80.0 * i, 65.0) for i in range(5))
+_MOTORCYCLE_CELLS = ((57.5, 35.0), (127.5, 35.0)) + tuple((15.0 + 40.0 * i, 30.0) for i in range(5))
 _POLICE_CELLS = ((15.5, 45.0), (67.5, 45.0), (120.0, 36.0)) + tuple((166.5 + 53.25 * i, 45.0) for i in range(5))
 _GREEN_CELLS = ((15.5, 45.0), (69.5, 43.0)) + tuple((161.5 + 52.0 * i, 43.0) for i in range(6))
 
@@ -44,7 +45,9 @@ class PlateKind:
     dark_text: bool
     height_mm: float = 140.0
     upper: int = 0  # symbols in the upper row of a plate of two rows
+    rows: tuple[tuple[float, float], tuple[float, float]] = (UPPER_ROW, LOWER_ROW)  # of a plate of two rows
     small: int = -1  # which symbol is small, above the dot; -1: none
+    typeface: str = "140_"  # what the file names of its glyphs begin with
 
     @property
     def symbols(self) -> int:
@@ -56,37 +59,53 @@ class PlateKind:
         """Where the dot is: beside the middle of the symbols before it, or under the small one."""
         if self.small >= 0:
             return (sum(SMALL_ROW) + sum(ONLY_ROW)) / 2
-        return UPPER_ROW[0] + UPPER_ROW[1] / 2 if self.upper else self.height_mm / 2
+        return self.rows[0][0] + self.rows[0][1] / 2 if self.upper else self.height_mm / 2
 
     def row(self, index: int) -> tuple[float, float]:
         """Top and height of a symbol."""
-        if not self.upper:
-            return SMALL_ROW if index == self.small else ONLY_ROW
-        return UPPER_ROW if index < self.upper else LOWER_ROW
+        if self.upper:
+            return self.rows[index >= self.upper]
+        return SMALL_ROW if index == self.small else ONLY_ROW
+
+
+_COLOURS = {  # hue, saturation, value, and whether the symbols are dark
+    "blue": ((103, 121), (150, 255), (90, 250), False),
+    "yellow": ((17, 27), (140, 255), (120, 250), True),
+    "white": ((0, 180), (0, 25), (165, 250), True),
+    "black": ((0, 180), (0, 70), (12, 60), False),
+    "green": ((48, 72), (70, 200), (120, 235), True),
+}
+
+
+def _double(name: str, colour: str) -> PlateKind:
+    """A plate of two rows as trucks have it."""
+    return PlateKind(name, 440.0, _DOUBLE_CELLS, 220.0, *_COLOURS[colour], 220.0, 2, typeface="220_")
+
+
+def _motorcycle(name: str, colour: str) -> PlateKind:
+    """A motorcycle's plate."""
+    return PlateKind(name, 220.0, _MOTORCYCLE_CELLS, 110.0, *_COLOURS[colour], 140.0, 2, MOTORCYCLE_ROWS)
 
 
 KINDS: dict[str, PlateKind] = {
     kind.name: kind
     for kind in (
-        PlateKind("blue", 440.0, _BLUE_CELLS, 134.5, (103, 121), (150, 255), (90, 250), False),
-        PlateKind("yellow", 440.0, _BLUE_CELLS, 134.5, (17, 27), (140, 255), (120, 250), True),
-        PlateKind("white", 440.0, _BLUE_CELLS, 134.5, (0, 180), (0, 25), (165, 250), True),
-        PlateKind("black", 440.0, _BLUE_CELLS, 134.5, (0, 180), (0, 70), (12, 60), False),
-        PlateKind("yellow_double", 440.0, _DOUBLE_CELLS, 220.0, (17, 27), (140, 255), (120, 250), True, 220.0, 2),
-        PlateKind("green", 480.0, _GREEN_CELLS, 137.0, (48, 72), (70, 200), (120, 235), True),
+        *(PlateKind(name, 440.0, _BLUE_CELLS, 134.5, *_COLOURS[name]) for name in ("blue", "yellow", "white", "black")),
+        _double("yellow_double", "yellow"),
+        PlateKind("green", 480.0, _GREEN_CELLS, 137.0, *_COLOURS["green"], typeface="green_"),
+        _motorcycle("motorcycle", "yellow"),
+        _motorcycle("moped", "blue"),
     )
 }
 
 # Of the armed forces: their ordinary plates, those of two rows, and the armed police's. File names as CCPD's cannot
 # tell their numbers, so that no subset has them.
-_WHITE = KINDS["white"]
 FORCES = {
     kind.name: kind
     for kind in (
-        _WHITE,
-        replace(KINDS["yellow_double"], name="white_double", hue=_WHITE.hue, saturation=_WHITE.saturation,
-                value=_WHITE.value),
-        replace(_WHITE, name="white_police", cells=_POLICE_CELLS, dot_mm=138.0, small=2),
+        KINDS["white"],
+        _double("white_double", "white"),
+        replace(KINDS["white"], name="white_police", cells=_POLICE_CELLS, dot_mm=138.0, small=2),
     )
 }
 
@@ -206,11 +225,9 @@ class PlateRenderer:
 
     def _glyph(self, index: int, symbol: str, kind: PlateKind, width: int, height: int) -> np.ndarray:
         """The symbol at this place of a plate."""
-        names = ["140_"]
-        if kind.upper:
-            names = ["220_", "220_up_" if index < kind.upper else "220_down_", "140_"]
-        elif kind.name == "green":
-            names = ["green_", "140_"]
+        names = [kind.typeface, "140_"]
+        if kind.typeface == "220_":
+            names.insert(1, "220_up_" if index < kind.upper else "220_down_")
         path = next((self._files[name + symbol] for name in names if name + symbol in self._files), None)
         key = (symbol, path, width, height)
         if key not in self._glyphs:
@@ -278,7 +295,7 @@ class PlateRenderer:
                 edges = [10.0, *(left - 1 / scale for left, _ in kind.cells[1:]), kind.width_mm - 10.0]
                 top, bottom, end = 12.0, kind.height_mm - 12.0, edges[red.stop]
                 if kind.upper:  # of two rows: the whole upper one
-                    bottom, end = LOWER_ROW[0] - 6.0, edges[-1]
+                    bottom, end = kind.rows[1][0] - 6.0, edges[-1]
                 inner = (slice(round(top * scale), round(bottom * scale)),
                          slice(round(edges[red.start] * scale), round(end * scale)))
                 table = (ground + (np.array([25.0, 25.0, 190.0], np.float32) - ground) * steps).astype(np.uint8)

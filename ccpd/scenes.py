@@ -50,7 +50,7 @@ def render_photo(
     pose = sample_pose(subset, rng)
     kind = choose_kind(subset, kinds, rng)
     if kind.upper:  # poses are those of plates of one row
-        pose = replace(pose, corners=corners_of_kind(pose.corners, kind))
+        pose = replace(pose, corners=_inside(corners_of_kind(pose.corners, kind)))
     text = random_text(rng, kind)
     shape = random_shape(rng)
     layout = layout_of(pose, kind, shape, rng)
@@ -110,6 +110,12 @@ def annotate(photo: np.ndarray, corners: np.ndarray, text: str) -> Annotation:
 def plate_scale(pixels_per_mm: float) -> float:
     """The scale to draw a plate at that has ``pixels_per_mm`` in the photo."""
     return next((scale for scale in PLATE_SCALES if scale >= 0.9 * pixels_per_mm), PLATE_SCALES[-1])
+
+
+def _inside(corners: np.ndarray) -> np.ndarray:
+    """Corners (4, 2) moved into a photo of ``PHOTO_SIZE`` where they reach beyond its edge."""
+    beyond = corners.min(axis=0).clip(max=0.0) + (corners.max(axis=0) - PHOTO_SIZE).clip(min=0.0)
+    return corners - beyond
 
 
 # What is drawn.

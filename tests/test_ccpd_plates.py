@@ -21,7 +21,7 @@ def renderer():
     return PlateRenderer()
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if name != "yellow_double"])
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if not kind.upper])
 def test_layout_keeps_the_standards_margins(name):
     kind = KINDS[name]
     lefts = [left for left, _ in kind.cells]
@@ -33,9 +33,11 @@ def test_layout_keeps_the_standards_margins(name):
     assert all(kind.row(index) == (25, 90) for index in range(kind.symbols)) and kind.height_mm == 140
 
 
-def test_a_plate_of_two_rows_has_its_two_symbols_above_the_five():
-    kind = KINDS["yellow_double"]
-    assert (kind.width_mm, kind.height_mm, kind.symbols, kind.upper) == (440, 220, 7, 2)
+@pytest.mark.parametrize(("name", "size"), [
+    ("yellow_double", (440, 220)), ("motorcycle", (220, 140)), ("moped", (220, 140)), ("white_double", (440, 220))])
+def test_a_plate_of_two_rows_has_its_two_symbols_above_the_five(name, size):
+    kind = {**KINDS, **FORCES}[name]
+    assert ((kind.width_mm, kind.height_mm), kind.symbols, kind.upper) == (size, 7, 2)
     upper, lower = kind.cells[:2], kind.cells[2:]
     assert upper[0][0] == kind.width_mm - sum(upper[1]) and abs(lower[0][0] - (kind.width_mm - sum(lower[-1]))) <= 1
     assert all(left + width < right for cells in (upper, lower) for (left, width), (right, _) in pairwise(cells))

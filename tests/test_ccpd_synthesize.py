@@ -12,8 +12,9 @@ import pytest
 
 from ccpd.annotation import has_annotation, parse
 from ccpd.dataset import PHOTO_SIZE, SUBSETS, find_subsets
-from ccpd.geometry import is_convex
-from ccpd.plates import PlateRenderer
+from ccpd.geometry import is_convex, sample_pose
+from ccpd.layout import corners_of_kind
+from ccpd.plates import KINDS, PlateRenderer
 from ccpd.scenes import render_photo
 from ccpd.synthesize import main, photo_file
 from platekit.errors import UserError
@@ -85,6 +86,14 @@ def test_the_plate_is_where_the_name_says():
         yellow = photo[:, :, 1:].min(axis=2).astype(int) - photo[:, :, 0] > 25
         hits += yellow[y1:y2, x1:x2].mean() > 2 * yellow.mean()
     assert hits >= 6
+
+
+def test_a_high_plate_is_moved_into_the_photo():
+    """Of a motorcycle, half as high as wide, in a pose of an ordinary plate near the photo's edge."""
+    _, annotation = render_photo("ccpd_fn", PlateRenderer(), np.random.default_rng(21), ["motorcycle"])
+    wanted = corners_of_kind(sample_pose("ccpd_fn", np.random.default_rng(21)).corners, KINDS["motorcycle"])
+    assert wanted[:, 0].max() > 740
+    np.testing.assert_allclose(np.array(annotation.vertices), wanted - (wanted[:, 0].max() - 719, 0), atol=1.6)
 
 
 def test_other_sizes_carry_the_annotation_along():

@@ -31,9 +31,10 @@ __all__ = ["CHARS", "CHARS_DICT", "LPRDataLoader", "RenderedPlates", "TrainingPl
 Sample = tuple[np.ndarray, list[int], np.ndarray | None]  # crop, label, the plate's corners (4, 2) in the crop
 Scene = tuple[np.ndarray, np.ndarray, str]  # picture, its plate's corners (4, 2), its plate's text
 # Real plates are blue nearly all.
-KIND_SHARES = {"blue": 6, "green": 6, "yellow": 3, "white": 8, "black": 4, "yellow_double": 8}
+KIND_SHARES = {"blue": 6, "green": 7, "yellow": 5, "white": 9, "black": 5, "yellow_double": 7, "motorcycle": 3,
+               "moped": 3}
 FORCES_SHARE = 0.5  # of the white plates, that are of the armed forces
-FORCES_KIND_SHARES = {"white": 0.55, "white_police": 0.3, "white_double": 0.15}
+FORCES_KIND_SHARES = {"white": 0.5, "white_police": 0.25, "white_double": 0.25}
 UNREAD_SHARE = 0.25  # of the plates, of kinds that have such, with a symbol outside the alphabet: the label lacks it
 LOCAL = 0.5  # share of the blue plates drawn into a scene that are of its own plate's city, as most are on a street
 IN_SCENE = 0.4  # share of the real samples that are crops with surroundings, where there are such and others

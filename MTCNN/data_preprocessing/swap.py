@@ -12,12 +12,13 @@ import numpy as np
 
 from ccpd import camera
 from ccpd.layout import corners_of_kind, enlarge
-from ccpd.plates import KINDS, PlateRenderer, random_text
+from ccpd.plates import FORCES, KINDS, PlateRenderer, forces_text, random_text
 from ccpd.scenes import mount_plate, plate_scale
 from ccpd.textures import sign
 from platekit.opencv import cv2
 
-KIND_SHARES = {"green": 0.25, "yellow": 0.15, "white": 0.15, "black": 0.15, "blue": 0.1, "yellow_double": 0.2}
+KIND_SHARES = {"green": 0.2, "yellow": 0.12, "white": 0.12, "black": 0.12, "blue": 0.08, "yellow_double": 0.12,
+               "motorcycle": 0.08, "moped": 0.08, "white_double": 0.08}
 SIGNS = 0.08  # share of swaps that leave no plate but a sign
 BLUE_TONE = 110.0  # mean grey level of a drawn blue plate: what the real one's is compared with to tell the light
 RIM = 1.03  # the drawn plate is this much larger than the photo's own, to hide its rim
@@ -39,12 +40,13 @@ class PlateSwapper:
         """
         if rng.random() >= self.share:
             return image, vertices
-        kind = KINDS[str(rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values())))]
+        kind = {**KINDS, **FORCES}[str(rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values())))]
         scale = plate_scale(float(np.linalg.norm(vertices[0] - vertices[1])) / kind.width_mm)
         if rng.random() < SIGNS:
             plate = sign(round(KINDS["blue"].height_mm * scale), round(KINDS["blue"].width_mm * scale), rng)
             return replace_plate(image, enlarge(vertices, RIM), vertices, plate, rng), None
-        plate = self.renderer.render(random_text(rng, kind), kind, rng, scale)
+        text = (forces_text if kind.name == "white_double" else random_text)(rng, kind)
+        plate = self.renderer.render(text, kind, rng, scale)
         corners = enlarge(corners_of_kind(vertices, kind), RIM)
         return replace_plate(image, corners, vertices, plate, rng), corners
 
