@@ -1,6 +1,7 @@
 """Licence plate detection: the public names, and a command line for detection alone.
 
     python MTCNN/MTCNN.py --image photo.jpg folder/ --json -
+    python MTCNN/MTCNN.py --image folder/ --boxes folder/boxes.csv      # counts the plates found
 
 From Python::
 
@@ -21,12 +22,14 @@ if __package__ in (None, ""):
 import numpy as np
 import torch
 
+from MTCNN.data_preprocessing.boxes_table import BOXES_HELP, read_boxes
 from MTCNN.detector import Detections, Detector, Thresholds
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import MINI_LP, SCALE
+from MTCNN.score import Score
 from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
-from platekit.distributed import join
+from platekit.distributed import join, rank
 from platekit.errors import UserError, run_script
 from platekit.results import PictureResult, Plate
 
@@ -58,6 +61,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help="width and height in pixels of the smallest plate to find (default: %(default)s)")
     parser.add_argument("--scale", type=float, default=SCALE,
                         help="factor between pyramid levels, below 1 (default: %(default)s)")
+    parser.add_argument("--boxes", nargs="+", type=Path, default=[], metavar="FILE",
+                        help=f"count what is found by them: {BOXES_HELP}")
     parser.add_argument("--pnet", default=PNET_WEIGHTS, type=Path, help="weights of PNet (default: the bundled ones)")
     parser.add_argument("--onet", default=ONET_WEIGHTS, type=Path, help="weights of ONet (default: the bundled ones)")
     options = parser.parse_intermixed_args(arguments)
@@ -68,20 +73,29 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
+    score = Score(read_boxes(arguments.boxes))
+    in_file = arguments.json not in (None, "-")
     device = join(pick_device(arguments.device))
     try:
         detector = Detector(arguments.pnet, arguments.onet, device, tuple(arguments.mini_lp), arguments.scale)
     except ValueError as error:
         raise UserError(f"{error}; change --mini_lp or --scale") from None
 
-    def read(image: np.ndarray, _: Path) -> PictureResult:
+    def read(image: np.ndarray, path: Path) -> PictureResult:
         start = time.perf_counter()
         found = detector.detect(image)
         milliseconds = {"detect": 1000 * (time.perf_counter() - start)}
-        plates = tuple(Plate(tuple(box), score) for box, score in zip(found.boxes.tolist(), found.scores.tolist()))
+        if not in_file:
+            score.add(path, found.boxes)
+        plates = tuple(Plate(tuple(box), sure) for box, sure in zip(found.boxes.tolist(), found.scores.tolist()))
         return PictureResult(image.shape[1], image.shape[0], plates, milliseconds)
 
-    return run_pictures(arguments.image, read, arguments.json, arguments.output, resume=arguments.resume)
+    status = run_pictures(arguments.image, read, arguments.json, arguments.output, resume=arguments.resume)
+    if in_file and rank() == 0:  # with what other processes, or a run before, have found
+        score.add_lines(Path(arguments.json))
+    if str(score):
+        print(score, file=sys.stderr if arguments.json == "-" else sys.stdout)
+    return status
 
 
 if __name__ == "__main__":

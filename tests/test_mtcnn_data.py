@@ -568,7 +568,7 @@ def test_photos_that_were_made_smaller_or_are_misnamed_are_left_out_and_said_so_
     put_picture(small.with_name("2023-05-12-10-22-33-1.jpg"), photo())
     for _ in range(2):
         done = generate_pnet(call, tmp_path)
-        assert done.status == 0 and f"left out: {small}: the box" in done.out and "left out 1 pictures" in done.out
+        assert done.status == 0 and f"left out: {small}: its box" in done.out and "left out 1 pictures" in done.out
     for name in ("positive", "part"):
         pixels = open_array(tmp_path / "samples" / f"{name}.npy")
         assert len(pixels) and pixels.reshape(len(pixels), -1).std(axis=1).min() > 0

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import os
-import sys
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 from LPRNet.data.crop_names import CropName
 from platekit.errors import UserError
+from platekit.tables import read_rows
 
 LABELS_HELP = "CSV tables of the columns file (seen from the table's folder) and text; in other folders than the " \
     "pictures named there, names tell"
@@ -32,31 +31,12 @@ def read_labels(tables: Iterable[str | os.PathLike]) -> Labels:
     A row whose picture is not there is reported and otherwise ignored.
     """
     labels: dict[Path, str] = {}
-    for table in map(Path, tables):
-        try:
-            with open(table, encoding="utf-8-sig", newline="") as stream:
-                reader = csv.DictReader(stream)
-                rows = list(reader)
-        except OSError as error:
-            raise UserError(f"cannot read {table}: {error.strerror}; check the path") from None
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"cannot read {table}: {error}; save it as CSV in UTF-8") from None
-        if not {"file", "text"} <= set(reader.fieldnames or ()):
-            raise UserError(f"{table} does not begin with the line 'file,text'; name its columns so")
-        for number, row in enumerate(rows, 2):
-            file, text = (row["file"] or "").strip(), (row["text"] or "").strip()
-            if not file or not text:
-                raise UserError(f"{table}, row {number}: a picture or its text is missing; complete the row")
-            path = (table.parent / file).resolve()
-            if labels.setdefault(path, text) != text:
-                raise UserError(f"{table}, row {number}: {file} has two texts, '{labels[path]}' and '{text}'; keep one")
-        missing = [row["file"] for row in rows if not (table.parent / row["file"].strip()).exists()]
-        if rows and len(missing) == len(rows):
-            raise UserError(f"{table}: none of its pictures is there, such as {missing[0]}; name them as seen from "
-                            "the table's folder")
-        if missing:
-            print(f"{table}: {len(missing)} of {len(rows)} pictures are not there, the first is {missing[0]}",
-                  file=sys.stderr)
+    for row in (row for table in tables for row in read_rows(table, ("file", "text"))):
+        file, text = row.texts["file"], row.texts["text"]
+        if not text:
+            raise UserError(f"{row.place}: the text of {file} is missing; complete the row")
+        if labels.setdefault(row.picture, text) != text:
+            raise UserError(f"{row.place}: {file} has two texts, '{labels[row.picture]}' and '{text}'; keep one")
     return Labels((path, unicodedata.normalize("NFC", text)) for path, text in labels.items())
 
 

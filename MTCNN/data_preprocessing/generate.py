@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from MTCNN import paths
+from MTCNN.data_preprocessing.boxes_table import BOXES_HELP, read_boxes
 from MTCNN.data_preprocessing.photos import Photo, read_photos
 from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.data_preprocessing.swap import PlateSwapper
@@ -79,7 +80,7 @@ class ViewSamples(Dataset):
             return str(error)
         box, vertices = photo.box, photo.vertices
         if box is not None and (box[2:] > image.shape[1::-1]).any():
-            return f"{photo.path}: the box in its name lies outside the picture; was it made smaller?"
+            return f"{photo.path}: its box lies outside the picture; was it made smaller?"
         if self.swapper is not None and vertices is not None:
             image, vertices = self.swapper(image, vertices, rng)
             box = None if vertices is None else bounding_box(vertices)
@@ -142,9 +143,11 @@ def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
     """The flags both generators share."""
     inputs = parser.add_argument_group("photos")
     inputs.add_argument("-dir_train", "--dir_train", nargs="+", type=Path, default=[paths.PHOTOS_TRAIN], metavar="DIR",
-                        help="folders of photos with CCPD names to train on")
+                        help="folders of photos to train on, with CCPD names or in --boxes")
     inputs.add_argument("-dir_val", "--dir_val", nargs="*", type=Path, default=[paths.PHOTOS_VAL], metavar="DIR",
                         help="folders of photos to validate on; give none to make no validation samples")
+    inputs.add_argument("--boxes", nargs="+", type=Path, default=[], metavar="FILE",
+                        help=f"for photos without CCPD names: {BOXES_HELP}")
     inputs.add_argument("--plain_list", type=Path, metavar="FILE",
                         help="names of photos whose corners are not to be trusted, one a line")
     inputs.add_argument("--ignore_list", type=Path, metavar="FILE",
@@ -181,10 +184,11 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
     for val, train in itertools.product(arguments.dir_val, arguments.dir_train):
         if val.resolve().is_relative_to(train.resolve()) or train.resolve().is_relative_to(val.resolve()):
             raise UserError(f"{train} (to train on) and {val} (to validate on) share photos; name others")
+    boxes = read_boxes(arguments.boxes)
     for split, sources, folder, views in splits:
         if views < 1:
             raise UserError(f"--views must be at least 1, not {views}")
-        photos = read_photos(sources, arguments.plain_list, arguments.ignore_list)
+        photos = read_photos(sources, arguments.plain_list, arguments.ignore_list, boxes)
         with_plate = sum(photo.box is not None for photo in photos)
         print(f"{split}: {with_plate} photos with a plate and {len(photos) - with_plate} without from "
               f"{', '.join(map(str, sources))}, {views} views each")
@@ -193,6 +197,8 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
                     "first": photos[0].path.name, "last": photos[-1].path.name,
                     "plain_list": file_fingerprint(arguments.plain_list),
                     "ignore_list": file_fingerprint(arguments.ignore_list), "swap": 0.0, **facts}
+        if arguments.boxes:
+            settings["boxes"] = [file_fingerprint(table) for table in arguments.boxes]
         swapper = None
         if split == "train" and arguments.swap:
             swapper = PlateSwapper(arguments.swap, arguments.glyphs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +26,15 @@ class Photo:
 
 
 def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike | None = None,
-                ignore: str | os.PathLike | None = None) -> list[Photo]:
+                ignore: str | os.PathLike | None = None, boxes: Mapping[Path, np.ndarray] | None = None
+                ) -> list[Photo]:
     """The annotated photos and the plate-free ones (below ``ccpd_np``) of the folders, in a fixed order.
 
-    ``plain`` names a text file, a photo a line (its file name or a path that ends in it), whose corners are not to be
-    trusted; ``ignore`` one with lines ``name x1 y1 x2 y2``. Photos with other names are left out, with a word about it.
-    Raises UserError for a missing or empty folder, and for a list that cannot be read.
+    ``boxes`` are those (N, 4) of pictures without a CCPD name, by their resolved paths: one of several plates is as
+    many photos, each with the others' boxes to be left alone. ``plain`` names a text file, a photo a line (its file
+    name or a path that ends in it), whose corners are not to be trusted; ``ignore`` one with lines
+    ``name x1 y1 x2 y2``. Photos with other names are left out, with a word about it. Raises UserError for a missing or
+    empty folder, and for a list that cannot be read.
     """
     plain_names = listed_names(plain) if plain else set()
     ignored = _read_boxes(ignore) if ignore else {}
@@ -39,6 +42,10 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
     for folder in folders:
         for path in find_images(folder):
             zones = np.array(ignored.get(path.name, ()), dtype=np.float64).reshape(-1, 4)
+            if boxes and (plates := boxes.get(path.resolve())) is not None:
+                photos += [Photo(path, plate, None, np.concatenate([zones, np.delete(plates, number, axis=0)]))
+                           for number, plate in enumerate(plates)] or [Photo(path, None, None, zones)]
+                continue
             if shows_no_plate(path):
                 photos.append(Photo(path, None, None, zones))
                 continue
@@ -52,10 +59,11 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
             bare = path.name in plain_names or annotation.corners_are_box
             photos.append(Photo(path, box, None if bare else vertices, zones))
     if unknown:
-        print(f"left out {len(unknown)} pictures without a CCPD name that are not below {PLATE_FREE}, "
-              f"the first {unknown[0]}")
+        print(f"left out {len(unknown)} pictures without a CCPD name that are not below {PLATE_FREE}"
+              f"{' nor in --boxes' * bool(boxes)}, the first {unknown[0]}")
     if not photos:
-        raise UserError(f"no photo with a CCPD name in {', '.join(map(str, folders))}; name a folder of CCPD photos")
+        raise UserError(f"no photo with a CCPD name in {', '.join(map(str, folders))}; name a folder of CCPD photos, "
+                        "or give a table of boxes with --boxes")
     return photos
 
 

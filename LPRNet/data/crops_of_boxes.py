@@ -1,0 +1,62 @@
+"""Cut the plates of one's own photos out, by a table of boxes and texts, for LPRNet.
+
+    python LPRNet/data/crops_of_boxes.py --boxes photos/boxes.csv --out crops
+
+The table is the detector's, with a further column ``text``. LPRNet_Train.py takes the crops and their ``labels.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import math
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a file: import from the repository root
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from tqdm import tqdm
+
+from LPRNet.data.preprocess import Cut
+from MTCNN.data_preprocessing.boxes_table import BOXES_HELP, COLUMNS, box_of
+from platekit.errors import UserError, run_script
+from platekit.files import write_text
+from platekit.images import read_image, write_image
+from platekit.tables import read_rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--boxes", type=Path, required=True, metavar="FILE", help=f"{BOXES_HELP}; and a column text")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the crops and of labels.csv")
+    parser.add_argument("--seed", type=int, default=0, help="accepted by every script; nothing is random here")
+    args = parser.parse_args()
+    table, problems, cut = io.StringIO(), [], 0
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["file", "text"])
+    plates = [(row, box) for row in read_rows(args.boxes, ("file", *COLUMNS, "text"))
+              if (box := box_of(row)) and row.texts["text"]]
+    if not plates:
+        raise UserError(f"{args.boxes} has no row with a box and a text; complete it")
+    for number, (row, (x1, y1, x2, y2)) in enumerate(tqdm(plates, unit="plate"), 1):
+        name = f"{number}_{row.picture.stem}.jpg"
+        try:
+            crop = Cut((int(x1), int(y1), math.ceil(x2), math.ceil(y2)), 0).of(read_image(row.picture))
+            write_image(args.out / name, crop, quality=95)
+        except UserError as error:
+            problems.append(f"{row.place}: {error}")
+            continue
+        writer.writerow([name, row.texts["text"]])
+        cut += 1
+    write_text(args.out / "labels.csv", table.getvalue())
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    print(f"wrote {cut} crops and labels.csv to {args.out}")
+    print(f"next: python LPRNet/LPRNet_Train.py --img_dirs_train {args.out} --labels {args.out / 'labels.csv'}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    run_script(main)

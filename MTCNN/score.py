@@ -1,0 +1,53 @@
+"""How many plates a detector finds in pictures whose plates a table gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ccpd.protocol import IOU_THRESHOLD
+from platekit.boxes import box_iou
+
+
+class Score:
+    """Counts plates, those found (an IoU above 0.7, one box a plate), and boxes that are none of them."""
+
+    def __init__(self, boxes: Mapping[Path, np.ndarray]) -> None:
+        """``boxes``: of each picture's plates (N, 4), by its resolved path."""
+        self.boxes = boxes
+        self.pictures = self.plates = self.found = self.other = self.unknown = 0
+
+    def add(self, path: Path, found: np.ndarray) -> None:
+        """Count the boxes (N, 4) found in a picture, the surest first."""
+        plates = self.boxes.get(path.resolve())
+        if plates is None:
+            self.unknown += 1
+            return
+        right = 0
+        for box in found:
+            iou = box_iou(box[None], plates)[0]
+            if len(plates) and iou.max() > IOU_THRESHOLD:
+                plates, right = np.delete(plates, iou.argmax(), axis=0), right + 1
+        self.pictures += 1
+        self.plates += right + len(plates)
+        self.found += right
+        self.other += len(found) - right
+
+    def add_lines(self, path: Path) -> None:
+        """Count what stands in a file of results."""
+        with open(path, encoding="utf-8") as lines:
+            for line in map(json.loads, lines):
+                if "plates" in line:
+                    boxes = np.array([plate["box"] for plate in line["plates"]], float).reshape(-1, 4)
+                    self.add(Path(line["image"]), boxes)
+
+    def __str__(self) -> str:
+        if not self.pictures:
+            return ""
+        share = f" ({self.found / self.plates:.1%})" if self.plates else ""
+        unknown = f", {self.unknown} pictures without a row in a table" if self.unknown else ""
+        return (f"{self.pictures} pictures: {self.found} of {self.plates} plates found{share}, {self.other} other "
+                f"boxes{unknown}")

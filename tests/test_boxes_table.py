@@ -1,0 +1,156 @@
+"""Photos of one's own, without CCPD names: tables of boxes and YOLO's files, from samples to the count of plates."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+from ccpd.annotation import parse
+from LPRNet.data import crops_of_boxes
+from LPRNet.data.labels import read_labels
+from MTCNN import MTCNN as detection
+from MTCNN.data_preprocessing import gen_Onet_train_data, gen_Pnet_train_data
+from MTCNN.data_preprocessing.boxes_table import read_boxes
+from MTCNN.data_preprocessing.photos import read_photos
+from MTCNN.data_set import boxes_of_yolo
+from MTCNN.paths import PNET_WEIGHTS
+from MTCNN.score import Score
+from platekit.errors import UserError
+from platekit.images import read_image
+from platekit.opencv import cv2
+from platekit.places import SAMPLES
+from tests.conftest import files_below, make_picture, put_picture
+
+BOXES = {"two": [(30.0, 40.0, 130.0, 80.0), (200.0, 150.0, 330.0, 190.5)], "one": [(100.0, 96.0, 270.0, 150.0)],
+         "none": []}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Photos of blue rectangles, of two, one and none, and one that no table names."""
+    for seed, name in enumerate((*BOXES, "unknown")):
+        picture = make_picture(240, 360, seed)
+        for x1, y1, x2, y2 in BOXES.get(name, ()):
+            cv2.rectangle(picture, (int(x1), int(y1)), (int(x2) - 1, int(y2) - 1), (230, 60, 20), -1)
+        put_picture(tmp_path / "photos" / "a" / f"{name}.png", picture)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def table(photos):
+    """Their table, with texts."""
+    rows = [(f"a/{name}.png", *box, text) for name, boxes in BOXES.items()
+            for box, text in zip(boxes or [("",) * 4], ("B-1", "Ü7"))]
+    path = photos / "boxes.csv"
+    with open(path, "w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("file", "x1", "y1", "x2", "y2", "text"), *rows])
+    return path
+
+
+def test_every_plate_of_a_photo_is_learnt_and_the_others_left_alone(photos, table, capsys):
+    found = read_photos([photos], boxes=read_boxes([table]))
+    assert [photo.path.stem for photo in found] == ["none", "one", "two", "two"]
+    assert found[0].box is None and all(photo.vertices is None for photo in found)
+    assert [photo.box.tolist() for photo in found[1:]] == [list(box) for box in BOXES["one"] + BOXES["two"]]
+    assert [photo.ignore.tolist() for photo in found] == [[], [], [list(BOXES["two"][1])], [list(BOXES["two"][0])]]
+    assert "left out 1 pictures" in capsys.readouterr().out
+
+
+def test_samples_of_both_nets_are_cut_by_a_table(call, photos, table, tmp_path):
+    for net, main, more in (("p", gen_Pnet_train_data.main, ()),
+                            ("o", gen_Onet_train_data.main, ("--pnet", PNET_WEIGHTS))):
+        done = call(main, "-dir_train", photos, "-dir_val", "--boxes", table, "--views", 2, "--out_train",
+                    tmp_path / net, *more)
+        assert done.status == 0 and "3 photos with a plate and 1 without" in done.out, done
+        pixels = np.load(tmp_path / net / "positive.npy")
+        assert len(pixels) > 10 and (pixels.reshape(-1, 3)[:, 0] > pixels.reshape(-1, 3)[:, 2] + 50).mean() > 0.6
+
+
+def test_another_table_is_another_set_of_samples(call, photos, table, tmp_path):
+    arguments = ("-dir_train", photos, "-dir_val", "--boxes", table, "--views", 1, "--out_train", tmp_path / "p")
+    assert call(gen_Pnet_train_data.main, *arguments).status == 0
+    table.write_text(table.read_text("utf-8").replace("270.0", "260.0"), encoding="utf-8")
+    assert str(tmp_path / "p") in call(gen_Pnet_train_data.main, *arguments).sentence()
+
+
+def test_yolos_files_give_the_same_table(call, photos, tmp_path):
+    for name, boxes in BOXES.items():
+        lines = [f"0 {(x1 + x2) / 720} {(y1 + y2) / 480} {(x2 - x1) / 360} {(y2 - y1) / 240}\n"
+                 for x1, y1, x2, y2 in boxes]
+        (tmp_path / "labels" / "a").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "labels" / "a" / f"{name}.txt").write_text("".join(lines))
+    out = tmp_path / "elsewhere" / "boxes.csv"
+    done = call(boxes_of_yolo.main, "--images", photos, "--labels", tmp_path / "labels", "--out", out)
+    assert done.status == 0 and "3 plates; 1 pictures" in done.out, done
+    found = read_boxes([out])
+    assert {path.stem: boxes.tolist() for path, boxes in found.items()} == {
+        name: [list(box) for box in boxes] for name, boxes in BOXES.items()}
+    assert all(path.is_file() for path in found)
+
+
+@pytest.mark.parametrize("line", ["0 0.5 0.5 0.1", "0 a b c d", "0 90 80 40 20", "0 nan 0.5 0.1 0.1"])
+def test_a_bad_file_of_yolo_is_left_out_and_said_so(call, photos, tmp_path, line):
+    (photos / "a" / "one.txt").write_text(line)
+    (photos / "a" / "two.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    done = call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv")
+    assert done.status == 1 and f"left out: {photos / 'a' / 'one.txt'}: '{line}'" in done.err
+    assert len(read_boxes([tmp_path / "boxes.csv"])) == 1
+
+
+def test_pictures_without_any_file_of_yolo_are_no_table(call, photos, tmp_path):
+    done = call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv")
+    assert "--labels" in done.sentence() and not (tmp_path / "boxes.csv").exists()
+
+
+@pytest.mark.parametrize(("row", "what"), [
+    ("a/one.png,1,2,3", "no four numbers"), ("a/one.png,1,2,x,4", "no four numbers"), ("a/one.png,5,2,3,4", "no box"),
+    ("a/one.png,-1,2,3,4", "no box"), ("a/one.png,1,2,inf,4", "no box"), (",1,2,3,4", "picture is missing")])
+def test_a_bad_row_is_said_by_its_place(photos, row, what):
+    (photos / "boxes.csv").write_text(f"file,x1,y1,x2,y2\na/two.png,1,2,3,4\n{row}\n")
+    with pytest.raises(UserError, match=rf"boxes\.csv, row 3: .*{what}"):
+        read_boxes([photos / "boxes.csv"])
+
+
+def test_a_table_without_its_columns_is_refused(photos):
+    (photos / "boxes.csv").write_text("file,left,top,right,bottom\na/two.png,1,2,3,4\n")
+    with pytest.raises(UserError, match="file,x1,y1,x2,y2"):
+        read_boxes([photos / "boxes.csv"])
+
+
+def test_crops_of_a_table_are_what_lprnet_learns_from(call, photos, table, tmp_path):
+    done = call(crops_of_boxes.main, "--boxes", table, "--out", tmp_path / "crops")
+    assert done.status == 0 and "wrote 3 crops" in done.out, done
+    assert files_below(tmp_path / "crops") == ["1_two.jpg", "2_two.jpg", "3_one.jpg", "labels.csv"]
+    assert read_image(tmp_path / "crops" / "2_two.jpg").shape == (41, 130, 3)
+    labels = read_labels([tmp_path / "crops" / "labels.csv"])
+    assert {path.name: text for path, text in labels.items()} == {
+        "1_two.jpg": "B-1", "2_two.jpg": "Ü7", "3_one.jpg": "B-1"}
+    assert f"--labels {tmp_path / 'crops' / 'labels.csv'}" in done.out
+
+
+def test_a_plate_is_found_once(tmp_path):
+    plates = np.array([(10, 10, 110, 40), (200, 10, 300, 40)], float)
+    score = Score({tmp_path / "a.jpg": plates, tmp_path / "b.jpg": np.zeros((0, 4))})
+    score.add(tmp_path / "a.jpg", plates[[0, 0]] + 1)
+    score.add(tmp_path / "b.jpg", np.zeros((0, 4)))
+    score.add(tmp_path / "c.jpg", plates)
+    assert str(score) == "2 pictures: 1 of 2 plates found (50.0%), 1 other boxes, 1 pictures without a row in a table"
+    assert not str(Score({}))
+
+
+@pytest.mark.parametrize("json", [None, "-", "plates.jsonl"])
+def test_the_detector_counts_what_a_table_says(call, tmp_path, json):
+    """Of the bundled samples all plates are found, and of one that is said to be elsewhere none."""
+    rows = [(path.name, *parse(path).box) for path in sorted(SAMPLES.glob("*.jpg"))]
+    rows[0] = (rows[0][0], 1, 1, 60, 20)
+    for name, *_ in rows:
+        (tmp_path / name).write_bytes((SAMPLES / name).read_bytes())
+    with open(tmp_path / "boxes.csv", "w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("file", "x1", "y1", "x2", "y2"), *rows])
+    done = call(detection.main, "--image", tmp_path, "--boxes", tmp_path / "boxes.csv", "--device", "cpu",
+                *(("--json", json) if json else ()), cwd=tmp_path)
+    line = f"{len(rows)} pictures: {len(rows) - 1} of {len(rows)} plates found"
+    said = done.err if json == "-" else done.out
+    assert done.status == 0 and f"{line} (80.0%), 1 other boxes" in said
