@@ -50,7 +50,7 @@ from platekit.errors import UserError, run_script, seed_number
 from platekit.files import fingerprint
 from platekit.images import read_image
 from platekit.places import flags_of, for_help, must_be_there
-from platekit.training import SAVE_SECONDS, Run, Settings, seed_everything, start_weights
+from platekit.training import SAVE_SECONDS, Run, Settings, check_rate_and_workers, seed_everything, start_weights
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -106,6 +106,7 @@ def parse_arguments() -> argparse.Namespace:
         raise UserError("the generator draws Chinese plates; leave out --rendered_share with --alphabet")
     if min(args.epoch, args.batch_size, 1 if args.epoch_samples is None else args.epoch_samples) < 1:
         raise UserError("--epoch, --batch_size and --epoch_samples must be at least 1")
+    check_rate_and_workers(args.learning_rate, args.workers)
     if args.img_dirs_val is None and CROPS_VAL.is_dir() and not args.alphabet:
         args.img_dirs_val = [CROPS_VAL]
     if args.hold_out is None:
@@ -256,7 +257,9 @@ def main() -> None:
                         warmup_steps=min(300, steps // 10), half=not args.float32, seed=args.seed)
     facts = {"chars": "".join(alphabet.chars), "straightening": args.straightening, "dropout_rate": args.dropout_rate,
              "without": sorted(args.without), "rendered_share": args.rendered_share,
+             "number of samples": len(train), "glyphs": bool(args.glyphs),
              "set of crops": fingerprint(*(f"{path.name} {name.plate}" for path, name in train.real.items)),
+             "set of validation crops": fingerprint(*(f"{path.name} {name.plate}" for path, name in plain.items)),
              "start weights": start_weights(args.weights or (), args.save)}
     run = Run(args.run, reader, settings, device, facts, args.save_seconds)
     if run.resume(args.restart):

@@ -164,7 +164,7 @@ class Recogniser:
         Raises ValueError for any other array, a box without area, and another number of boxes than of pictures.
         """
         return [self.read(*self.upload(picture, box))[0]
-                for picture, box in zip(pictures, boxes or [None] * len(pictures), strict=True)]
+                for picture, box in zip(pictures, [None] * len(pictures) if boxes is None else boxes, strict=True)]
 
     @torch.inference_mode()
     def straighten(self, picture: np.ndarray, box: Box | None = None) -> np.ndarray:
@@ -177,7 +177,7 @@ class Recogniser:
         Raises ValueError for any other array, and for a box without area.
         """
         pixels = upload(picture, self.device)
-        x1, y1, x2, y2 = box = box or (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))
+        x1, y1, x2, y2 = box = (0, 0, picture.shape[1], picture.shape[0]) if box is None else box
         if not (0 < x2 - x1 < math.inf and 0 < y2 - y1 < math.inf):
             raise ValueError(f"a box is x1, y1, x2, y2 with x1 < x2 and y1 < y2, not {tuple(box)}")
         return pixels, np.array([box], np.float32)

@@ -25,7 +25,7 @@ from platekit.boxes import crop_resize, normalise
 from platekit.errors import run_script
 from platekit.images import find_images, read_image
 from platekit.onnx_nets import compare, export
-from platekit.places import SAMPLES
+from platekit.places import SAMPLES, flags_of
 
 SHAPES = (PNET_SIZE, (13, 48), (99, 203), (240, 320), (331, 512))  # heights and widths to compare PNet on
 COUNTS = (1, 2, 3, 16, 64)  # numbers of crops to compare ONet on
@@ -55,7 +55,8 @@ def main() -> None:
     compare(detector.onet, args.onet_onnx, {
         **{f"samples {count}": crops[:count] for count in COUNTS},
         **{f"random {count}": torch.rand(count, 3, *ONET_SIZE) * 2 - 1 for count in COUNTS}})
-    print("next: python LPRNet/export_onnx.py, then python main.py --backend onnx")
+    files = {"--pnet": (args.pnet_onnx, PNET_ONNX), "--onet": (args.onet_onnx, ONET_ONNX)}
+    print("next: python LPRNet/export_onnx.py, then python main.py --backend onnx", *flags_of(files))
 
 
 if __name__ == "__main__":

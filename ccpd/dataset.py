@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ccpd.annotation import has_annotation
 from platekit.errors import UserError
-from platekit.images import find_images
 from platekit.places import working_folder
 
 CCPD_FOLDER = working_folder("ccpd")  # in a checkout, users unpack the data set beside this file
@@ -93,7 +92,7 @@ def holds_photo(folder: Path) -> bool:
 def listed_names(path: str | os.PathLike) -> set[str]:
     """The file names in a list, one a line or before a tab, with or without their folders. Raises UserError."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list {path}: {error}; check the path") from None
     return {Path(line.split("\t")[0].strip()).name for line in lines if line.strip()}
@@ -102,8 +101,3 @@ def listed_names(path: str | os.PathLike) -> set[str]:
 def shows_no_plate(path: Path) -> bool:
     """Whether a photo is one without a plate: without an annotation, in a folder of such."""
     return PLATE_FREE in path.parts and not has_annotation(path)
-
-
-def list_photos(subsets: dict[str, Path]) -> dict[str, list[Path]]:
-    """The photos of every subset folder, sorted by path. Raises UserError for a folder without any."""
-    return {name: find_images(folder) for name, folder in subsets.items()}

@@ -42,6 +42,7 @@ from platekit.devices import DEVICE_HELP
 from platekit.errors import UserError, run_script
 from platekit.files import file_fingerprint, write_text
 from platekit.images import find_images
+from platekit.parts import writing
 from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.training import git_revision
 
@@ -176,7 +177,8 @@ def main() -> int:
         reader = PlateReader(args.device, rounds=args.rounds, aspects=args.aspects, **weights)
     except ValueError as error:
         raise UserError(f"{error}; change --aspects") from None
-    args.out.mkdir(parents=True, exist_ok=True)
+    with writing(args.out):
+        args.out.mkdir(parents=True, exist_ok=True)
     settings = {"rounds of ONet": args.rounds, "aspects": list(args.aspects),
                 "weights": {net: file_fingerprint(path) for net, path in weights.items()}}
     note_settings(args.out / "settings.json", settings, args.restart)

@@ -36,18 +36,13 @@ def upload(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tenso
     return pixels.to(device, non_blocking=True).permute(2, 0, 1).unsqueeze(0)
 
 
-def to_tensor(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
-    """A BGR uint8 picture (H, W, 3) as network input (1, 3, H, W): float32, ``(x - 127.5) / 128``."""
-    return normalise(upload(image, device))
-
-
 def normalise(pixels: torch.Tensor) -> torch.Tensor:
     """Pixel values 0..255 of any shape to network input: float32, ``(x - 127.5) / 128``."""
     return pixels.float().sub_(127.5).mul_(1 / 128) if pixels.dtype == torch.uint8 else (pixels - 127.5) / 128
 
 
 def to_picture(pixels: torch.Tensor) -> np.ndarray:
-    """Network input (3, H, W) as a BGR uint8 picture (H, W, 3): the inverse of ``to_tensor``."""
+    """Network input (3, H, W) as a BGR uint8 picture (H, W, 3): the inverse of ``normalise``."""
     return (pixels.detach() * 128 + 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().contiguous().numpy()
 
 

@@ -89,7 +89,7 @@ def write_sum(path: Path, data: bytes | memoryview, keep: bool = False) -> None:
 def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
     """A file's content on the CPU and the facts saved with it; code in the file is refused. Raises UserError."""
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"weights {path} not found; train them, or restore the file with 'git checkout'")
     try:
         data = path.read_bytes()

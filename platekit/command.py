@@ -97,7 +97,9 @@ class OutputFolder:
     """Annotated pictures, in subfolders as their inputs lie below the folder that all inputs share."""
 
     def __init__(self, folder: Path, sources: Iterable[Path]) -> None:
-        """UserError when the folder holds a source, which a result could replace."""
+        """UserError when it is a file, or holds a source, which a result could replace."""
+        if os.path.exists(folder) and not os.path.isdir(folder):
+            raise UserError(f"cannot write pictures to {folder}: it is a file; name a folder with --output")
         self.folder, self.root = folder, ""
         place, parent = folder.resolve(), None
         for source in sources:
@@ -126,7 +128,10 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     inputs, and ``resume`` keeps the lines of a run that was cut short. Returns the exit status: 0, or 1 when some
     inputs failed.
     """
-    inputs = list(inputs)
+    # The pattern * names what a run before has written too.
+    named = list(inputs)
+    inputs = [entry for entry in named if not (output and os.path.isdir(entry) and os.path.isdir(output)
+                                               and os.path.samefile(entry, output))] or named
     sources = functools.partial(expand_inputs, inputs, output)  # called anew for every walk: inputs are never all held
     for entry in inputs:
         next(expand_inputs([entry], output))  # wrong usage shows before anything is written
@@ -186,8 +191,11 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
         number, path, image, result = seen
         if not isinstance(result, UserError):
             image = draw_plates(image, result.plates)
-            if folder:
-                write_image(folder.path_for(path), image)
+            try:
+                if folder:
+                    write_image(folder.path_for(path), image)
+            except UserError as error:
+                result = error
         return number, path, image, result
 
     threads = spare_threads()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -30,6 +31,8 @@ def run_script(main: Callable[[], int | None], at_once: bool = False) -> None:
     for stream in (sys.stdout, sys.stderr):  # a narrow console encoding must not stop a plate from being printed
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    if sys.stdout is None:  # somebody closed it
+        sys.stdout = open(os.devnull, "w")
     try:
         status = main()
         sys.stdout.flush()
@@ -40,11 +43,16 @@ def run_script(main: Callable[[], int | None], at_once: bool = False) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
-    except BrokenPipeError:  # whoever read the output has seen enough, as in '... --json - | head'
+    except OSError as error:
+        if not (isinstance(error, BrokenPipeError) or error.errno == errno.ENOSPC):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
-        status = 1
+        status = 1  # whoever read the output has seen enough, as in '... --json - | head'
+        if error.errno == errno.ENOSPC:
+            print("error: cannot write the output: the disk is full; free some space", file=sys.stderr)
+            status = 2
     if at_once:
-        with contextlib.suppress(BrokenPipeError):  # after an error or Ctrl-C, what was printed before it waits here
+        with contextlib.suppress(OSError):  # after an error or Ctrl-C, what was printed before it waits here
             sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status or 0)

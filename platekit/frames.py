@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
@@ -17,6 +18,7 @@ from platekit.opencv import cv2
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".3gp")
 QUEUE = 8  # frames of a file that may be read ahead
 USUAL_RATE = 25.0
+_PASSWORD = re.compile(r"((?:password|passwd|pass|pwd)=)[^&/?]*", re.IGNORECASE)
 
 
 class FrameSource:
@@ -36,11 +38,12 @@ class FrameSource:
             what = f"camera {source}" if isinstance(source, int) else self.name
             raise UserError(f"cannot open {what} as a video; check that it is there and that OpenCV knows its format")
         rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self.rate = rate if 1 <= rate <= 240 else USUAL_RATE  # streams may state none, or their clock's
         total = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         # A file behind a web address has a length, a stream has none.
         file_at_address = total > 0 and str(source).startswith(("http://", "https://"))
         self.live = is_live(source) and not file_at_address if live is None else live
+        # Streams may state none, or their clock's.
+        self.rate = rate if (1 <= rate <= 240 if self.live else 0 < rate < math.inf) else USUAL_RATE
         self.total = total if total > 0 and not self.live else None
         self.dropped = 0
         self.broken = False  # a live source that ended by itself
@@ -109,8 +112,10 @@ class FrameSource:
 
 
 def source_name(source: str | int) -> str:
-    """What a source is called in results: without the password that a stream's address may hold."""
-    return f"camera:{source}" if isinstance(source, int) else re.sub(r"//[^/@]*@", "//", str(source))
+    """What a source is called in results: without the user and the passwords that a stream's address may hold."""
+    if isinstance(source, int):
+        return f"camera:{source}"
+    return _PASSWORD.sub(r"\1***", re.sub(r"//[^/]*@", "//", str(source)) if "://" in str(source) else str(source))
 
 
 def is_live(source: str | int) -> bool:

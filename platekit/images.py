@@ -6,19 +6,19 @@ import glob
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-import imutils.paths
 import numpy as np
 
 from platekit import MAX_PIXELS
 from platekit.errors import UserError
 from platekit.files import write_bytes
-from platekit.opencv import cv2
+from platekit.opencv import cv2, image_types
 
 # Suffixes of what is looked for in folders; a phone's .heic, which nothing here decodes, so that it is reported.
-FOUND = (*imutils.paths.image_types, ".jfif", ".webp", ".gif", ".avif", ".jp2", ".heic", ".heif")
+FOUND = (*image_types, ".jfif", ".webp", ".gif", ".avif", ".jp2", ".heic", ".heif")
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # suffixes that write_image takes
 
 
@@ -103,7 +103,7 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
 def walk_images(folder: str | os.PathLike, leave_out: Path | None = None) -> Iterator[Path]:
     """The same one by one, without the subfolder ``leave_out``: of one folder at a time the names are held."""
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # Path.is_dir raises where a name is too long or its folder may not be entered
         raise UserError(f"{folder} is not a folder; check the path")
     found = _pictures_below(folder, leave_out and leave_out.resolve())
     first = next(found, None)
@@ -130,6 +130,10 @@ def _pictures_below(folder: Path, leave_out: Path | None) -> Iterator[Path]:
             yield path
 
 
+def _is_same(path: Path, folder: Path | None) -> bool:
+    return folder is not None and os.path.isdir(path) and path.resolve() == folder.resolve()
+
+
 def expand_inputs(inputs: Iterable[str | os.PathLike], leave_out: Path | None = None) -> Iterator[Path]:
     """Files, folders (searched through, but for ``leave_out``), lists and patterns, as paths in the order given.
 
@@ -141,18 +145,23 @@ def expand_inputs(inputs: Iterable[str | os.PathLike], leave_out: Path | None = 
         if not str(entry):  # a variable of the shell that is not set
             raise UserError("an input is an empty text; name a picture or a folder, '.' for this one")
         path = Path(entry)
-        if path.is_dir():
+        if os.path.isdir(path):
             yield from walk_images(path, leave_out)
-        elif path.suffix.lower() == ".txt" and path.exists():
+        elif path.suffix.lower() == ".txt" and os.path.exists(path):
             yield from read_list(path)
-        elif path.exists() or not glob.has_magic(str(entry)):
+        elif os.path.exists(path) or not glob.has_magic(str(entry)):
             yield path
         else:
             matches = sorted(glob.glob(str(entry), recursive=True))
             if not matches:
                 raise UserError(f"the pattern {entry} matches no file; check it, and quote it for the shell")
-            for match in map(Path, matches):
-                yield from walk_images(match, leave_out) if match.is_dir() else [match]
+            found = chain.from_iterable(_pictures_below(match, leave_out) if os.path.isdir(match) else [match]
+                                        for match in map(Path, matches) if not _is_same(match, leave_out))
+            first = next(found, None)
+            if first is None:
+                raise UserError(f"the pattern {entry} matches no pictures, but folders without any; check it")
+            yield first
+            yield from found
 
 
 def read_list(path: str | os.PathLike) -> Iterator[Path]:

@@ -39,7 +39,7 @@ class OnnxNet:
 
     def __init__(self, path: str | os.PathLike) -> None:
         runtime = need("onnxruntime")
-        if not Path(path).is_file():
+        if not os.path.isfile(path):
             raise UserError(f"{path} not found; write the ONNX files with 'python MTCNN/export_onnx.py' and "
                             "'python LPRNet/export_onnx.py'")
         options = runtime.SessionOptions()

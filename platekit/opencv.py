@@ -20,4 +20,6 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # and so would FFmpeg for a broken video
 cv2.setNumThreads(1)  # torch has the threads; loader processes must not each start their own
 
-__all__ = ["cv2"]
+from imutils.paths import image_types  # noqa: E402  # which imports OpenCV too
+
+__all__ = ["cv2", "image_types"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ def main() -> int:
             raise UserError("--image and --resume go without --video and --camera; run them one after the other")
         return run_video(videos, read, args.json, output, args.show)
     for entry in args.image or []:
-        if "://" in entry or (entry.lower().endswith(VIDEOS) and not Path(entry).is_dir()):
+        if "://" in entry or (entry.lower().endswith(VIDEOS) and not os.path.isdir(entry)):
             raise UserError(f"{entry} is a video or an address; name it with --video, or save it if it is a picture")
     here = Path.cwd()
     samples = SAMPLES.relative_to(here) if SAMPLES.is_relative_to(here) else SAMPLES

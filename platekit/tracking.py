@@ -22,7 +22,8 @@ class Rules:
     near_unknown: float = 1.0  # the same while the track's motion is not known
     near_alike: float = 4.0  # the same when the texts are alike
     alike: float = 0.7  # share of equal symbols of texts that are alike
-    sure: float = 0.7  # two readings this sure that are not half alike are of two plates
+    sure: float = 0.7  # two readings this sure that are not half alike are of two plates,
+    surer: float = 0.8  # and two this sure that differ in two symbols
     missed: int = 8  # a track ends after so many frames without its plate
     memory: int = 50  # a plate that comes back within so many frames is the same one
     frames: int = 3  # a track counts from so many frames on,
@@ -149,11 +150,11 @@ class Tracker:
         return matches
 
     def _may_be(self, track: Track, plate: Plate, overlap: float, distance: float, alike: float) -> bool:
-        rules = self.rules
+        rules, sure = self.rules, min(track.reading.best.confidence, plate.confidence or 0.0)
+        if (alike < 0.5 and sure >= rules.sure) or (alike < 0.8 and sure >= rules.surer):
+            return False  # another plate in this one's place: they cross, or one follows the other
         if alike >= rules.alike:
             return distance <= rules.near_alike
-        if alike < 0.5 and min(track.reading.best.confidence, plate.confidence or 0.0) >= rules.sure:
-            return False  # another plate in this one's place: they cross
         return overlap >= rules.overlap or distance <= (rules.near if track.moving else rules.near_unknown)
 
     def _same_plate(self, earlier: Track, later: Track) -> bool:

@@ -87,6 +87,14 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def check_rate_and_workers(learning_rate: float, workers: int) -> None:
+    """UserError for what no training can have."""
+    if not 0 < learning_rate < math.inf:
+        raise UserError(f"--learning_rate must be above 0, not {learning_rate}")
+    if workers < 0:
+        raise UserError(f"--workers must be at least 0, not {workers}")
+
+
 def start_weights(weights: Iterable[str | Path], save: Iterable[str | Path]) -> str:
     """What a run started from, for its facts, but for what it replaces: when it has ended, that is another file."""
     replaced = [Path(path).resolve() for path in save]

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccpd.annotation import CITY_TABLE, PROVINCE_TABLE, SERIAL_TABLE, Annotation, has_annotation, parse
-from ccpd.dataset import CCPD_FOLDER, find_subsets, list_photos, listed_names
+from ccpd.dataset import CCPD_FOLDER, find_subsets, listed_names
 from platekit.errors import UserError
+from platekit.images import find_images
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 README_NAME = "025-95_113-154&383_386&473-386&473_177&454_154&383_363&402-0_0_22_27_27_33_16-37-15.jpg"
@@ -135,7 +136,7 @@ def test_subsets_are_found_wherever_they_were_unpacked(tmp_path, place):
     assert list(found) == ["ccpd_base", "ccpd_green", "ccpd_tilt"]
     assert found["ccpd_base"] == tmp_path / place / "ccpd_base"
     assert find_subsets(found["ccpd_base"]) == {"ccpd_base": found["ccpd_base"]}
-    assert [path.name for path in list_photos(found)["ccpd_green"]] == ["c.jpg"]
+    assert [path.name for path in find_images(found["ccpd_green"])] == ["c.jpg"]
 
 
 def test_what_preprocessing_made_is_searched_when_it_is_named(tmp_path):

@@ -169,6 +169,11 @@ def test_outcomes_of_other_weights_are_not_taken_over(call, photos, tmp_path):
     assert "other settings" in call(main, *data, *own).sentence()
 
 
+def test_an_output_that_is_a_file_is_wrong_usage(call, photos, tmp_path):
+    (tmp_path / "out").write_text("")
+    assert "cannot write" in call(main, "--data", photos / "ccpd_dataset", "--out", tmp_path / "out").sentence()
+
+
 def test_a_photo_that_says_nothing_shows_no_plate_in_its_own_folder_alone(photos, tmp_path):
     (source, *_) = (path for subset, path in find_photos([photos / "ccpd_dataset"]) if subset == "ccpd_base")
     reader = PlateReader("cpu")

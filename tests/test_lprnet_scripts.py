@@ -91,6 +91,7 @@ def test_training_writes_weights_that_the_test_reads_with(call, crops, tmp_path)
     assert (tmp_path / "lprnet.pth").read_bytes() == before
     other = train(call, crops, tmp_path, "--learning_rate", 0.5)
     assert other.status == 2 and "another learning_rate" in other.sentence()
+    assert "another number of samples" in train(call, crops, tmp_path, "--epoch_samples", 20).sentence()
     assert (tmp_path / "lprnet.pth").read_bytes() == before
 
 
@@ -136,6 +137,7 @@ def test_bad_folders_end_in_one_sentence_and_leave_nothing(call, crops, tmp_path
 
 
 @pytest.mark.parametrize("arguments", [
+    ("--learning_rate", -1), ("--learning_rate", "nan"), ("--workers", -1),
     ("--epoch", 0), ("--batch_size", 0), ("--epoch_samples", 0), ("--epoch_samples", -3), ("--hold_out", 1),
     ("--hold_out", -0.2), ("--rendered_share", 1.5), ("--rendered_share", -1), ("--glyphs", "missing"),
     ("--device", "cuda:77"), ("--device", "abacus"), ("--weights", "missing.pth", "missing.pth"),

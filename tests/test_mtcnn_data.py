@@ -574,6 +574,28 @@ def test_photos_that_were_made_smaller_or_are_misnamed_are_left_out_and_said_so_
         assert len(pixels) and pixels.reshape(len(pixels), -1).std(axis=1).min() > 0
 
 
+def test_samples_of_other_photos_are_not_taken_for_complete(call, tmp_path):
+    photo_folder(tmp_path / "photos")
+    assert generate_pnet(call, tmp_path).status == 0
+    (tmp_path / "photos" / "ccpd_base" / photo_name("苏B54321")).rename(
+        tmp_path / "photos" / "ccpd_base" / photo_name("苏B54322"))
+    assert "another set of files" in generate_pnet(call, tmp_path).sentence()
+
+
+def test_wrong_usage_shows_before_any_sample_is_made(call, tmp_path):
+    photo_folder(tmp_path / "photos")
+    for arguments in (("--views_val", 0), ("-dir_val", tmp_path / "none")):
+        assert generate_pnet(call, tmp_path, *arguments).sentence() and not (tmp_path / "samples").exists()
+
+
+def test_a_list_may_begin_with_a_mark_of_its_encoding(tmp_path):
+    for name, line in (("plain", photo_name("皖A12345")), ("ignored", f"{photo_name('皖A12345')} 1 2 3 4")):
+        (tmp_path / name).write_text(line, encoding="utf-8-sig")
+    photo_folder(tmp_path / "photos", ["皖A12345"])
+    (found,) = read_photos([tmp_path / "photos"], tmp_path / "plain", tmp_path / "ignored")
+    assert found.vertices is None and found.ignore.tolist() == [[1, 2, 3, 4]]
+
+
 def test_what_a_kill_after_the_summary_leaves_is_removed(call, tmp_path):
     photo_folder(tmp_path / "photos")
     assert generate_pnet(call, tmp_path).status == 0

@@ -102,6 +102,8 @@ def test_each_stage_works_alone(tmp_path):
     straight = recogniser.straighten(picture, (50, 10, 144, 34))
     assert straight.dtype == np.uint8 and np.abs(straight.astype(int) - picture[10:34, 50:144]).max() <= 2
     assert recogniser.straighten(picture).shape == (24, 94, 3)
+    assert recogniser.read_pictures([picture], np.array([[50, 10, 144, 34]])) == recogniser.read_pictures(
+        [picture], [(50, 10, 144, 34)])
     assert len(Detector(PNet(), ONet(), "cpu").detect([picture, straight])) == 2
     with pytest.raises(ValueError, match="BGR uint8"):
         recogniser.read_pictures([picture[:, :, 0]])
@@ -127,6 +129,9 @@ def test_installed_it_works_from_any_directory_and_keeps_its_own_clean(installed
     # Data and newly trained weights belong below the working directory, not beside the installed code.
     assert [Path(line).as_posix() for line in lines[3:]] == \
         ["LPRNet/weights/Final_LPRNet_model.pth", "LPRNet/data/train", "ccpd/synthetic"]
+
+    done = run_installed(installed, tmp_path, sys.executable, "-m", "LPRNet.data.preprocess", "--help")
+    assert done.returncode == 0 and "LPRNet/data" in done.stdout and str(installed) not in done.stdout
 
     command = str(installed / "bin" / "read-plates")
     done = run_installed(installed, tmp_path, command, "--image", "a.png", "missing.png", "--json", "-")

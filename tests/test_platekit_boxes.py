@@ -20,7 +20,6 @@ from platekit.boxes import (
     normalise,
     sample_boxes,
     suppress,
-    to_tensor,
     upload,
 )
 from platekit.opencv import cv2
@@ -72,7 +71,7 @@ def test_a_box_beside_the_picture_is_not_kept():
 
 def test_normalising_leaves_the_picture_alone():
     image = np.array([[[0, 127, 255]]], dtype=np.uint8)
-    found = to_tensor(image)
+    found = normalise(upload(image))
     assert found.shape == (1, 3, 1, 1) and found.dtype == torch.float32
     assert found.flatten().tolist() == pytest.approx([-127.5 / 128, -0.5 / 128, 127.5 / 128])
     assert image.tolist() == [[[0, 127, 255]]]
@@ -92,7 +91,7 @@ def test_a_crop_of_the_whole_picture_is_the_mean_of_areas():
 def test_a_crop_of_its_own_size_is_the_pixels_themselves():
     image = make_picture(60, 200, 1)
     crop = crop_resize(upload(image), np.array([[30.0, 20.0, 124.0, 44.0]]))
-    expected = to_tensor(image[20:44, 30:124])
+    expected = normalise(upload(image[20:44, 30:124]))
     torch.testing.assert_close(crop, expected, atol=1e-5, rtol=0)
 
 
@@ -123,7 +122,7 @@ def test_no_boxes_give_no_crops():
 def test_only_byte_pictures_and_sound_boxes_are_cropped():
     box = np.array([[30.0, 20.0, 124.0, 44.0]])
     with pytest.raises(ValueError, match="uint8"):
-        crop_resize(to_tensor(make_picture(60, 200)), box)
+        crop_resize(normalise(upload(make_picture(60, 200))), box)
     for other in (box * float("nan"), box * float("inf"), box[:, ::-1], box[:, [0, 1, 0, 3]]):
         with pytest.raises(ValueError, match="finite boxes with x1 < x2"):
             crop_resize(upload(make_picture(60, 200)), other)
@@ -196,7 +195,7 @@ def test_a_whole_picture_is_sampled_to_its_border(size, sample, monkeypatch):
 
 def test_a_picture_of_floats_is_not_sampled():
     with pytest.raises(ValueError, match="uint8"):
-        sample_boxes(to_tensor(make_picture(30, 90)), np.array([[0.0, 0, 90, 30]]), IDENTITY)
+        sample_boxes(normalise(upload(make_picture(30, 90))), np.array([[0.0, 0, 90, 30]]), IDENTITY)
 
 
 def test_the_longest_boxes_are_sampled():

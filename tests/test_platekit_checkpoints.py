@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import os
 import pickle
-import resource
 import zipfile
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from torch import nn
 
 from platekit.checkpoints import load_weights, read_checkpoint, save_checkpoint, save_weights
 from platekit.errors import UserError
-from tests.conftest import files_below
+from tests.conftest import files_below, full_disk
 
 
 class Small(nn.Module):
@@ -161,11 +160,6 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
     path = tmp_path / "last.pth"
     save_checkpoint(path, {"step": 1})
     before = path.read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))  # stands in for a full disk
-    try:
-        with pytest.raises(UserError, match=r"cannot write .*last\.pth"):
-            save_checkpoint(path, {"step": 2, "net": torch.zeros(100_000)})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with full_disk(50_000), pytest.raises(UserError, match=r"cannot write .*last\.pth"):
+        save_checkpoint(path, {"step": 2, "net": torch.zeros(100_000)})
     assert files_below(tmp_path) == ["last.pth"] and path.read_bytes() == before

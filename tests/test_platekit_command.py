@@ -148,6 +148,25 @@ def test_an_output_that_is_a_file_is_wrong_usage(folder, tmp_path):
         run_video([str(folder / "clip.avi")], read, output=tmp_path / "taken")
 
 
+def test_a_picture_that_cannot_be_written_has_failed_and_the_run_goes_on(folder, tmp_path, capsys):
+    long_name = folder / f"{'d' * 251}.gif"  # no room for .jpg behind it
+    put_picture(folder / "d.png", make_picture(20, 30)).rename(long_name)
+    out = tmp_path / "plates.jsonl"
+    assert run_pictures([folder], read, str(out), output=tmp_path / "drawn") == 1
+    lines = lines_of(out.read_text("utf-8"))
+    assert ["plates" in line for line in lines] == [True, False, True, False] and "cannot write" in lines[3]["error"]
+    assert files_below(tmp_path / "drawn") == ["a.png", "c.png"]
+
+
+def test_the_pictures_of_a_run_before_are_no_input(folder, capsys):
+    """As the shell's * names them, or the pattern."""
+    for inputs in ([*folder.glob("?.png"), folder / "drawn"], [folder / "*.png", folder / "drawn"], [folder / "*"]):
+        for _ in range(2):
+            run_pictures(inputs, read, output=folder / "drawn")
+        assert "drawn" not in "".join(line.partition(": ")[0] for line in capsys.readouterr().out.splitlines())
+        assert set(files_below(folder / "drawn")) == {"a.png", "c.png"}
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_json_on_a_narrow_console_is_json(folder, monkeypatch, encoding):
     """Names with é, 皖, an emoji and a byte that is no UTF-8 come back as they were."""
@@ -212,6 +231,15 @@ def test_whoever_stops_reading_the_output_sees_no_traceback(tmp_path):
     process.stdout.readline()
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait() == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize(("redirected", "status", "said"), [("> /dev/full", 2, "disk is full"), (">&-", 0, "")])
+def test_an_output_that_cannot_be_written_is_no_traceback(redirected, status, said):
+    code = "from platekit.errors import run_script; run_script(lambda: print('a line'))"
+    done = subprocess.run(f'"{sys.executable}" -c "{code}" {redirected}', shell=True, cwd=ROOT, capture_output=True,
+                          text=True)
+    assert done.returncode == status and said in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize(("end", "status", "said"), [

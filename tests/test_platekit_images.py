@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import resource
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from platekit.errors import UserError
 from platekit.files import atomic_path, write_bytes, write_text
 from platekit.images import expand_inputs, find_images, read_image, write_image
-from tests.conftest import files_below, make_picture, put_picture
+from tests.conftest import ROOT, files_below, full_disk, make_picture, put_picture
 
 NAMES = ("plain.png", "皖A12345.png", "🚗 car.png", "with space & more.png", "é-ü.png", "a[1].png")
 
@@ -103,7 +104,17 @@ def test_inputs_come_in_the_order_given(tmp_path):
                      "*", "[odd].png", "folder/a.png", "folder/b.png", "y.png", "z.png"]
 
 
-@pytest.mark.parametrize(("entry", "reason"), [("none*.jpg", "matches no file"), ("empty", "holds no pictures")])
+def test_a_name_longer_than_any_file_has_is_reported_like_one_that_is_missing(tmp_path):
+    path = tmp_path / f"{'a' * 300}.jpg"
+    assert list(expand_inputs([path])) == [path]
+    with pytest.raises(UserError, match="cannot read"):
+        read_image(path)
+    with pytest.raises(UserError, match="is not a folder"):
+        find_images(path)
+
+
+@pytest.mark.parametrize(("entry", "reason"), [
+    ("none*.jpg", "matches no file"), ("empty", "holds no pictures"), ("empt*", "matches no pictures")])
 def test_nothing_to_read_is_said(tmp_path, entry, reason):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=reason):
@@ -152,13 +163,8 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
 def test_a_full_disk_is_one_sentence_and_the_old_file_stays(tmp_path):
     path = tmp_path / "file.bin"
     path.write_bytes(b"old")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))  # stands in for a full disk: writing further fails
-    try:
-        with pytest.raises(UserError, match=r"cannot write .*file\.bin"):
-            write_bytes(path, bytes(200_000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with full_disk(50_000), pytest.raises(UserError, match=r"cannot write .*file\.bin"):
+        write_bytes(path, bytes(200_000))
     assert files_below(tmp_path) == ["file.bin"] and path.read_bytes() == b"old"
 
 
@@ -172,3 +178,11 @@ def test_a_name_as_long_as_the_file_system_takes(tmp_path):
     name = "皖" * 83 + ".png"  # 253 of 255 bytes
     write_image(tmp_path / name, make_picture(4, 4))
     assert files_below(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("script", ["main.py", "ccpd/synthesize.py", "LPRNet/data/preprocess.py"])
+def test_a_missing_library_of_opencv_is_one_sentence(tmp_path, script):
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    done = subprocess.run([sys.executable, ROOT / script, "--help"], env={**os.environ, "PYTHONPATH": str(tmp_path)},
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and "apt-get install libgl1" in done.stderr and "Traceback" not in done.stderr

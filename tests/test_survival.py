@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.model.MTCNN_nets import ONET_SIZE, PNET_SIZE
 from MTCNN.train import Train_Onet, Train_Pnet
 from platekit.training import Run
-from tests.conftest import ROOT, files_below, make_picture, put_picture
+from tests.conftest import ROOT, files_below, full_disk, make_picture, put_picture
 from tests.kill_campaign import Campaign
 from tests.test_lprnet_scripts import draw_crops
 from tests.test_mtcnn_training import write_list
@@ -58,12 +57,8 @@ def good(run: Path) -> bool:
 def test_a_full_disk_ends_a_training_in_one_sentence_and_keeps_its_checkpoint(training, tmp_path):
     assert training(tmp_path).status == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # stands in for a full disk: writing further fails
-    try:
+    with full_disk(20_000):
         done = training(tmp_path, "--restart")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert done.status == 2 and "free some space" in done.sentence()
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before and good(tmp_path / "run")
 

@@ -277,6 +277,19 @@ def test_what_is_live_and_what_it_is_called():
     assert all(is_live(source) for source in (0, "rtsp://host/1", "http://host/a.mjpg"))
     assert not any(is_live(source) for source in ("clip.mp4", "file:///home/clip.mp4"))
     assert source_name("rtsp://user:secret@host:554/1") == "rtsp://host:554/1" and source_name(2) == "camera:2"
+    assert source_name("rtsp://user:s@cr@t@host/1") == "rtsp://host/1"
+    assert source_name("rtsp://host/user=a&password=secret&channel=1") == "rtsp://host/user=a&password=***&channel=1"
+    assert source_name("http://host/1?pwd=secret") == "http://host/1?pwd=***" and source_name("a//b@c") == "a//b@c"
+
+
+def test_a_slow_video_keeps_its_seconds(tmp_path):
+    for rate in (0.5, 480):
+        path = str(tmp_path / f"{rate}.avi")
+        writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"MJPG"), rate, (64, 48))
+        writer.write(make_picture(48, 64))
+        writer.release()
+        with FrameSource(path) as source:
+            assert source.rate == pytest.approx(rate)
 
 
 def plates_of(texts: Sequence[tuple[str, float]]) -> FusedReading:
@@ -307,6 +320,16 @@ def test_short_and_unsure_tracks_do_not_count_and_a_sure_one_does():
     assert tracks(("皖A12345", 0.5), ("皖A12345", 0.5)) == []
     assert tracks(("皖A12345", 0.95)) == ["皖A12345"]
     assert tracks(*[("皖A12345", 0.5)] * 3) == ["皖A12345"]
+
+
+@pytest.mark.parametrize("other", ["鲁A12678", "鲁A12367", "鲁A98345", "鲁A123456"])
+@pytest.mark.parametrize("gap", [0, 5])
+def test_a_car_that_follows_another_of_its_city_is_another(other, gap):
+    tracker = Tracker()
+    for frame in range(30 + gap):
+        text = "鲁A12345" if frame < 15 else other if frame >= 15 + gap else None
+        tracker.follow(frame, [Plate((10, 10, 90, 35), 0.9, text, 0.97)] if text else [])
+    assert [track.reading.text for track in tracker.finished(end=True)] == ["鲁A12345", other]
 
 
 def test_a_plate_that_comes_back_soon_is_the_same_one_and_later_another():

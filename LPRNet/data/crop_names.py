@@ -38,6 +38,8 @@ class CropName:
         if match["corners"]:
             numbers = [int(number) for number in re.findall(r"-?\d+", match["corners"])]
             corners = tuple(zip(numbers[::2], numbers[1::2]))
+            if any(len(set(values)) == 1 for values in zip(*corners)):
+                raise UserError(f"{path}: the corners in its name enclose nothing; correct the name")
         return cls(match["plate"], int(match["number"] or 1), corners)
 
     def stem(self) -> str:

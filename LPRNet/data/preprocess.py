@@ -32,8 +32,6 @@ from platekit.errors import UserError, run_script
 from platekit.images import find_images, read_image, write_image
 from platekit.places import flags_of, must_be_there
 
-HERE = Path(__file__).resolve().parent
-
 
 @dataclass(frozen=True)
 class Cut:
@@ -59,7 +57,8 @@ class Cut:
 def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]) -> tuple[int, list[str]]:
     """Cut every annotated photo below ``source``; return the number of crops and one line for each photo left out.
 
-    A crop that is there already and newer than its photo is kept; one that was cut otherwise is removed.
+    A crop that is there already and newer than its photo is kept; one that was cut otherwise is removed. Crops of no
+    photo there stay, with a word about them: somebody else's, or an earlier split's.
     """
     alphabet, count, problems = Alphabet(), 0, []
     earlier: dict[str, list[Path]] = {}
@@ -78,7 +77,7 @@ def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]
             corners = tuple((x - left, y - top) for x, y in annotation.vertices) if cut.margin else None
             name = CropName(annotation.plate, zlib.crc32(place.encode("utf-8", "surrogateescape")), corners)
             crop = target / f"{name.stem()}.jpg"
-            before = earlier.get(f"{name.plate}_{name.number}", [])
+            before = earlier.pop(f"{name.plate}_{name.number}", [])
             # Beside the photo's upper left corner the name is the same for any context.
             if crop not in before or cut.start == (0, 0) or crop.stat().st_mtime < path.stat().st_mtime:
                 write_image(crop, cut.of(read_image(path)), quality=95)
@@ -89,6 +88,10 @@ def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]
             if other != crop:
                 other.unlink(missing_ok=True)
         count += 1
+    others = sorted(path.name for paths in earlier.values() for path in paths)
+    if others:
+        print(f"{target} has {len(others)} pictures of no photo in {source}, such as {others[0]}; where they are of an "
+              f"earlier split, remove {target} and cut anew")
     return count, problems
 
 
@@ -97,7 +100,7 @@ def main() -> int:
     parser.add_argument("-dir_train", "--dir_train", type=Path, default=PHOTOS_TRAIN, help="default: %(default)s")
     parser.add_argument("-dir_val", "--dir_val", type=Path, nargs="?", default=PHOTOS_VAL,
                         help="without a folder no crops to validate on are cut (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=HERE, help="crops go to train/ and val/ below it")
+    parser.add_argument("--out", type=Path, default=CROPS_TRAIN.parent, help="crops go to train/ and val/ below it (default: %(default)s)")
     parser.add_argument("--context", type=float, default=0.4,
                         help="surroundings on each side, over the plate's width (default: %(default)s)")
     parser.add_argument("--plain_list", type=Path, metavar="FILE",

@@ -25,7 +25,7 @@ from MTCNN.data_preprocessing.views import POSES, View, bounding_box, make_view
 from MTCNN.data_preprocessing.windows import KINDS
 from platekit.boxes import crop_resize, encode_offsets
 from platekit.errors import UserError, seed_number
-from platekit.files import file_fingerprint
+from platekit.files import file_fingerprint, fingerprint
 from platekit.images import read_image
 from platekit.memory import keep_freed_memory
 from platekit.places import flags_of, must_be_there
@@ -185,16 +185,20 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
         if val.resolve().is_relative_to(train.resolve()) or train.resolve().is_relative_to(val.resolve()):
             raise UserError(f"{train} (to train on) and {val} (to validate on) share photos; name others")
     boxes = read_boxes(arguments.boxes)
-    for split, sources, folder, views in splits:
+    for flag, views in (("--views", arguments.views), ("--views_val", arguments.views_val)):
         if views < 1:
-            raise UserError(f"--views must be at least 1, not {views}")
-        photos = read_photos(sources, arguments.plain_list, arguments.ignore_list, boxes)
+            raise UserError(f"{flag} must be at least 1, not {views}")
+    photos_of = {split: read_photos(sources, arguments.plain_list, arguments.ignore_list, boxes)
+                 for split, sources, _, _ in splits}
+    for split, sources, folder, views in splits:
+        photos = photos_of[split]
         with_plate = sum(photo.box is not None for photo in photos)
         print(f"{split}: {with_plate} photos with a plate and {len(photos) - with_plate} without from "
               f"{', '.join(map(str, sources))}, {views} views each")
         seed = arguments.seed * 2 + (split == "val")
         settings = {"net": net, "photos": len(photos), "views": views, "seed": seed, "poses": arguments.poses,
-                    "first": photos[0].path.name, "last": photos[-1].path.name,
+                    "set of files": fingerprint(*(f"{path.name} {path.stat().st_size}"
+                                                  for path in (photo.path for photo in photos))),
                     "plain_list": file_fingerprint(arguments.plain_list),
                     "ignore_list": file_fingerprint(arguments.ignore_list), "swap": 0.0, **facts}
         if arguments.boxes:

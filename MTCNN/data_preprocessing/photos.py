@@ -69,7 +69,7 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
 
 def _lines(path: str | os.PathLike) -> list[str]:
     try:
-        return [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list {path}: {error}; check the path") from None
 

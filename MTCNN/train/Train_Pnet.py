@@ -19,7 +19,7 @@ from MTCNN.train.trainer import Recipe, parse_arguments, train
 from platekit.errors import run_script
 
 RECIPE = Recipe("pnet", PNet, PNET_SIZE, TRAINED_PNET, epochs=12, batch_size=512, learning_rate=4e-3, box_weight=0.7,
-                next_step="python MTCNN/data_preprocessing/gen_Onet_train_data.py")
+                next_step="python MTCNN/data_preprocessing/gen_Onet_train_data.py", next_flag="--pnet")
 
 
 def main() -> None:

@@ -20,7 +20,8 @@ from platekit.checkpoints import load_weights, save_weights
 from platekit.devices import DEVICE_HELP, pick_device
 from platekit.errors import UserError, seed_number
 from platekit.files import fingerprint
-from platekit.training import SAVE_SECONDS, Run, Settings, seed_everything, start_weights
+from platekit.places import flags_of
+from platekit.training import SAVE_SECONDS, Run, Settings, check_rate_and_workers, seed_everything, start_weights
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Recipe:
     learning_rate: float
     box_weight: float  # of the box loss against the class loss
     next_step: str
+    next_flag: str = ""  # of the next step, that names these weights
 
 
 def sample_loss(net: nn.Module, batch: Batch, device: torch.device, recipe: Recipe, box: str,
@@ -110,8 +112,9 @@ def parse_arguments(recipe: Recipe, description: str, arguments: list[str] | Non
     running.add_argument("--workers", type=int, default=0, help="loader processes")
     running.add_argument("--device", default="auto", help=DEVICE_HELP)
     options = parser.parse_args(arguments)
-    if options.epoch < 1 or options.batch_size < 1 or options.learning_rate <= 0:
-        raise UserError("--epoch and --batch_size must be at least 1 and --learning_rate above 0")
+    if options.epoch < 1 or options.batch_size < 1:
+        raise UserError("--epoch and --batch_size must be at least 1")
+    check_rate_and_workers(options.learning_rate, options.workers)
     return options
 
 
@@ -141,5 +144,6 @@ def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
     if distributed.rank():
         return best
     save_weights(options.save, best, {"epochs": options.epoch, "samples": len(training), "seed": options.seed})
-    print(f"wrote {options.save} (score {run.best:.4f})\nnext: {recipe.next_step}")
+    print(f"wrote {options.save} (score {run.best:.4f})\nnext: {recipe.next_step}",
+          *(flags_of({recipe.next_flag: (options.save, recipe.weights)}) if recipe.next_flag else ()))
     return best
