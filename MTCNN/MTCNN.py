@@ -22,7 +22,6 @@ if __package__ in (None, ""):
 import numpy as np
 import torch
 
-from MTCNN.data_preprocessing.boxes_table import BOXES_HELP, read_boxes
 from MTCNN.detector import Detections, Detector, Thresholds
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import MINI_LP, SCALE
@@ -32,6 +31,7 @@ from platekit.devices import pick_device
 from platekit.distributed import join, rank
 from platekit.errors import UserError, run_script
 from platekit.results import PictureResult, Plate
+from platekit.tables import BOXES_HELP, read_boxes
 
 __all__ = ["Detections", "Detector", "Thresholds", "create_mtcnn_net"]
 

@@ -22,7 +22,7 @@ from platekit.devices import DEVICE_HELP
 from platekit.distributed import rank, wait_for_all, world
 from platekit.drawing import draw_plates
 from platekit.errors import UserError
-from platekit.images import FOUND, WRITABLE, expand_inputs, read_image, write_image
+from platekit.images import FOUND, WRITABLE, expand_inputs, is_same_folder, read_image, write_image
 from platekit.opencv import cv2
 from platekit.parts import Parts, writing
 from platekit.results import PictureResult
@@ -130,8 +130,7 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     """
     # The pattern * names what a run before has written too.
     named = list(inputs)
-    inputs = [entry for entry in named if not (output and os.path.isdir(entry) and os.path.isdir(output)
-                                               and os.path.samefile(entry, output))] or named
+    inputs = [entry for entry in named if not is_same_folder(entry, output)] or named
     sources = functools.partial(expand_inputs, inputs, output)  # called anew for every walk: inputs are never all held
     for entry in inputs:
         next(expand_inputs([entry], output))  # wrong usage shows before anything is written

@@ -130,8 +130,9 @@ def _pictures_below(folder: Path, leave_out: Path | None) -> Iterator[Path]:
             yield path
 
 
-def _is_same(path: Path, folder: Path | None) -> bool:
-    return folder is not None and os.path.isdir(path) and path.resolve() == folder.resolve()
+def is_same_folder(path: str | os.PathLike, folder: Path | None) -> bool:
+    """Whether ``path`` is that folder, by any name."""
+    return folder is not None and os.path.isdir(path) and os.path.isdir(folder) and os.path.samefile(path, folder)
 
 
 def expand_inputs(inputs: Iterable[str | os.PathLike], leave_out: Path | None = None) -> Iterator[Path]:
@@ -156,7 +157,7 @@ def expand_inputs(inputs: Iterable[str | os.PathLike], leave_out: Path | None = 
             if not matches:
                 raise UserError(f"the pattern {entry} matches no file; check it, and quote it for the shell")
             found = chain.from_iterable(_pictures_below(match, leave_out) if os.path.isdir(match) else [match]
-                                        for match in map(Path, matches) if not _is_same(match, leave_out))
+                                        for match in map(Path, matches) if not is_same_folder(match, leave_out))
             first = next(found, None)
             if first is None:
                 raise UserError(f"the pattern {entry} matches no pictures, but folders without any; check it")

@@ -12,7 +12,6 @@ from LPRNet.data import crops_of_boxes
 from LPRNet.data.labels import read_labels
 from MTCNN import MTCNN as detection
 from MTCNN.data_preprocessing import gen_Onet_train_data, gen_Pnet_train_data
-from MTCNN.data_preprocessing.boxes_table import read_boxes
 from MTCNN.data_preprocessing.photos import read_photos
 from MTCNN.data_set import boxes_of_yolo
 from MTCNN.paths import PNET_WEIGHTS
@@ -21,6 +20,7 @@ from platekit.errors import UserError
 from platekit.images import read_image
 from platekit.opencv import cv2
 from platekit.places import SAMPLES
+from platekit.tables import read_boxes
 from tests.conftest import files_below, make_picture, put_picture
 
 BOXES = {"two": [(30.0, 40.0, 130.0, 80.0), (200.0, 150.0, 330.0, 190.5)], "one": [(100.0, 96.0, 270.0, 150.0)],

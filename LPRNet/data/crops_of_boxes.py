@@ -20,11 +20,10 @@ if __package__ in (None, ""):  # run as a file: import from the repository root
 from tqdm import tqdm
 
 from LPRNet.data.preprocess import Cut
-from MTCNN.data_preprocessing.boxes_table import BOXES_HELP, COLUMNS, box_of
 from platekit.errors import UserError, run_script
 from platekit.files import write_text
 from platekit.images import read_image, write_image
-from platekit.tables import read_rows
+from platekit.tables import BOX, BOXES_HELP, box_of, read_rows
 
 
 def main() -> int:
@@ -36,7 +35,7 @@ def main() -> int:
     table, problems, cut = io.StringIO(), [], 0
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["file", "text"])
-    plates = [(row, box) for row in read_rows(args.boxes, ("file", *COLUMNS, "text"))
+    plates = [(row, box) for row in read_rows(args.boxes, ("file", *BOX, "text"))
               if (box := box_of(row)) and row.texts["text"]]
     if not plates:
         raise UserError(f"{args.boxes} has no row with a box and a text; complete it")

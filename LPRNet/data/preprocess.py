@@ -100,7 +100,8 @@ def main() -> int:
     parser.add_argument("-dir_train", "--dir_train", type=Path, default=PHOTOS_TRAIN, help="default: %(default)s")
     parser.add_argument("-dir_val", "--dir_val", type=Path, nargs="?", default=PHOTOS_VAL,
                         help="without a folder no crops to validate on are cut (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=CROPS_TRAIN.parent, help="crops go to train/ and val/ below it (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=CROPS_TRAIN.parent,
+                        help="crops go to train/ and val/ below it (default: %(default)s)")
     parser.add_argument("--context", type=float, default=0.4,
                         help="surroundings on each side, over the plate's width (default: %(default)s)")
     parser.add_argument("--plain_list", type=Path, metavar="FILE",

@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from MTCNN import paths
-from MTCNN.data_preprocessing.boxes_table import BOXES_HELP, read_boxes
 from MTCNN.data_preprocessing.photos import Photo, read_photos
 from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.data_preprocessing.swap import PlateSwapper
@@ -29,6 +28,7 @@ from platekit.files import file_fingerprint, fingerprint
 from platekit.images import read_image
 from platekit.memory import keep_freed_memory
 from platekit.places import flags_of, must_be_there
+from platekit.tables import BOXES_HELP, read_boxes
 
 Samples = dict[str, tuple[np.ndarray, np.ndarray]]  # kind -> pixels uint8 (N, h, w, 3), offsets float32 (N, 4)
 Choose = Callable[[View, torch.Tensor, np.random.Generator], dict[str, np.ndarray]]  # kind -> windows (N, 4)

@@ -22,10 +22,10 @@ if __package__ in (None, ""):
 import numpy as np
 from tqdm import tqdm
 
-from MTCNN.data_preprocessing.boxes_table import COLUMNS
 from platekit.errors import UserError, run_script
 from platekit.files import write_text
 from platekit.images import find_images, read_image
+from platekit.tables import BOX
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -55,7 +55,7 @@ def main() -> int:
     args = parser.parse_args()
     table, problems, plates, left_out = io.StringIO(), [], 0, 0
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["file", *COLUMNS])
+    writer.writerow(["file", *BOX])
     for path in tqdm(find_images(args.images), unit="picture"):
         labels = ((args.labels or args.images) / path.relative_to(args.images)).with_suffix(".txt")
         if not labels.is_file():
