@@ -25,7 +25,7 @@ from LPRNet.data.labels import LABELS_HELP, Labels, label_of, read_labels
 from LPRNet.data.load_data import crop_box
 from LPRNet.paths import CROPS_VAL, LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.recogniser import Recogniser
-from platekit.command import add_arguments, run_pictures
+from platekit.command import add_arguments, run_pictures, settings_text
 from platekit.devices import pick_device
 from platekit.distributed import join, rank
 from platekit.errors import UserError, run_script
@@ -106,7 +106,8 @@ def main() -> int:
         plate = Plate(box, None, reading.text, reading.confidence, reading.symbol_confidences)
         return PictureResult(image.shape[1], image.shape[0], (plate,), {"recognise": milliseconds})
 
-    status = run_pictures(args.image or [CROPS_VAL], read, args.json, args.output, resume=args.resume)
+    status = run_pictures(args.image or [CROPS_VAL], read, args.json, args.output, resume=args.resume,
+                          settings=settings_text((args.lprnet, args.stn)))
     if in_file and rank() == 0:  # with what other processes, or a run before, have read
         score.add_lines(Path(args.json))
     if str(score):

@@ -26,7 +26,7 @@ from MTCNN.detector import Detections, Detector, Thresholds
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import MINI_LP, SCALE
 from MTCNN.score import Score
-from platekit.command import add_arguments, run_pictures
+from platekit.command import add_arguments, run_pictures, settings_text
 from platekit.devices import pick_device
 from platekit.distributed import join, rank
 from platekit.errors import UserError, run_script
@@ -90,7 +90,9 @@ def main() -> int:
         plates = tuple(Plate(tuple(box), sure) for box, sure in zip(found.boxes.tolist(), found.scores.tolist()))
         return PictureResult(image.shape[1], image.shape[0], plates, milliseconds)
 
-    status = run_pictures(arguments.image, read, arguments.json, arguments.output, resume=arguments.resume)
+    settings = settings_text((arguments.pnet, arguments.onet), arguments.mini_lp, arguments.scale)
+    status = run_pictures(arguments.image, read, arguments.json, arguments.output, resume=arguments.resume,
+                          settings=settings)
     if in_file and rank() == 0:  # with what other processes, or a run before, have found
         score.add_lines(Path(arguments.json))
     if str(score):

@@ -22,6 +22,7 @@ from platekit.devices import DEVICE_HELP
 from platekit.distributed import rank, wait_for_all, world
 from platekit.drawing import draw_plates
 from platekit.errors import UserError
+from platekit.files import file_fingerprint
 from platekit.images import FOUND, WRITABLE, expand_inputs, is_same_folder, read_image, write_image
 from platekit.opencv import cv2
 from platekit.parts import Parts, writing
@@ -120,13 +121,18 @@ class OutputFolder:
         return self.folder / os.path.relpath(os.path.abspath(source.parent), self.root) / (source.name + suffix)
 
 
+def settings_text(weights: Iterable[str | os.PathLike], *flags: object) -> str:
+    """What results depend on beside the pictures, for ``run_pictures``."""
+    return json.dumps([[file_fingerprint(path) for path in weights], *flags])
+
+
 def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_path: str | None = None,
-                 output: Path | None = None, show: bool = False, resume: bool = False) -> int:
+                 output: Path | None = None, show: bool = False, resume: bool = False, settings: str = "") -> int:
     """Read every input and report it; an input that cannot be read is reported and the run goes on.
 
     Without ``json_path`` a line a plate is printed. With a file there the processes that torchrun started share the
-    inputs, and ``resume`` keeps the lines of a run that was cut short. Returns the exit status: 0, or 1 when some
-    inputs failed.
+    inputs, and ``resume`` keeps the lines of a run of the same ``settings`` that was cut short. Returns the exit
+    status: 0, or 1 when some inputs failed.
     """
     # The pattern * names what a run before has written too.
     named = list(inputs)
@@ -138,7 +144,8 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     check_display(show)
     folder = OutputFolder(output, sources()) if output else None
     if json_path is not None and json_path != "-":
-        return run_shared(sources, functools.partial(read_all, read=read, folder=folder, show=show), json_path, resume)
+        read_inputs = functools.partial(read_all, read=read, folder=folder, show=show)
+        return run_shared(sources, read_inputs, json_path, resume, settings)
     if resume or world() > 1:
         raise UserError("--resume and torchrun need a file for the results; name one with --json FILE")
     failed = False
@@ -150,9 +157,9 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
 
 
 def run_shared(sources: Callable[[], Iterator[Path]], read_all: Callable[..., Iterator[tuple[int, dict[str, Any]]]],
-               json_path: str, resume: bool) -> int:
+               json_path: str, resume: bool, settings: str) -> int:
     """``run_pictures`` into a file, by one process or by all that torchrun started; ``sources()`` gives all inputs."""
-    parts, kept, failed = Parts(json_path), 0, 0
+    parts, kept, failed = Parts(json_path, settings), 0, 0
     if rank() == 0:
         kept = parts.start(resume, sources())
     wait_for_all()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from platekit.errors import UserError
+from platekit.files import write_text
 
 
 @contextlib.contextmanager
@@ -36,17 +37,20 @@ def json_line(entry: dict[str, Any]) -> bytes:
 
 
 class Parts:
-    """What is there of ``FILE`` before it is whole. ``sources`` are all inputs, in the same order in every call."""
+    """What is there of ``FILE`` before it is whole. ``sources`` are all inputs, in the same order in every call.
 
-    def __init__(self, path: str | os.PathLike) -> None:
-        self.path, self.folder = Path(path), Path(f"{path}.parts")
-        self._kept, self._merged = self.folder / "kept", self.folder / "merged"
+    ``settings`` say what lines depend on beside the inputs: weights and flags.
+    """
+
+    def __init__(self, path: str | os.PathLike, settings: str = "") -> None:
+        self.path, self.folder, self.settings = Path(path), Path(f"{path}.parts"), settings
+        self._kept, self._merged, self._made_with = (self.folder / name for name in ("kept", "merged", "settings"))
 
     def start(self, resume: bool, sources: Iterable[Path]) -> int:
         """Forget what earlier runs left or, to ``resume``, keep all but errors; returns the number of lines kept.
 
         One process does this before any other goes on. Raises UserError when there is no place for the file, or when
-        the kept lines are of other inputs.
+        the kept lines are of other inputs, or of a run that was cut short and had other settings.
         """
         with writing(self.path):
             if self.path.is_dir():
@@ -54,6 +58,9 @@ class Parts:
             self.folder.mkdir(parents=True, exist_ok=True)
             old = self._files()
             count = 0
+            if resume and self._made_with.exists() and self._made_with.read_text("utf-8") != self.settings:
+                raise UserError(f"the lines in {self.folder} were made with other weights or flags; give the same, or "
+                                "leave --resume away to read all anew")
             if resume and (old or self.path.exists()):
                 lines = [numbered_lines(part) for part in old] or [whole_lines(self.path)]
                 with open(self._merged, "wb") as file:
@@ -65,6 +72,7 @@ class Parts:
             for part in old:
                 if part != self._kept or not resume:
                     part.unlink()
+            write_text(self._made_with, self.settings)
         return count
 
     def left(self, sources: Iterable[Path]) -> Iterator[tuple[int, Path]]:
@@ -102,8 +110,8 @@ class Parts:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(self._merged, self.path)
-        for part in self._files():
-            part.unlink()
+        for part in (*self._files(), self._made_with):
+            part.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # something of somebody else's is in it
             self.folder.rmdir()
         return count, failed

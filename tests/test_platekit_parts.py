@@ -54,10 +54,10 @@ def whole(photos, tmp_path) -> bytes:
     return (tmp_path / "whole.jsonl").read_bytes()
 
 
-def cut_short(photos: Path, target: Path, after: int, resume: bool = False) -> Nets:
+def cut_short(photos: Path, target: Path, after: int, resume: bool = False, settings: str = "") -> Nets:
     nets = Nets(after)
     with pytest.raises(KeyboardInterrupt):
-        run_pictures([photos], nets, str(target), resume=resume)
+        run_pictures([photos], nets, str(target), resume=resume, settings=settings)
     return nets
 
 
@@ -77,6 +77,18 @@ def test_a_run_cut_short_anywhere_goes_on_and_reads_nothing_twice(photos, whole,
         read = [name for part in nets for name in part.read]
         assert sorted(read) == [f"{number:02}.png" for number in range(COUNT)]
         target.unlink()
+
+
+def test_lines_of_other_settings_are_not_gone_on_from(photos, tmp_path):
+    target = tmp_path / "plates.jsonl"
+    cut_short(photos, target, 3, settings="a")
+    with pytest.raises(UserError, match="made with other weights or flags"):
+        run_pictures([photos], Nets(), str(target), resume=True, settings="b")
+    same, anew = Nets(), Nets()
+    run_pictures([photos], same, str(target), resume=True, settings="a")
+    cut_short(photos, target, 3, settings="a")
+    run_pictures([photos], anew, str(target), settings="b")
+    assert len(same.read) == COUNT - 3 and len(anew.read) == COUNT and not Path(f"{target}.parts").exists()
 
 
 def test_a_file_that_is_whole_is_resumed_by_reading_what_is_new(photos, whole, tmp_path, capsys):
@@ -145,7 +157,7 @@ def test_parts_of_many_processes_merge_in_input_order(tmp_path):
                 if number // 4 % 3 == rank:
                     part.write(number, {"image": str(sources[number]), "plates": []})
     assert parts.start(True, sources) == 40 and list(parts.left(sources)) == []
-    assert files_below(parts.folder) == ["kept"]
+    assert files_below(parts.folder) == ["kept", "settings"]
     with parts.part(5) as part:  # as if the kill had come before the parts that are in "kept" were deleted
         part.write(7, {"image": str(sources[7]), "plates": []})
     assert parts.finish(sources) == (40, 0)

@@ -76,7 +76,10 @@ def main() -> int:
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     print(f"wrote {args.out}: {plates} plates; {left_out} pictures without a file of boxes left out")
-    print(f"next: python MTCNN/data_preprocessing/gen_Pnet_train_data.py -dir_train {args.images} -dir_val "
+    train, val = args.images / "train", args.images / "val"
+    if not (train.is_dir() and val.is_dir()):
+        train, val = args.images, "OTHER_PHOTOS"
+    print(f"next: python MTCNN/data_preprocessing/gen_Pnet_train_data.py -dir_train {train} -dir_val {val} "
           f"--boxes {args.out}")
     return 1 if problems else 0
 
