@@ -17,7 +17,7 @@ from LPRNet.model.LPRNET import LPRNet
 from LPRNet.model.STN import STNet, compose
 from LPRNet.onnx_reader import OnnxReader
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
-from LPRNet.rows import ROWS, Row
+from LPRNet.rows import PLACES, Row
 from platekit.boxes import CROP_SIZE, sample_boxes, to_picture, upload
 from platekit.checkpoints import fill, load_weights, read_checkpoint, save_weights
 from platekit.devices import multiplies_bfloat16, pick_device
@@ -128,8 +128,8 @@ class Recogniser:
         empty = [index for index, reading in enumerate(readings) if not reading.text]
         if empty and self.alphabet.chars == CHARS:  # other plates are laid out otherwise
             views = np.concatenate([boxes[empty, None], boxes_round(boxes[empty]).reshape(len(empty), -1, 4)], axis=1)
-            logits = self.logits(self.looks(picture, views.reshape(-1, 4), ROWS), self.reader)
-            for index, of_plate in zip(empty, logits.unflatten(0, views.shape[:2])):
+            logits = self.logits(self.looks(picture, views.reshape(-1, 4), PLACES), self.reader)
+            for index, of_plate in zip(empty, logits.unflatten(0, (len(empty), -1))):
                 readings[index] = self.alphabet.agree(of_plate)
         return [reading if reading.text else Reading("", 0.0) for reading in readings]
 
@@ -141,22 +141,29 @@ class Recogniser:
         """A reader's logits (N, class_num, T) for crops (N, 3, 24, 94)."""
         return torch.cat([reader(part) for part in crops.split(self.batch_size)])
 
-    def looks(self, picture: torch.Tensor, boxes: np.ndarray, rows: Sequence[Row] = ()) -> torch.Tensor:
+    def looks(self, picture: torch.Tensor, boxes: np.ndarray, places: Sequence[Sequence[Row]] = ()) -> torch.Tensor:
         """``look`` at any number of boxes, a batch at a time."""
         starts = range(0, len(boxes), self.batch_size)
-        return torch.cat([self.look(picture, boxes[start:start + self.batch_size], rows) for start in starts])
+        return torch.cat([self.look(picture, boxes[start:start + self.batch_size], places) for start in starts])
 
     @torch.no_grad()
-    def look(self, picture: torch.Tensor, boxes: np.ndarray, rows: Sequence[Row] = ()) -> torch.Tensor:
-        """The crops (N, 3, 24, 94) of the last look; with ``rows`` these side by side, of plates that have them."""
+    def look(self, picture: torch.Tensor, boxes: np.ndarray, places: Sequence[Sequence[Row]] = ()) -> torch.Tensor:
+        """The crops (N, 3, 24, 94) of the last look.
+
+        With ``places`` of rows, the rows side by side, as of a plate that has them: (N * len(places), 3, 24, 94),
+        those of one box in a row.
+        """
         theta = torch.eye(2, 3, device=self.device).repeat(len(boxes), 1, 1)
         for _ in range(LOOKS - 1):
             theta = compose(theta, self.reader.stn.theta(sample_boxes(picture, boxes, theta)))
-        if not rows:
+        if not places:
             return sample_boxes(picture, boxes, theta)
-        crops = [sample_boxes(picture, boxes, compose(theta, row.theta.to(theta.device))) for row in rows]
-        parts = [functional.adaptive_avg_pool2d(crop, (CROP_SIZE[0], row.columns)) for crop, row in zip(crops, rows)]
-        return torch.cat(parts, dim=3)
+
+        def part(row: Row) -> torch.Tensor:
+            crop = sample_boxes(picture, boxes, compose(theta, row.theta.to(theta.device)))
+            return functional.adaptive_avg_pool2d(crop, (CROP_SIZE[0], row.columns))
+
+        return torch.stack([torch.cat([part(row) for row in rows], dim=3) for rows in places], dim=1).flatten(0, 1)
 
     def read_pictures(self, pictures: Sequence[np.ndarray], boxes: Sequence[Box] | None = None) -> list[Reading]:
         """Readings of pictures of one plate each: BGR uint8 (H, W, 3), the plate in its box, or filling the picture.

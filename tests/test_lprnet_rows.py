@@ -12,7 +12,7 @@ from LPRNet.data import augment
 from LPRNet.data.load_data import RenderedPlates
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from LPRNet.recogniser import Recogniser
-from LPRNet.rows import ROWS
+from LPRNet.rows import PLACES, ROWS, SHIFTS
 from platekit.boxes import CROP_SIZE, to_picture, upload
 
 DOUBLE = KINDS["yellow_double"]
@@ -54,13 +54,20 @@ def test_reading_sees_rows_as_training_shows_them():
     with torch.no_grad():  # an STN that leaves all as it is
         recogniser.reader.stn.fc_loc[2].weight.zero_()
         recogniser.reader.stn.fc_loc[2].bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
-    found = to_picture(recogniser.look(upload(picture), box, ROWS)[0]).astype(int)
+    looks = recogniser.look(upload(picture), box.repeat(2, axis=0), PLACES)
+    assert torch.equal(*looks.unflatten(0, (2, len(PLACES)))) and PLACES[0] == ROWS
+    found, *others = (to_picture(look).astype(int) for look in looks[:len(PLACES)])
     x1, y1, x2, y2 = box[0]
     corners = np.array([(x2, y2), (x1, y2), (x1, y1), (x2, y1)], np.float32)
     whole = augment.picture_corners(*CROP_SIZE)
     shown = augment.rows_side_by_side(whole, lambda place: augment.warp(picture, corners, place)).astype(int)
     assert found.shape == shown.shape == (*CROP_SIZE, 3)
     assert np.abs(found - shown).mean() < 6 < 30 < np.abs(found - found.mean()).mean()
+    for other, shift in zip(others, SHIFTS[1:], strict=True):  # what it shows lies lower or higher in both rows
+        pixels = [round(shift / row.half[1] / 2 * CROP_SIZE[0]) for row in ROWS]
+        for columns, move in zip((slice(0, ROWS[0].columns), slice(ROWS[0].columns, None)), pixels):
+            moved = np.roll(found, -move, axis=0)[4:-4, columns]
+            assert np.abs(other[4:-4, columns] - moved).mean() < 0.5 * np.abs(other - found)[4:-4, columns].mean()
 
 
 def test_drawn_plates_of_two_rows_have_a_text_only_side_by_side():
