@@ -25,9 +25,9 @@ from LPRNet.data.labels import LABELS_HELP, Labels, label_of, read_labels
 from LPRNet.data.load_data import crop_box
 from LPRNet.paths import CROPS_VAL, LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.recogniser import Recogniser
-from platekit.command import add_arguments, run_pictures, settings_text
+from platekit.command import add_arguments, run_pictures, say_score
 from platekit.devices import pick_device
-from platekit.distributed import join, rank
+from platekit.distributed import join
 from platekit.errors import UserError, run_script
 from platekit.places import for_help, must_be_there
 from platekit.results import PictureResult, Plate
@@ -107,11 +107,8 @@ def main() -> int:
         return PictureResult(image.shape[1], image.shape[0], (plate,), {"recognise": milliseconds})
 
     status = run_pictures(args.image or [CROPS_VAL], read, args.json, args.output, resume=args.resume,
-                          settings=settings_text((args.lprnet, args.stn)))
-    if in_file and rank() == 0:  # with what other processes, or a run before, have read
-        score.add_lines(Path(args.json))
-    if str(score):
-        print(score, file=sys.stderr if args.json == "-" else sys.stdout)
+                          settings=(args.lprnet, args.stn))
+    say_score(score, args.json)
     return status
 
 

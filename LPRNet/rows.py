@@ -15,9 +15,8 @@ from LPRNet.model.STN import STRAIGHT_CORNERS
 from platekit.boxes import CROP_SIZE
 
 DOUBLE = KINDS["yellow_double"]
-# Millimetres beside a row's symbols, above them, and below those of the upper and of the lower row: motorcycles' upper
-# row reaches further down, by a thirtieth of the plate's height, than what this shows.
-MARGINS = (20.0, 8.0, (14.0, 8.0))
+MARGINS = (20.0, 8.0)  # mm beside a row's symbols and above them
+BELOW = (14.0, 8.0)  # below those of the upper and of the lower row; motorcycles' upper row reaches 5 mm further
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +41,8 @@ def _row(number: int, columns: int) -> Row:
     """The upper (0) or the lower row (1)."""
     of_row = DOUBLE.cells[:DOUBLE.upper] if number == 0 else DOUBLE.cells[DOUBLE.upper:]
     (left, _), (right, width), (top, height) = of_row[0], of_row[-1], DOUBLE.rows[number]
-    beside, above, below = MARGINS
-    low, high = np.array([left - beside, top - above]), np.array([right + width + beside, top + height + below[number]])
+    low = np.array([left - MARGINS[0], top - MARGINS[1]])
+    high = np.array([right + width + MARGINS[0], top + height + BELOW[number]])
     size = np.array([DOUBLE.width_mm, DOUBLE.height_mm])
     reach = np.array(STRAIGHT_CORNERS[0])
     middle, half = ((low + high) / size - 1) * reach, (high - low) / size * reach

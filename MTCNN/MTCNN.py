@@ -26,9 +26,9 @@ from MTCNN.detector import Detections, Detector, Thresholds
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import MINI_LP, SCALE
 from MTCNN.score import Score
-from platekit.command import add_arguments, run_pictures, settings_text
+from platekit.command import add_arguments, run_pictures, say_score
 from platekit.devices import pick_device
-from platekit.distributed import join, rank
+from platekit.distributed import join
 from platekit.errors import UserError, run_script
 from platekit.results import PictureResult, Plate
 from platekit.tables import BOXES_HELP, read_boxes
@@ -85,18 +85,16 @@ def main() -> int:
         start = time.perf_counter()
         found = detector.detect(image)
         milliseconds = {"detect": 1000 * (time.perf_counter() - start)}
-        if not in_file:
+        if arguments.boxes and not in_file:
             score.add(path, found.boxes)
         plates = tuple(Plate(tuple(box), sure) for box, sure in zip(found.boxes.tolist(), found.scores.tolist()))
         return PictureResult(image.shape[1], image.shape[0], plates, milliseconds)
 
-    settings = settings_text((arguments.pnet, arguments.onet), arguments.mini_lp, arguments.scale)
+    settings = (arguments.pnet, arguments.onet, arguments.mini_lp, arguments.scale)
     status = run_pictures(arguments.image, read, arguments.json, arguments.output, resume=arguments.resume,
                           settings=settings)
-    if in_file and rank() == 0:  # with what other processes, or a run before, have found
-        score.add_lines(Path(arguments.json))
-    if str(score):
-        print(score, file=sys.stderr if arguments.json == "-" else sys.stdout)
+    if arguments.boxes:
+        say_score(score, arguments.json)
     return status
 
 

@@ -10,9 +10,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -121,18 +121,29 @@ class OutputFolder:
         return self.folder / os.path.relpath(os.path.abspath(source.parent), self.root) / (source.name + suffix)
 
 
-def settings_text(weights: Iterable[str | os.PathLike], *flags: object) -> str:
-    """What results depend on beside the pictures, for ``run_pictures``."""
-    return json.dumps([[file_fingerprint(path) for path in weights], *flags])
+class Score(Protocol):
+    """Counts what a run has found; empty as a text where there was nothing to count."""
+
+    def add_lines(self, path: Path) -> None:
+        """Count what stands in a file of results."""
+
+
+def say_score(score: Score, json_path: str | None) -> None:
+    """Print the score of a run; of one into a file with what other processes, or a run before, have found."""
+    if json_path not in (None, "-") and rank() == 0:
+        score.add_lines(Path(json_path))
+    if str(score):
+        print(score, file=sys.stderr if json_path == "-" else sys.stdout)
 
 
 def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_path: str | None = None,
-                 output: Path | None = None, show: bool = False, resume: bool = False, settings: str = "") -> int:
+                 output: Path | None = None, show: bool = False, resume: bool = False,
+                 settings: Sequence[object] = ()) -> int:
     """Read every input and report it; an input that cannot be read is reported and the run goes on.
 
     Without ``json_path`` a line a plate is printed. With a file there the processes that torchrun started share the
-    inputs, and ``resume`` keeps the lines of a run of the same ``settings`` that was cut short. Returns the exit
-    status: 0, or 1 when some inputs failed.
+    inputs, and ``resume`` keeps the lines of a run that was cut short, if its ``settings`` were the same: what results
+    depend on, files of weights among it as paths. Returns the exit status: 0, or 1 when some inputs failed.
     """
     # The pattern * names what a run before has written too.
     named = list(inputs)
@@ -157,9 +168,10 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
 
 
 def run_shared(sources: Callable[[], Iterator[Path]], read_all: Callable[..., Iterator[tuple[int, dict[str, Any]]]],
-               json_path: str, resume: bool, settings: str) -> int:
+               json_path: str, resume: bool, settings: Sequence[object]) -> int:
     """``run_pictures`` into a file, by one process or by all that torchrun started; ``sources()`` gives all inputs."""
-    parts, kept, failed = Parts(json_path, settings), 0, 0
+    made_with = [file_fingerprint(value) if isinstance(value, Path) else value for value in settings]
+    parts, kept, failed = Parts(json_path, json.dumps(made_with)), 0, 0
     if rank() == 0:
         kept = parts.start(resume, sources())
     wait_for_all()
@@ -197,11 +209,11 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
         number, path, image, result = seen
         if not isinstance(result, UserError):
             image = draw_plates(image, result.plates)
-            try:
-                if folder:
+            if folder:
+                try:
                     write_image(folder.path_for(path), image)
-            except UserError as error:
-                result = error
+                except UserError as error:
+                    result = error
         return number, path, image, result
 
     threads = spare_threads()

@@ -11,7 +11,7 @@ import numpy as np
 from LPRNet.paths import LPRNET_ONNX, STN_ONNX
 from MTCNN.paths import ONET_ONNX, PNET_ONNX
 from MTCNN.pyramid import MINI_LP, SCALE
-from platekit.command import add_arguments, run_pictures, settings_text
+from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import UserError, run_script
@@ -84,7 +84,7 @@ def main() -> int:
             raise UserError(f"{entry} is a video or an address; name it with --video, or save it if it is a picture")
     here = Path.cwd()
     samples = SAMPLES.relative_to(here) if SAMPLES.is_relative_to(here) else SAMPLES
-    settings = settings_text(nets.values(), args.mini_lp, args.scale)
+    settings = (*nets.values(), args.mini_lp, args.scale)
     return run_pictures(args.image or [samples], read, args.json, output, args.show, args.resume, settings)
 
 

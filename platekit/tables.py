@@ -6,6 +6,7 @@ Boxes are x1, y1, x2, y2 in pixels.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from platekit.errors import UserError
+from platekit.files import write_text
 
 BOXES_HELP = "CSV tables of the columns file (seen from the table's folder), x1, y1, x2 and y2, a row a plate, " \
     "with empty columns where there is none"
@@ -61,6 +63,13 @@ def read_rows(table: str | os.PathLike, columns: tuple[str, ...]) -> list[Row]:
         print(f"{table}: {len(missing)} of {len(rows)} pictures are not there, the first is {missing[0]}",
               file=sys.stderr)
     return rows
+
+
+def write_rows(table: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write a table, whole or not at all."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    write_text(table, text.getvalue())
 
 
 def read_boxes(tables: Iterable[str | os.PathLike]) -> dict[Path, np.ndarray]:

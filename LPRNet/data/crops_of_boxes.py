@@ -8,8 +8,6 @@ The table is the detector's, with a further column ``text``. LPRNet_Train.py tak
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import math
 import sys
 from pathlib import Path
@@ -21,9 +19,8 @@ from tqdm import tqdm
 
 from LPRNet.data.preprocess import Cut
 from platekit.errors import UserError, run_script
-from platekit.files import write_text
 from platekit.images import read_image, write_image
-from platekit.tables import BOX, BOXES_HELP, box_of, read_rows
+from platekit.tables import BOX, BOXES_HELP, box_of, read_rows, write_rows
 
 
 def main() -> int:
@@ -32,9 +29,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the crops and of labels.csv")
     parser.add_argument("--seed", type=int, default=0, help="accepted by every script; nothing is random here")
     args = parser.parse_args()
-    table, problems, cut = io.StringIO(), [], 0
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["file", "text"])
+    labels, problems = [], []
     plates = [(row, box) for row in read_rows(args.boxes, ("file", *BOX, "text"))
               if (box := box_of(row)) and row.texts["text"]]
     if not plates:
@@ -47,12 +42,11 @@ def main() -> int:
         except UserError as error:
             problems.append(f"{row.place}: {error}")
             continue
-        writer.writerow([name, row.texts["text"]])
-        cut += 1
-    write_text(args.out / "labels.csv", table.getvalue())
+        labels.append((name, row.texts["text"]))
+    write_rows(args.out / "labels.csv", ("file", "text"), labels)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
-    print(f"wrote {cut} crops and labels.csv to {args.out}")
+    print(f"wrote {len(labels)} crops and labels.csv to {args.out}")
     print(f"next: python LPRNet/LPRNet_Train.py --img_dirs_train {args.out} --labels {args.out / 'labels.csv'}")
     return 1 if problems else 0
 

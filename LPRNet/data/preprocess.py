@@ -26,7 +26,7 @@ from ccpd.annotation import has_annotation, parse
 from ccpd.dataset import listed_names
 from LPRNet.alphabet import Alphabet
 from LPRNet.data.crop_names import CropName
-from LPRNet.paths import CROPS_TRAIN, CROPS_VAL
+from LPRNet.paths import CROPS_TRAIN
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
 from platekit.errors import UserError, run_script
 from platekit.images import find_images, read_image, write_image
@@ -120,8 +120,7 @@ def main() -> int:
         problems += left_out
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
-    defaults = {"train": CROPS_TRAIN, "val": CROPS_VAL}
-    flags = {f"--img_dirs_{target.name}": (target, defaults[target.name]) for _, target in folders}
+    flags = {f"--img_dirs_{target.name}": (target, CROPS_TRAIN.parent / target.name) for _, target in folders}
     print("next: python LPRNet/LPRNet_Train.py", *flags_of(flags))
     return 1 if problems else 0
 

@@ -192,13 +192,13 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
                  for split, sources, _, _ in splits}
     for split, sources, folder, views in splits:
         photos = photos_of[split]
+        files = (f"{photo.path.name} {photo.path.stat().st_size}" for photo in photos)
         with_plate = sum(photo.box is not None for photo in photos)
         print(f"{split}: {with_plate} photos with a plate and {len(photos) - with_plate} without from "
               f"{', '.join(map(str, sources))}, {views} views each")
         seed = arguments.seed * 2 + (split == "val")
         settings = {"net": net, "photos": len(photos), "views": views, "seed": seed, "poses": arguments.poses,
-                    "set of files": fingerprint(*(f"{path.name} {path.stat().st_size}"
-                                                  for path in (photo.path for photo in photos))),
+                    "set of files": fingerprint(*files),
                     "plain_list": file_fingerprint(arguments.plain_list),
                     "ignore_list": file_fingerprint(arguments.ignore_list), "swap": 0.0, **facts}
         if arguments.boxes:

@@ -10,8 +10,6 @@ plate; one without a file is left out.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import os
 import sys
 from pathlib import Path
@@ -23,9 +21,8 @@ import numpy as np
 from tqdm import tqdm
 
 from platekit.errors import UserError, run_script
-from platekit.files import write_text
 from platekit.images import find_images, read_image
-from platekit.tables import BOX
+from platekit.tables import BOX, write_rows
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -53,9 +50,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table to write")
     parser.add_argument("--seed", type=int, default=0, help="accepted by every script; nothing is random here")
     args = parser.parse_args()
-    table, problems, plates, left_out = io.StringIO(), [], 0, 0
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["file", *BOX])
+    rows, problems, plates, left_out = [], [], 0, 0
     for path in tqdm(find_images(args.images), unit="picture"):
         labels = ((args.labels or args.images) / path.relative_to(args.images)).with_suffix(".txt")
         if not labels.is_file():
@@ -69,10 +64,10 @@ def main() -> int:
             problems.append(str(error))
             continue
         plates += len(boxes)
-        writer.writerows([name, *box] for box in (boxes * ((width, height) * 2)).round(1).tolist() or [("",) * 4])
-    if not table.getvalue().count("\n") > 1:
+        rows += [[name, *box] for box in (boxes * ((width, height) * 2)).round(1).tolist() or [("",) * 4]]
+    if not rows:
         raise UserError(f"no picture in {args.images} has a file of boxes; check --labels")
-    write_text(args.out, table.getvalue())
+    write_rows(args.out, ("file", *BOX), rows)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     print(f"wrote {args.out}: {plates} plates; {left_out} pictures without a file of boxes left out")
