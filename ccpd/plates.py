@@ -24,7 +24,12 @@ SMALL_ROW = (20.0, 55.0)  # of a symbol that shares its place with the dot below
 BOLT_XS = (0.25, 0.75)  # of the width
 BOLT_INSET = 11.0  # from the upper and the lower edge
 
-_BLUE_CELLS = tuple((x, 45.0) for x in (15.5, 72.5, 151.5, 208.5, 265.5, 322.5, 379.5))
+
+def _blue_cells(behind: int = 2) -> tuple[tuple[float, float], ...]:
+    """Those of a plate of one row and seven symbols, with the gap of the dot behind so many."""
+    return tuple((15.5 + 57.0 * i + 22.0 * (i >= behind), 45.0) for i in range(7))
+
+
 _DOUBLE_CELLS = ((110.0, 80.0), (250.0, 80.0)) + tuple((27.0 + 80.0 * i, 65.0) for i in range(5))
 _MOTORCYCLE_CELLS = ((57.5, 35.0), (127.5, 35.0)) + tuple((15.0 + 40.0 * i, 30.0) for i in range(5))
 _POLICE_CELLS = ((15.5, 45.0), (67.5, 45.0), (120.0, 36.0)) + tuple((166.5 + 53.25 * i, 45.0) for i in range(5))
@@ -53,6 +58,11 @@ class PlateKind:
     def symbols(self) -> int:
         """How many symbols the plate carries."""
         return len(self.cells)
+
+    def with_dot_behind(self, behind: int) -> PlateKind:
+        """The same plate, of one row and seven symbols, with its dot behind so many of them (1 to 6)."""
+        cells = _blue_cells(behind)
+        return replace(self, cells=cells, dot_mm=sum(cells[behind - 1]) + 17.0)
 
     @property
     def dot_y_mm(self) -> float:
@@ -90,7 +100,8 @@ def _motorcycle(name: str, colour: str) -> PlateKind:
 KINDS: dict[str, PlateKind] = {
     kind.name: kind
     for kind in (
-        *(PlateKind(name, 440.0, _BLUE_CELLS, 134.5, *_COLOURS[name]) for name in ("blue", "yellow", "white", "black")),
+        *(PlateKind(name, 440.0, _blue_cells(), 134.5, *_COLOURS[name])
+          for name in ("blue", "yellow", "white", "black")),
         _double("yellow_double", "yellow"),
         PlateKind("green", 480.0, _GREEN_CELLS, 137.0, *_COLOURS["green"], typeface="green_"),
         _motorcycle("motorcycle", "yellow"),
@@ -112,6 +123,10 @@ FORCES = {
 # Symbols that the alphabet lacks: the last ones of the police, of driving schools, trailers, Hong Kong, Macau and
 # consulates, and the first one of embassies.
 UNREAD_SYMBOLS = {"white": "警", "yellow": "学挂", "yellow_double": "学挂", "black": "港澳领使"}
+# Behind how many symbols the dot of their plates is, where not always behind two: as on the empty plates of the open
+# generator Pengfei8324/chinese_license_plate_generator, and as on older ones.
+DOTS = {"警": (1,), "使": (3, 4), "领": (2, 4)}
+TWINS = 0.15  # share of the forces' numbers of which both letters are drawn the same: those are harder to read
 
 
 def _pick(rng: np.random.Generator, symbols: str) -> str:
@@ -149,19 +164,22 @@ def random_text(rng: np.random.Generator, kind: PlateKind | str, province: str |
     return head + city + "".join(serial)
 
 
-def unread_text(rng: np.random.Generator, kind: PlateKind | str) -> str:
-    """A plate number with one of ``UNREAD_SYMBOLS``, of a kind that has such: of embassies 使 and six digits."""
+def unread_plate(rng: np.random.Generator, kind: PlateKind | str) -> tuple[PlateKind, str]:
+    """A plate with one of ``UNREAD_SYMBOLS``, of a kind that has such: its layout and its number, of embassies 使 and
+    six digits."""
     kind = KINDS[kind] if isinstance(kind, str) else kind
     symbol = _pick(rng, UNREAD_SYMBOLS[kind.name])
-    return symbol + _digits(rng, 6) if symbol == "使" else random_text(rng, kind)[:-1] + symbol
+    text = symbol + _digits(rng, 6) if symbol == "使" else random_text(rng, kind)[:-1] + symbol
+    return kind.with_dot_behind(int(rng.choice(DOTS[symbol]))) if symbol in DOTS else kind, text
 
 
 def forces_text(rng: np.random.Generator, kind: PlateKind | str = "white") -> str:
-    """A number of the armed forces: two letters, drawn evenly, and five digits; of the armed police WJ, a province and
-    five digits, of which the last is a letter now and then."""
+    """A number of the armed forces: two letters, at times the same, and five digits; of the armed police WJ, a
+    province and five digits, of which the last is a letter now and then."""
     kind = FORCES[kind] if isinstance(kind, str) else kind
     if kind.small < 0:
-        return _pick(rng, LETTERS) + _pick(rng, LETTERS) + _digits(rng, 5)
+        first = _pick(rng, LETTERS)
+        return first + (first if rng.random() < TWINS else _pick(rng, LETTERS)) + _digits(rng, 5)
     return "WJ" + _pick(rng, PROVINCES) + _digits(rng, 4) + _pick(rng, LETTERS if rng.random() < 0.3 else DIGITS)
 
 
@@ -249,7 +267,7 @@ class PlateRenderer:
         return 255 - picture
 
     def _ink(self, text: str, kind: PlateKind, scale: float, rng: np.random.Generator) -> np.ndarray:
-        key = (kind.name, scale)
+        key = (kind, scale)
         if key not in self._masks:
             self._masks[key] = _border_and_dot(kind, scale)
         mask = self._masks[key].copy()

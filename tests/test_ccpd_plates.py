@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ccpd.plates import FORCES, KINDS, UNREAD_SYMBOLS, PlateRenderer, forces_text, random_text, unread_text
+from ccpd.plates import FORCES, KINDS, UNREAD_SYMBOLS, PlateRenderer, forces_text, random_text, unread_plate
 from ccpd.symbols import DIGITS, LETTERS, PROVINCES
 from LPRNet.alphabet import CHARS
 from platekit.errors import UserError
@@ -67,7 +67,7 @@ def test_a_province_can_be_asked_for():
 def test_numbers_of_the_forces_are_two_letters_and_five_digits(name):
     texts = [forces_text(np.random.default_rng(seed), name) for seed in range(200)]
     assert all(set(text[:2]) <= set(LETTERS) and set(text[2:]) <= set(DIGITS) and len(text) == 7 for text in texts)
-    assert {text[0] for text in texts} == set(LETTERS)
+    assert {text[0] for text in texts} == set(LETTERS) and 20 < sum(text[0] == text[1] for text in texts) < 60
 
 
 def test_numbers_of_the_armed_police_are_wj_a_province_and_five_symbols():
@@ -77,9 +77,34 @@ def test_numbers_of_the_armed_police_are_wj_a_province_and_five_symbols():
     assert 20 < sum(text[7] in LETTERS for text in texts) < 120
 
 
+@pytest.mark.parametrize("behind", range(1, 7))
+def test_the_dot_may_stand_elsewhere(renderer, behind):
+    kind = KINDS["black"].with_dot_behind(behind)
+    rights = [left + width for left, width in kind.cells]
+    gaps = [right_left - right for right, (right_left, _) in zip(rights, kind.cells[1:])]
+    assert gaps == [34 if index == behind else 12 for index in range(1, 7)]
+    assert kind.dot_mm == rights[behind - 1] + 17 and kind.width_mm - rights[-1] == kind.cells[0][0]
+    assert (kind == KINDS["black"]) == (behind == 2)
+    # A renderer that has drawn the ordinary plate draws this one all the same.
+    renderer.render("粤Z12345", "black", np.random.default_rng(1), 1.0)
+    plate = renderer.render("粤Z12345", kind, np.random.default_rng(1), 1.0)
+    dot = [plate[65:75, round(x) - 3:round(x) + 4].mean() for x in (kind.dot_mm, kind.dot_mm - 57, kind.dot_mm + 57)]
+    assert dot[0] > 100 and np.isclose(renderer.render("粤Z12345", kind, np.random.default_rng(1), 1.0), plate).all()
+
+
+def test_plates_with_a_symbol_that_is_not_read_have_their_dot_where_it_belongs():
+    black = [unread_plate(np.random.default_rng(seed), "black") for seed in range(200)]
+    places = {symbol: {kind for kind, text in black if symbol in text} for symbol in "港澳领使"}
+    layouts = {behind: KINDS["black"].with_dot_behind(behind) for behind in (2, 3, 4)}
+    assert places["港"] == places["澳"] == {layouts[2]}
+    assert (places["领"], places["使"]) == ({layouts[2], layouts[4]}, {layouts[3], layouts[4]})
+    assert unread_plate(np.random.default_rng(0), "white")[0] == KINDS["white"].with_dot_behind(1)
+    assert unread_plate(np.random.default_rng(0), "yellow")[0] == KINDS["yellow"]
+
+
 @pytest.mark.parametrize("name", UNREAD_SYMBOLS)
 def test_numbers_may_have_a_symbol_that_is_not_read(renderer, name):
-    texts = [unread_text(np.random.default_rng(seed), name) for seed in range(60)]
+    texts = [unread_plate(np.random.default_rng(seed), name)[1] for seed in range(60)]
     embassies = [text for text in texts if text[0] == "使"]
     others = [text for text in texts if text[0] != "使"]
     assert {text[-1] for text in others} | {text[0] for text in embassies} == set(UNREAD_SYMBOLS[name])

@@ -13,7 +13,7 @@ from ccpd import camera
 from ccpd.annotation import Annotation, parse
 from ccpd.geometry import Pose
 from ccpd.layout import corners_of_kind
-from ccpd.plates import KINDS, PlateRenderer
+from ccpd.plates import FORCES, KINDS, PlateRenderer
 from MTCNN.data_preprocessing import gen_Onet_train_data, gen_Pnet_train_data, views
 from MTCNN.data_preprocessing.assemble import assemble
 from MTCNN.data_preprocessing.choosers import ONetWindows, PNetWindows
@@ -235,6 +235,22 @@ def test_a_swapped_plate_lies_on_the_corners_of_the_old_one():
         (_, bottom, top, _), (_, low, high, _) = corners_of_kind(vertices, KINDS[name]), narrow
         assert np.linalg.norm(bottom - top) / np.linalg.norm(low - high) == pytest.approx(higher, rel=0.02)
         assert np.ptp(corners_of_kind(vertices, KINDS[name])[:, 0]) == pytest.approx(np.ptp(narrow[:, 0]), rel=0.02)
+
+
+def test_a_swapped_plate_has_its_dot_somewhere_else_now_and_then(monkeypatch):
+    """Nets that see it behind the second symbol only place the boxes of consulates' plates by it."""
+    swapper, drawn = PlateSwapper(1), []
+    render = swapper.renderer.render
+    monkeypatch.setattr(swapper.renderer, "render",
+                        lambda text, kind, *rest: drawn.append(kind) or render(text, kind, *rest))
+    vertices = np.array([(380, 250), (130, 220), (128, 140), (378, 170)], float)
+    for seed in range(150):
+        swapper(np.full((400, 500, 3), 90, np.uint8), vertices, np.random.default_rng(seed))
+    one_row = [kind for kind in drawn if kind.name in ("yellow", "white", "black", "blue")]
+    moved = [kind for kind in one_row if kind != KINDS[kind.name]]
+    assert 0.1 < len(moved) / len(one_row) < 0.4 and len({kind.dot_mm for kind in moved}) == 4
+    others = [kind for kind in drawn if kind not in one_row]
+    assert others and all(kind == {**KINDS, **FORCES}[kind.name] for kind in others)
 
 
 def test_a_swapped_plate_is_lit_as_the_old_one():

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ccpd.plates import FORCES, KINDS, UNREAD_SYMBOLS, PlateKind, PlateRenderer, forces_text, random_text, unread_text
+from ccpd.plates import FORCES, KINDS, UNREAD_SYMBOLS, PlateKind, PlateRenderer, forces_text, random_text, unread_plate
 from LPRNet.alphabet import CHARS, CHARS_DICT, TIME_STEPS, Alphabet
 from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName
@@ -34,8 +34,8 @@ Scene = tuple[np.ndarray, np.ndarray, str]  # picture, its plate's corners (4, 2
 KIND_SHARES = {"blue": 6, "green": 7, "yellow": 5, "white": 9, "black": 5, "yellow_double": 7, "motorcycle": 3,
                "moped": 3}
 FORCES_SHARE = 0.5  # of the white plates, that are of the armed forces
-FORCES_KIND_SHARES = {"white": 0.5, "white_police": 0.25, "white_double": 0.25}
-UNREAD_SHARE = 0.25  # of the plates, of kinds that have such, with a symbol outside the alphabet: the label lacks it
+FORCES_KIND_SHARES = {"white": 0.4, "white_police": 0.2, "white_double": 0.4}
+UNREAD_SHARE = 0.35  # of the plates, of kinds that have such, with a symbol outside the alphabet: the label lacks it
 LOCAL = 0.5  # share of the blue plates drawn into a scene that are of its own plate's city, as most are on a street
 IN_SCENE = 0.4  # share of the real samples that are crops with surroundings, where there are such and others
 SIDE_BY_SIDE = {True: 0.5, False: 0.03}  # share of drawn plates of two rows, and of others, shown as if of two rows
@@ -194,8 +194,9 @@ class RenderedPlates(Dataset):
         if kind.name == "white" and rng.random() < FORCES_SHARE:
             kind = FORCES[str(rng.choice(list(FORCES_KIND_SHARES), p=list(FORCES_KIND_SHARES.values())))]
             return kind, forces_text(rng, kind)
-        unread = kind.name in UNREAD_SYMBOLS and rng.random() < UNREAD_SHARE
-        return kind, (unread_text if unread else random_text)(rng, kind)
+        if kind.name in UNREAD_SYMBOLS and rng.random() < UNREAD_SHARE:
+            return unread_plate(rng, kind)
+        return kind, random_text(rng, kind)
 
     def view(self, seed: int) -> Sample:
         """The plate that belongs to the seed."""

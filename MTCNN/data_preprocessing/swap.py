@@ -19,6 +19,7 @@ from platekit.opencv import cv2
 
 KIND_SHARES = {"green": 0.2, "yellow": 0.12, "white": 0.12, "black": 0.12, "blue": 0.08, "yellow_double": 0.12,
                "motorcycle": 0.08, "moped": 0.08, "white_double": 0.08}
+MOVED_DOTS = 0.3  # share of the plates of one row whose dot is somewhere else, as on consulates'
 SIGNS = 0.08  # share of swaps that leave no plate but a sign
 BLUE_TONE = 110.0  # mean grey level of a drawn blue plate: what the real one's is compared with to tell the light
 RIM = 1.03  # the drawn plate is this much larger than the photo's own, to hide its rim
@@ -46,6 +47,8 @@ class PlateSwapper:
             plate = sign(round(KINDS["blue"].height_mm * scale), round(KINDS["blue"].width_mm * scale), rng)
             return replace_plate(image, enlarge(vertices, RIM), vertices, plate, rng), None
         text = (forces_text if kind.name == "white_double" else random_text)(rng, kind)
+        if kind.symbols == 7 and not kind.upper and rng.random() < MOVED_DOTS:
+            kind = kind.with_dot_behind(int(rng.integers(1, 6)))
         plate = self.renderer.render(text, kind, rng, scale)
         corners = enlarge(corners_of_kind(vertices, kind), RIM)
         return replace_plate(image, corners, vertices, plate, rng), corners
