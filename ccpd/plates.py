@@ -126,6 +126,7 @@ UNREAD_SYMBOLS = {"white": "警", "yellow": "学挂", "yellow_double": "学挂",
 # Behind how many symbols the dot of their plates is, where not always behind two: as on the empty plates of the open
 # generator Pengfei8324/chinese_license_plate_generator, and as on older ones.
 DOTS = {"警": (1,), "使": (3, 4), "领": (2, 4)}
+RED = {"警": 1.0, "使": 0.5, "领": 0.5}  # how often these are red: those of embassies and consulates were until 2017
 TWINS = 0.15  # share of the forces' numbers of which both letters are drawn the same: those are harder to read
 
 
@@ -309,7 +310,7 @@ class PlateRenderer:
             steps = np.linspace(0.0, 1.0, 256, dtype=np.float32)[:, None]
             table = (ground + (ink - ground) * steps).astype(np.uint8)
             plate = cv2.applyColorMap(mask, table.reshape(256, 1, 3))
-            if kind.name.startswith("white") and (red := _red_symbols(text, kind, draw[5])):
+            if red := _red_symbols(text, kind, draw[5]):
                 edges = [10.0, *(left - 1 / scale for left, _ in kind.cells[1:]), kind.width_mm - 10.0]
                 top, bottom, end = 12.0, kind.height_mm - 12.0, edges[red.stop]
                 if kind.upper:  # of two rows: the whole upper one
@@ -389,12 +390,14 @@ class PlateRenderer:
 
 
 def _red_symbols(text: str, kind: PlateKind, draw: float) -> range:
-    """Which symbols of a white plate are red: what the forces and the police have so, else none or the first ones."""
-    if text[0] in LETTERS:
+    """Which symbols are red: what the forces and those of ``RED`` have so; of other white plates none or the first."""
+    white = kind.name.startswith("white")
+    if white and text[0] in LETTERS:
         return range(max(2, kind.small + 1))
-    if text[-1] in UNREAD_SYMBOLS["white"]:
-        return range(len(text) - 1, len(text))
-    return range(1 if draw < 0.25 else 2 if draw < 0.4 else 0)
+    for place in (0, len(text) - 1):
+        if draw < RED.get(text[place], 0.0):
+            return range(place, place + 1)
+    return range((1 if draw < 0.25 else 2 if draw < 0.4 else 0) * white)
 
 
 def _border_and_dot(kind: PlateKind, scale: float) -> np.ndarray:

@@ -129,6 +129,17 @@ def test_white_plates_have_red_symbols(renderer, kind, text, red):
             assert (np.median(ink[:, 2] - ink[:, 1]) > 60) == (index in red)
 
 
+@pytest.mark.parametrize(("text", "place"), [("使012345", 0), ("粤A1234领", 6)])
+def test_embassies_and_consulates_symbols_are_red_or_white(renderer, text, place):
+    left, width = (round(part) for part in KINDS["black"].cells[place])
+    reds = []
+    for seed in range(30):
+        cell = renderer.render(text, "black", np.random.default_rng(seed), 1.0)[30:110, left:left + width].astype(int)
+        ink = cell[cell[..., 2] >= np.quantile(cell[..., 2], 0.85)]
+        reds.append(bool(np.median(ink[:, 2] - ink[:, 1]) > 60))
+    assert 5 < sum(reds) < 25
+
+
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("scale", [0.2, 0.5, 1.3])
 def test_plates_have_their_size_and_repeat_with_their_seed(renderer, name, scale):

@@ -17,8 +17,8 @@ from ccpd.scenes import mount_plate, plate_scale
 from ccpd.textures import sign
 from platekit.opencv import cv2
 
-KIND_SHARES = {"green": 0.2, "yellow": 0.12, "white": 0.12, "black": 0.12, "blue": 0.08, "yellow_double": 0.12,
-               "motorcycle": 0.08, "moped": 0.08, "white_double": 0.08}
+KIND_SHARES = {"green": 0.16, "yellow": 0.12, "white": 0.16, "black": 0.16, "blue": 0.08, "yellow_double": 0.12,
+               "motorcycle": 0.06, "moped": 0.06, "white_double": 0.08}
 MOVED_DOTS = 0.3  # share of the plates of one row whose dot is somewhere else, as on consulates'
 SIGNS = 0.08  # share of swaps that leave no plate but a sign
 BLUE_TONE = 110.0  # mean grey level of a drawn blue plate: what the real one's is compared with to tell the light
