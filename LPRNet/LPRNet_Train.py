@@ -87,7 +87,7 @@ def parse_arguments() -> argparse.Namespace:
     learning.add_argument("--weights", nargs=2, metavar=("LPRNET", "STN"),
                           help="start from these weights, of this or another alphabet; of this one, their spatial "
                                "transformer finds the plates in crops that come without corners")
-    learning.add_argument("--float32", action="store_true", help="no mixed precision")
+    learning.add_argument("--float32", action="store_true", help="no mixed precision, as where it brings no speed")
     learning.add_argument("--seed", type=seed_number, default=0, help="default: %(default)s")
     running = parser.add_argument_group("running")
     running.add_argument("--run", type=Path, default=RUN, help="folder of checkpoints and logs")

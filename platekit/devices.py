@@ -37,3 +37,10 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     able = torch.cpu.get_capabilities()
     return device.type == "cpu" and torch.backends.mkldnn.is_available() \
         and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def trains_in_bfloat16(device: torch.device) -> bool:
+    """Whether mixed precision makes a training faster: a processor that lacks it takes up to 16 times as long."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return multiplies_bfloat16(device)

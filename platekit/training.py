@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from platekit import distributed
 from platekit.checkpoints import read_checkpoint, save_checkpoint
+from platekit.devices import trains_in_bfloat16
 from platekit.errors import UserError
 from platekit.files import file_fingerprint, write_text
 from platekit.memory import keep_freed_memory
@@ -48,7 +49,7 @@ class Settings:
     warmup_steps: int = 300
     clip_norm: float = 5.0
     average_decay: float = 0.999  # of the running average of the weights that is evaluated and kept
-    half: bool = True  # bfloat16 autocast
+    half: bool = True  # bfloat16 autocast, where the device gains by it
     seed: int = 0
 
     def learning_rate_at(self, step: int, steps: int) -> float:
@@ -140,6 +141,7 @@ class Run:
         distributed.share_batch_norm(net)
         self.facts = facts or {}
         self.save_seconds = save_seconds
+        self.half = settings.half and trains_in_bfloat16(device)
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate,
                                            weight_decay=settings.weight_decay, fused=True)
         self.average = AveragedModel(net, multi_avg_fn=average_with_warmup(settings.average_decay), use_buffers=True)
@@ -231,7 +233,7 @@ class Run:
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step + (distributed.rank() << 40))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.half):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             value, figures = loss(distributed.whole_batch(self.net), distributed.gather_labels(batch))
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()

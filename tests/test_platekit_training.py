@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from platekit.devices import trains_in_bfloat16
 from platekit.errors import UserError
 from platekit.training import EpochBatches, Run, Settings, average_with_warmup, start_weights
 from tests.conftest import ROOT
@@ -57,6 +58,28 @@ class Net(nn.Module):
 
 def collate(samples):
     return tuple(torch.stack(part) for part in zip(*samples))
+
+
+@pytest.mark.parametrize(("half", "gains", "dtype"), [
+    (True, True, torch.bfloat16), (True, False, torch.float32), (False, True, torch.float32)])
+def test_mixed_precision_is_for_devices_that_gain_by_it(tmp_path, monkeypatch, half, gains, dtype):
+    monkeypatch.setattr("platekit.training.trains_in_bfloat16", lambda device: gains)
+    seen = []
+
+    def loss_of(net, batch):
+        answers = net(batch[0])
+        seen.append(answers.dtype)
+        return answers.square().mean(), {}
+
+    run = Run(tmp_path, Net(), dataclasses.replace(SETTINGS, half=half), CPU)
+    run.train_step(collate([Noisy()[index, 0] for index in range(4)]), loss_of, 0.1)
+    assert seen == [dtype]
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_a_processor_trains_in_bfloat16_when_it_multiplies_such_numbers(monkeypatch, able):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    assert trains_in_bfloat16(CPU) == (able and torch.backends.mkldnn.is_available())
 
 
 def loss(net, batch):

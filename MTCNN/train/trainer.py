@@ -101,7 +101,7 @@ def parse_arguments(recipe: Recipe, description: str, arguments: list[str] | Non
     learning.add_argument("--learning_rate", type=float, default=recipe.learning_rate)
     learning.add_argument("--box_loss", choices=("l1", "ends", "ciou"), default="l1")
     learning.add_argument("--weights", type=Path, metavar="FILE", help="start from these weights")
-    learning.add_argument("--float32", action="store_true", help="no mixed precision")
+    learning.add_argument("--float32", action="store_true", help="no mixed precision, as where it brings no speed")
     learning.add_argument("--seed", type=seed_number, default=0)
     running = parser.add_argument_group("running")
     running.add_argument("--run", type=Path, default=paths.RUNS / recipe.name, help="folder of checkpoints and logs")
