@@ -17,10 +17,14 @@ import torch
 
 from platekit import errors
 from platekit.boxes import box_iou
+from platekit.devices import multiplies_bfloat16
 from platekit.opencv import cv2
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+needs_bfloat16 = pytest.mark.skipif(not multiplies_bfloat16(torch.device("cpu")),
+                                    reason="the processor has no bfloat16")
 
 torch.set_num_threads(1)  # sums in one order give the same bits, and small pictures are no work for several threads
 

@@ -17,7 +17,7 @@ from LPRNet.model.STN import STNet
 from LPRNet.recogniser import LOOKS, MARGINS, SURE, Reader, Recogniser, save_reader
 from platekit.boxes import crop_resize
 from platekit.opencv import cv2
-from tests.conftest import make_picture
+from tests.conftest import make_picture, needs_bfloat16
 
 
 def with_some_batch_norm(net: LPRNet) -> LPRNet:
@@ -56,7 +56,7 @@ def test_the_fast_net_is_the_same_net(dtype, tolerance, count):
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=needs_bfloat16)])
 def test_packed_weights_change_nothing(dtype):
     torch.manual_seed(0)
     reader, crops = FastReader(STNet(), with_some_batch_norm(LPRNet(68)), dtype).eval(), torch.randn(5, 3, 24, 94)

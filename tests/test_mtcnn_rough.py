@@ -11,12 +11,9 @@ from MTCNN.detector import Detector, Thresholds
 from MTCNN.model.fast import FastPNet
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.rough import TILE_SIZE, cells_of, cut_tiles, likely_tiles
-from platekit.devices import multiplies_bfloat16
 from platekit.images import find_images, read_image
 from platekit.read_plates import SAMPLES
-
-needs_bfloat16 = pytest.mark.skipif(not multiplies_bfloat16(torch.device("cpu")),
-                                    reason="the processor has no bfloat16")
+from tests.conftest import needs_bfloat16
 
 
 def noise(height: int, width: int) -> torch.Tensor:
