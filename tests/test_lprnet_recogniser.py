@@ -203,17 +203,19 @@ def test_pictures_and_boxes_that_do_not_fit_are_refused():
 
 
 def _of_forces(rng, kind):
-    return kind, forces_text(rng, kind)
+    """A plate whose two letters differ: equal ones are a limit that the recogniser's card tells of."""
+    while (text := forces_text(rng, kind))[0] == text[1]:
+        pass
+    return kind, text
 
 
 @pytest.mark.parametrize(("kind", "random", "least"), [
-    (FORCES["white"], _of_forces, 15), (FORCES["white_police"], _of_forces, 10),
+    (FORCES["white"], _of_forces, 17), (FORCES["white_police"], _of_forces, 10),
     *((KINDS[name], unread_plate, 17) for name in ("white", "yellow", "black"))])
 def test_the_bundled_weights_read_rarer_plates(kind, random, least):
     """Those of the armed forces and police, and those with a symbol that the alphabet lacks: read without it.
 
-    At least so many of 20: two equal letters are hard to tell from one, and the small province of the armed police in
-    OpenCV's font from others.
+    At least so many of 20: the small province of the armed police's is hard to tell in OpenCV's font.
     """
     rng, renderer = np.random.default_rng(2), PlateRenderer()
     plates = [random(rng, kind) for _ in range(20)]
