@@ -42,5 +42,5 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 def trains_in_bfloat16(device: torch.device) -> bool:
     """Whether mixed precision makes a training faster: a processor that lacks it takes up to 16 times as long."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.cuda.get_device_capability(device) >= (8, 0)  # from Ampere on
     return multiplies_bfloat16(device)

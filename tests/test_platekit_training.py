@@ -82,6 +82,12 @@ def test_a_processor_trains_in_bfloat16_when_it_multiplies_such_numbers(monkeypa
     assert trains_in_bfloat16(CPU) == (able and torch.backends.mkldnn.is_available())
 
 
+@pytest.mark.parametrize("capability, able", [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_of_several_gpus_each_trains_as_it_can(monkeypatch, capability, able):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", {torch.device("cuda:1"): capability}.get)
+    assert trains_in_bfloat16(torch.device("cuda:1")) is able
+
+
 def loss(net, batch):
     points, wanted = batch
     if net.training and len(points) == 1:  # batch norm takes no batch of one
