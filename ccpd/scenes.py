@@ -16,7 +16,7 @@ from ccpd.cars import CarShape, draw_face, random_shape
 from ccpd.dataset import PHOTO_SIZE
 from ccpd.geometry import Pose, sample_pose
 from ccpd.layout import HEIGHT, WIDTH, Layout, corners_of_kind, enlarge, layout_of
-from ccpd.plates import KINDS, PlateKind, PlateRenderer, random_text
+from ccpd.plates import BLUE_TONE, KINDS, PlateKind, PlateRenderer, random_text
 from ccpd.street import neighbour, surroundings
 from ccpd.textures import WORDS, phrase, sign, stamp
 from platekit.opencv import cv2
@@ -24,6 +24,7 @@ from platekit.opencv import cv2
 KIND_SHARES = {"blue": 0.86, "yellow": 0.08, "white": 0.03, "black": 0.03}
 # Pixels per mm at which plates are drawn; few, so that glyphs are reused.
 PLATE_SCALES = (0.2, 0.3, 0.45, 0.65, 0.9, 1.3)
+BRIGHTEST = 200.0  # mean grey level of a white plate whose ground is white
 
 
 def choose_kind(subset: str, kinds: list[str] | None, rng: np.random.Generator) -> PlateKind:
@@ -67,12 +68,13 @@ def render_photo(
     photo = camera.expose(photo, level / max(20.0, float(photo[::8, ::8].mean())))
     if subset != "ccpd_np":
         plate = renderer.render(text, kind, rng, plate_scale(layout.pixels_per_mm))
-        mount_plate(photo, pose.corners, plate, pose.brightness, rng)
+        brightness = brightness_of(plate, kind, pose.brightness)
+        mount_plate(photo, pose.corners, plate, brightness, rng)
     photo = _light_and_weather(photo, subset, dark, rng)
     photo = camera.develop(photo, rng, harsh=0.15 if dark else 0.9)
     if subset != "ccpd_np":  # weather and development changed the exposure of the plate
         x1, y1, x2, y2 = (round(value) for value in pose.box)
-        photo = camera.expose(photo, np.clip(pose.brightness / max(4.0, float(photo[y1:y2, x1:x2].mean())), 0.6, 1.6))
+        photo = camera.expose(photo, np.clip(brightness / max(4.0, float(photo[y1:y2, x1:x2].mean())), 0.6, 1.6))
     photo = _focus(photo, pose, subset, rng)
     blurred = pose.blurriness < 10
     noise = abs(rng.normal(0, 0.7 if blurred else 3.0)) + (rng.uniform(1, 12) if dark and not blurred else 0.0)
@@ -84,6 +86,15 @@ def render_photo(
         photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
         corners = (corners + 0.5) * factor - 0.5
     return photo, None if subset == "ccpd_np" else annotate(photo, corners, text)
+
+
+def brightness_of(plate: np.ndarray, kind: PlateKind, blue: float) -> float:
+    """How bright (0..255) a drawn plate is in light in which a blue one, as CCPD's are nearly all, is as bright as
+    ``blue``."""
+    if kind.hue == KINDS["blue"].hue:
+        return blue
+    brightness = blue * float(plate.mean()) / BLUE_TONE
+    return min(brightness, max(blue, BRIGHTEST))
 
 
 def annotate(photo: np.ndarray, corners: np.ndarray, text: str) -> Annotation:

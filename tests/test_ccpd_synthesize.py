@@ -88,6 +88,16 @@ def test_the_plate_is_where_the_name_says():
     assert hits >= 6
 
 
+def test_light_makes_a_white_plate_brighter_than_a_blue_one():
+    renderer = PlateRenderer()
+
+    def brightness(kind: str) -> float:
+        return np.mean([render_photo("ccpd_base", renderer, np.random.default_rng(seed), [kind])[1].brightness
+                        for seed in range(6)])
+
+    assert brightness("black") < 0.85 * brightness("blue") < 0.7 * brightness("white")
+
+
 def test_a_high_plate_is_moved_into_the_photo():
     """Of a motorcycle, half as high as wide, in a pose of an ordinary plate near the photo's edge."""
     _, annotation = render_photo("ccpd_fn", PlateRenderer(), np.random.default_rng(21), ["motorcycle"])

@@ -486,6 +486,16 @@ TILTED = ((310, 250), (112, 240), (100, 180), (300, 196))
 BOXY = ((310, 250), (100, 250), (100, 180), (310, 180))
 
 
+def test_drawn_plates_have_the_light_of_the_scene_and_their_own_tone():
+    photo, corners = np.full((60, 200, 3), 55, np.uint8), augment.picture_corners(60, 200)
+
+    def lit(tone: int) -> float:
+        plate = np.full((14, 44, 3), tone, np.uint8)
+        return np.mean([augment.match_light(plate, photo, corners, np.random.default_rng(seed)) for seed in range(20)])
+
+    assert lit(110) == pytest.approx(55, rel=0.1) and lit(160) == pytest.approx(80, rel=0.1)
+
+
 def photo_name(plate: str, vertices: tuple = TILTED, brightness: int = 90) -> str:
     return Annotation("020", (90, 85), (100, 180, 310, 250), vertices, plate, brightness, 20).file_name()
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ccpd import camera
 from ccpd.geometry import relative_corners, sample_pose
-from ccpd.plates import KINDS
+from ccpd.plates import BLUE_TONE, KINDS
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from LPRNet.rows import ROWS
 from platekit.boxes import CROP_SIZE
@@ -151,9 +151,9 @@ def turn(corners: np.ndarray, rise: float, lean: float, rng: np.random.Generator
 
 
 def match_light(plate: np.ndarray, picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The drawn plate, as bright as the plate at ``corners`` of a real picture, give or take a fifth."""
+    """The drawn plate in the light, give or take a fifth, of the blue plate at ``corners`` of a real picture."""
     real = warp(picture, corners, picture_corners(HEIGHT, WIDTH)).mean()
-    gain = np.clip(real / plate.mean(), 0.3, 1.6) * rng.uniform(0.8, 1.2)
+    gain = np.clip(real / BLUE_TONE, 0.3, 1.6) * rng.uniform(0.8, 1.2)
     return np.clip(plate * gain, 0, 255).astype(np.uint8)
 
 
