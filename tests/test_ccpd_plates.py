@@ -67,7 +67,7 @@ def test_a_province_can_be_asked_for():
 def test_numbers_of_the_forces_are_two_letters_and_five_digits(name):
     texts = [forces_text(np.random.default_rng(seed), name) for seed in range(200)]
     assert all(set(text[:2]) <= set(LETTERS) and set(text[2:]) <= set(DIGITS) and len(text) == 7 for text in texts)
-    assert {text[0] for text in texts} == set(LETTERS) and 20 < sum(text[0] == text[1] for text in texts) < 60
+    assert {text[0] for text in texts} == set(LETTERS) and 40 < sum(text[0] == text[1] for text in texts) < 90
 
 
 def test_numbers_of_the_armed_police_are_wj_a_province_and_five_symbols():

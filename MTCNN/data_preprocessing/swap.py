@@ -17,9 +17,9 @@ from ccpd.scenes import mount_plate, plate_scale
 from ccpd.textures import sign
 from platekit.opencv import cv2
 
-KIND_SHARES = {"green": 0.16, "yellow": 0.10, "white": 0.16, "black": 0.20, "blue": 0.08, "yellow_double": 0.10,
-               "motorcycle": 0.06, "moped": 0.05, "white_double": 0.09}
-MOVED_DOTS = 0.4  # share of the plates of one row whose dot is somewhere else, as on consulates'
+KIND_SHARES = {"green": 0.16, "yellow": 0.12, "white": 0.16, "black": 0.16, "blue": 0.08, "yellow_double": 0.12,
+               "motorcycle": 0.06, "moped": 0.06, "white_double": 0.08}
+MOVED_DOTS = 0.3  # share of the plates of one row whose dot is somewhere else, as on consulates'
 SIGNS = 0.08  # share of swaps that leave no plate but a sign
 RIM = 1.03  # the drawn plate is this much larger than the photo's own, to hide its rim
 MARGIN = 20  # pixels about the plate that are worked on
