@@ -27,13 +27,15 @@ PLATE_SCALES = (0.2, 0.3, 0.45, 0.65, 0.9, 1.3)
 BRIGHTEST = 200.0  # mean grey level of a white plate whose ground is white
 
 
-def choose_kind(subset: str, kinds: list[str] | None, rng: np.random.Generator) -> PlateKind:
-    """A plate kind: one of ``kinds`` where given, else green in ccpd_green and mostly blue elsewhere."""
+def random_plate(subset: str, kinds: list[str] | None, rng: np.random.Generator) -> tuple[PlateKind, str]:
+    """A kind and a number: one of ``kinds`` where given, else green in ccpd_green and mostly blue elsewhere."""
     if kinds:
-        return KINDS[kinds[int(rng.integers(len(kinds)))]]
-    if subset == "ccpd_green":
-        return KINDS["green"]
-    return KINDS[str(rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values())))]
+        kind = KINDS[kinds[int(rng.integers(len(kinds)))]]
+    elif subset == "ccpd_green":
+        kind = KINDS["green"]
+    else:
+        kind = KINDS[str(rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values())))]
+    return kind, random_text(rng, kind)
 
 
 def render_photo(
@@ -42,17 +44,18 @@ def render_photo(
     rng: np.random.Generator,
     kinds: list[str] | None = None,
     size: tuple[int, int] = PHOTO_SIZE,
+    plate: tuple[PlateKind, str] | None = None,
 ) -> tuple[np.ndarray, Annotation | None]:
     """A photo of a subset and its annotation (None in ccpd_np): uint8 BGR (height, width, 3), ``size`` (width, height).
 
-    Pixels of the annotation are those of the returned photo. The same generator state gives the same photo.
+    It shows the ``plate`` given, or a random one of ``kinds``. Pixels of the annotation are those of the returned
+    photo. The same generator state gives the same photo.
     Raises UserError for an unknown subset.
     """
     pose = sample_pose(subset, rng)
-    kind = choose_kind(subset, kinds, rng)
+    kind, text = plate or random_plate(subset, kinds, rng)
     if kind.upper:  # poses are those of plates of one row
         pose = replace(pose, corners=_inside(corners_of_kind(pose.corners, kind)))
-    text = random_text(rng, kind)
     shape = random_shape(rng)
     layout = layout_of(pose, kind, shape, rng)
 
@@ -67,9 +70,9 @@ def render_photo(
         level = rng.uniform(125, 215)
     photo = camera.expose(photo, level / max(20.0, float(photo[::8, ::8].mean())))
     if subset != "ccpd_np":
-        plate = renderer.render(text, kind, rng, plate_scale(layout.pixels_per_mm))
-        brightness = brightness_of(plate, kind, pose.brightness)
-        mount_plate(photo, pose.corners, plate, brightness, rng)
+        drawn = renderer.render(text, kind, rng, plate_scale(layout.pixels_per_mm))
+        brightness = brightness_of(drawn, kind, pose.brightness)
+        mount_plate(photo, pose.corners, drawn, brightness, rng)
     photo = _light_and_weather(photo, subset, dark, rng)
     photo = camera.develop(photo, rng, harsh=0.15 if dark else 0.9)
     if subset != "ccpd_np":  # weather and development changed the exposure of the plate

@@ -1,0 +1,103 @@
+"""How many plates of rare kinds are found and read, in drawn scenes: names like CCPD's cannot hold their numbers.
+
+    python ccpd/rare_plates.py --glyphs GLYPHS               # of each kind 40 photos each of four subsets
+
+Only the best box counts, as in ccpd/evaluate.py. Symbols outside the alphabet do not belong to what is to be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a file: import from the repository root
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+from tqdm import tqdm
+
+from ccpd.annotation import Annotation
+from ccpd.plates import FORCES, PlateKind, PlateRenderer, forces_text, unread_plate
+from ccpd.protocol import IOU_THRESHOLD, Share
+from ccpd.scenes import render_photo
+from LPRNet.alphabet import CHARS
+from platekit.boxes import box_iou
+from platekit.devices import DEVICE_HELP
+from platekit.errors import run_script, seed_number
+from platekit.pipeline import PlateReader
+
+SUBSETS = ("ccpd_base", "ccpd_tilt", "ccpd_weather", "ccpd_rotate")
+RandomPlate = Callable[[np.random.Generator], tuple[PlateKind, str]]
+
+
+def of_forces(name: str) -> RandomPlate:
+    """Plates of one of ``FORCES``."""
+    return lambda rng: (FORCES[name], forces_text(rng, name))
+
+
+def with_unread_symbol(*names: str, first: bool) -> RandomPlate:
+    """Plates of these kinds with a symbol outside the alphabet: the first one, or the last."""
+
+    def plate(rng: np.random.Generator) -> tuple[PlateKind, str]:
+        while True:
+            kind, text = unread_plate(rng, names[int(rng.integers(len(names)))])
+            if (text[0] not in CHARS) == first:
+                return kind, text
+
+    return plate
+
+
+KINDS: dict[str, RandomPlate] = {
+    "forces": of_forces("white"),
+    "forces_double": of_forces("white_double"),
+    "armed_police": of_forces("white_police"),
+    "other_last_symbol": with_unread_symbol("white", "yellow", "black", first=False),
+    "embassy": with_unread_symbol("black", first=True),
+}
+
+
+def draw_scenes(name: str, count: int, renderer: PlateRenderer, seed: int) -> Iterator[tuple[np.ndarray, Annotation]]:
+    """``count`` photos of each of ``SUBSETS``, BGR uint8 (H, W, 3), with plates of a kind, and their annotations."""
+    for place, subset in enumerate(SUBSETS):
+        for number in range(count):
+            rng = np.random.default_rng((seed, list(KINDS).index(name), place, number))
+            yield render_photo(subset, renderer, rng, plate=KINDS[name](rng))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND",
+                        help=f"of {', '.join(KINDS)} (default: all)")
+    parser.add_argument("--count", type=int, default=40, metavar="N", help="photos in each subset (default: 40)")
+    parser.add_argument("--glyphs", metavar="DIR", help="pictures of the plate typeface (default: OpenCV's own font)")
+    parser.add_argument("--seed", type=seed_number, default=0, help="same seed, same photos (default: 0)")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    args = parser.parse_args()
+    if args.count < 1:
+        parser.error("--count must be at least 1")
+    return args
+
+
+def main() -> None:
+    args = parse_arguments()
+    renderer, reader = PlateRenderer(args.glyphs), PlateReader(args.device)
+    for name in args.kinds:
+        found, read, twins = [], [], []
+        for photo, annotation in tqdm(draw_scenes(name, args.count, renderer, args.seed), desc=name, leave=False,
+                                      total=args.count * len(SUBSETS), unit="photo", disable=None):
+            plates = reader.read(photo).plates
+            boxes = np.array([plate.box for plate in plates[:1]], np.float32).reshape(-1, 4)
+            found.append(bool((box_iou(boxes, np.array([annotation.box], np.float32)) > IOU_THRESHOLD).any()))
+            read.append(bool(plates) and plates[0].text == "".join(filter(CHARS.__contains__, annotation.plate)))
+            twins.append(annotation.plate[0] == annotation.plate[1])
+        print(f"{name}: of {len(found)} plates {Share.of(found)} found, {Share.of(read)} read", end="")
+        if any(twins):
+            right = sum(ok for ok, twin in zip(read, twins) if twin)
+            print(f", of {sum(twins)} with two equal symbols at the beginning {right}", end="")
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    run_script(main)
