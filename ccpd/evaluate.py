@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ccpd.annotation import parse
+from ccpd.annotation import Annotation, parse
 from ccpd.dataset import find_subsets, holds_photo, listed_names, shows_no_plate, subset_folders
 from ccpd.figures import draw_figures
 from ccpd.protocol import IOU_THRESHOLD, Outcome
@@ -44,15 +44,21 @@ from platekit.files import file_fingerprint, write_text
 from platekit.images import find_images
 from platekit.parts import writing
 from platekit.pipeline import WEIGHTS, PlateReader
+from platekit.results import PictureResult
 from platekit.training import git_revision
 
 
 def evaluate_photo(reader: PlateReader, path: Path, subset: str, iou_threshold: float) -> Outcome:
     """Run the chain on one photo. Raises UserError for a name that is no annotation and a file that is no picture."""
     annotation = None if shows_no_plate(path) else parse(path)
-    result = reader(path)
+    return outcome_of(reader(path), annotation, str(path), subset, iou_threshold)
+
+
+def outcome_of(result: PictureResult, annotation: Annotation | None, image: str, subset: str,
+               iou_threshold: float = IOU_THRESHOLD) -> Outcome:
+    """What came out on the photo called ``image``; the annotation is None where it shows no plate."""
     common = {
-        "image": str(path),
+        "image": image,
         "subset": subset,
         "plate": annotation and annotation.plate,
         "iou_threshold": iou_threshold,

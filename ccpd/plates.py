@@ -127,8 +127,8 @@ UNREAD_SYMBOLS = {"white": "警", "yellow": "学挂", "yellow_double": "学挂",
 # generator Pengfei8324/chinese_license_plate_generator, and as on older ones.
 DOTS = {"警": (1,), "使": (3, 4), "领": (2, 4)}
 RED = {"警": 1.0, "使": 0.5, "领": 0.5}  # how often these are red: those of embassies and consulates were until 2017
-BLUE_TONE = 110.0  # mean grey level of a blue plate: what that of a photo's is compared with to tell the light
 TWINS = 0.3  # share of the forces' numbers of which both letters are drawn the same: those are harder to read
+BLUE_TONE = 110.0  # mean grey level of a drawn blue plate: what a real one's is compared with to tell the light
 
 
 def _pick(rng: np.random.Generator, symbols: str) -> str:

@@ -8,6 +8,7 @@ Only the best box counts, as in ccpd/evaluate.py. Symbols outside the alphabet d
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,11 +20,11 @@ import numpy as np
 from tqdm import tqdm
 
 from ccpd.annotation import Annotation
-from ccpd.plates import FORCES, PlateKind, PlateRenderer, forces_text, unread_plate
-from ccpd.protocol import IOU_THRESHOLD, Share
+from ccpd.evaluate import outcome_of
+from ccpd.plates import FORCES, LETTERS, PlateKind, PlateRenderer, forces_text, unread_plate
+from ccpd.protocol import Share
 from ccpd.scenes import render_photo
 from LPRNet.alphabet import CHARS
-from platekit.boxes import box_iou
 from platekit.devices import DEVICE_HELP
 from platekit.errors import run_script, seed_number
 from platekit.pipeline import PlateReader
@@ -70,9 +71,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND",
                         help=f"of {', '.join(KINDS)} (default: all)")
-    parser.add_argument("--count", type=int, default=40, metavar="N", help="photos in each subset (default: 40)")
+    parser.add_argument("--count", type=int, default=40, metavar="N",
+                        help="photos in each subset (default: %(default)s)")
     parser.add_argument("--glyphs", metavar="DIR", help="pictures of the plate typeface (default: OpenCV's own font)")
-    parser.add_argument("--seed", type=seed_number, default=0, help="same seed, same photos (default: 0)")
+    parser.add_argument("--seed", type=seed_number, default=0, help="same seed, same photos (default: %(default)s)")
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     args = parser.parse_args()
     if args.count < 1:
@@ -84,18 +86,16 @@ def main() -> None:
     args = parse_arguments()
     renderer, reader = PlateRenderer(args.glyphs), PlateReader(args.device)
     for name in args.kinds:
-        found, read, twins = [], [], []
+        outcomes = []
         for photo, annotation in tqdm(draw_scenes(name, args.count, renderer, args.seed), desc=name, leave=False,
                                       total=args.count * len(SUBSETS), unit="photo", disable=None):
-            plates = reader.read(photo).plates
-            boxes = np.array([plate.box for plate in plates[:1]], np.float32).reshape(-1, 4)
-            found.append(bool((box_iou(boxes, np.array([annotation.box], np.float32)) > IOU_THRESHOLD).any()))
-            read.append(bool(plates) and plates[0].text == "".join(filter(CHARS.__contains__, annotation.plate)))
-            twins.append(annotation.plate[0] == annotation.plate[1])
-        print(f"{name}: of {len(found)} plates {Share.of(found)} found, {Share.of(read)} read", end="")
-        if any(twins):
-            right = sum(ok for ok, twin in zip(read, twins) if twin)
-            print(f", of {sum(twins)} with two equal symbols at the beginning {right}", end="")
+            readable = dataclasses.replace(annotation, plate="".join(filter(CHARS.__contains__, annotation.plate)))
+            outcomes.append(outcome_of(reader.read(photo), readable, "", name))
+        found, read = (Share.of(getattr(outcome, what) for outcome in outcomes) for what in ("found", "read"))
+        print(f"{name}: of {len(outcomes)} plates {found} found, {read} read", end="")
+        twins = [outcome.read for outcome in outcomes if outcome.plate[:2] in {letter * 2 for letter in LETTERS}]
+        if twins:
+            print(f", of {len(twins)} with two equal letters {sum(twins)}", end="")
         print(flush=True)
 
 

@@ -92,12 +92,14 @@ def render_photo(
 
 
 def brightness_of(plate: np.ndarray, kind: PlateKind, blue: float) -> float:
-    """How bright (0..255) a drawn plate is in light in which a blue one, as CCPD's are nearly all, is as bright as
-    ``blue``."""
+    """How bright (0..255) the plate is in a light in which a blue one is as bright as ``blue``.
+
+    The published figures are those of CCPD's plates, which are blue nearly all.
+    """
     if kind.hue == KINDS["blue"].hue:
         return blue
-    brightness = blue * float(plate.mean()) / BLUE_TONE
-    return min(brightness, max(blue, BRIGHTEST))
+    # a ground that is white gets no brighter, but in a light that bleaches blue ones too
+    return min(blue * float(plate.mean()) / BLUE_TONE, max(blue, BRIGHTEST))
 
 
 def annotate(photo: np.ndarray, corners: np.ndarray, text: str) -> Annotation:
