@@ -31,10 +31,10 @@ __all__ = ["CHARS", "CHARS_DICT", "LPRDataLoader", "RenderedPlates", "TrainingPl
 Sample = tuple[np.ndarray, list[int], np.ndarray | None]  # crop, label, the plate's corners (4, 2) in the crop
 Scene = tuple[np.ndarray, np.ndarray, str]  # picture, its plate's corners (4, 2), its plate's text
 # Real plates are blue nearly all.
-KIND_SHARES = {"blue": 6, "green": 7, "yellow": 5, "white": 11, "black": 6, "yellow_double": 7, "motorcycle": 4,
-               "moped": 5}
+KIND_SHARES = {"blue": 6, "green": 7, "yellow": 5, "white": 13, "black": 7, "yellow_double": 9, "motorcycle": 6,
+               "moped": 7}
 FORCES_SHARE = 0.5  # of the white plates, that are of the armed forces
-FORCES_KIND_SHARES = {"white": 0.4, "white_police": 0.2, "white_double": 0.4}
+FORCES_KIND_SHARES = {"white": 0.3, "white_police": 0.2, "white_double": 0.5}
 UNREAD_SHARE = 0.35  # of the plates, of kinds that have such, with a symbol outside the alphabet: the label lacks it
 LOCAL = 0.5  # share of the blue plates drawn into a scene that are of its own plate's city, as most are on a street
 IN_SCENE = 0.4  # share of the real samples that are crops with surroundings, where there are such and others

@@ -12,14 +12,15 @@ import numpy as np
 
 from ccpd import camera
 from ccpd.layout import corners_of_kind, enlarge
-from ccpd.plates import BLUE_TONE, FORCES, KINDS, PlateRenderer, forces_text, random_text
+from ccpd.plates import BLUE_TONE, FORCES, KINDS, UNREAD_SYMBOLS, PlateRenderer, forces_text, random_text, unread_plate
 from ccpd.scenes import mount_plate, plate_scale
 from ccpd.textures import sign
 from platekit.opencv import cv2
 
-KIND_SHARES = {"green": 0.16, "yellow": 0.12, "white": 0.16, "black": 0.16, "blue": 0.08, "yellow_double": 0.12,
-               "motorcycle": 0.06, "moped": 0.06, "white_double": 0.08}
-MOVED_DOTS = 0.3  # share of the plates of one row whose dot is somewhere else, as on consulates'
+KIND_SHARES = {"green": 0.14, "yellow": 0.1, "white": 0.16, "black": 0.2, "blue": 0.06, "yellow_double": 0.1,
+               "motorcycle": 0.06, "moped": 0.06, "white_double": 0.1, "white_police": 0.02}
+UNREAD = 0.5  # share of the plates, of kinds that have such, with a symbol outside the alphabet and the dot as on those
+MOVED_DOTS = 0.3  # share of the others of one row whose dot is somewhere else
 SIGNS = 0.08  # share of swaps that leave no plate but a sign
 RIM = 1.03  # the drawn plate is this much larger than the photo's own, to hide its rim
 MARGIN = 20  # pixels about the plate that are worked on
@@ -45,8 +46,10 @@ class PlateSwapper:
         if rng.random() < SIGNS:
             plate = sign(round(KINDS["blue"].height_mm * scale), round(KINDS["blue"].width_mm * scale), rng)
             return replace_plate(image, enlarge(vertices, RIM), vertices, plate, rng), None
-        text = (forces_text if kind.name == "white_double" else random_text)(rng, kind)
-        if kind.symbols == 7 and not kind.upper and rng.random() < MOVED_DOTS:
+        text = (random_text if kind.name in KINDS else forces_text)(rng, kind)
+        if kind.name in UNREAD_SYMBOLS and rng.random() < UNREAD:
+            kind, text = unread_plate(rng, kind)
+        elif kind.symbols == 7 and not kind.upper and rng.random() < MOVED_DOTS:
             kind = kind.with_dot_behind(int(rng.integers(1, 6)))
         plate = self.renderer.render(text, kind, rng, scale)
         corners = enlarge(corners_of_kind(vertices, kind), RIM)
