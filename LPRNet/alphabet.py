@@ -97,15 +97,17 @@ class Alphabet:
         ]
 
     def agree(self, logits: torch.Tensor) -> Reading:
-        """One reading of several views of a plate, logits (N, class, T), N at least 1: of what is read in any of them
-        the text that is most probable in all of them together (the mean of the logarithms), with that probability."""
-        readings = sorted(self.decode(logits), key=lambda reading: reading.confidence)
+        """One reading of several views of a plate, logits (N, P, class, T): N views, each cut out in P ways, one of
+        which may be right. Of what is read in any of them the text that is most probable: the mean over the views of
+        its probability in the way that suits it best."""
+        flat = logits.detach().float().flatten(0, 1)
+        readings = sorted(self.decode(flat), key=lambda reading: reading.confidence)
         candidates = list({reading.text: reading for reading in readings}.values())  # the surest reading of each text
-        log_probs = logits.detach().float().log_softmax(dim=1).cpu()
-        means = [self._log_likelihood(log_probs, [self.encode(reading.text)] * len(log_probs)).clamp(min=-50).mean()
-                 for reading in candidates]
+        log_probs = flat.log_softmax(dim=1).cpu()
+        means = [self._log_likelihood(log_probs, [self.encode(reading.text)] * len(log_probs)).exp()
+                 .view(logits.shape[:2]).amax(dim=1).mean() for reading in candidates]
         best = int(torch.stack(means).argmax())
-        return dataclasses.replace(candidates[best], confidence=means[best].exp().item())
+        return dataclasses.replace(candidates[best], confidence=means[best].item())
 
     def _log_likelihood(self, log_probs: torch.Tensor, texts: Sequence[Sequence[int]]) -> torch.Tensor:
         """How probable each sample (N, class, T) finds its text (N,), over every alignment: logarithms, at most 0."""

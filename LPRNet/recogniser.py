@@ -28,7 +28,8 @@ from platekit.results import Box
 LOOKS = 3  # at a plate; the first is the crop of its box
 SURE = 0.8  # the confidence from which on one view of a plate is enough
 # Other boxes to look at the plate in: how far their sides lie out, over the box's width and height.
-MARGINS = ((0.03, 0.03), (-0.02, -0.02))
+MARGINS = (0.03, 0.03), (-0.02, -0.02)
+MARGINS_OF_ROWS = *MARGINS, (0.08, 0.08), (0.0, 0.08)  # where it may have two rows: of those 506 plates 8 more are read
 CROPS = 16  # that the nets take at a time on the CPU: 64 take half as long again each, as their maps leave the caches
 
 __all__ = ["LPRNET_WEIGHTS", "STN_WEIGHTS", "Reader", "Recogniser", "load_reader", "save_reader"]
@@ -72,9 +73,9 @@ def load_reader(lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str |
     return reader.eval(), alphabet
 
 
-def boxes_round(boxes: np.ndarray) -> np.ndarray:
-    """Boxes (N, 4) moved out by each of ``MARGINS``: (N * len(MARGINS), 4), those of one box in a row."""
-    size = (boxes[:, None, 2:] - boxes[:, None, :2]) * np.array(MARGINS, boxes.dtype)  # (N, M, 2)
+def boxes_round(boxes: np.ndarray, margins: Sequence[tuple[float, float]] = MARGINS) -> np.ndarray:
+    """Boxes (N, 4) moved out by each of the margins: (N * len(margins), 4), those of one box in a row."""
+    size = (boxes[:, None, 2:] - boxes[:, None, :2]) * np.array(margins, boxes.dtype)  # (N, M, 2)
     return (boxes[:, None] + np.concatenate([-size, size], axis=2)).reshape(-1, 4)
 
 
@@ -110,7 +111,8 @@ class Recogniser:
         from the picture, and it corrects itself. Both nets read the last look.
         Where they are not ``SURE``, other boxes round the plate are looked at as well, and the views agree on a text.
         The first view is read in bfloat16 where the processor multiplies such numbers itself, doubtful ones again.
-        Where there is no text, a Chinese plate may have two rows (LPRNet/rows.py). No text has a confidence of 0.
+        Where there is no text, a Chinese plate may have two rows (LPRNet/rows.py), which are looked for in more boxes.
+        No text has a confidence of 0.
         """
         if not len(boxes):
             return []
@@ -124,12 +126,12 @@ class Recogniser:
             others = self.logits(self.looks(picture, boxes_round(boxes[doubtful])), self.reader)
             views = torch.cat([first.unsqueeze(1), others.unflatten(0, (len(doubtful), -1))], dim=1)
             for index, of_plate in zip(doubtful, views):
-                readings[index] = self.alphabet.agree(of_plate)
+                readings[index] = self.alphabet.agree(of_plate.unsqueeze(1))
         empty = [index for index, reading in enumerate(readings) if not reading.text]
         if empty and self.alphabet.chars == CHARS:  # other plates are laid out otherwise
-            views = np.concatenate([boxes[empty, None], boxes_round(boxes[empty]).reshape(len(empty), -1, 4)], axis=1)
-            logits = self.logits(self.looks(picture, views.reshape(-1, 4), PLACES), self.reader)
-            for index, of_plate in zip(empty, logits.unflatten(0, (len(empty), -1))):
+            views = boxes_round(boxes[empty], ((0.0, 0.0), *MARGINS_OF_ROWS))
+            logits = self.logits(self.looks(picture, views, PLACES), self.first_reader)
+            for index, of_plate in zip(empty, logits.unflatten(0, (len(empty), -1, len(PLACES)))):
                 readings[index] = self.alphabet.agree(of_plate)
         return [reading if reading.text else Reading("", 0.0) for reading in readings]
 

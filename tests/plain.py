@@ -173,7 +173,7 @@ class PlainReader:
         views = [box] + [box + np.array([-x * width, -y * height, x * width, y * height]) for x, y in MARGINS]
         logits = torch.stack([self.logits(self.look(image, view)) for view in views])
         sure = self.alphabet.decode(logits)[0].confidence >= SURE
-        return self.decode(logits[0]) if sure else self.alphabet.agree(logits).text
+        return self.decode(logits[0]) if sure else self.alphabet.agree(logits.unsqueeze(1)).text
 
     @torch.no_grad()
     def look(self, image: np.ndarray, box: np.ndarray) -> torch.Tensor:

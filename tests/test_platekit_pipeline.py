@@ -12,16 +12,23 @@ from platekit.pipeline import PlateReader
 from tests.conftest import make_picture, put_picture
 
 
-def test_a_doubtful_box_that_nobody_can_read_is_no_plate(monkeypatch):
+@pytest.mark.parametrize(("found", "plates"), [
+    ([(0.99, 0.9), (0.96, 0.001), (0.94, 0.15), (0.9, 0.04), (0.86, 0.8)], [0, 4]),  # the second would do alone,
+    ([(0.96, 0.001), (0.94, 0.15), (0.93, 0.3)], [0, 2]),  # as would this first one,
+    ([(0.94, 0.08), (0.93, 0.15), (0.92, 0.15)], [1]),  # and here the second, since the first is none
+    ([(0.94, 0.08)], []),
+    ([(0.999, 0.9), (0.995, 0.0)], [0, 1]),
+])
+def test_a_doubtful_box_that_nobody_can_read_is_no_plate(monkeypatch, found, plates):
     reader = PlateReader("cpu")
-    scores, confidences = torch.tensor([0.99, 0.96, 0.94, 0.9, 0.86]), (0.9, 0.001, 0.06, 0.04, 0.8)
-    boxes = torch.tensor([[10.0 * number, 0, 10 * number + 9, 5] for number in range(5)])
-    readings = [Reading(str(number), confidence, ()) for number, confidence in enumerate(confidences)]
+    scores = torch.tensor([score for score, _ in found])
+    boxes = torch.tensor([[10.0 * number, 0, 10 * number + 9, 5] for number in range(len(found))])
+    readings = [Reading(str(number), confidence, ()) for number, (_, confidence) in enumerate(found)]
     monkeypatch.setattr(reader.detector, "find", lambda pixels: (boxes, scores))
     monkeypatch.setattr(reader.recogniser, "read", lambda pixels, boxes: readings)
-    plates = reader(np.zeros((60, 80, 3), np.uint8)).plates
-    assert [plate.text for plate in plates] == ["0", "1", "2", "4"]
-    assert [plate.box[0] for plate in plates] == [0, 10, 20, 40]
+    read = reader(np.zeros((60, 80, 3), np.uint8)).plates
+    assert [plate.text for plate in read] == [str(number) for number in plates]
+    assert [plate.box[0] for plate in read] == [10 * number for number in plates]
 
 
 def test_finder_and_reader_take_paths_and_say_what_is_none(tmp_path):
