@@ -48,9 +48,9 @@ CROPS = 32  # that ONet takes at a time on the CPU; twice as many, in fresh page
 class Thresholds:
     """What passes from stage to stage; scores are probabilities, overlaps are IoU."""
 
-    pnet_score: float = 0.85
-    few: int = 50  # where fewer of PNet's windows than this have that score, as in the dark,
-    pnet_low: float = 0.7  # those of this one count too
+    pnet_score: float = 0.45
+    few: int = 30  # where fewer of PNet's windows than this have that score, as in the dark,
+    pnet_low: float = 0.3  # those of this one count too
     pnet_overlap: float = 0.5  # of two proposals that overlap more, the better one stays
     proposals: int = 128  # at most, into ONet
     first_score: float = 0.2  # to get into ONet's next round
