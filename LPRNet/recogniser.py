@@ -29,7 +29,7 @@ LOOKS = 3  # at a plate; the first is the crop of its box
 SURE = 0.8  # the confidence from which on one view of a plate is enough
 # Other boxes to look at the plate in: how far their sides lie out, over the box's width and height.
 MARGINS = (0.03, 0.03), (-0.02, -0.02)
-MARGINS_OF_ROWS = *MARGINS, (0.08, 0.08), (0.0, 0.08)  # where it may have two rows: of those 506 plates 8 more are read
+MARGINS_OF_ROWS = *MARGINS, (0.08, 0.08), (0.0, 0.08)  # where it may have two rows: 8 more of 506 such plates are read
 CROPS = 16  # that the nets take at a time on the CPU: 64 take half as long again each, as their maps leave the caches
 
 __all__ = ["LPRNET_WEIGHTS", "STN_WEIGHTS", "Reader", "Recogniser", "load_reader", "save_reader"]

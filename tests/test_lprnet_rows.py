@@ -11,7 +11,7 @@ from LPRNet.alphabet import Alphabet, Reading
 from LPRNet.data import augment
 from LPRNet.data.load_data import RenderedPlates
 from LPRNet.model.STN import STRAIGHT_CORNERS
-from LPRNet.recogniser import Recogniser
+from LPRNet.recogniser import MARGINS_OF_ROWS, Recogniser
 from LPRNet.rows import PLACES, ROWS, SHIFTS
 from platekit.boxes import CROP_SIZE, to_picture, upload
 from platekit.opencv import cv2
@@ -99,6 +99,13 @@ def test_what_has_no_text_has_no_confidence(monkeypatch):
     recogniser = Recogniser(device="cpu")
     blank = torch.full((1, len(recogniser.alphabet), 18), -20.0)
     blank[:, -1] = 20
-    monkeypatch.setattr(recogniser, "logits", lambda crops, reader: blank.repeat(len(crops), 1, 1))
+    asked = []
+
+    def logits(crops, reader):
+        asked.append(len(crops))
+        return blank.repeat(len(crops), 1, 1)
+
+    monkeypatch.setattr(recogniser, "logits", logits)
     picture, box = picture_of_plate(KINDS["blue"], "皖A12345")
     assert recogniser.read(upload(picture), box.repeat(2, axis=0)) == [Reading("", 0.0, ())] * 2
+    assert asked == [2, 2 * (1 + len(MARGINS_OF_ROWS)) * len(PLACES)]  # each box, then all places round it
