@@ -29,7 +29,8 @@ LOOKS = 3  # at a plate; the first is the crop of its box
 SURE = 0.8  # the confidence from which on one view of a plate is enough
 # Other boxes to look at the plate in: how far their sides lie out, over the box's width and height.
 MARGINS = (0.03, 0.03), (-0.02, -0.02)
-MARGINS_OF_ROWS = *MARGINS, (0.08, 0.08), (0.0, 0.08)  # where it may have two rows: 8 more of 506 such plates are read
+# The same where it may have two rows, with the box itself: by the last two 8 more of 506 such plates are read.
+MARGINS_OF_ROWS = (0.0, 0.0), *MARGINS, (0.08, 0.08), (0.0, 0.08)
 CROPS = 16  # that the nets take at a time on the CPU: 64 take half as long again each, as their maps leave the caches
 
 __all__ = ["LPRNET_WEIGHTS", "STN_WEIGHTS", "Reader", "Recogniser", "load_reader", "save_reader"]
@@ -111,8 +112,8 @@ class Recogniser:
         from the picture, and it corrects itself. Both nets read the last look.
         Where they are not ``SURE``, other boxes round the plate are looked at as well, and the views agree on a text.
         The first view is read in bfloat16 where the processor multiplies such numbers itself, doubtful ones again.
-        Where there is no text, a Chinese plate may have two rows (LPRNet/rows.py), which are looked for in more boxes.
-        No text has a confidence of 0.
+        Where there is no text, a Chinese plate may have two rows (LPRNet/rows.py): these are looked for in more boxes,
+        and read in bfloat16 too. No text has a confidence of 0.
         """
         if not len(boxes):
             return []
@@ -129,7 +130,7 @@ class Recogniser:
                 readings[index] = self.alphabet.agree(of_plate.unsqueeze(1))
         empty = [index for index, reading in enumerate(readings) if not reading.text]
         if empty and self.alphabet.chars == CHARS:  # other plates are laid out otherwise
-            views = boxes_round(boxes[empty], ((0.0, 0.0), *MARGINS_OF_ROWS))
+            views = boxes_round(boxes[empty], MARGINS_OF_ROWS)
             logits = self.logits(self.looks(picture, views, PLACES), self.first_reader)
             for index, of_plate in zip(empty, logits.unflatten(0, (len(empty), -1, len(PLACES)))):
                 readings[index] = self.alphabet.agree(of_plate)
