@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from ccpd.plates import PlateRenderer
 from LPRNet.alphabet import CHARS, MAX_LENGTH, TIME_STEPS, Alphabet, read_alphabet
+from LPRNet.data import augment
 from LPRNet.data.labels import LABELS_HELP, read_labels
 from LPRNet.data.load_data import (
     LPRDataLoader,
@@ -83,7 +84,8 @@ def parse_arguments() -> argparse.Namespace:
     learning.add_argument("--straightening", type=float, default=0.2, metavar="WEIGHT",
                           help="weight of the spatial transformer's own loss (default: %(default)s)")
     learning.add_argument("--without", nargs="+", choices=("stn", "sample_norm"), default=[],
-                          help="ablations: the crop as it is; the global context normalised over the batch")
+                          help="ablations: the crop as it is; the global context normalised over the batch, for "
+                               "figures alone")
     learning.add_argument("--weights", nargs=2, metavar=("LPRNET", "STN"),
                           help="start from these weights, of this or another alphabet; of this one, their spatial "
                                "transformer finds the plates in crops that come without corners")
@@ -155,12 +157,16 @@ def build_data(args: argparse.Namespace, alphabet: Alphabet) -> tuple[TrainingPl
 
 
 def build_rendered(glyphs: str | None, real: LPRDataLoader, alphabet: Alphabet, size: int) -> RenderedPlates:
-    """Drawn plates, in the surroundings of up to 600 real crops of each kind; a tenth in OpenCV's font."""
+    """Drawn plates, in the surroundings of up to 600 real crops of each kind; a tenth in OpenCV's font.
+
+    Of crops with known corners those of blue plates, which tell how bright the light is.
+    """
     without = [path for path, name in real.items if name.corners is None]
     with_corners = [(path, name) for path, name in real.items if name.corners is not None]
     pictures = [read_image(path) for path in without[:: 1 + len(without) // 600]]
     scenes = [(read_image(path), name.corner_array(), name.plate)
               for path, name in with_corners[:: 1 + len(with_corners) // 600]]
+    scenes = [scene for scene in scenes if augment.shows_blue(*scene[:2])]
     shares = {glyphs: 0.9, None: 0.1} if glyphs else {None: 1.0}
     renderers = [(PlateRenderer(source), share) for source, share in shares.items()]
     return RenderedPlates(renderers, alphabet, size, pictures, scenes)
@@ -273,6 +279,9 @@ def main() -> None:
     loss = reading_loss(alphabet, device, args.straightening)
     best = run.train(train, collate_with_corners, loss, evaluate, args.workers)
     if distributed.rank():
+        return
+    if "sample_norm" in args.without:
+        print(f"wrote no weights, since readers normalise per sample; the figures are in {args.run / 'log.jsonl'}")
         return
     temperature = fit_temperature(*read_all(best, plain, device, args.batch_size), alphabet)
     cool(best.lprnet, temperature)

@@ -7,6 +7,10 @@ import numpy as np
 from ccpd.textures import cloud, grain
 from platekit.opencv import cv2
 
+# Every photo of CCPD but the green plates' was JPEG of this quality once: the coefficients of their blocks lie on five
+# times the steps of the standard's tables, however finely the files are coded now.
+CCPD_QUALITY = 10
+
 
 def gain_field(picture: np.ndarray, gain: np.ndarray) -> None:
     """Multiply a picture by a gain (H, W) of any smaller size, in place."""
@@ -37,7 +41,7 @@ def cast_shadow(picture: np.ndarray, rng: np.random.Generator) -> None:
 
 def uneven_light(picture: np.ndarray, rng: np.random.Generator, strength: float) -> None:
     """Light that falls off across the picture or from one lamp, in place; ``strength`` 0..1."""
-    y, x = np.mgrid[0:29, 0:18].astype(np.float32) / (29.0, 18.0)[0]
+    y, x = np.mgrid[0:29, 0:18].astype(np.float32) / 29.0
     angle = rng.uniform(0, 2 * np.pi)
     if rng.random() < 0.5:
         field = np.cos(angle) * x + np.sin(angle) * y
@@ -146,6 +150,12 @@ def expose(picture: np.ndarray, gain: float) -> np.ndarray:
     return cv2.convertScaleAbs(picture, alpha=float(gain), beta=0.0)
 
 
+def coded(picture: np.ndarray, quality: int) -> np.ndarray:
+    """The picture as JPEG of this quality leaves it."""
+    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+
+
 def motion_kernel(length: float, angle: float) -> np.ndarray:
     """The path of a moved camera as a normalised kernel (k, k); length in pixels, angle in radians."""
     size = max(3, int(length) | 1)
@@ -219,8 +229,8 @@ def sensor(picture: np.ndarray, rng: np.random.Generator, noise: float, sharpen:
             picture, cv2.merge((grey * np.float32(tint[0]), grey, grey * np.float32(tint[1]))), dtype=cv2.CV_8U
         )
     if few:
-        _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(22, 80))])
-        picture = cv2.resize(cv2.imdecode(data, cv2.IMREAD_COLOR), (width, height), interpolation=cv2.INTER_CUBIC)
+        picture = coded(picture, int(rng.integers(22, 80)))
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
     if sharpen and rng.random() < 0.5:
         soft = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 1.8))
         amount = rng.uniform(0.3, 1.5)

@@ -129,6 +129,21 @@ DOTS = {"警": (1,), "使": (3, 4), "领": (2, 4)}
 RED = {"警": 1.0, "使": 0.5, "领": 0.5}  # how often these are red: those of embassies and consulates were until 2017
 TWINS = 0.3  # share of the forces' numbers of which both letters are drawn the same: those are harder to read
 BLUE_TONE = 110.0  # mean grey level of a drawn blue plate: what a real one's is compared with to tell the light
+BRIGHTEST = 200.0  # mean grey level of a white plate whose ground is white
+
+
+def tone_of(plate: np.ndarray, kind: PlateKind) -> float:
+    """How much brighter a drawn plate is than a blue one in the same light."""
+    return 1.0 if kind.hue == KINDS["blue"].hue else float(plate.mean()) / BLUE_TONE
+
+
+def in_light_of(blue: float, tone: float) -> float:
+    """How bright (0..255) a plate of that tone is in a light in which a blue one is as bright as ``blue``.
+
+    The published figures are those of CCPD's plates, which are blue nearly all.
+    """
+    # a ground that is white gets no brighter, but in a light that bleaches blue ones too
+    return min(blue * tone, max(blue, BRIGHTEST))
 
 
 def _pick(rng: np.random.Generator, symbols: str) -> str:

@@ -16,7 +16,7 @@ from ccpd.cars import CarShape, draw_face, random_shape
 from ccpd.dataset import PHOTO_SIZE
 from ccpd.geometry import Pose, sample_pose
 from ccpd.layout import HEIGHT, WIDTH, Layout, corners_of_kind, enlarge, layout_of
-from ccpd.plates import BLUE_TONE, KINDS, PlateKind, PlateRenderer, random_text
+from ccpd.plates import KINDS, PlateKind, PlateRenderer, in_light_of, random_text, tone_of
 from ccpd.street import neighbour, surroundings
 from ccpd.textures import WORDS, phrase, sign, stamp
 from platekit.opencv import cv2
@@ -24,7 +24,6 @@ from platekit.opencv import cv2
 KIND_SHARES = {"blue": 0.86, "yellow": 0.08, "white": 0.03, "black": 0.03}
 # Pixels per mm at which plates are drawn; few, so that glyphs are reused.
 PLATE_SCALES = (0.2, 0.3, 0.45, 0.65, 0.9, 1.3)
-BRIGHTEST = 200.0  # mean grey level of a white plate whose ground is white
 
 
 def random_plate(subset: str, kinds: list[str] | None, rng: np.random.Generator) -> tuple[PlateKind, str]:
@@ -71,7 +70,7 @@ def render_photo(
     photo = camera.expose(photo, level / max(20.0, float(photo[::8, ::8].mean())))
     if subset != "ccpd_np":
         drawn = renderer.render(text, kind, rng, plate_scale(layout.pixels_per_mm))
-        brightness = brightness_of(drawn, kind, pose.brightness)
+        brightness = in_light_of(pose.brightness, tone_of(drawn, kind))
         mount_plate(photo, pose.corners, drawn, brightness, rng)
     photo = _light_and_weather(photo, subset, dark, rng)
     photo = camera.develop(photo, rng, harsh=0.15 if dark else 0.9)
@@ -89,17 +88,6 @@ def render_photo(
         photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
         corners = (corners + 0.5) * factor - 0.5
     return photo, None if subset == "ccpd_np" else annotate(photo, corners, text)
-
-
-def brightness_of(plate: np.ndarray, kind: PlateKind, blue: float) -> float:
-    """How bright (0..255) the plate is in a light in which a blue one is as bright as ``blue``.
-
-    The published figures are those of CCPD's plates, which are blue nearly all.
-    """
-    if kind.hue == KINDS["blue"].hue:
-        return blue
-    # a ground that is white gets no brighter, but in a light that bleaches blue ones too
-    return min(blue * float(plate.mean()) / BLUE_TONE, max(blue, BRIGHTEST))
 
 
 def annotate(photo: np.ndarray, corners: np.ndarray, text: str) -> Annotation:

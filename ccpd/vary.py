@@ -24,8 +24,9 @@ from tqdm import tqdm
 
 from ccpd import camera
 from ccpd.annotation import Annotation, has_annotation, parse
+from MTCNN.data_preprocessing.views import POSES, bounding_box, box_corners, make_view
 from platekit.errors import UserError, run_script, seed_number
-from platekit.images import find_images, read_image, write_image
+from platekit.images import is_same_folder, read_image, walk_images, write_image
 from platekit.opencv import cv2
 
 # A change gets a picture, its plate's corners (4, 2), which it may draw by, and a generator; it returns the new picture
@@ -123,6 +124,16 @@ def warp(picture: np.ndarray, matrix: np.ndarray) -> Changed:
     return cv2.warpPerspective(picture, matrix, picture.shape[1::-1], borderMode=cv2.BORDER_REPLICATE), matrix
 
 
+def like(subset: str) -> Change:
+    """As if it were a photo of this subset of CCPD: a view such as the detector learns from, of the whole photo."""
+    def change(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:
+        box = bounding_box(corners)
+        known = np.abs(corners - box_corners(box)).max() > 2  # else they merely repeat the box
+        view = make_view(picture, box, corners if known else None, np.zeros((0, 4)), rng, [subset])
+        return view.image, view.matrix
+    return change
+
+
 CHANGES: dict[str, Change] = {
     "same": by_pixel(lambda pixels: pixels),
     "grey": grey,
@@ -139,6 +150,7 @@ CHANGES: dict[str, Change] = {
     "pale": pale,
     "turned": turned,
     "aslant": aslant,
+    **{f"like_{subset.removeprefix('ccpd_')}": like(subset) for subset in POSES},
 }
 
 
@@ -166,7 +178,8 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=seed_number, default=0, help="default: %(default)s")
     options = parser.parse_args()
-    photos = [path for folder in options.data for path in find_images(folder)]
+    folders = [folder for folder in options.data if not is_same_folder(folder, options.out)] or options.data
+    photos = [path for folder in folders for path in walk_images(folder, options.out)]
     annotated = [path for path in photos if has_annotation(path)]
     if not annotated:
         raise UserError(f"no photo in {', '.join(map(str, options.data))} has a CCPD name; name other folders")

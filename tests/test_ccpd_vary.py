@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from ccpd.annotation import parse
 from ccpd.plates import PlateRenderer
 from ccpd.scenes import render_photo
 from ccpd.vary import CHANGES, change_photo
+from MTCNN.data_preprocessing import views
 from platekit.images import find_images, read_image, write_image
 from tests.conftest import overlap
 
@@ -39,22 +42,35 @@ def test_a_change_alters_the_plate_and_keeps_its_annotation(photo, change):
         return
     difference = np.abs(picture.astype(int) - original)[y1:y2, x1:x2]
     assert picture.shape == original.shape and (difference.mean() > 4) == (change != "same")
-    assert (after.box != before.box) == (change in ("turned", "aslant"))
+    moves = change in ("turned", "aslant") or change.startswith("like_")
+    assert (after.box != before.box) == moves
     again, other = (changed(photo, change, seed)[0] for seed in (1, 2))
     assert (again == picture).all()
     if change in ("noise", "shadow", "streak", "reflection"):
         assert (other != picture).any()
 
 
-def test_the_corners_move_with_the_plate(photo):
+def test_the_corners_move_with_the_plate(photo, monkeypatch):
     """What lies at the plate's corners before lies at the annotated ones afterwards."""
-    for change in ("turned", "aslant", "small"):
+    monkeypatch.setattr(views, "change_look", lambda image, rng: image)
+    monkeypatch.setattr(views, "look_like", lambda image, box, pose, rng: image)
+    for change in ("turned", "aslant", "small", "like_base"):
         picture, after = changed(photo, change, seed=3)
         original = read_image(photo)
         for (x0, y0), (x1, y1) in zip(parse(photo).vertices, after.vertices):
             near = original[y0 - 9:y0 + 10, x0 - 9:x0 + 10].mean(axis=(0, 1))
             size = 3 if change == "small" else 9
             assert np.abs(picture[y1 - size:y1 + size + 1, x1 - size:x1 + size + 1].mean(axis=(0, 1)) - near).max() < 25
+
+
+def test_corners_that_only_repeat_the_box_are_not_taken_for_the_plates():
+    """Moved to those of a plate seen from the side, such corners would leave nothing to read."""
+    picture, annotation = render_photo("ccpd_base", PlateRenderer(), np.random.default_rng(5))
+    x1, y1, x2, y2 = annotation.box
+    boxy = dataclasses.replace(annotation, vertices=((x2, y2), (x1, y2), (x1, y1), (x2, y1)))
+    for seed in range(6):
+        a, b, c, d = change_photo(picture, boxy, "like_tilt", seed)[1].box
+        assert (c - a) / (d - b) > 0.7 * (x2 - x1) / (y2 - y1), seed
 
 
 def test_the_script_writes_a_folder_a_change(run_script, photo, tmp_path):
@@ -64,6 +80,9 @@ def test_the_script_writes_a_folder_a_change(run_script, photo, tmp_path):
     assert done.status == 0 and "2 x 1 photos" in done.out and "leaving out 1" in done.out
     found = find_images(tmp_path / "varied")
     assert [path.parent.name for path in found] == ["ccpd_same", "ccpd_turned"]
+    write_image(tmp_path / photo.name, read_image(photo))
+    again = run_script("ccpd/vary.py", "--data", ".", "varied", "--out", "varied", "--changes", "same", cwd=tmp_path)
+    assert again.status == 0 and "1 x 1 photos" in again.out  # no changed one is changed again
     assert found[0].name == photo.name != found[1].name
 
 

@@ -19,7 +19,7 @@ from ccpd.annotation import Annotation, parse
 from ccpd.plates import KINDS, PlateRenderer
 from ccpd.symbols import LETTERS, PROVINCES
 from LPRNet.alphabet import CHARS, Alphabet
-from LPRNet.data import augment, preprocess
+from LPRNet.data import augment, crops_of_boxes, preprocess
 from LPRNet.data.crop_names import CropName
 from LPRNet.data.load_data import (
     LPRDataLoader,
@@ -30,7 +30,7 @@ from LPRNet.data.load_data import (
     network_crop,
     sample_shares,
 )
-from LPRNet.LPRNet_Train import find_corners, split_by_plate
+from LPRNet.LPRNet_Train import build_rendered, find_corners, split_by_plate
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from LPRNet.recogniser import Reader
 from platekit.errors import UserError
@@ -480,6 +480,36 @@ def test_half_of_the_crops_are_as_dark_and_as_blurred_as_ccpd():
     assert brightness.min() < 30 and brightness.max() > 140
 
 
+def test_plates_that_are_brighter_than_blue_ones_stay_so_in_the_light_of_ccpd():
+    crop = np.random.default_rng(0).integers(90, 130, (24, 94, 3), dtype=np.uint8)
+
+    def brightness(tone: float) -> float:
+        return np.mean([augment.look_like_ccpd(crop, np.random.default_rng(seed), tone).mean() for seed in range(40)])
+
+    assert 1.15 < brightness(1.4) / brightness(1.0) < 1.45 and brightness(0.6) < 0.75 * brightness(1.0)
+
+
+def test_the_light_of_a_scene_is_told_by_blue_plates_alone(tmp_path):
+    corners = np.array([(180.0, 70), (40, 70), (40, 30), (180, 30)])
+    for number, colour in enumerate([(200, 80, 30), (220, 220, 220), (60, 180, 230)]):
+        picture = np.full((100, 220, 3), (180, 40, 20), np.uint8)  # a blue car
+        picture[30:70, 40:180] = colour
+        name = CropName("皖A12345", number, tuple(map(tuple, corners.astype(int).tolist())))
+        put_picture(tmp_path / f"{name.stem()}.jpg", picture)
+    rendered = build_rendered(None, LPRDataLoader([tmp_path]), Alphabet(), 10)
+    assert [picture[50, 100].argmax() for picture, _, _ in rendered.scenes] == [0] and len(rendered.scenes) == 1
+
+
+def test_jpeg_leaves_less_of_a_plate_that_is_small_in_its_photo():
+    crop = cv2.GaussianBlur(make_picture(24, 94), (0, 0), 0.8)
+    lost = []
+    for width in (90, 180, 360):
+        found = [augment.coded_in_photo(crop, width, np.random.default_rng(seed)) for seed in range(8)]
+        assert all(view.shape == crop.shape and view.dtype == np.uint8 for view in found)
+        lost.append(np.abs(np.array(found, int) - crop).mean())
+    assert lost[0] > 1.4 * lost[1] > 2 * lost[2]
+
+
 # Cutting crops out of photos.
 
 TILTED = ((310, 250), (112, 240), (100, 180), (300, 196))
@@ -633,3 +663,26 @@ def test_missing_folders_and_lists_are_said_before_anything_is_written(call, pho
                 "--out", photos / "out")
     assert done.status == 2 and "holds no photo with a CCPD name" in done.sentence()
     assert not (photos / "out").exists()
+
+
+@pytest.mark.parametrize("context", ["nan", "inf", "-0.1"])
+def test_a_context_that_cannot_be_is_refused(call, photos, context):
+    assert "--context must be" in cut_all(call, photos, "--context", context).sentence()
+    assert not (photos / "out").exists()
+
+
+def test_crops_of_rows_that_are_gone_are_removed_and_nothing_else(call, tmp_path):
+    rows = ["file,x1,y1,x2,y2,text"]
+    for name in ("a", "b", "c"):
+        put_picture(tmp_path / f"{name}.png", make_picture(60, 80))
+        rows.append(f"{name}.png,10,10,{90 if name == 'c' else 50},40,X{name}")
+    out = tmp_path / "out"
+    put_picture(out / "1_mine.jpg", make_picture(20, 20))
+    for left, found in ((rows, ["1_a.jpg", "2_b.jpg"]), (rows[:1] + rows[2:], ["1_b.jpg"])):
+        (tmp_path / "boxes.csv").write_text("\n".join(left))
+        done = call(crops_of_boxes.main, "--boxes", tmp_path / "boxes.csv", "--out", out)
+        assert done.status == 1 and "the box goes beyond the picture (80 x 60 pixels)" in done.err
+        assert files_below(out) == sorted([*found, "1_mine.jpg", "labels.csv"])
+    (out / "labels.csv").write_text("file,text\n../a.png,X\n1_b.jpg,X\nlabels.csv,X\n")  # somebody else's
+    assert call(crops_of_boxes.main, "--boxes", tmp_path / "boxes.csv", "--out", out).status == 1
+    assert (tmp_path / "a.png").exists() and files_below(out) == ["1_b.jpg", "1_mine.jpg", "labels.csv"]

@@ -13,7 +13,7 @@ import numpy as np
 
 from ccpd import camera
 from ccpd.geometry import relative_corners, sample_pose
-from ccpd.plates import BLUE_TONE, KINDS
+from ccpd.plates import BLUE_TONE, KINDS, in_light_of
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from LPRNet.rows import ROWS
 from platekit.boxes import CROP_SIZE
@@ -27,7 +27,7 @@ LIKE_CCPD = 0.5  # share of samples as bright and as blurred as the published fi
 LOOK_SHARES = (0.10, 0.35, 0.15, 0.20, 0.10, 0.10)  # of POSES, where those figures are taken from
 MUD = 0.3  # share of the weather on a plate that is mud
 LEFT_CUT, RIGHT_CUT = 0.12, 0.12  # shares of boxes that cut into the first and into the last symbol
-STRAIGHT_SIZE = (70, 220)  # height and width of a straightened plate: half a millimetre a pixel
+STRAIGHT_SIZE = (70, 220)  # height and width of a straightened plate: two millimetres a pixel
 # Where a plate of seven symbols can be cut between two of them, in those pixels, and how often each cut is taken: most
 # behind the second, since the gap is wide there and nothing else says what stands on its left.
 CUTS = tuple((a + width + b) / 4 for (a, width), (b, _) in pairwise(KINDS["blue"].cells))
@@ -140,7 +140,7 @@ def view_without_corners(picture: np.ndarray, rng: np.random.Generator) -> np.nd
 
 def turn(corners: np.ndarray, rise: float, lean: float, rng: np.random.Generator) -> np.ndarray:
     """Shear corners in the crop so that the plate rises to the right by ``rise`` of the crop's height and leans by
-    ``lean`` of it, then fit the jittered box round it to the crop again."""
+    twice ``lean`` of it, then fit the jittered box round it to the crop again."""
     centre = corners.mean(axis=0)
     x, y = (corners - centre).T
     moved = np.stack([x + lean * y * (HEIGHT / 12), y + rise * x * (HEIGHT / WIDTH)], axis=1)
@@ -148,6 +148,12 @@ def turn(corners: np.ndarray, rise: float, lean: float, rng: np.random.Generator
     if rng.random() < 0.8:
         x1, y1, x2, y2 = jitter_box((x1, y1, x2, y2), rng)
     return (moved - (x1, y1)) / (x2 - x1, y2 - y1) * (WIDTH, HEIGHT)
+
+
+def shows_blue(picture: np.ndarray, corners: np.ndarray) -> bool:
+    """Whether the plate at ``corners`` of a picture is a blue one."""
+    blue, _, red = warp(picture, corners, picture_corners(HEIGHT, WIDTH)).mean(axis=(0, 1))
+    return bool(blue > 1.2 * red)
 
 
 def match_light(plate: np.ndarray, picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -206,25 +212,38 @@ def random_background(pictures: Sequence[np.ndarray], rng: np.random.Generator) 
     return background
 
 
-def degrade(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Light, lens, weather, sensor and JPEG: any, or those of CCPD's photos."""
-    return look_like_ccpd(crop, rng) if rng.random() < LIKE_CCPD else look_anyhow(crop, rng)
+def degrade(crop: np.ndarray, rng: np.random.Generator, tone: float = 1.0) -> np.ndarray:
+    """Light, lens, weather, sensor and JPEG: any, or those of CCPD's photos. ``tone`` as by ccpd.plates.tone_of."""
+    return look_like_ccpd(crop, rng, tone) if rng.random() < LIKE_CCPD else look_anyhow(crop, rng)
 
 
-def look_like_ccpd(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The crop as bright and at least as blurred as some plate of CCPD was measured to be."""
+def look_like_ccpd(crop: np.ndarray, rng: np.random.Generator, tone: float = 1.0) -> np.ndarray:
+    """The crop as bright and at least as blurred as some plate of CCPD was measured to be, which are blue."""
     pose = sample_pose(POSES[rng.choice(len(POSES), p=LOOK_SHARES)], rng)
     image = crop.astype(np.float32)
     if rng.random() < 0.25:
         image = light_gradient(image, rng)
     if rng.random() < 0.12:
         image = precipitation(image, rng)
-    image *= np.clip(pose.brightness / max(4.0, image.mean()), 0.08, 3.0) * rng.uniform(0.88, 1.12, 3)
+    brightness = in_light_of(pose.brightness, tone)
+    image *= np.clip(brightness / max(4.0, image.mean()), 0.08, 3.0) * rng.uniform(0.88, 1.12, 3)
     # noise and JPEG raise the figure in CCPD's own photos: what lies below them is softer than it says
     image = camera.blur_to(np.clip(image, 0, 255).astype(np.uint8), (0, 0, WIDTH, HEIGHT),
                            pose.blurriness * rng.uniform(0.5, 1), 0.08 * WIDTH, bool(rng.random() < 0.65),
                            rng.uniform(0, np.pi))
-    return record(image.astype(np.float32), rng, 10 if pose.blurriness > 10 else 3)
+    image = record(image.astype(np.float32), rng, 10 if pose.blurriness > 10 else 3)
+    width = round(pose.box[2] - pose.box[0])
+    # the blocks of larger plates hardly show in a crop, and in the dark nothing would be left
+    return coded_in_photo(image, width, rng) if width < 240 and image.std() > 12 and rng.random() < 0.75 else image
+
+
+def coded_in_photo(crop: np.ndarray, width: int, rng: np.random.Generator) -> np.ndarray:
+    """The crop as the JPEG of CCPD's photos leaves a plate that is ``width`` pixels wide there."""
+    photo = cv2.resize(crop, (width, round(width / rng.uniform(2, 4))), interpolation=cv2.INTER_CUBIC)
+    left, top = rng.integers(16, size=2)  # where the blocks begin
+    coded = camera.coded(cv2.copyMakeBorder(photo, top, 16, left, 16, cv2.BORDER_REPLICATE), camera.CCPD_QUALITY)
+    height, width = photo.shape[:2]
+    return cv2.resize(coded[top:top + height, left:left + width], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
 
 
 def record(image: np.ndarray, rng: np.random.Generator, noise: float) -> np.ndarray:
@@ -233,8 +252,7 @@ def record(image: np.ndarray, rng: np.random.Generator, noise: float) -> np.ndar
         image = image + rng.standard_normal(image.shape, dtype=np.float32) * (rng.uniform(0.1, 1) * noise)
     image = np.clip(image, 0, 255).astype(np.uint8)
     if rng.random() < 0.2:
-        coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 80))])[1]
-        image = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        image = camera.coded(image, int(rng.integers(25, 80)))
     return image
 
 

@@ -15,7 +15,17 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ccpd.plates import FORCES, KINDS, UNREAD_SYMBOLS, PlateKind, PlateRenderer, forces_text, random_text, unread_plate
+from ccpd.plates import (
+    FORCES,
+    KINDS,
+    UNREAD_SYMBOLS,
+    PlateKind,
+    PlateRenderer,
+    forces_text,
+    random_text,
+    tone_of,
+    unread_plate,
+)
 from LPRNet.alphabet import CHARS, CHARS_DICT, TIME_STEPS, Alphabet
 from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName
@@ -207,6 +217,7 @@ class RenderedPlates(Dataset):
             text = scene[2][:2] + text[2:]
         renderer = self.renderers[rng.choice(len(self.renderers), p=[share for _, share in self.renderers])][0]
         plate = renderer.render(text, kind, rng)
+        tone = tone_of(plate, kind)
         double = kind.upper > 0
         apart = rng.random() < SIDE_BY_SIDE[double]
         pose = augment.nearly_straight_pose(rng, ROW_ERROR) if apart else augment.random_pose(rng)
@@ -222,7 +233,7 @@ class RenderedPlates(Dataset):
         view = augment.rows_side_by_side(pose, show) if apart else show(pose)
         # What is one row shown as two, or two as one, is no text: the reader tells them apart by that.
         label = self.alphabet.encode("".join(filter(self.alphabet.__contains__, text))) if apart == double else []
-        return augment.degrade(view, rng), label, augment.straight_pose() if apart else pose
+        return augment.degrade(view, rng, tone), label, augment.straight_pose() if apart else pose
 
 
 class TrainingPlates(Dataset):
