@@ -49,7 +49,7 @@ class OnnxSTN:
     """Called, and asked for its transforms, as STNet."""
 
     def __init__(self, path: str | os.PathLike) -> None:
-        self.theta = OnnxNet(path)
+        self.theta = OnnxNet(path, ("transforms",), CROP_SIZE)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return STNet.sample(x, self.theta(x))
@@ -59,7 +59,8 @@ class OnnxReader:
     """Called as ``LPRNet.recogniser.Reader``; its logits are logarithms of probabilities."""
 
     def __init__(self, lprnet_path: str | os.PathLike, stn_path: str | os.PathLike) -> None:
-        self.stn, self._net = OnnxSTN(stn_path), OnnxNet(lprnet_path)
+        self.stn = OnnxSTN(stn_path)
+        self._net = OnnxNet(lprnet_path, ("probabilities",), CROP_SIZE)
         try:
             self.alphabet = Alphabet(self._net.facts["chars"], int(self._net.facts["max_length"]))
         except (KeyError, ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,16 +63,22 @@ def load_reader(lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str |
                 ) -> tuple[Reader, Alphabet]:
     """Both nets from their files, in evaluation mode, and the alphabet recorded there (``CHARS`` where none is)."""
     state, facts = read_checkpoint(lprnet_path)
-    chars, max_length = facts.get("chars", CHARS), facts.get("max_length", MAX_LENGTH)
-    if not isinstance(chars, (str, tuple)) or not isinstance(max_length, int) or set(map(type, chars)) - {str}:
-        raise UserError(f"{lprnet_path} records no alphabet but {str(chars)[:80]!r}; name weights of LPRNet")
-    if getattr(state.get("container.0.bias"), "shape", None) != (len(chars),):  # before a net of that size is made
-        raise UserError(f"{lprnet_path} does not fit an LPRNet of {len(chars)} classes; name weights of LPRNet")
-    alphabet = Alphabet(chars, max_length)
+    alphabet = recorded_alphabet(state, facts, lprnet_path)
     reader = Reader(len(alphabet))
     fill(reader.lprnet, state, lprnet_path)
     load_weights(reader.stn, stn_path)
     return reader.eval(), alphabet
+
+
+def recorded_alphabet(state: dict[str, Any], facts: dict[str, Any], path: str | os.PathLike) -> Alphabet:
+    """The alphabet of LPRNet's weights that were read from ``path``. Raises UserError where they are not of its size.
+    """
+    chars, max_length = facts.get("chars", CHARS), facts.get("max_length", MAX_LENGTH)
+    if not isinstance(chars, (str, tuple)) or not isinstance(max_length, int) or set(map(type, chars)) - {str}:
+        raise UserError(f"{path} records no alphabet but {str(chars)[:80]!r}; name weights of LPRNet")
+    if getattr(state.get("container.0.bias"), "shape", None) != (len(chars),):  # before a net of that size is made
+        raise UserError(f"{path} does not fit an LPRNet of {len(chars)} classes; name weights of LPRNet")
+    return Alphabet(chars, max_length)
 
 
 def boxes_round(boxes: np.ndarray, margins: Sequence[tuple[float, float]] = MARGINS) -> np.ndarray:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import torch
 
-from LPRNet.alphabet import CHARS, Alphabet
+from LPRNet.alphabet import Alphabet
 from LPRNet.model.LPRNET import LPRNet
+from LPRNet.recogniser import recorded_alphabet
 from platekit.checkpoints import fill, read_checkpoint
 
 OF_CLASSES = ("backbone.20.", "backbone.21.", "container.")  # layers with an output a class
@@ -20,7 +21,7 @@ def start_from(net: LPRNet, alphabet: Alphabet, path: str | os.PathLike) -> tupl
     Raises UserError when they are missing or no LPRNet's.
     """
     state, facts = read_checkpoint(path)
-    chars = tuple(facts.get("chars", CHARS))
+    chars = recorded_alphabet(state, facts, path).chars
     given = net if chars == alphabet.chars else LPRNet(len(chars))
     fill(given, state, path)
     if given is not net:

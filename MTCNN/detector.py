@@ -10,12 +10,13 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from MTCNN.model.fast import FastONet, FastPNet
-from MTCNN.model.MTCNN_nets import ONet, PNet
+from MTCNN.model.MTCNN_nets import ONET_SIZE, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ALONE, ASPECTS, MINI_LP, SCALE, Sheet, make_sheets, output_size, plan_levels
 from MTCNN.rough import ONET_SHARE, PNET_MARGIN, TILE_SIZE, RoughNet, cells_of, cut_tiles, likely_tiles
@@ -97,12 +98,22 @@ class Detector:
             if isinstance(net, torch.nn.Module):
                 net.to(self.device, memory_format=torch.channels_last)
         self._judge = FastONet(self.onet) if type(self.onet) is ONet else self.onet
-        rough = multiplies_bfloat16(self.device)
-        self._rough_pnet = RoughNet(self.pnet) if rough and type(self.pnet) is PNet else None
-        self._rough_onet = RoughNet(self.onet) if rough and type(self.onet) is ONet else None
+        self._make_rough_nets()
         self.mini_lp, self.scale, self.thresholds, self.rounds = mini_lp, scale, thresholds, rounds
         self.aspects = tuple(aspects)
         plan_levels(100, 100, mini_lp, scale, aspects)  # refuses what is impossible here, not at the first picture
+
+    def _make_rough_nets(self) -> None:
+        rough = multiplies_bfloat16(self.device)
+        self._rough_pnet = RoughNet(self.pnet) if rough and type(self.pnet) is PNet else None
+        self._rough_onet = RoughNet(self.onet) if rough and type(self.onet) is ONet else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_rough_pnet": None, "_rough_onet": None}  # oneDNN's tensors cannot be pickled
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._make_rough_nets()
 
     def detect(self, pictures: Picture | Iterable[Picture]) -> Detections | list[Detections]:
         """Plates of one picture (a path, a file's bytes, or BGR uint8 (H, W, 3)), or of each of a list.
@@ -319,7 +330,7 @@ def _ready(kind: type[PNet | ONet], source: PNet | ONet | str | os.PathLike) -> 
     An ONNX file becomes a net that onnxruntime runs.
     """
     if is_onnx(source):
-        return OnnxNet(source)
+        return OnnxNet(source, ("offsets", "scores"), ONET_SIZE if kind is ONet else ())
     if isinstance(source, kind):
         net = source
     else:

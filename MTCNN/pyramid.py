@@ -24,7 +24,7 @@ from platekit.opencv import cv2
 
 # Width / height of the windows. Four aspects (47/12, 2.3, 1.35, 0.8) found no plate more, for 28 % more multiply-adds.
 ASPECTS = (3.3, 1.8, 1.0)
-MINI_LP = (50, 15)  # width, height in pixels of the smallest plate to find
+MINI_LP = (50.0, 15.0)  # width, height in pixels of the smallest plate to find
 SMALLEST = 3  # pixels of a side of the smallest plate that can be asked for: levels are 14 times as wide then
 SCALE = 0.65  # from one level to the next
 FIRST_WINDOW = 1.15  # the first window over the smallest plate: a window somewhat larger than a plate finds it too

@@ -45,7 +45,7 @@ class Score:
                     self.add(Path(line["image"]), boxes)
 
     def __str__(self) -> str:
-        if not self.pictures:
+        if not (self.pictures or self.unknown):
             return ""
         share = f" ({self.found / self.plates:.1%})" if self.plates else ""
         unknown = f", {self.unknown} pictures without a row in a table" if self.unknown else ""

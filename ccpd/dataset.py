@@ -26,10 +26,6 @@ SUBSETS: dict[str, str] = {
     "ccpd_np": "new cars without a plate",
 }
 
-RELEASES: dict[str, str] = {
-    "2018": "the release of the ECCV paper, about 280,000 photos, unpacks to ccpd_dataset/; easier test subsets",
-    "2019": "about 360,000 photos, unpacks to CCPD2019/; other, harder photos under the same subset names",
-}
 PLATE_FREE = "ccpd_np"
 DOWNLOAD = "https://github.com/detectRecog/CCPD"
 _NOT_SUBSETS = ("ccpd_train", "ccpd_val")  # what preprocessing makes of the subsets

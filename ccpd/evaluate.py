@@ -1,6 +1,6 @@
 """Evaluate the whole chain by CCPD's protocol, on folders of photos with CCPD names.
 
-    python ccpd/evaluate.py --out evaluation          # what lies below ccpd/ and is not in MTCNN/data_set/ccpd_train
+    python ccpd/evaluate.py --out evaluation    # what lies below ccpd/, without plates of MTCNN/data_set/ccpd_train
     python ccpd/evaluate.py --data CCPD2019/ccpd_* --out evaluation --release 2019
 
 The folder's name is the subset. A run that was stopped goes on with the same command.
@@ -35,13 +35,13 @@ from ccpd.figures import draw_figures
 from ccpd.protocol import IOU_THRESHOLD, Outcome
 from ccpd.report import write_reports
 from MTCNN.detector import ROUNDS
-from MTCNN.paths import PHOTOS_TRAIN
+from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
 from MTCNN.pyramid import ASPECTS
 from platekit.boxes import box_iou
 from platekit.devices import DEVICE_HELP
 from platekit.errors import UserError, run_script
 from platekit.files import file_fingerprint, write_text
-from platekit.images import find_images
+from platekit.images import find_images, is_same_folder, walk_images
 from platekit.parts import writing
 from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.results import PictureResult
@@ -102,30 +102,54 @@ def note_settings(path: Path, settings: dict[str, Any], restart: bool) -> None:
 
 def as_line(outcome: Outcome) -> str:
     """The outcome as a line of JSON."""
-    return json.dumps(dataclasses.asdict(outcome), ensure_ascii=False) + "\n"
+    return printable(json.dumps(dataclasses.asdict(outcome), ensure_ascii=False)) + "\n"
 
 
-def find_photos(folders: list[Path]) -> Iterator[tuple[str, Path]]:
-    """(subset, photo) for every photo; a folder that holds no photos itself is searched for subsets."""
+def printable(text: str) -> str:
+    """The text with the bytes of a file name that are no UTF-8 as escapes, which JSON reads as what they were."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def find_photos(folders: list[Path], leave_out: Path | None = None) -> Iterator[tuple[str, Path]]:
+    """(subset, photo) for every photo, once, but for those in the folder ``leave_out``; a folder that holds no photos
+    itself is searched for subsets."""
+    seen = set()
     for folder in map(os.path.abspath, folders):
         folder = Path(folder)
         several = folder.is_dir() and not holds_photo(folder) and subset_folders(folder)
         subsets = find_subsets(folder) if several else {folder.name: folder}
         for subset, place in subsets.items():
-            for path in find_images(place):
-                yield subset, path
+            for path in walk_images(place, leave_out) if not is_same_folder(place, leave_out) else ():
+                if path not in seen:
+                    seen.add(path)
+                    yield printable(subset), path
 
 
-def not_trained_on() -> list[tuple[str, Path]]:
-    """What lies below ccpd/, without the photos that are in the folder to train on."""
-    photos = list(find_photos(list(find_subsets().values())))
+def plate_of(path: Path) -> str:
+    """The number of the plate on a photo, by its name; the name where that gives none."""
     try:
-        trained = {path.name for path in find_images(PHOTOS_TRAIN)}
+        return parse(path).plate
+    except UserError:
+        return path.name
+
+
+def plates_below(folder: Path) -> set[str]:
+    """``plate_of`` every photo below a folder."""
+    try:
+        return set(map(plate_of, find_images(folder)))
     except UserError:  # nothing was split
-        trained = set()
-    others = [(subset, path) for subset, path in photos if path.name not in trained]
+        return set()
+
+
+def not_trained_on(leave_out: Path | None = None) -> list[tuple[str, Path]]:
+    """What lies below ccpd/, without photos of plates that are in the folder to train on, in whatever photo."""
+    photos = list(find_photos(list(find_subsets().values()), leave_out))
+    trained, chosen_by = plates_below(PHOTOS_TRAIN), plates_below(PHOTOS_VAL)
+    others = [(subset, path) for subset, path in photos if plate_of(path) not in trained]
     if trained:
-        print(f"left out {len(photos) - len(others)} photos that are in {PHOTOS_TRAIN}; with --data DIR none is")
+        print(f"left out {len(photos) - len(others)} photos of plates that are in {PHOTOS_TRAIN}; with --data DIR none "
+              f"is. {sum(plate_of(path) in chosen_by for _, path in others)} of the other {len(others)} show plates of "
+              f"{PHOTOS_VAL}, by which the weights were chosen")
     return others
 
 
@@ -177,7 +201,7 @@ def main() -> int:
     args = parser.parse_args()
 
     approximate = listed_names(args.approximate) if args.approximate else set()
-    photos = list(find_photos(args.data)) if args.data else not_trained_on()
+    photos = list(find_photos(args.data, args.out)) if args.data else not_trained_on(args.out)
     weights = {net: getattr(args, net) for net in WEIGHTS}
     try:
         reader = PlateReader(args.device, rounds=args.rounds, aspects=args.aspects, **weights)
@@ -207,7 +231,7 @@ def main() -> int:
             stream.write(as_line(outcome))
             stream.flush()
     if not outcomes:
-        raise UserError("no photo could be evaluated; name folders of photos with CCPD names")
+        raise UserError("no photo could be evaluated; name folders of photos with CCPD names, and another --out")
     facts = {
         "release": args.release,
         "photos": len(outcomes),

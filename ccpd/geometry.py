@@ -26,6 +26,7 @@ import argparse
 import functools
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -222,8 +223,11 @@ def read_names(folder: Path) -> Iterator[tuple[str, list[str]]]:
         if path.is_dir():
             yield path.name, sorted(photo.name for photo in path.rglob("*.jpg"))
         elif path.name.endswith((".txt", ".txt.gz")):
-            text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-            yield path.name.partition(".")[0], text.decode("utf-8").split()
+            try:
+                text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+                yield path.name.partition(".")[0], text.decode("utf-8").split()
+            except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+                raise UserError(f"cannot read the list {path}: {error}; fetch it again") from None
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -105,7 +105,7 @@ def synthesize(
 
 
 def _write_index(folder: Path, settings: dict, index: dict[str, str]) -> None:
-    write_text(folder / INDEX, json.dumps({"settings": settings, "photos": index}, ensure_ascii=False))
+    write_text(folder / INDEX, json.dumps({"settings": settings, "photos": index}))
 
 
 def _read_index(folder: Path, settings: dict) -> dict[str, str]:

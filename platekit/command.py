@@ -22,7 +22,7 @@ from platekit.devices import DEVICE_HELP
 from platekit.distributed import rank, wait_for_all, world
 from platekit.drawing import draw_plates
 from platekit.errors import UserError
-from platekit.files import file_fingerprint
+from platekit.files import file_fingerprint, real_path
 from platekit.images import FOUND, WRITABLE, expand_inputs, is_same_folder, read_image, write_image
 from platekit.opencv import cv2
 from platekit.parts import Parts, writing
@@ -102,12 +102,12 @@ class OutputFolder:
         if os.path.exists(folder) and not os.path.isdir(folder):
             raise UserError(f"cannot write pictures to {folder}: it is a file; name a folder with --output")
         self.folder, self.root = folder, ""
-        place, parent = folder.resolve(), None
+        place, parent = real_path(folder), None
         for source in sources:
             if source.parent == parent:
                 continue
             parent = source.parent
-            if parent.resolve().is_relative_to(place):
+            if real_path(parent).is_relative_to(place):
                 raise UserError(f"{folder} holds inputs, which annotated pictures could replace; name another folder "
                                 "with --output")
             try:

@@ -17,8 +17,8 @@ class UserError(Exception):
 def seed_number(text: str) -> int:
     """The type of a flag ``--seed``, for argparse."""
     number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, not {number}")
+    if not 0 <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"must be from 0 to {2**63 - 1}, not {number}")
     return number
 
 
@@ -28,11 +28,10 @@ def run_script(main: Callable[[], int | None], at_once: bool = False) -> None:
     ``at_once`` is for scripts that leave nothing behind to be put in order: the process ends without taking its
     modules down one by one, which for torch takes as much memory again as a photo, and longer than to read one.
     """
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # None: closed
     for stream in (sys.stdout, sys.stderr):  # a narrow console encoding must not stop a plate from being printed
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    if sys.stdout is None:  # somebody closed it
-        sys.stdout = open(os.devnull, "w")
     try:
         status = main()
         sys.stdout.flush()

@@ -46,6 +46,19 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def real_path(path: str | os.PathLike) -> Path:
+    """The path without links, as Path.resolve gives it, which raises where links go round in a circle."""
+    return Path(os.path.realpath(path))
+
+
+def relative_name(path: Path, folder: Path) -> str:
+    """What a file in ``folder`` calls ``path``: with links followed as the system does, whole from another drive."""
+    place = real_path(path.parent)
+    with contextlib.suppress(ValueError):
+        place = Path(os.path.relpath(place, real_path(folder)))
+    return (place / path.name).as_posix()
+
+
 def file_fingerprint(path: str | os.PathLike | None) -> str:
     """The ``fingerprint`` of a file's content; of no file an empty text. Raises UserError."""
     try:

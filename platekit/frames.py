@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import os
 import re
+import stat
 import threading
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from platekit.errors import UserError
-from platekit.opencv import cv2
+from platekit.opencv import cv2, video_name
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".3gp")
 QUEUE = 8  # frames of a file that may be read ahead
@@ -33,7 +33,7 @@ class FrameSource:
         self.name = source_name(source)
         if isinstance(source, str) and os.path.isdir(source):  # Path.is_dir raises for the length of some addresses
             raise UserError(f"{self.name} is a folder; name the videos in it")
-        self._capture = cv2.VideoCapture(source)
+        self._capture = cv2.VideoCapture(video_name(source) if isinstance(source, str) else source)
         if not self._capture.isOpened():
             what = f"camera {source}" if isinstance(source, int) else self.name
             raise UserError(f"cannot open {what} as a video; check that it is there and that OpenCV knows its format")
@@ -120,4 +120,9 @@ def source_name(source: str | int) -> str:
 
 def is_live(source: str | int) -> bool:
     """Whether a source may go on by itself: a camera, an address or a device."""
-    return isinstance(source, int) or "://" in source.replace("file://", "") or Path(source).is_char_device()
+    if isinstance(source, int) or "://" in source.replace("file://", ""):
+        return True
+    try:
+        return stat.S_ISCHR(os.stat(source).st_mode)
+    except (OSError, ValueError):  # opening it reports why
+        return False

@@ -14,7 +14,7 @@ import numpy as np
 
 from platekit import MAX_PIXELS
 from platekit.errors import UserError
-from platekit.files import write_bytes
+from platekit.files import real_path, write_bytes
 from platekit.opencv import cv2, image_types
 
 # Suffixes of what is looked for in folders; a phone's .heic, which nothing here decodes, so that it is reported.
@@ -105,7 +105,7 @@ def walk_images(folder: str | os.PathLike, leave_out: Path | None = None) -> Ite
     folder = Path(folder)
     if not os.path.isdir(folder):  # Path.is_dir raises where a name is too long or its folder may not be entered
         raise UserError(f"{folder} is not a folder; check the path")
-    found = _pictures_below(folder, leave_out and leave_out.resolve())
+    found = _pictures_below(folder, leave_out and real_path(leave_out))
     first = next(found, None)
     if first is None:
         raise UserError(f"{folder} holds no pictures ({', '.join(FOUND)}); name a folder that does")
@@ -153,11 +153,16 @@ def expand_inputs(inputs: Iterable[str | os.PathLike], leave_out: Path | None = 
         elif os.path.exists(path) or not glob.has_magic(str(entry)):
             yield path
         else:
-            matches = sorted(glob.glob(str(entry), recursive=True))
+            matches = list(dict.fromkeys(map(Path, sorted(glob.glob(str(entry), recursive=True)))))
             if not matches:
                 raise UserError(f"the pattern {entry} matches no file; check it, and quote it for the shell")
-            found = chain.from_iterable(_pictures_below(match, leave_out) if os.path.isdir(match) else [match]
-                                        for match in map(Path, matches) if not is_same_folder(match, leave_out))
+            place = leave_out and real_path(leave_out)
+            if place:
+                matches = [match for match in matches if not real_path(match).is_relative_to(place)] or matches
+            folders = {match for match in matches if os.path.isdir(match)}
+            # The pattern ** names a folder and, once more, all that is below it.
+            found = chain.from_iterable(_pictures_below(match, place) if match in folders else [match]
+                                        for match in matches if folders.isdisjoint(match.parents))
             first = next(found, None)
             if first is None:
                 raise UserError(f"the pattern {entry} matches no pictures, but folders without any; check it")

@@ -37,7 +37,8 @@ class OnnxNet:
     ``facts`` are what was written with it. Raises UserError when the file is missing or is no such network.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike, outputs: Sequence[str] = (), size: Sequence[int] = ()) -> None:
+        """``outputs`` are the names of the network's, and ``size`` the (height, width) of its input, empty if free."""
         runtime = need("onnxruntime")
         if not os.path.isfile(path):
             raise UserError(f"{path} not found; write the ONNX files with 'python MTCNN/export_onnx.py' and "
@@ -50,6 +51,12 @@ class OnnxNet:
             self._session = runtime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises many kinds for a broken file
             raise UserError(f"cannot load {path}: {str(error).splitlines()[0][:160]}; export it again") from None
+        taken, given = self._session.get_inputs(), [output.name for output in self._session.get_outputs()]
+        fixed = [side for node in taken for side in node.shape[2:] if isinstance(side, int)]
+        if [(node.name, node.type) for node in taken] != [("x", "tensor(float)")] \
+                or (outputs and (given, fixed) != (list(outputs), list(size))):
+            raise UserError(f"{path} holds another network than the one needed here; name the right file, or export it "
+                            "again")
         self.facts: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:

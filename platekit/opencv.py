@@ -22,4 +22,9 @@ cv2.setNumThreads(1)  # torch has the threads; loader processes must not each st
 
 from imutils.paths import image_types  # noqa: E402  # which imports OpenCV too
 
-__all__ = ["cv2", "image_types"]
+__all__ = ["cv2", "image_types", "video_name"]
+
+
+def video_name(path: str) -> str | bytes:
+    """A path or an address as OpenCV's videos take it: a text that is no UTF-8 would end the process."""
+    return os.fsencode(path) if os.name == "posix" else path

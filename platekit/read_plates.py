@@ -18,7 +18,7 @@ from platekit.errors import UserError, run_script
 from platekit.frames import VIDEOS
 from platekit.memory import hand_back_files
 from platekit.pipeline import WEIGHTS, PlateReader
-from platekit.places import SAMPLES
+from platekit.places import SAMPLES, for_help
 from platekit.results import PictureResult
 from platekit.video import run_video
 
@@ -54,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     weights = parser.add_argument_group("weights")
     for net, path in BACKENDS["torch"].items():
         weights.add_argument(f"--{net}", type=Path, metavar="FILE",
-                             help=f"default: {path}; with --backend onnx: {BACKENDS['onnx'][net]}")
+                             help=f"default: {for_help(path)}; with --backend onnx: {for_help(BACKENDS['onnx'][net])}")
     return parser.parse_intermixed_args()
 
 

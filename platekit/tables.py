@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from platekit.errors import UserError
-from platekit.files import write_text
+from platekit.files import real_path, write_text
 
 BOXES_HELP = "CSV tables of the columns file (seen from the table's folder), x1, y1, x2 and y2, a row a plate, " \
     "with empty columns where there is none"
@@ -42,20 +42,23 @@ def read_rows(table: str | os.PathLike, columns: tuple[str, ...]) -> list[Row]:
     try:
         with open(table, encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
-            lines = [{name: (text or "").strip() for name, text in line.items() if isinstance(name, str)}
-                     for line in reader]
+            lines = [(reader.reader.line_num, {name: (text or "").strip() for name, text in line.items()
+                                               if isinstance(name, str)}) for line in reader]
     except OSError as error:
         raise UserError(f"cannot read {table}: {error.strerror}; check the path") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {table}: {error}; save it as CSV in UTF-8") from None
     if not set(columns) <= set(reader.fieldnames or ()):
         raise UserError(f"{table} does not begin with the line '{','.join(columns)}'; name its columns so")
-    rows = [Row(f"{table}, row {number}", (table.parent / line["file"]).resolve(), line)
-            for number, line in enumerate(lines, 2)]
-    for row in rows:
-        if not row.texts["file"]:
-            raise UserError(f"{row.place}: the picture is missing; complete the row")
-    missing = [row.texts["file"] for row in rows if not row.picture.exists()]
+    rows = []
+    for number, line in lines:
+        place = f"{table}, row {number}"
+        if not line["file"]:
+            raise UserError(f"{place}: the picture is missing; complete the row")
+        if "\0" in line["file"]:
+            raise UserError(f"{place}: the picture's name has a zero byte in it; mend the row")
+        rows.append(Row(place, real_path(table.parent / line["file"]), line))
+    missing = [row.texts["file"] for row in rows if not os.path.exists(row.picture)]
     if rows and len(missing) == len(rows):
         raise UserError(f"{table}: none of its pictures is there, such as {missing[0]}; name them as seen from "
                         "the table's folder")

@@ -230,7 +230,7 @@ class Run:
     def train_step(self, batch: Any, loss: Loss, learning_rate: float) -> dict[str, float]:
         """One step of the optimiser; UserError when the loss is not finite (the last checkpoint stays as it is)."""
         # Dropout depends on the step alone, and differs between processes.
-        torch.manual_seed(self.settings.seed * 1_000_003 + self.step + (distributed.rank() << 40))
+        torch.manual_seed((self.settings.seed * 1_000_003 + self.step + (distributed.rank() << 40)) % 2**63)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):

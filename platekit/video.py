@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
 import signal
 import sys
@@ -28,7 +29,7 @@ from platekit.distributed import world
 from platekit.drawing import draw_plates
 from platekit.errors import UserError
 from platekit.frames import FrameSource, is_live, source_name
-from platekit.opencv import cv2
+from platekit.opencv import cv2, video_name
 from platekit.parts import writing
 from platekit.results import PictureResult, Plate
 from platekit.tracking import RULES, Rules, Track, Tracker
@@ -89,11 +90,11 @@ class VideoFile:
     def write(self, number: int, picture: np.ndarray) -> None:
         """Add the frame of this number; it fills the places of dropped ones before it, so that the video keeps time."""
         if self._writer is None:
-            size = picture.shape[1::-1]
+            name, size = video_name(str(self.path)), picture.shape[1::-1]
             # AVI can be played even where the program was killed before its end.
-            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*"XVID"), self.rate, size)
+            self._writer = cv2.VideoWriter(name, cv2.VideoWriter_fourcc(*"XVID"), self.rate, size)
             if not self._writer.isOpened():
-                self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*"MJPG"), self.rate, size)
+                self._writer = cv2.VideoWriter(name, cv2.VideoWriter_fourcc(*"MJPG"), self.rate, size)
             if not self._writer.isOpened():
                 raise UserError(f"cannot write {self.path}; name another folder with --output")
         for _ in range(self._next, number + 1):
@@ -101,8 +102,17 @@ class VideoFile:
         self._next = number + 1
 
     def close(self) -> None:
-        if self._writer is not None:
+        """End the file. Raises UserError when it is shorter than it says: OpenCV does not tell of failed writes."""
+        if self._next:
             self._writer.release()
+            end = 0
+            with writing(self.path), open(self.path, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                while end < size:  # an AVI file is a few chunks, each of which begins with its name and size
+                    file.seek(end)
+                    end += 8 + int.from_bytes(file.read(8)[4:], "little")
+            if not 0 < end == size:
+                raise UserError(f"cannot write all of {self.path}; free some space or choose another folder")
 
 
 def run_video(sources: Sequence[str | int], read: ReadPicture, json_path: str | None = None,

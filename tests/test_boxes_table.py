@@ -91,6 +91,15 @@ def test_yolos_files_give_the_same_table(call, photos, tmp_path):
     assert all(path.is_file() for path in found)
 
 
+def test_a_table_in_a_linked_folder_names_its_pictures(call, photos, tmp_path):
+    (photos / "a" / "two.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "tables").symlink_to(tmp_path / "far" / "away")
+    done = call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "tables" / "boxes.csv")
+    assert done.status == 0 and list(read_boxes([tmp_path / "tables" / "boxes.csv"])) == [photos / "a" / "two.png"]
+    assert "file,x1,y1,x2,y2\n../../photos/a/two.png," in (tmp_path / "far" / "away" / "boxes.csv").read_text()
+
+
 @pytest.mark.parametrize("line", ["0 0.5 0.5 0.1", "0 a b c d", "0 90 80 40 20", "0 nan 0.5 0.1 0.1"])
 def test_a_bad_file_of_yolo_is_left_out_and_said_so(call, photos, tmp_path, line):
     (photos / "a" / "one.txt").write_text(line)
@@ -107,11 +116,18 @@ def test_pictures_without_any_file_of_yolo_are_no_table(call, photos, tmp_path):
 
 @pytest.mark.parametrize(("row", "what"), [
     ("a/one.png,1,2,3", "no four numbers"), ("a/one.png,1,2,x,4", "no four numbers"), ("a/one.png,5,2,3,4", "no box"),
-    ("a/one.png,-1,2,3,4", "no box"), ("a/one.png,1,2,inf,4", "no box"), (",1,2,3,4", "picture is missing")])
+    ("a/one.png,-1,2,3,4", "no box"), ("a/one.png,1,2,inf,4", "no box"), (",1,2,3,4", "picture is missing"),
+    ("a/\0.png,1,2,3,4", "zero byte|NUL")])
 def test_a_bad_row_is_said_by_its_place(photos, row, what):
-    (photos / "boxes.csv").write_text(f"file,x1,y1,x2,y2\na/two.png,1,2,3,4\n{row}\n")
-    with pytest.raises(UserError, match=rf"boxes\.csv, row 3: .*{what}"):
+    (photos / "boxes.csv").write_text(f"file,x1,y1,x2,y2\n\na/two.png,1,2,3,4\n\n{row}\n")
+    with pytest.raises(UserError, match=rf"boxes\.csv, row 5: .*({what})"):
         read_boxes([photos / "boxes.csv"])
+
+
+def test_pictures_no_file_system_has_are_not_there(photos, capsys):
+    (photos / "circle").symlink_to("circle")
+    (photos / "boxes.csv").write_text(f"file,x1,y1,x2,y2\na/two.png,1,2,3,4\n{300 * 'x'}.png,,,,\ncircle/a.png,,,,\n")
+    assert len(read_boxes([photos / "boxes.csv"])) == 3 and "2 of 3 pictures are not there" in capsys.readouterr().err
 
 
 def test_a_table_without_its_columns_is_refused(photos):
@@ -139,6 +155,9 @@ def test_a_plate_is_found_once(tmp_path):
     score.add(tmp_path / "c.jpg", plates)
     assert str(score) == "2 pictures: 1 of 2 plates found (50.0%), 1 other boxes, 1 pictures without a row in a table"
     assert not str(Score({}))
+    other = Score({})
+    other.add(tmp_path / "a.jpg", plates)
+    assert str(other) == "0 pictures: 0 of 0 plates found, 0 other boxes, 1 pictures without a row in a table"
 
 
 @pytest.mark.parametrize("json", [None, "-", "plates.jsonl"])

@@ -1,9 +1,12 @@
 """The evaluation protocol: what counts as found and read, intervals, calibration, reports."""
 
 import csv
+import dataclasses
 import io
 import json
+import os
 import shutil
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -11,8 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccpd.annotation import parse
 from ccpd.dataset import find_subsets
 from ccpd.evaluate import as_line, evaluate_photo, find_photos, main, not_trained_on, note_settings, read_outcomes
+from ccpd.figures import draw_training
 from ccpd.protocol import Outcome, Share, calibrate, character_accuracy, edit_alignment, summarise_subsets
 from ccpd.report import as_csv, write_reports
 from ccpd.synthesize import main as synthesize
@@ -187,9 +192,51 @@ def test_a_photo_that_says_nothing_shows_no_plate_in_its_own_folder_alone(photos
 
 
 def test_photos_that_are_trained_on_are_left_out_unless_named(photos, tmp_path, monkeypatch, capsys):
-    everything = list(find_photos([photos / "ccpd_dataset"]))
-    shutil.copytree(photos / "ccpd_dataset" / "ccpd_tilt", tmp_path / "train" / "ccpd_tilt")
-    monkeypatch.setattr("ccpd.dataset.CCPD_FOLDER", photos)
-    monkeypatch.setattr("ccpd.evaluate.PHOTOS_TRAIN", tmp_path / "train")
+    shutil.copytree(photos, tmp_path / "data")
+    base, tilt = (tmp_path / "data" / "ccpd_dataset" / name for name in ("ccpd_base", "ccpd_tilt"))
+    everything = list(find_photos([base.parent]))
+    shutil.copytree(tilt, tmp_path / "train" / "ccpd_tilt")
+    (tmp_path / "val").mkdir()
+    for path, folder in ((next(tilt.iterdir()), base), (next(base.iterdir()), tmp_path / "val")):
+        again = dataclasses.replace(parse(path), brightness=1)  # another photo of a plate
+        shutil.copy(path, folder / again.file_name())
+    monkeypatch.setattr("ccpd.dataset.CCPD_FOLDER", tmp_path / "data")
+    for name in ("train", "val"):
+        monkeypatch.setattr(f"ccpd.evaluate.PHOTOS_{name.upper()}", tmp_path / name)
     assert not_trained_on() == [pair for pair in everything if pair[0] != "ccpd_tilt"]
-    assert "left out 2 photos" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "left out 3 photos" in said and "1 of the other 4 show plates of" in said
+    shutil.rmtree(tmp_path / "train" / "ccpd_tilt")
+    assert len(not_trained_on()) == 7 and not capsys.readouterr().out
+
+
+def test_no_photo_counts_twice_nor_what_an_evaluation_has_drawn(photos, tmp_path):
+    folder = photos / "ccpd_dataset"
+    assert list(find_photos([folder, folder / "ccpd_base", folder / "ccpd_np" / ".."])) == list(find_photos([folder]))
+    for name in ("a.jpg", "ccpd_out/failures.png", "evaluation/failures.png"):
+        put_picture(tmp_path / name, make_picture(40, 60))
+    named = [tmp_path, tmp_path / "ccpd_out"]
+    assert [path.name for _, path in find_photos(named, tmp_path / "evaluation")] == ["a.jpg", "failures.png"]
+    assert list(find_photos([tmp_path / "ccpd_out"], tmp_path / "ccpd_out")) == []
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
+def test_a_folder_whose_name_is_no_utf8_is_evaluated_and_gone_on_with(call, photos, tmp_path):
+    folder = tmp_path / os.fsdecode(b"gbk\xff\xa1")
+    shutil.copytree(photos / "ccpd_dataset" / "ccpd_tilt", folder)
+    for net, weights in (("pnet", PNet()), ("onet", ONet())):
+        save_weights(tmp_path / net, weights)
+    run = ("--data", folder, "--out", tmp_path / "out", "--device", "cpu", "--pnet", tmp_path / "pnet", "--onet",
+           tmp_path / "onet")
+    assert call(main, *run).status == 0
+    lines = (tmp_path / "out" / "outcomes.jsonl").read_bytes()
+    assert {Path(image).parent for image in read_outcomes(tmp_path / "out" / "outcomes.jsonl")} == {folder}
+    assert call(main, *run).status == 0
+    assert (tmp_path / "out" / "outcomes.jsonl").read_bytes() == lines
+
+
+def test_a_training_log_that_is_none_is_refused(tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "log.jsonl").write_text("[1]\n")
+    with pytest.raises(UserError, match=r"log\.jsonl"):
+        draw_training(tmp_path / "training.png", [tmp_path / "log.jsonl"])

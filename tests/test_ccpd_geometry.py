@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import numpy as np
@@ -104,3 +105,12 @@ def test_unknown_subsets_and_empty_folders_are_refused(tmp_path):
         fit([])
     with pytest.raises(UserError, match="not a folder"):
         main(["--fit", str(tmp_path / "nowhere")])
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("ccpd_tilt.txt.gz", b"no gzip"), ("ccpd_tilt.txt.gz", gzip.compress(b"a.jpg", mtime=0)[:-9]),
+    ("ccpd_tilt.txt.gz", gzip.compress(b"a.jpg", mtime=0)[:10] + b"\xff" * 30), ("ccpd_tilt.txt", b"\xff\xa1.jpg")])
+def test_lists_that_cannot_be_read_are_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"cannot read the list .*{name}"):
+        main(["--fit", str(tmp_path)])

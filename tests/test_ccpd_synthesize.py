@@ -16,9 +16,10 @@ from ccpd.geometry import is_convex, sample_pose
 from ccpd.layout import corners_of_kind
 from ccpd.plates import KINDS, PlateRenderer
 from ccpd.scenes import render_photo
-from ccpd.synthesize import main, photo_file
+from ccpd.synthesize import main, photo_file, synthesize
 from platekit.errors import UserError
 from platekit.images import read_image
+from tests.conftest import make_picture, put_picture
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,6 +66,15 @@ def test_a_second_run_adds_only_what_is_missing(tmp_path, capsys):
     assert "next: python MTCNN/data_set/preprocess.py" in capsys.readouterr().out
     with pytest.raises(UserError, match="another --out"):
         main([*run, "--count", "3", "--seed", "1"])
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
+def test_glyphs_in_a_folder_whose_name_is_no_utf8_are_noted(tmp_path):
+    glyphs = tmp_path / os.fsdecode(b"gbk\xff\xa1")
+    glyphs.mkdir()
+    put_picture(glyphs / "140_A.jpg", make_picture(140, 60))
+    for count in (1, 0):
+        assert synthesize(tmp_path / "out", "ccpd_np", 1, glyphs=glyphs) == count
 
 
 def test_a_photo_depends_on_seed_subset_and_number_alone():

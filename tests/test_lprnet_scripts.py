@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ccpd.plates import PlateRenderer, random_text
-from LPRNet import LPRNet_Test, LPRNet_Train
+from LPRNet import LPRNet_Test, LPRNet_Train, export_onnx
 from LPRNet.alphabet import CHARS, Alphabet, Reading
 from LPRNet.model.LPRNET import LPRNet
 from LPRNet.model.STN import STNet
@@ -55,8 +55,11 @@ def train(call, crops: Path, folder: Path, *more):
 def test_ablations_train_without_the_transformer_and_over_the_batch(call, crops, tmp_path):
     done = train(call, crops, tmp_path, "--without", "stn", "sample_norm")
     assert done.status == 0, done.err
-    state, _ = read_checkpoint(tmp_path / "stn.pth")
-    assert all(torch.equal(state[key], value) for key, value in STNet().state_dict().items() if "fc_loc.2" in key)
+    state = read_checkpoint(tmp_path / "run" / "best.pth")[0]["net"]
+    assert all(torch.equal(state[f"stn.{key}"], value) for key, value in STNet().state_dict().items()
+               if "fc_loc.2" in key)
+    assert "wrote no weights" in done.out and "next:" not in done.out  # no reader normalises over the batch
+    assert not list(tmp_path.glob("*.pth"))
     again = train(call, crops, tmp_path)
     assert again.status == 2 and "another" in again.sentence()
 
@@ -93,6 +96,12 @@ def test_training_writes_weights_that_the_test_reads_with(call, crops, tmp_path)
     assert other.status == 2 and "another learning_rate" in other.sentence()
     assert "another number of samples" in train(call, crops, tmp_path, "--epoch_samples", 20).sentence()
     assert (tmp_path / "lprnet.pth").read_bytes() == before
+
+
+def test_weights_to_start_from_that_record_no_alphabet_are_refused(call, crops, weights, tmp_path):
+    save_weights(tmp_path / "odd.pth", LPRNet(68), {"chars": 5})
+    done = train(call, crops, tmp_path / "out", "--weights", tmp_path / "odd.pth", weights[1])
+    assert done.status == 2 and str(tmp_path / "odd.pth") in done.sentence() and not (tmp_path / "out").exists()
 
 
 def test_training_starts_from_given_weights(call, crops, weights, tmp_path):
@@ -259,3 +268,7 @@ def test_help_is_given_in_a_folder_of_any_name(call, monkeypatch, script):
         monkeypatch.setattr(script, name, Path("/50%done/crops"), raising=False)
     done = call(script.main, "--help")
     assert done.status == 0 and "/50%done/crops" in "".join(done.out.split())
+
+
+def test_a_seed_of_the_export_is_one_as_elsewhere(call):
+    assert "--seed: must be" in call(export_onnx.main, "--seed", -1).err

@@ -18,6 +18,7 @@ from main import main
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from platekit.checkpoints import save_weights
+from platekit.read_plates import BACKENDS
 from tests.conftest import ROOT, files_below, make_picture, put_picture
 
 SAMPLES = ROOT / "ccpd" / "samples"
@@ -223,6 +224,13 @@ def test_wrong_usage_ends_in_one_sentence_and_leaves_nothing(call, weights, phot
 def test_flags_that_do_not_parse_end_with_status_2(call, arguments):
     done = call(main, *arguments)
     assert done.status == 2 and done.err.startswith("usage:")
+
+
+def test_a_checkout_may_have_a_percent_sign_in_its_path(call, monkeypatch):
+    for paths in BACKENDS.values():
+        monkeypatch.setitem(paths, "pnet", Path("100%done/pnet"))
+    done = call(main, "--help")
+    assert done.status == 0 and done.out.count("100%done") == 2
 
 
 def test_a_camera_that_is_not_there_is_an_input_that_failed(call, weights, tmp_path):

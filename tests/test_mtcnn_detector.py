@@ -7,7 +7,9 @@ wrong - the size of a cell, the order of clipping, the scale of a level - moves 
 
 from __future__ import annotations
 
+import json
 import math
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -24,7 +26,9 @@ from MTCNN.pyramid import ALONE, ASPECTS, arrange, make_sheets, plan_levels, res
 from platekit.boxes import box_iou, encode_offsets, upload
 from platekit.checkpoints import save_checkpoint
 from platekit.errors import UserError
+from platekit.images import find_images, read_image
 from platekit.opencv import cv2
+from platekit.places import SAMPLES
 
 HEIGHT, WIDTH = 200, 250
 
@@ -315,8 +319,19 @@ def test_nested_boxes_are_one_plate():
     assert drop_nested(boxes[:0]).tolist() == []
 
 
+def test_a_detector_can_be_sent_to_another_process():
+    finder = Detector(device="cpu")
+    sent = ForkingPickler.loads(ForkingPickler.dumps(finder))
+    assert type(sent._rough_pnet) is type(finder._rough_pnet) and type(sent._rough_onet) is type(finder._rough_onet)
+    pixels = finder.upload(read_image(find_images(SAMPLES)[0]))
+    for found, wanted in zip(sent.find(pixels), finder.find(pixels)):
+        assert len(wanted) and np.array_equal(found, wanted)
+
+
 def test_mini_lp_is_a_pair():
     assert parse_arguments(["-image", "a.jpg", "--mini_lp", "40", "12"]).mini_lp == [40.0, 12.0]
+    spelled_out = parse_arguments(["-image", "a.jpg", "--mini_lp", "50", "15"])
+    assert json.dumps(spelled_out.mini_lp) == json.dumps(parse_arguments(["-image", "a.jpg"]).mini_lp)  # for --resume
 
 
 @pytest.mark.parametrize("mini_lp", [(0, 15), (50, float("nan")), (float("inf"), 15), (0.01, 0.01)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -127,6 +128,29 @@ def test_average_precision():
 
 
 # batches
+
+def test_a_list_is_sent_to_a_loader_without_its_samples(tmp_path):
+    data = SampleList(write_list(tmp_path, count=200), augment=False, size=(12, 47))
+    sent = ForkingPickler.dumps(data)
+    assert len(sent) < 200 * 12 * 47 * 3
+    assert torch.equal(ForkingPickler.loads(sent).read(np.arange(600)), data.read(np.arange(600)))
+
+
+def test_a_list_in_a_linked_folder_finds_its_samples(tmp_path):
+    write_list(tmp_path)
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "lists").symlink_to(tmp_path / "far" / "away")
+    target = tmp_path / "lists" / "list.txt"
+    assemble([tmp_path / "samples"], target, {"positive": 1, "part": 1, "negative": 1}, None, 0)
+    assert len(SampleList(target, augment=False, size=(12, 47))) == 180
+
+
+def test_a_list_of_no_samples_is_refused(call, tmp_path):
+    write_list(tmp_path)
+    done = call(assemble_Pnet_imglist.main, "--samples_train", tmp_path / "samples", "--samples_val", "--list_train",
+                tmp_path / "train.txt", "--size", -50)
+    assert "--size must be at least 1" in done.sentence() and not (tmp_path / "train.txt").exists()
+
 
 def test_colours_follow_the_seed(tmp_path):
     data = SampleList(write_list(tmp_path), augment=True, size=(12, 47))

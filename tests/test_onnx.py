@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from LPRNet import export_onnx as export_recogniser
 from LPRNet.alphabet import Alphabet
+from LPRNet.onnx_reader import OnnxReader
 from LPRNet.recogniser import Reader, Recogniser, save_reader
 from main import main
 from MTCNN import detector
@@ -163,6 +164,19 @@ def test_files_that_are_missing_or_broken(call, exported, tmp_path, content, rea
     done = call(main, "--image", tmp_path / "a.png", "--json", "a.jsonl", *flags(exported),
                 "--pnet", tmp_path / "pnet.onnx", cwd=tmp_path)
     assert done.status == 2 and reason in done.sentence() and "a.jsonl" not in files_below(tmp_path)
+
+
+@pytest.mark.parametrize(("net", "other"), [("pnet", "onet"), ("pnet", "stn"), ("onet", "pnet"), ("onet", "lprnet")])
+def test_a_file_of_another_net_is_refused(exported, net, other):
+    paths = {name: exported / f"{name}.onnx" for name in ("pnet", "onet")} | {net: exported / f"{other}.onnx"}
+    with pytest.raises(UserError, match=rf"{other}\.onnx holds another network"):
+        detector.Detector(**paths, device="cpu")
+
+
+def test_the_readers_files_are_told_apart(exported):
+    for lprnet, stn in (("lprnet", "lprnet"), ("stn", "stn"), ("lprnet", "onet")):
+        with pytest.raises(UserError, match="holds another network"):
+            OnnxReader(exported / f"{lprnet}.onnx", exported / f"{stn}.onnx")
 
 
 def test_onnxruntime_is_asked_for_by_name(call, exported, monkeypatch):

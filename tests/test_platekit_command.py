@@ -148,6 +148,14 @@ def test_an_output_that_is_a_file_is_wrong_usage(folder, tmp_path):
         run_video([str(folder / "clip.avi")], read, output=tmp_path / "taken")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows asks for a right to make links")
+def test_links_in_a_circle_are_reported_for_each_picture(folder, tmp_path, capsys):
+    (tmp_path / "circle").symlink_to("circle")
+    assert run_pictures([folder / "*"], read, "-", tmp_path / "circle" / "drawn") == 1
+    assert run_pictures([tmp_path / "circle" / "a.png"], read, "-", tmp_path / "drawn") == 1
+    assert capsys.readouterr().err.count("Too many levels") == 3
+
+
 def test_a_picture_that_cannot_be_written_has_failed_and_the_run_goes_on(folder, tmp_path, capsys):
     long_name = folder / f"{'d' * 251}.gif"  # no room for .jpg behind it
     put_picture(folder / "d.png", make_picture(20, 30)).rename(long_name)
@@ -160,7 +168,8 @@ def test_a_picture_that_cannot_be_written_has_failed_and_the_run_goes_on(folder,
 
 def test_the_pictures_of_a_run_before_are_no_input(folder, capsys):
     """As the shell's * names them, or the pattern."""
-    for inputs in ([*folder.glob("?.png"), folder / "drawn"], [folder / "*.png", folder / "drawn"], [folder / "*"]):
+    for inputs in ([*folder.glob("?.png"), folder / "drawn"], [folder / "*.png", folder / "drawn"], [folder / "*"],
+                   [folder / "**" / "*.png"], [folder / "**"]):
         for _ in range(2):
             run_pictures(inputs, read, output=folder / "drawn")
         assert "drawn" not in "".join(line.partition(": ")[0] for line in capsys.readouterr().out.splitlines())
@@ -240,6 +249,15 @@ def test_an_output_that_cannot_be_written_is_no_traceback(redirected, status, sa
     done = subprocess.run(f'"{sys.executable}" -c "{code}" {redirected}', shell=True, cwd=ROOT, capture_output=True,
                           text=True)
     assert done.returncode == status and said in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell that closes streams")
+@pytest.mark.parametrize(("end", "status"), [("return 0", 0), ("raise UserError('a sentence')", 2)])
+def test_a_closed_standard_error_loses_no_run(end, status):
+    code = ("from platekit.errors import UserError, run_script\n"
+            f"def main():\n    print('a line of output')\n    {end}\nrun_script(main, at_once=True)\n")
+    done = subprocess.run(['sh', '-c', '"$0" -c "$1" 2>&-', sys.executable, code], cwd=ROOT, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (status, b"a line of output\n")
 
 
 @pytest.mark.parametrize(("end", "status", "said"), [

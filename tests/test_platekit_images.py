@@ -104,6 +104,16 @@ def test_inputs_come_in_the_order_given(tmp_path):
                      "*", "[odd].png", "folder/a.png", "folder/b.png", "y.png", "z.png"]
 
 
+@pytest.mark.parametrize("pattern", ["**", "**/*", "**/**/*.png", "f*"])
+def test_a_pattern_gives_a_picture_once_and_none_of_the_output(tmp_path, monkeypatch, pattern):
+    names = ["folder/b.png", "folder/deep/a.png", "folder/out/a.png", "folder/out/deep/b.png"]
+    for name in names:
+        put_picture(tmp_path / name, make_picture(4, 4))
+    monkeypatch.chdir(tmp_path)
+    assert [path.as_posix() for path in expand_inputs([pattern], Path("folder/out"))] == names[:2]
+    assert [path.as_posix() for path in expand_inputs([pattern])] == names
+
+
 def test_a_name_longer_than_any_file_has_is_reported_like_one_that_is_missing(tmp_path):
     path = tmp_path / f"{'a' * 300}.jpg"
     assert list(expand_inputs([path])) == [path]

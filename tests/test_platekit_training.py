@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
@@ -17,7 +18,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from platekit.devices import trains_in_bfloat16
-from platekit.errors import UserError
+from platekit.errors import UserError, seed_number
 from platekit.training import EpochBatches, Run, Settings, average_with_warmup, start_weights
 from tests.conftest import ROOT
 
@@ -234,6 +235,14 @@ def test_dropout_and_order_follow_the_seed(tmp_path, reference):
     other = start(tmp_path / "other", dataclasses.replace(SETTINGS, seed=6))
     other.train(Noisy(), collate, loss, evaluate)
     assert not same(state_of(other.net), reference[0])
+
+
+def test_any_seed_that_a_flag_takes_trains(tmp_path):
+    seed = seed_number(f"{2**63 - 1}")
+    start(tmp_path, dataclasses.replace(SETTINGS, epochs=1, seed=seed)).train(Noisy(), collate, loss, evaluate)
+    for text in ("-1", f"{2**63}"):
+        with pytest.raises(argparse.ArgumentTypeError, match="must be from 0"):
+            seed_number(text)
 
 
 def test_a_finished_run_gives_its_best_net_without_training(tmp_path, reference):

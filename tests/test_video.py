@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -26,8 +27,8 @@ from platekit.frames import FrameSource, is_live, source_name
 from platekit.fusion import FusedReading
 from platekit.results import PictureResult, Plate
 from platekit.tracking import Track, Tracker
-from platekit.video import Watch, run_video
-from tests.conftest import files_below, make_picture, overlap
+from platekit.video import VideoFile, Watch, run_video
+from tests.conftest import files_below, full_disk, make_picture, overlap
 
 WIDTH, HEIGHT = 640, 360
 CLIP = 120  # frames
@@ -273,9 +274,26 @@ def test_a_folder_is_no_video_and_an_address_may_be_long(tmp_path):
         FrameSource("http://127.0.0.1:9/" + 300 * "x")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_names_that_are_no_utf8(drive, tmp_path):
+    path = tmp_path / os.fsdecode(b"\xff.avi")
+    path.write_bytes(drive[0].read_bytes())
+    assert run_video([str(path)], nothing, output=tmp_path / "drawn") == 0
+    assert len(list(FrameSource(str(tmp_path / "drawn" / path.name)))) == 60
+
+
+def test_a_video_that_does_not_fit_the_disk_is_one_sentence(tmp_path):
+    for size in (0, 500, 20_000):
+        video = VideoFile(tmp_path / f"{size}.avi", 20)
+        with full_disk(size), pytest.raises(UserError, match=rf"cannot write all of .*{size}\.avi"):
+            for number in range(20):
+                video.write(number, make_picture(HEIGHT, WIDTH, number))
+            video.close()
+
+
 def test_what_is_live_and_what_it_is_called():
     assert all(is_live(source) for source in (0, "rtsp://host/1", "http://host/a.mjpg"))
-    assert not any(is_live(source) for source in ("clip.mp4", "file:///home/clip.mp4"))
+    assert not any(is_live(source) for source in ("clip.mp4", "file:///home/clip.mp4", 300 * "x", "zero\0byte"))
     assert source_name("rtsp://user:secret@host:554/1") == "rtsp://host:554/1" and source_name(2) == "camera:2"
     assert source_name("rtsp://user:s@cr@t@host/1") == "rtsp://host/1"
     assert source_name("rtsp://host/user=a&password=secret&channel=1") == "rtsp://host/user=a&password=***&channel=1"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -21,6 +22,15 @@ from LPRNet.data.preprocess import Cut
 from platekit.errors import UserError, run_script
 from platekit.images import read_image, write_image
 from platekit.tables import BOX, BOXES_HELP, box_of, read_rows, write_rows
+
+
+def earlier_crops(folder: Path) -> set[Path]:
+    """What a run before has written: the crops of its table, which training would miss in the new one."""
+    try:
+        pictures = {row.picture for row in read_rows(folder / "labels.csv", ("file", "text"))}
+    except UserError:  # there is no such table, or all its crops are gone
+        return set()
+    return {path for path in pictures if path.parent == folder.resolve() and re.fullmatch(r"\d+_.*\.jpg", path.name)}
 
 
 def main() -> int:
@@ -43,6 +53,9 @@ def main() -> int:
             problems.append(f"{row.place}: {error}")
             continue
         labels.append((name, row.texts["text"]))
+    kept = {row.picture for row, _ in plates} | {args.out.resolve() / name for name, _ in labels}
+    for path in earlier_crops(args.out) - kept:
+        path.unlink(missing_ok=True)
     write_rows(args.out / "labels.csv", ("file", "text"), labels)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)

@@ -50,7 +50,7 @@ class Cut:
         (left, top), (height, width), (_, _, x2, y2) = self.start, photo.shape[:2], self.box
         crop = photo[top:y2 + self.margin, left:x2 + self.margin]
         if x2 > width or y2 > height or not crop.size:
-            raise UserError("the box lies outside the picture; the name belongs to another photo")
+            raise UserError(f"the box goes beyond the picture ({width} x {height} pixels); mend it or name its picture")
         return crop
 
 
@@ -108,6 +108,8 @@ def main() -> int:
                         help="names (one a line) whose corners are not to be trusted: their bare box is cut")
     parser.add_argument("--seed", type=int, default=0, help="accepted by every script; nothing is random here")
     args = parser.parse_args()
+    if not 0 <= args.context <= 100:
+        raise UserError(f"--context must be from 0 to 100, not {args.context}")
     plain_names = listed_names(args.plain_list) if args.plain_list else set()
 
     problems = []

@@ -31,7 +31,7 @@ class TrainingLPRNet(LPRNet):
         taps = []
         layers = iter(enumerate(self.backbone))
         for index, layer in layers:
-            joined = isinstance(layer, nn.BatchNorm2d) and in_bits(x)
+            joined = type(layer) is nn.BatchNorm2d and in_bits(x)  # a SharedBatchNorm needs other processes too
             if joined:
                 index, _ = next(layers)  # the ReLU
             if index in self.TAPS:

@@ -7,7 +7,6 @@ A list is a text file. Its first lines, ``# array PATH``, name the arrays (relat
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from MTCNN import paths
 from MTCNN.data_preprocessing.sample_store import SUMMARY, open_array, read_rows
 from MTCNN.data_preprocessing.windows import KINDS
 from platekit.errors import UserError, seed_number
-from platekit.files import write_text
+from platekit.files import relative_name, write_text
 from platekit.places import flags_of
 
 SHARES = {"positive": 1.0, "part": 1.0, "negative": 3.0}  # of the kinds, by default
@@ -57,7 +56,7 @@ def assemble(folders: Sequence[Path], target: Path, shares: dict[str, float], si
         unit = min(unit, size / sum(shares.values()))
     rng = np.random.default_rng(seed)
     chosen = {kind: rng.permutation(rows)[:round(unit * shares[kind])] for kind, rows in rows_of.items()}
-    lines = [f"# array {Path(os.path.relpath(path, target.parent)).as_posix()}\n" for path in arrays]
+    lines = [f"# array {relative_name(path, target.parent)}\n" for path in arrays]
     for rows in chosen.values():
         rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
         lines += [f"{int(array)} {int(row)} {int(label)} {a:.9g} {b:.9g} {c:.9g} {d:.9g}\n"
@@ -84,6 +83,8 @@ def run(net: str, description: str, arguments: list[str] | None = None) -> None:
     shares = {kind: getattr(options, f"{kind}s") for kind in KINDS}
     if min(shares.values()) < 0 or shares["positive"] <= 0:
         raise UserError("the shares must not be negative, and that of the positives not 0")
+    if options.size is not None and options.size < 1:
+        raise UserError(f"--size must be at least 1, not {options.size}")
     for folders, target, size, take in ((options.samples_train, options.list_train, options.size, options.take),
                                         (options.samples_val, options.list_val, None, None)):
         if folders:

@@ -20,7 +20,7 @@ from MTCNN.data_preprocessing.windows import Counts
 from MTCNN.model.MTCNN_nets import ONET_SIZE
 from MTCNN.paths import TRAINED_PNET
 from MTCNN.pyramid import MINI_LP, SCALE
-from platekit.errors import run_script
+from platekit.errors import UserError, run_script
 from platekit.files import file_fingerprint
 
 
@@ -45,8 +45,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     counts = Counts(arguments.positives, arguments.parts, arguments.near, arguments.far)
-    chooser = ONetWindows(counts, arguments.pnet, arguments.onet, arguments.threshold, tuple(arguments.mini_lp),
-                          arguments.scale)
+    try:
+        chooser = ONetWindows(counts, arguments.pnet, arguments.onet, arguments.threshold, tuple(arguments.mini_lp),
+                              arguments.scale)
+    except ValueError as error:
+        raise UserError(f"{error}; change --mini_lp or --scale") from None
     facts = {"counts": str(counts), "pnet": file_fingerprint(arguments.pnet), "onet": file_fingerprint(arguments.onet),
              "threshold": arguments.threshold, "mini_lp": list(arguments.mini_lp), "scale": arguments.scale}
     run(arguments, "onet", ONET_SIZE, chooser, facts)

@@ -185,9 +185,10 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
         if val.resolve().is_relative_to(train.resolve()) or train.resolve().is_relative_to(val.resolve()):
             raise UserError(f"{train} (to train on) and {val} (to validate on) share photos; name others")
     boxes = read_boxes(arguments.boxes)
-    for flag, views in (("--views", arguments.views), ("--views_val", arguments.views_val)):
-        if views < 1:
-            raise UserError(f"{flag} must be at least 1, not {views}")
+    for flag in ("views", "views_val", "workers", "positives", "parts", "near", "far", "mined"):
+        least = int(flag.startswith("views"))
+        if getattr(arguments, flag, least) < least:
+            raise UserError(f"--{flag} must be at least {least}, not {getattr(arguments, flag)}")
     photos_of = {split: read_photos(sources, arguments.plain_list, arguments.ignore_list, boxes)
                  for split, sources, _, _ in splits}
     for split, sources, folder, views in splits:

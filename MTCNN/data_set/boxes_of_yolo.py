@@ -10,7 +10,6 @@ plate; one without a file is left out.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from platekit.errors import UserError, run_script
+from platekit.files import relative_name
 from platekit.images import find_images, read_image
 from platekit.tables import BOX, write_rows
 
@@ -56,7 +56,7 @@ def main() -> int:
         if not labels.is_file():
             left_out += 1
             continue
-        name = Path(os.path.relpath(path, args.out.parent)).as_posix()
+        name = relative_name(path, args.out.parent)
         try:
             boxes = read_labels(labels)
             height, width = read_image(path).shape[:2]

@@ -98,7 +98,8 @@ class FastPNet(nn.Module):
         take_pixels(layers.conv1)
         self.first = layers[:3]
         self._weights = winograd(layers.conv1.weight.permute(0, 2, 3, 1).flatten(2).numpy())
-        self._bias, self._slopes = layers.conv1.bias.numpy(), layers.prelu1.weight.numpy()
+        # Copies: sent to another process, tensors move to shared memory, and arrays of theirs would stay behind.
+        self._bias, self._slopes = (values.numpy().copy() for values in (layers.conv1.bias, layers.prelu1.weight))
         self.others = nn.Sequential(*layers[3:], in_one(net.conv4_2, net.conv4_1))
         self.to(memory_format=torch.channels_last)
 

@@ -6,7 +6,7 @@ import math
 import os
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -55,7 +55,8 @@ class SampleList(Dataset):
                 from None
         if not len(rows) or rows.shape[1] != 7 or rows[:, 0].max() >= len(names):
             raise UserError(f"{self.path} is no list of samples; run the assemble_*_imglist.py script again")
-        self.arrays = [open_array(self.path.parent / name) for name in names]
+        self._files = [self.path.parent / name for name in names]
+        self.arrays = [open_array(file) for file in self._files]
         self.array, self.row = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
         self.labels = torch.from_numpy(rows[:, 2].astype(np.int64))
         self.offsets = torch.from_numpy(rows[:, 3:].astype(np.float32))
@@ -63,6 +64,13 @@ class SampleList(Dataset):
             wanted = self.row[self.array == number]
             if len(wanted) and (array.shape[1:3] != tuple(size) or wanted.max() >= len(array)):
                 raise UserError(f"{self.path} does not fit {names[number]}; assemble the list again")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"arrays": None}  # memory-mapped ones would be pickled with all that is in them
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.arrays = [open_array(file) for file in self._files]
 
     def __len__(self) -> int:
         return len(self.labels)
