@@ -163,19 +163,14 @@ def test_a_view_carries_the_plate_along(monkeypatch):
     image = np.full((1160, 720, 3), 120, np.uint8)
     cv2.fillConvexPoly(image, vertices.astype(np.int32), (220, 60, 20))
     box = np.concatenate([vertices.min(0), vertices.max(0)])
-    aspects, margins = [], []
+    aspects = []
     for seed in range(30):
         view = make_view(image, box, vertices, np.zeros((0, 4)), np.random.default_rng(seed))
         assert view.image.shape == image.shape and view.image.dtype == np.uint8
         aspects.append((view.box[2] - view.box[0]) / (view.box[3] - view.box[1]))
         y, x = np.nonzero(view.image[..., 0].astype(int) - view.image[..., 2] > 100)
-        found = np.array([x.min(), y.min(), x.max() + 1.0, y.max() + 1.0])
-        assert overlaps(found[None], view.box[None])[0] > 0.8, seed
-        outside = (found - view.box) * (1, 1, -1, -1) / (view.box[2] - view.box[0])
-        assert (outside > -0.01).all(), seed  # small plates' boxes have a margin, as CCPD's own have
-        margins.append((view.box[2] - view.box[0], outside.mean()))
-    assert 0.012 < np.mean([margin for width, margin in margins if width < 180]) < 0.025
-    assert all(margin < 0.01 for width, margin in margins if width > 420)
+        found = np.array([[x.min(), y.min(), x.max() + 1.0, y.max() + 1.0]])
+        assert overlaps(found, view.box[None])[0] > 0.85, seed
     assert min(aspects) < 1.5 < 2.5 < max(aspects)
 
 

@@ -21,10 +21,6 @@ from platekit.opencv import cv2
 POSES: dict[str, float] = {"ccpd_base": 0.12, "ccpd_blur": 0.22, "ccpd_db": 0.13, "ccpd_fn": 0.15,
                            "ccpd_rotate": 0.2, "ccpd_tilt": 0.18}
 LIKE_CCPD = 0.65  # share of the views that look as the plate whose pose they take; the others look any way
-# CCPD's annotators drew the corners of small plates round them: at a width below 220 pixels (of 720) the plates of the
-# 2019 subsets are 2.75 times as wide as high by their corners, from 400 up 3.2 times, as the plates of 2018 are. That
-# takes some 3 % of the width on every side; this is half of it, since other annotators draw them on the edge.
-MARGIN, TIGHT_FROM, LOOSE_UNTIL = 0.015, 400.0, 220.0
 SHAKEN = 4.0  # half the plates of CCPD's blur subset are less sharp; half of their views are blurred further
 
 
@@ -43,18 +39,15 @@ def make_view(image: np.ndarray, box: np.ndarray | None, vertices: np.ndarray | 
     """A random view of a photo; arguments as in photos.Photo. The picture keeps its size."""
     height, width = image.shape[:2]
     matrix = pose = None
-    corners = vertices if vertices is not None else None if box is None else box_corners(box)
     if vertices is not None:
         for _ in range(8):
             pose = sample_pose(_pick(poses, rng), rng)
-            corners = loosened(vertices, pose)
-            matrix = warp_between(corners, pose.corners * (width / 720, height / 1160), height, width)
+            matrix = warp_between(vertices, pose.corners * (width / 720, height / 1160), height, width)
             if matrix is not None:
                 break
-        else:
-            corners = vertices
     if matrix is None:
         matrix = mild_warp(box, height, width, rng)
+    corners = vertices if vertices is not None else None if box is None else box_corners(box)
     new_box = None if corners is None else bounding_box(transform(corners, matrix))
     warped = _warp(image, matrix, rng)
     zones = np.array([bounding_box(transform(box_corners(zone), matrix)) for zone in ignore]).reshape(-1, 4)
@@ -85,17 +78,6 @@ def _contrast(image: np.ndarray, box: np.ndarray) -> float:
     """Standard deviation of the grey levels in a box."""
     x1, y1, x2, y2 = np.clip(box.round().astype(int), 0, None)
     return float(image[y1:y2, x1:x2].std()) if x2 > x1 and y2 > y1 else 0.0
-
-
-def loosened(vertices: np.ndarray, pose: Pose) -> np.ndarray:
-    """A plate's corners (4, 2) moved outward, as CCPD's annotators drew those of such a pose."""
-    right_bottom, left_bottom, left_top, right_top = pose.corners
-    width = np.linalg.norm(right_top - left_top + right_bottom - left_bottom) / 2
-    margin = MARGIN * np.clip((TIGHT_FROM - width) / (TIGHT_FROM - LOOSE_UNTIL), 0, 1)
-    right_bottom, left_bottom, left_top, right_top = vertices
-    across = (right_top - left_top + right_bottom - left_bottom) / 2 * margin
-    down = (left_bottom - left_top + right_bottom - right_top) / 2 * margin * 440 / 140  # as many pixels
-    return vertices + np.array([across + down, down - across, -across - down, across - down])
 
 
 def _pick(poses: Sequence[str], rng: np.random.Generator) -> str:
