@@ -29,6 +29,7 @@ from platekit.command import add_arguments, run_pictures, say_score
 from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import UserError, run_script
+from platekit.files import real_path
 from platekit.places import for_help, must_be_there
 from platekit.results import PictureResult, Plate
 
@@ -45,7 +46,7 @@ class Score:
 
     def add(self, path: Path, name: CropName | None, text: str, confidence: float) -> None:
         """Count what was read of a picture, where ``known_label`` says what it shows."""
-        if not name or not (self.alphabet.is_label(name.plate) or path.resolve() in self.labels):
+        if not name or not (self.alphabet.is_label(name.plate) or real_path(path) in self.labels):
             self.unlabelled += 1
             return
         self.texts.append(name.plate)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ccpd.protocol import IOU_THRESHOLD
 from platekit.boxes import box_iou
+from platekit.files import real_path
 
 
 class Score:
@@ -22,7 +23,7 @@ class Score:
 
     def add(self, path: Path, found: np.ndarray) -> None:
         """Count the boxes (N, 4) found in a picture, the surest first."""
-        plates = self.boxes.get(path.resolve())
+        plates = self.boxes.get(real_path(path))
         if plates is None:
             self.unknown += 1
             return

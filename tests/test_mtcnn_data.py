@@ -593,9 +593,12 @@ def test_photos_that_were_made_smaller_or_are_misnamed_are_left_out_and_said_so_
     small = tmp_path / "photos" / "ccpd_base" / photo_name("皖A12345")
     put_picture(small, cv2.resize(photo(), None, fx=0.3, fy=0.3))
     put_picture(small.with_name("2023-05-12-10-22-33-1.jpg"), photo())
+    circle = small.with_name(photo_name("苏E33333"))
+    circle.symlink_to(circle)
     for _ in range(2):
         done = generate_pnet(call, tmp_path)
         assert done.status == 0 and f"left out: {small}: its box" in done.out and "left out 1 pictures" in done.out
+        assert f"left out: cannot read {circle}: " in done.out
     for name in ("positive", "part"):
         pixels = open_array(tmp_path / "samples" / f"{name}.npy")
         assert len(pixels) and pixels.reshape(len(pixels), -1).std(axis=1).min() > 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from LPRNet.data.crop_names import CropName
 from platekit.errors import UserError
+from platekit.files import real_path
 from platekit.tables import read_rows
 
 LABELS_HELP = "CSV tables of the columns file (seen from the table's folder) and text; in other folders than the " \
@@ -42,7 +43,7 @@ def read_labels(tables: Iterable[str | os.PathLike]) -> Labels:
 
 def label_of(path: Path, labels: Labels) -> CropName:
     """What a picture shows by the table, else by its name. Raises UserError when neither says."""
-    place = path.resolve() if labels else path
+    place = real_path(path) if labels else path
     if place in labels:
         return CropName(labels[place])
     if place.parent in labels.folders:

@@ -32,6 +32,7 @@ from LPRNet.data.crop_names import CropName
 from LPRNet.data.labels import Labels, label_of
 from platekit.boxes import crop_resize, normalise, to_picture, upload
 from platekit.errors import UserError
+from platekit.files import real_path
 from platekit.images import find_images, read_image
 from platekit.opencv import cv2
 
@@ -164,7 +165,7 @@ def checked_label(path: Path, labels: Labels, alphabet: Alphabet, max_length: in
     if len(label) + twins > TIME_STEPS:
         raise UserError(f"{path}: plate '{name.plate}' needs {len(label) + twins} time steps with those "
                         f"between equal neighbours, LPRNet has {TIME_STEPS}; leave this plate out")
-    if not alphabet.is_label(name.plate) and path.resolve() not in labels:
+    if not alphabet.is_label(name.plate) and real_path(path) not in labels:
         raise UserError(f"{path}: its name gives '{name.plate}', which is no plate; call crops "
                         "<plate>_<number>.jpg, or list what they show in a table (--labels)")
     return name

@@ -193,7 +193,8 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
                  for split, sources, _, _ in splits}
     for split, sources, folder, views in splits:
         photos = photos_of[split]
-        files = (f"{photo.path.name} {photo.path.stat().st_size}" for photo in photos)
+        paths_of = (photo.path for photo in photos)
+        files = (f"{path.name} {path.stat().st_size if path.exists() else None}" for path in paths_of)
         with_plate = sum(photo.box is not None for photo in photos)
         print(f"{split}: {with_plate} photos with a plate and {len(photos) - with_plate} without from "
               f"{', '.join(map(str, sources))}, {views} views each")

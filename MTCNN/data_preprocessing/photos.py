@@ -12,6 +12,7 @@ import numpy as np
 from ccpd.annotation import parse
 from ccpd.dataset import PLATE_FREE, listed_names, shows_no_plate
 from platekit.errors import UserError
+from platekit.files import real_path
 from platekit.images import find_images
 
 
@@ -42,7 +43,7 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
     for folder in folders:
         for path in find_images(folder):
             zones = np.array(ignored.get(path.name, ()), dtype=np.float64).reshape(-1, 4)
-            if boxes and (plates := boxes.get(path.resolve())) is not None:
+            if boxes and (plates := boxes.get(real_path(path))) is not None:
                 photos += [Photo(path, plate, None, np.concatenate([zones, np.delete(plates, number, axis=0)]))
                            for number, plate in enumerate(plates)] or [Photo(path, None, None, zones)]
                 continue
