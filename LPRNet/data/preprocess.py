@@ -6,6 +6,9 @@ Crops are called ``<plate>_<number>.jpg``: the label is in the name, and the num
 below its folder) keeps all photos of a plate apart and stays the same, so that a stopped run goes on with the same
 command. A crop shows some surroundings and its name gives the plate's corners (see LPRNet/data/crop_names.py), so that
 training can turn the plate and move the box; ``--context 0`` cuts the bare box instead.
+
+Leave out photos of plates of two rows: a single look cannot read these, and their text would spoil what LPRNet learns.
+Training draws its own, with their rows side by side.
 """
 
 from __future__ import annotations
