@@ -28,8 +28,10 @@ def test_the_fast_path_reads_what_the_plain_one_reads(rough, one_thread, monkeyp
         boxes, texts = plain(image)
         result = reader.read(image)
         assert len(boxes) >= 1 and [plate.text for plate in result.plates] == texts
-        # A level made in two halves differs from OpenCV's by a rounding in one value of a thousand.
-        np.testing.assert_allclose([plate.box for plate in result.plates], boxes, atol=0.05)
+        # A level made in two halves differs from OpenCV's by a rounding in one value of a thousand, and with it what
+        # ONet corrects, which is a share of the box.
+        off = np.abs(np.array([plate.box for plate in result.plates]) - boxes)
+        assert off.max() < 2.5e-4 * (boxes[:, 2] - boxes[:, 0]).min()
 
 
 @pytest.mark.parametrize("size", [(40, 120), (12, 47), (13, 50), (31, 203), (47, 331), (90, 451), (200, 250)])
