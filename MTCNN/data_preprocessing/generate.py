@@ -193,8 +193,8 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
                  for split, sources, _, _ in splits}
     for split, sources, folder, views in splits:
         photos = photos_of[split]
-        paths_of = (photo.path for photo in photos)
-        files = (f"{path.name} {path.stat().st_size if path.exists() else None}" for path in paths_of)
+        files = (f"{path.name} {path.stat().st_size if path.exists() else None}"
+                 for path in (photo.path for photo in photos))
         with_plate = sum(photo.box is not None for photo in photos)
         print(f"{split}: {with_plate} photos with a plate and {len(photos) - with_plate} without from "
               f"{', '.join(map(str, sources))}, {views} views each")
