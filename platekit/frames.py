@@ -7,8 +7,10 @@ import os
 import re
 import stat
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -26,6 +28,7 @@ class FrameSource:
 
     From a file every frame comes. A live source (a camera or a stream) does not wait: only its latest frame is kept,
     and those that nobody took in time are ``dropped``. Frames are numbered as the source gave them, dropped ones too.
+    ``second`` is when the last one given was: in a file by the rate it states, from a live source by the clock.
     """
 
     def __init__(self, source: str | int, live: bool | None = None) -> None:
@@ -47,7 +50,8 @@ class FrameSource:
         self.total = total if total > 0 and not self.live else None
         self.dropped = 0
         self.broken = False  # a live source that ended by itself
-        self._waiting: deque[tuple[int, np.ndarray]] = deque()
+        self.second, self._opened = 0.0, datetime.now().astimezone()
+        self._waiting: deque[tuple[int, np.ndarray, float]] = deque()
         self._changed = threading.Condition()
         self._ended = self._stopped = False
         self._thread = threading.Thread(target=self._read, name=f"frames of {self.name}", daemon=True)
@@ -66,9 +70,9 @@ class FrameSource:
                     self._changed.wait(0.5)  # not for ever: Ctrl-C must get through on every system
                 if self._stopped or not self._waiting:
                     return
-                taken = self._waiting.popleft()
+                number, frame, self.second = self._waiting.popleft()
                 self._changed.notify_all()
-            yield taken
+            yield number, frame
 
     def stop(self) -> None:
         """Give no further frame. A signal handler and other threads may call this."""
@@ -76,13 +80,17 @@ class FrameSource:
             self._stopped = True
             self._changed.notify_all()
 
+    def clock(self, second: float) -> str:
+        """The time of day (ISO 8601) ``second`` seconds after the source was opened."""
+        return (self._opened + timedelta(seconds=second)).isoformat(timespec="milliseconds")
+
     def close(self) -> None:
         """Stop, and let the source go."""
         self.stop()
         self._thread.join(timeout=5)  # a camera that hangs must not keep the results from being written
 
     def _read(self) -> None:
-        number = 0
+        number, start = 0, time.monotonic()
         while self._wait_for_room():
             try:
                 found, frame = self._capture.read()
@@ -95,7 +103,8 @@ class FrameSource:
                 if self.live and self._waiting:
                     self._waiting.popleft()
                     self.dropped += 1
-                self._waiting.append((number, frame))
+                second = time.monotonic() - start if self.live else number / self.rate
+                self._waiting.append((number, frame, second))
                 self._changed.notify_all()
             number += 1
         with self._changed:

@@ -36,19 +36,19 @@ RULES = Rules()
 class Track:
     """One plate over its frames. ``number`` counts from 1 in the order of first sight."""
 
-    def __init__(self, number: int, frame: int, time: int, plate: Plate) -> None:
-        self.number, self.first_frame, self.born = number, frame, time
+    def __init__(self, number: int, frame: int, time: int, plate: Plate, second: float = 0.0) -> None:
+        self.number, self.first_frame, self.born, self.first_second = number, frame, time, second
         self.frames, self.reading = 0, FusedReading()
         self._motion: np.ndarray | None = None  # pixels a frame
-        self.see(frame, time, plate)
+        self.see(frame, time, plate, second)
 
-    def see(self, frame: int, time: int, plate: Plate) -> None:
+    def see(self, frame: int, time: int, plate: Plate, second: float = 0.0) -> None:
         """The plate was found in this frame."""
         box = np.array(plate.box, dtype=float)
         if self.frames:
             step = (centre(box) - centre(self.box)) / max(1, frame - self.last_frame)
             self._motion = step if self._motion is None else (self._motion + step) / 2
-        self.box, self.last_frame, self.seen = box, frame, time
+        self.box, self.last_frame, self.seen, self.last_second = box, frame, time, second
         self.frames += 1
         self.reading.add(plate, frame)
 
@@ -65,19 +65,21 @@ class Track:
     def absorb(self, earlier: Track) -> None:
         """Take over a track of the same plate that began earlier."""
         self.number = min(self.number, earlier.number)
-        self.first_frame, self.born = min(self.first_frame, earlier.first_frame), min(self.born, earlier.born)
+        if earlier.born < self.born:
+            self.first_frame, self.born, self.first_second = earlier.first_frame, earlier.born, earlier.first_second
         if earlier.seen > self.seen:
             self.box, self.last_frame, self.seen = earlier.box, earlier.last_frame, earlier.seen
+            self.last_second = earlier.last_second
         self.frames = min(self.frames + earlier.frames, self.seen - self.born + 1)  # some may be of both
         self.reading.merge(earlier.reading)
 
-    def to_dict(self, rate: float) -> dict[str, Any]:
-        """The track as in the JSON lines, without the name of its video of ``rate`` frames a second."""
+    def to_dict(self) -> dict[str, Any]:
+        """The track as in the JSON lines, without the name of its video."""
         best = self.reading.best
         return {"track": self.number, "text": self.reading.text, "confidence": round(self.reading.confidence, 4),
                 "first_frame": self.first_frame, "last_frame": self.last_frame, "frames": self.frames,
                 "best_frame": best.frame, "box": [round(float(value), 1) for value in best.box],
-                "first_second": round(self.first_frame / rate, 2), "last_second": round(self.last_frame / rate, 2)}
+                "first_second": round(self.first_second, 2), "last_second": round(self.last_second, 2)}
 
     def __str__(self) -> str:
         return (f"{self.reading.text or '(nothing read)'}  confidence {self.reading.confidence:.3f}  "
@@ -92,17 +94,20 @@ class Tracker:
         self._live: list[Track] = []
         self._lost: list[Track] = []  # over, but their plates may come back
 
-    def follow(self, frame: int, plates: Sequence[Plate]) -> list[Track]:
-        """The track of each plate of one frame; frame numbers rise, gaps are frames that were not looked at."""
+    def follow(self, frame: int, plates: Sequence[Plate], second: float = 0.0) -> list[Track]:
+        """The track of each plate of one frame, ``second`` seconds after the video's first.
+
+        Frame numbers rise, gaps are frames that were not looked at.
+        """
         self._time += 1
         tracks: list[Track | None] = [None] * len(plates)
         for track, index in self._match(frame, plates):
-            track.see(frame, self._time, plates[index])
+            track.see(frame, self._time, plates[index], second)
             tracks[index] = track
         for index, plate in enumerate(plates):
             if tracks[index] is None:
                 self._count += 1
-                tracks[index] = Track(self._count, frame, self._time, plate)
+                tracks[index] = Track(self._count, frame, self._time, plate, second)
                 self._live.append(tracks[index])
         over = [track for track in self._live if self._time - track.seen > self.rules.missed]
         self._live = [track for track in self._live if track not in over]

@@ -44,6 +44,7 @@ class Frame:
     result: PictureResult
     tracks: tuple[Track, ...] = ()  # of each plate of the result
     finished: tuple[Track, ...] = ()  # tracks that are over since the frame before
+    second: float = 0.0  # since the first frame
 
     @property
     def plates(self) -> list[Plate]:
@@ -66,17 +67,18 @@ class Watch:
         with self.source:
             for number, picture in self.source:
                 result = self.read(picture)
-                tracks = tracker.follow(number, result.plates)
+                tracks = tracker.follow(number, result.plates, self.source.second)
                 self.frames += 1
                 self.seconds = time.perf_counter() - start
-                yield Frame(number, picture, result, tuple(tracks), tuple(tracker.finished()))
-        yield Frame(number, None, PictureResult(0, 0, ()), (), tuple(tracker.finished(end=True)))
+                yield Frame(number, picture, result, tuple(tracks), tuple(tracker.finished()), self.source.second)
+        yield Frame(number, None, PictureResult(0, 0, ()), (), tuple(tracker.finished(end=True)), self.source.second)
 
     def __str__(self) -> str:
         rate = self.frames / max(1e-9, self.seconds)
         count = self.frames if self.source.total in (None, self.frames) else f"{self.frames} of {self.source.total}"
-        return (f"{self.source.name}: {count} frames in {self.seconds:.1f} s, {rate:.1f} a second, "
-                f"{rate / self.source.rate:.2f} x real time, {self.source.dropped} dropped")
+        pace = "" if self.source.live else f"{rate / self.source.rate:.2f} x real time, "
+        return (f"{self.source.name}: {count} frames in {self.seconds:.1f} s, {rate:.1f} a second, {pace}"
+                f"{self.source.dropped} dropped")
 
 
 class VideoFile:
@@ -175,6 +177,10 @@ def run_video(sources: Sequence[str | int], read: ReadPicture, json_path: str | 
 def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: bool) -> None:
     """Watch one source and write its lines and its annotated video, or open a window: whatever was asked for."""
     name, count = watch.source.name, 0
+
+    def times(**seconds: float) -> dict[str, str]:
+        return {key: watch.source.clock(second) for key, second in seconds.items()} if watch.source.live else {}
+
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(tqdm(total=watch.source.total, desc=name, unit="frame", leave=False))
         if video:
@@ -182,13 +188,15 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
         for frame in watch:
             for track in frame.finished:
                 count += 1
-                write_line(stream, {"image": name, **track.to_dict(watch.source.rate)})
+                seen = times(first_time=track.first_second, last_time=track.last_second)
+                write_line(stream, {"image": name, **track.to_dict(), **seen})
                 if not stream:
-                    tqdm.write(f"{name}: {track}")
+                    tqdm.write("  ".join([f"{name}: {track}", *list(seen.values())[:1]]))
             if frame.picture is None:
                 break
             progress.update()
-            write_line(stream, {"image": name, "frame": frame.number, **frame.result.to_dict()})
+            write_line(stream, {"image": name, "frame": frame.number, **times(time=frame.second),
+                                **frame.result.to_dict()})
             if not video and not show:
                 continue
             picture = draw_plates(frame.picture, frame.plates)

@@ -27,6 +27,7 @@ from platekit.results import PictureResult, Plate
 from platekit.tracking import Track
 from tests.conftest import ROOT, make_picture, put_picture
 
+TIME = "2026-11-28T09:30:00.000+08:00"
 LINE = jsonschema.Draft202012Validator(
     json.loads((ROOT / "platekit" / "results.schema.json").read_text("utf-8")))
 Box = tuple[float, float, float, float]
@@ -168,13 +169,15 @@ results = st.builds(PictureResult, st.integers(1, 9999), st.integers(1, 9999),
 
 @given(results, st.text(max_size=20))
 def test_every_result_is_a_line_of_the_schema(result, name):
-    for line in ({"image": name, **result.to_dict()}, {"image": name, "frame": 3, **result.to_dict()}):
+    for line in ({"image": name, **result.to_dict()}, {"image": name, "frame": 3, "time": TIME, **result.to_dict()}):
         LINE.validate(json.loads(json.dumps(line)))
 
 
 @given(plates)
 def test_every_track_is_a_line_of_the_schema(plate):
-    LINE.validate(json.loads(json.dumps({"image": "clip.avi", **Track(1, 0, 0, plate).to_dict(25.0)})))
+    line = json.loads(json.dumps({"image": "clip.avi", **Track(1, 0, 0, plate).to_dict()}))
+    LINE.validate(line)
+    LINE.validate({**line, "first_time": TIME, "last_time": TIME})
 
 
 @pytest.mark.parametrize("line", [

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -388,7 +389,7 @@ class Stream(BaseHTTPRequestHandler):
 def test_a_stream_is_read_by_its_address_and_has_failed_when_it_ends(tmp_path, capsys):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Stream)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    seen = []
+    seen, began = [], datetime.now().astimezone()
 
     def read(image: np.ndarray, _: Path) -> PictureResult:
         seen.append(round(float(image.mean())) - 100)
@@ -400,13 +401,19 @@ def test_a_stream_is_read_by_its_address_and_has_failed_when_it_ends(tmp_path, c
         assert run_video([address], read, str(tmp_path / "plates.jsonl"), tmp_path / "drawn") == 1
     finally:
         server.shutdown()
-    assert "gives no more frames" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "gives no more frames" in said and "real time" not in said  # what rate it has, a stream need not say
     text = (tmp_path / "plates.jsonl").read_text("utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
     numbers = [line["frame"] for line in lines if "frame" in line]
     assert len(numbers) < 80 and numbers[-1] == 99 and "secret" not in text
     assert np.abs(np.subtract(seen, numbers)).max() <= 2  # the frame of that number, not one from a queue
     assert [line["text"] for line in lines if "track" in line] == ["皖A12345"]
+    (track,) = (line for line in lines if "track" in line)
+    times = [datetime.fromisoformat(line["time"]) for line in lines if "frame" in line]
+    assert began <= times[0] and times == sorted(times) and times[-1] <= datetime.now().astimezone()
+    assert [datetime.fromisoformat(track[f"{end}_time"]) for end in ("first", "last")] == [times[0], times[-1]]
+    assert np.isclose(track["last_second"] - track["first_second"], (times[-1] - times[0]).total_seconds(), atol=0.02)
     assert "gives no more frames" in lines[-1]["error"]
     (video,) = (tmp_path / "drawn").iterdir()
     assert len(list(FrameSource(str(video)))) == 100
