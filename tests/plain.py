@@ -149,7 +149,7 @@ class PlainReader:
             kept = nms(boxes.double(), scores.where(scores >= least, -1), limits.first_overlap)
             kept = kept[scores[kept] >= least][:limits.refined]
             if not len(kept):
-                return torch.zeros(0, 4), torch.zeros(0)
+                return torch.zeros(0, 4), torch.zeros(0, dtype=torch.float64)
             before = scores[kept]
             boxes, scores = self.judge(image, boxes[kept].numpy())
         scores = torch.from_numpy(mean_odds(before.numpy(), scores.numpy()))

@@ -34,6 +34,16 @@ def test_the_fast_path_reads_what_the_plain_one_reads(rough, one_thread, monkeyp
         assert off.max() < 2.5e-4 * (boxes[:, 2] - boxes[:, 0]).min()
 
 
+def test_the_published_pyramid_may_miss_a_tilted_plate():
+    """The benchmark times it; where ONet's later rounds leave nothing, there are no boxes and no error."""
+    plain, found = PlainReader(published=True), 0
+    for path in find_images(SAMPLES):
+        boxes, texts = plain(read_image(path))
+        assert boxes.shape == (len(texts), 4)
+        found += len(texts)
+    assert 0 < found
+
+
 @pytest.mark.parametrize("size", [(40, 120), (12, 47), (13, 50), (31, 203), (47, 331), (90, 451), (200, 250)])
 @pytest.mark.parametrize("slopes", ["trained", "all rising", "all falling"])
 def test_the_first_layers_at_once_are_the_same_net(slopes, size):
