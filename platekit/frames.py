@@ -28,7 +28,8 @@ class FrameSource:
 
     From a file every frame comes. A live source (a camera or a stream) does not wait: only its latest frame is kept,
     and those that nobody took in time are ``dropped``. Frames are numbered as the source gave them, dropped ones too.
-    ``second`` is when the last one given was: in a file by the rate it states, from a live source by the clock.
+    ``second`` is when the last one given was: in a file by the rate it states, from a live source by the clock since
+    it was opened.
     """
 
     def __init__(self, source: str | int, live: bool | None = None) -> None:
@@ -50,7 +51,7 @@ class FrameSource:
         self.total = total if total > 0 and not self.live else None
         self.dropped = 0
         self.broken = False  # a live source that ended by itself
-        self.second, self._opened = 0.0, datetime.now().astimezone()
+        self.second, self._opened, self._start = 0.0, datetime.now().astimezone(), time.monotonic()
         self._waiting: deque[tuple[int, np.ndarray, float]] = deque()
         self._changed = threading.Condition()
         self._ended = self._stopped = False
@@ -90,7 +91,7 @@ class FrameSource:
         self._thread.join(timeout=5)  # a camera that hangs must not keep the results from being written
 
     def _read(self) -> None:
-        number, start = 0, time.monotonic()
+        number = 0
         while self._wait_for_room():
             try:
                 found, frame = self._capture.read()
@@ -103,7 +104,7 @@ class FrameSource:
                 if self.live and self._waiting:
                     self._waiting.popleft()
                     self.dropped += 1
-                second = time.monotonic() - start if self.live else number / self.rate
+                second = time.monotonic() - self._start if self.live else number / self.rate
                 self._waiting.append((number, frame, second))
                 self._changed.notify_all()
             number += 1

@@ -95,7 +95,7 @@ class Tracker:
         self._lost: list[Track] = []  # over, but their plates may come back
 
     def follow(self, frame: int, plates: Sequence[Plate], second: float = 0.0) -> list[Track]:
-        """The track of each plate of one frame, ``second`` seconds after the video's first.
+        """The track of each plate of one frame, ``second`` seconds after the video's begin.
 
         Frame numbers rise, gaps are frames that were not looked at.
         """

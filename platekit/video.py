@@ -44,7 +44,7 @@ class Frame:
     result: PictureResult
     tracks: tuple[Track, ...] = ()  # of each plate of the result
     finished: tuple[Track, ...] = ()  # tracks that are over since the frame before
-    second: float = 0.0  # since the first frame
+    second: float = 0.0  # FrameSource's
 
     @property
     def plates(self) -> list[Plate]:
@@ -191,7 +191,7 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
                 seen = times(first_time=track.first_second, last_time=track.last_second)
                 write_line(stream, {"image": name, **track.to_dict(), **seen})
                 if not stream:
-                    tqdm.write("  ".join([f"{name}: {track}", *list(seen.values())[:1]]))
+                    tqdm.write("  ".join([f"{name}: {track}", *seen.values()]))
             if frame.picture is None:
                 break
             progress.update()
