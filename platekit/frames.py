@@ -125,7 +125,7 @@ def source_name(source: str | int) -> str:
     """What a source is called in results: without the user and the passwords that a stream's address may hold."""
     if isinstance(source, int):
         return f"camera:{source}"
-    return _PASSWORD.sub(r"\1***", re.sub(r"//[^/]*@", "//", str(source)) if "://" in str(source) else str(source))
+    return _PASSWORD.sub(r"\1***", re.sub(r"//[^/]*@", "//", source)) if "://" in source else source
 
 
 def is_live(source: str | int) -> bool:

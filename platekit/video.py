@@ -28,9 +28,9 @@ from platekit.command import OutputFolder, ReadPicture, check_display, json_line
 from platekit.distributed import world
 from platekit.drawing import draw_plates
 from platekit.errors import UserError
+from platekit.files import writing
 from platekit.frames import FrameSource, is_live, source_name
 from platekit.opencv import cv2, video_name
-from platekit.parts import writing
 from platekit.results import PictureResult, Plate
 from platekit.tracking import RULES, Rules, Track, Tracker
 
@@ -89,8 +89,8 @@ class VideoFile:
         self._writer: cv2.VideoWriter | None = None
         self._next = 0
 
-    def write(self, number: int, picture: np.ndarray) -> None:
-        """Add the frame of this number; it fills the places of dropped ones before it, so that the video keeps time."""
+    def write(self, second: float, picture: np.ndarray) -> None:
+        """Add the frame of this second; it fills the places since the one before, so that the video keeps time."""
         if self._writer is None:
             name, size = video_name(str(self.path)), picture.shape[1::-1]
             # AVI can be played even where the program was killed before its end.
@@ -99,9 +99,10 @@ class VideoFile:
                 self._writer = cv2.VideoWriter(name, cv2.VideoWriter_fourcc(*"MJPG"), self.rate, size)
             if not self._writer.isOpened():
                 raise UserError(f"cannot write {self.path}; name another folder with --output")
-        for _ in range(self._next, number + 1):
+        end = max(self._next, round(second * self.rate) + 1)  # faster frames than stated have no place of their own
+        for _ in range(self._next, end):
             self._writer.write(picture)
-        self._next = number + 1
+        self._next = end
 
     def close(self) -> None:
         """End the file. Raises UserError when it is shorter than it says: OpenCV does not tell of failed writes."""
@@ -201,7 +202,7 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
                 continue
             picture = draw_plates(frame.picture, frame.plates)
             if video:
-                video.write(frame.number, picture)
+                video.write(frame.second, picture)
             if show:
                 cv2.imshow(name, picture)
                 if cv2.waitKey(1) == ord("q"):

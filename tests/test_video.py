@@ -239,7 +239,8 @@ def test_ctrl_c_leaves_whole_files(drive, tmp_path, monkeypatch, live, number):
     frames = [line["frame"] for line in lines if "frame" in line]
     assert len(frames) == 21 and [line["frames"] for line in lines if "track" in line] == [21]
     (video,) = (tmp_path / "drawn").iterdir()
-    assert len(list(FrameSource(str(video)))) == frames[-1] + 1  # the places of dropped frames are filled
+    (end,) = (line["last_second"] for line in lines if "track" in line)
+    assert abs(len(list(FrameSource(str(video)))) - (20 * end + 1)) <= 1  # it keeps time, whatever was dropped
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -288,7 +289,7 @@ def test_a_video_that_does_not_fit_the_disk_is_one_sentence(tmp_path):
         video = VideoFile(tmp_path / f"{size}.avi", 20)
         with full_disk(size), pytest.raises(UserError, match=rf"cannot write all of .*{size}\.avi"):
             for number in range(20):
-                video.write(number, make_picture(HEIGHT, WIDTH, number))
+                video.write(number / 20, make_picture(HEIGHT, WIDTH, number))
             video.close()
 
 
@@ -299,6 +300,7 @@ def test_what_is_live_and_what_it_is_called():
     assert source_name("rtsp://user:s@cr@t@host/1") == "rtsp://host/1"
     assert source_name("rtsp://host/user=a&password=secret&channel=1") == "rtsp://host/user=a&password=***&channel=1"
     assert source_name("http://host/1?pwd=secret") == "http://host/1?pwd=***" and source_name("a//b@c") == "a//b@c"
+    assert source_name("day/pass=1/clip.mp4") == "day/pass=1/clip.mp4"  # a file keeps its own name
 
 
 def test_a_slow_video_keeps_its_seconds(tmp_path):
@@ -416,7 +418,8 @@ def test_a_stream_is_read_by_its_address_and_has_failed_when_it_ends(tmp_path, c
     assert np.isclose(track["last_second"] - track["first_second"], (times[-1] - times[0]).total_seconds(), atol=0.02)
     assert "gives no more frames" in lines[-1]["error"]
     (video,) = (tmp_path / "drawn").iterdir()
-    assert len(list(FrameSource(str(video)))) == 100
+    drawn = FrameSource(str(video))
+    assert abs(len(list(drawn)) / drawn.rate - track["last_second"]) < 0.1  # frames came by another rate than stated
 
 
 class Files(SimpleHTTPRequestHandler):
