@@ -8,10 +8,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 if __package__ in (None, ""):  # run as a file: import from the repository root
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -53,13 +53,11 @@ class Score:
         self.right.append(text == name.plate)
         self.confidences.append(confidence)
 
-    def add_lines(self, path: Path) -> None:
-        """Count what stands in a file of results."""
-        with open(path, encoding="utf-8") as lines:
-            for line in map(json.loads, lines):
-                for plate in line.get("plates", ()):
-                    path = Path(line["image"])
-                    self.add(path, known_label(path, self.labels), plate["text"], plate["confidence"])
+    def add_entry(self, entry: dict[str, Any]) -> None:
+        """Count what a line of results says."""
+        path = Path(entry["image"])
+        for plate in entry.get("plates", ()):
+            self.add(path, known_label(path, self.labels), plate["text"], plate["confidence"])
 
     def __str__(self) -> str:
         if not self.texts:

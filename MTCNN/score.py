@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,13 +37,11 @@ class Score:
         self.found += right
         self.other += len(found) - right
 
-    def add_lines(self, path: Path) -> None:
-        """Count what stands in a file of results."""
-        with open(path, encoding="utf-8") as lines:
-            for line in map(json.loads, lines):
-                if "plates" in line:
-                    boxes = np.array([plate["box"] for plate in line["plates"]], float).reshape(-1, 4)
-                    self.add(Path(line["image"]), boxes)
+    def add_entry(self, entry: dict[str, Any]) -> None:
+        """Count what a line of results says."""
+        if "plates" in entry:
+            boxes = np.array([plate["box"] for plate in entry["plates"]], float).reshape(-1, 4)
+            self.add(Path(entry["image"]), boxes)
 
     def __str__(self) -> str:
         if not (self.pictures or self.unknown):

@@ -14,6 +14,7 @@ Ablations of the detector, each to a folder of its own:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -40,9 +41,8 @@ from MTCNN.pyramid import ASPECTS
 from platekit.boxes import box_iou
 from platekit.devices import DEVICE_HELP
 from platekit.errors import UserError, run_script
-from platekit.files import file_fingerprint, write_text
+from platekit.files import file_fingerprint, json_line, write_bytes, write_text, writing
 from platekit.images import find_images, is_same_folder, walk_images
-from platekit.parts import writing
 from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.results import PictureResult
 from platekit.training import git_revision
@@ -100,9 +100,12 @@ def note_settings(path: Path, settings: dict[str, Any], restart: bool) -> None:
     write_text(path, text)
 
 
-def as_line(outcome: Outcome) -> str:
-    """The outcome as a line of JSON."""
-    return printable(json.dumps(dataclasses.asdict(outcome), ensure_ascii=False)) + "\n"
+def file_state(path: Path) -> str:
+    """Differs when the file has been written since; empty where there is none."""
+    with contextlib.suppress(OSError):
+        state = path.stat()
+        return f"{state.st_size} {state.st_mtime_ns}"
+    return ""
 
 
 def printable(text: str) -> str:
@@ -215,20 +218,22 @@ def main() -> int:
     log = args.out / "outcomes.jsonl"
     done = {} if args.restart else read_outcomes(log)
     outcomes, problems = [], []
-    write_text(log, "".join(as_line(outcome) for outcome in done.values()))  # without a line that was cut off
-    with open(log, "a", encoding="utf-8") as stream:
+    # without a line that was cut off
+    write_bytes(log, b"".join(json_line(dataclasses.asdict(outcome)) for outcome in done.values()))
+    with open(log, "ab") as stream:
         for subset, path in tqdm(photos, unit="photo"):
             threshold = 0.5 if path.name in approximate else IOU_THRESHOLD
-            if earlier := done.get(str(path)):
+            state = file_state(path)
+            if (earlier := done.get(str(path))) and earlier.state == state:
                 outcomes.append(dataclasses.replace(earlier, iou_threshold=threshold))
                 continue
             try:
-                outcome = evaluate_photo(reader, path, subset, threshold)
+                outcome = dataclasses.replace(evaluate_photo(reader, path, subset, threshold), state=state)
             except UserError as error:
                 problems.append(str(error))
                 continue
             outcomes.append(outcome)
-            stream.write(as_line(outcome))
+            stream.write(json_line(dataclasses.asdict(outcome)))
             stream.flush()
     if not outcomes:
         raise UserError("no photo could be evaluated; name folders of photos with CCPD names, and another --out")

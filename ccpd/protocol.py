@@ -32,6 +32,7 @@ class Outcome:
     box: Sequence[float] | None = None  # the best one: x1, y1, x2, y2
     detect_ms: float = 0.0
     recognise_ms: float = 0.0
+    state: str = ""  # of the photo's file: another one may have come in its place
 
     @property
     def found(self) -> bool:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import errno
 import functools
+import itertools
 import json
 import os
 import sys
@@ -22,10 +23,10 @@ from platekit.devices import DEVICE_HELP
 from platekit.distributed import rank, wait_for_all, world
 from platekit.drawing import draw_plates
 from platekit.errors import UserError
-from platekit.files import file_fingerprint, real_path
+from platekit.files import file_fingerprint, real_path, writing
 from platekit.images import FOUND, WRITABLE, expand_inputs, is_same_folder, read_image, write_image
 from platekit.opencv import cv2
-from platekit.parts import Parts, writing
+from platekit.parts import Parts
 from platekit.results import PictureResult
 from platekit.sharing import own_items
 
@@ -53,7 +54,7 @@ def json_lines(path: str | None) -> Iterator[TextIO | None]:
     """A stream for JSON lines: standard output for ``-``, nothing for None.
 
     A file's lines collect in ``FILE.part`` and become ``FILE`` when the run is through, so that a file under its
-    own name is always whole. Raises UserError when it cannot be written.
+    own name is always whole; those of a run that was killed are put aside. Raises UserError when it cannot be written.
     """
     # JSON is UTF-8 whatever the console is; a file name that is no UTF-8 becomes a JSON escape.
     text = {"encoding": "utf-8", "errors": "backslashreplace"}
@@ -67,6 +68,11 @@ def json_lines(path: str | None) -> Iterator[TextIO | None]:
         if Path(path).is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         part.parent.mkdir(parents=True, exist_ok=True)
+        if part.is_file() and part.stat().st_size:
+            aside = next(name for name in (f"{part}{number}" for number in itertools.count(1))
+                         if not os.path.exists(name))
+            os.replace(part, aside)
+            print(f"the lines of a run that was cut short are in {aside} now", file=sys.stderr)
         with open(part, "w", **text) as stream:
             yield stream
         os.replace(part, path)
@@ -124,14 +130,16 @@ class OutputFolder:
 class Score(Protocol):
     """Counts what a run has found; empty as a text where there was nothing to count."""
 
-    def add_lines(self, path: Path) -> None:
-        """Count what stands in a file of results."""
+    def add_entry(self, entry: dict[str, Any]) -> None:
+        """Count what a line of a file of results says."""
 
 
 def say_score(score: Score, json_path: str | None) -> None:
     """Print the score of a run; of one into a file with what other processes, or a run before, have found."""
     if json_path not in (None, "-") and rank() == 0:
-        score.add_lines(Path(json_path))
+        with open(json_path, encoding="utf-8") as lines:
+            for line in lines:
+                score.add_entry(json.loads(line))
     if str(score):
         print(score, file=sys.stderr if json_path == "-" else sys.stdout)
 
@@ -167,7 +175,7 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     return int(failed)
 
 
-def run_shared(sources: Callable[[], Iterator[Path]], read_all: Callable[..., Iterator[tuple[int, dict[str, Any]]]],
+def run_shared(sources: Callable[[], Iterator[Path]], read_inputs: Callable[..., Iterator[tuple[int, dict[str, Any]]]],
                json_path: str, resume: bool, settings: Sequence[object]) -> int:
     """``run_pictures`` into a file, by one process or by all that torchrun started; ``sources()`` gives all inputs."""
     made_with = [file_fingerprint(value) if isinstance(value, Path) else value for value in settings]
@@ -177,7 +185,7 @@ def run_shared(sources: Callable[[], Iterator[Path]], read_all: Callable[..., It
     wait_for_all()
     start = time.perf_counter()
     with parts.part(rank()) as part:
-        for number, entry in tqdm(read_all(own_items(parts.left(sources()))), unit="picture", leave=False,
+        for number, entry in tqdm(read_inputs(own_items(parts.left(sources()))), unit="picture", leave=False,
                                   disable=None if rank() == 0 else True):
             part.write(number, entry)
     wait_for_all()

@@ -1,13 +1,15 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and what else writing and naming files takes."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from platekit.errors import UserError
 
@@ -33,6 +35,22 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """An OSError becomes the UserError that ``path`` cannot be written."""
+    try:
+        yield
+    except BrokenPipeError:  # standard output's, not the file's
+        raise
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; name a place where you may write") from None
+
+
+def json_line(entry: dict[str, Any]) -> bytes:
+    """One JSON line in UTF-8; a file name that is no UTF-8 becomes a JSON escape."""
+    return (json.dumps(entry, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+
+
 def write_bytes(path: str | os.PathLike, data: bytes | memoryview) -> None:
     """Write ``data`` to ``path``, whole or not at all."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
@@ -42,8 +60,13 @@ def write_bytes(path: str | os.PathLike, data: bytes | memoryview) -> None:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write ``text`` as UTF-8 to ``path``, whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write ``text`` as UTF-8 to ``path``, whole or not at all. Raises UserError for a name in it that is no UTF-8."""
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        line = text[text.rfind("\n", 0, error.start) + 1:].partition("\n")[0]
+        raise UserError(f"cannot write {path}: the name in its line {line!r} is no UTF-8; rename that file") from None
+    write_bytes(path, data)
 
 
 def real_path(path: str | os.PathLike) -> Path:

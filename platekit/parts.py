@@ -10,30 +10,13 @@ import contextlib
 import errno
 import heapq
 import itertools
-import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from platekit.errors import UserError
-from platekit.files import write_text
-
-
-@contextlib.contextmanager
-def writing(path: str | os.PathLike) -> Iterator[None]:
-    """An OSError becomes the UserError that ``path`` cannot be written."""
-    try:
-        yield
-    except BrokenPipeError:  # standard output's, not the file's
-        raise
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; name a place where you may write") from None
-
-
-def json_line(entry: dict[str, Any]) -> bytes:
-    """One JSON line in UTF-8; a file name that is no UTF-8 becomes a JSON escape."""
-    return (json.dumps(entry, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+from platekit.files import json_line, write_text, writing
 
 
 class Parts:
@@ -56,28 +39,27 @@ class Parts:
             if self.path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             self.folder.mkdir(parents=True, exist_ok=True)
-            old = self._files()
-            count = 0
+            old, count = self._files(), 0
             if resume and self._made_with.exists() and self._made_with.read_text("utf-8") != self.settings:
                 raise UserError(f"the lines in {self.folder} were made with other weights or flags; give the same, or "
                                 "leave --resume away to read all anew")
-            if resume and (old or self.path.exists()):
-                lines = [numbered_lines(part) for part in old] or [whole_lines(self.path)]
-                with open(self._merged, "wb") as file:
+            with open(self._merged, "wb") as file:
+                if resume and (old or self.path.exists()):
+                    lines = [numbered_lines(part) for part in old] or [whole_lines(self.path)]
                     for number, line, error in lines_by_source(heapq.merge(*lines), sources, self.path):
                         if line and not error:
                             file.write(b"%d\t%b" % (number, line))
                             count += 1
-                os.replace(self._merged, self._kept)
+            os.replace(self._merged, self._kept)  # without lines too: FILE is that of another run
             for part in old:
-                if part != self._kept or not resume:
+                if part != self._kept:
                     part.unlink()
             write_text(self._made_with, self.settings)
         return count
 
     def left(self, sources: Iterable[Path]) -> Iterator[tuple[int, Path]]:
         """The inputs that have no line yet, with their numbers."""
-        kept = (number for number, _ in numbered_lines(self._kept)) if self._kept.exists() else iter(())
+        kept = (number for number, _ in numbered_lines(self._kept))
         next_kept = next(kept, None)
         for number, source in enumerate(sources):
             if number == next_kept:

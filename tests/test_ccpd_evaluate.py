@@ -10,13 +10,14 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ccpd.annotation import parse
 from ccpd.dataset import find_subsets
-from ccpd.evaluate import as_line, evaluate_photo, find_photos, main, not_trained_on, note_settings, read_outcomes
+from ccpd.evaluate import evaluate_photo, find_photos, main, not_trained_on, note_settings, read_outcomes
 from ccpd.figures import draw_training
 from ccpd.protocol import Outcome, Share, calibrate, character_accuracy, edit_alignment, summarise_subsets
 from ccpd.report import as_csv, write_reports
@@ -24,6 +25,7 @@ from ccpd.synthesize import main as synthesize
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from platekit.checkpoints import save_weights
 from platekit.errors import UserError
+from platekit.files import json_line
 from platekit.pipeline import PlateReader
 from tests.conftest import make_picture, put_picture
 
@@ -103,8 +105,8 @@ def test_reports_agree(tmp_path):
 
 def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     log = tmp_path / "outcomes.jsonl"
-    first, second = as_line(outcome()), as_line(outcome(image="b.jpg"))
-    log.write_text(first + second[:40], encoding="utf-8")
+    first, second = (json_line(dataclasses.asdict(outcome(image=name))) for name in ("a.jpg", "b.jpg"))
+    log.write_bytes(first + second[:40])
     assert list(read_outcomes(log).values()) == [outcome()]
 
 
@@ -173,6 +175,18 @@ def test_outcomes_of_other_weights_are_not_taken_over(call, photos, tmp_path):
     assert "other settings" in call(main, *data).sentence()
     save_weights(tmp_path / "onet", ONet())
     assert "other settings" in call(main, *data, *own).sentence()
+
+
+def test_a_photo_that_has_changed_is_looked_at_again(call, photos, tmp_path):
+    data = shutil.copytree(photos / "ccpd_dataset" / "ccpd_base", tmp_path / "ccpd_base")
+    changed, other = sorted(map(str, data.glob("*.jpg")))
+    outcomes = []
+    for _ in range(2):
+        assert call(main, "--data", data, "--out", tmp_path / "out", "--device", "cpu").status == 0
+        outcomes.append(read_outcomes(tmp_path / "out" / "outcomes.jsonl"))
+        put_picture(Path(changed), np.zeros((1160, 720, 3), np.uint8))
+    assert outcomes[0][other] == outcomes[1][other]  # times too: it was not looked at again
+    assert outcomes[0][changed].text and outcomes[1][changed].text is None
 
 
 def test_an_output_that_is_a_file_is_wrong_usage(call, photos, tmp_path):

@@ -194,6 +194,19 @@ def test_json_on_a_narrow_console_is_json(folder, monkeypatch, encoding):
     assert lines_of(target.read_text("utf-8")) == [{"image": names[-1]}]
 
 
+def test_lines_of_a_run_that_was_killed_are_put_aside(tmp_path, capsys):
+    target = str(tmp_path / "plates.jsonl")
+    for number in range(3):
+        with pytest.raises(KeyboardInterrupt), json_lines(target) as stream:
+            stream.write(f"{number}\n" * (number < 2))
+            raise KeyboardInterrupt
+    assert f"are in {target}.part2 now" in capsys.readouterr().err
+    with json_lines(target) as stream:  # nothing is in the last one
+        stream.write("3\n")
+    assert {name: (tmp_path / name).read_text() for name in files_below(tmp_path)} == {
+        "plates.jsonl": "3\n", "plates.jsonl.part1": "0\n", "plates.jsonl.part2": "1\n"}
+
+
 @pytest.mark.parametrize(("result", "status"), [(0, 0), (None, 0), (1, 1), (2, 2)])
 def test_the_exit_status_is_what_main_returns(result, status):
     with pytest.raises(SystemExit) as ended:

@@ -16,8 +16,9 @@ from platekit import command, images
 from platekit.ahead import ahead
 from platekit.command import run_pictures
 from platekit.errors import UserError
+from platekit.files import json_line
 from platekit.images import expand_inputs
-from platekit.parts import Parts, json_line
+from platekit.parts import Parts
 from platekit.results import PictureResult, Plate
 from tests import many_photos
 from tests.conftest import files_below, make_picture, put_picture
@@ -89,6 +90,14 @@ def test_lines_of_other_settings_are_not_gone_on_from(photos, tmp_path):
     cut_short(photos, target, 3, settings="a")
     run_pictures([photos], anew, str(target), settings="b")
     assert len(same.read) == COUNT - 3 and len(anew.read) == COUNT and not Path(f"{target}.parts").exists()
+
+
+def test_lines_of_a_run_before_are_not_taken_for_those_of_one_that_was_killed_at_once(photos, whole, tmp_path):
+    target, sources, anew = tmp_path / "whole.jsonl", list(expand_inputs([photos])), Nets()
+    assert Parts(target, "other weights").start(False, sources) == 0
+    assert Parts(target, "other weights").start(True, sources) == 0 and target.read_bytes() == whole
+    run_pictures([photos], anew, str(target))
+    assert len(anew.read) == COUNT
 
 
 def test_a_file_that_is_whole_is_resumed_by_reading_what_is_new(photos, whole, tmp_path, capsys):
