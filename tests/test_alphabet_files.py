@@ -14,6 +14,7 @@ import torch
 from ccpd.plates import PlateKind, PlateRenderer
 from LPRNet import LPRNet_Test, LPRNet_Train
 from LPRNet.alphabet import CHARS, TIME_STEPS, Alphabet, read_alphabet
+from LPRNet.data.crop_names import CropName
 from LPRNet.data.labels import label_of, read_labels
 from LPRNet.data.load_data import LPRDataLoader
 from LPRNet.model.LPRNET import LPRNet
@@ -95,7 +96,8 @@ def test_an_alphabet_file_is_a_line_or_a_symbol_a_line(tmp_path, text):
 @pytest.mark.parametrize("text", ["ÅÜX", "Å\nÜ\nX\n"])
 def test_a_letter_is_one_symbol_however_it_is_composed(tmp_path, text):
     (tmp_path / "symbols.txt").write_text(unicodedata.normalize("NFD", text), encoding="utf-8")
-    (tmp_path / "labels.csv").write_text(unicodedata.normalize("NFD", "file,text\na.png,XÅ\n"), encoding="utf-8")
+    (tmp_path / "labels.csv").write_text(unicodedata.normalize("NFD", "file,text\na.png,XÅ\n") + "a.png,XÅ\n",
+                                         encoding="utf-8")
     put_picture(tmp_path / "crops" / f"{unicodedata.normalize('NFD', 'ÜÅX')}_1.png", make_picture(24, 94))
     put_picture(tmp_path / "a.png", make_picture(24, 94))
     alphabet = read_alphabet(tmp_path / "symbols.txt")
@@ -147,6 +149,14 @@ def test_labels_come_from_the_table_and_else_from_the_name(tmp_path):
         label_of(tmp_path / "皖A12345_2.png", labels)  # beside a picture that the table names
     with pytest.raises(UserError, match="gives no label"):
         label_of(tmp_path / "others" / "x-1.png", labels)
+
+
+def test_a_table_corrects_the_text_and_leaves_the_corners(tmp_path):
+    name = CropName("皖A12345", 3, ((90, 20), (10, 20), (10, 5), (90, 5)))
+    put_picture(tmp_path / f"{name.stem()}.png", make_picture(24, 94))
+    (tmp_path / "labels.csv").write_text(f"file,text\n{name.stem()}.png,皖A12346\n", encoding="utf-8")
+    (path,) = labels = read_labels([tmp_path / "labels.csv"])
+    assert label_of(path, labels) == CropName("皖A12346", 3, name.corners)
 
 
 @pytest.mark.parametrize("text", ["x.png,A1\n", "file;text\nx.png;A1\n", "file,text\nx.png,\n", "file,text\nx.png\n",

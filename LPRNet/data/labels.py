@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import os
 import unicodedata
@@ -31,20 +33,23 @@ def read_labels(tables: Iterable[str | os.PathLike]) -> Labels:
 
     A row whose picture is not there is reported and otherwise ignored.
     """
-    labels: dict[Path, str] = {}
+    labels = Labels()
     for row in (row for table in tables for row in read_rows(table, ("file", "text"))):
-        file, text = row.texts["file"], row.texts["text"]
+        file, text = row.texts["file"], unicodedata.normalize("NFC", row.texts["text"])
         if not text:
             raise UserError(f"{row.place}: the text of {file} is missing; complete the row")
         if labels.setdefault(row.picture, text) != text:
             raise UserError(f"{row.place}: {file} has two texts, '{labels[row.picture]}' and '{text}'; keep one")
-    return Labels((path, unicodedata.normalize("NFC", text)) for path, text in labels.items())
+    return labels
 
 
 def label_of(path: Path, labels: Labels) -> CropName:
-    """What a picture shows by the table, else by its name. Raises UserError when neither says."""
+    """What a picture shows by the table, else by its name, and its corners by the name. Raises UserError when neither
+    says what."""
     place = real_path(path) if labels else path
     if place in labels:
+        with contextlib.suppress(UserError):
+            return dataclasses.replace(CropName.parse(path), plate=labels[place])  # its name may tell the corners
         return CropName(labels[place])
     if place.parent in labels.folders:
         raise UserError(f"{path} has no row in the table for its folder; add one, or move the picture away")
