@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def subset_folders(root: Path) -> list[Path]:
             if folder.name.startswith("ccpd_") and holds_photo(folder):
                 found.append(folder)
             else:
-                deeper += sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+                with contextlib.suppress(OSError):  # not the user's, as lost+found is
+                    deeper += sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
         level = deeper
     return found
 
@@ -78,10 +80,10 @@ def subset_folders(root: Path) -> list[Path]:
 def holds_photo(folder: Path) -> bool:
     """Whether a photo lies in the folder, or in its train, val or test folder as in CCPD-Green."""
     for place in (folder, *(folder / part for part in ("train", "val", "test"))):
-        if place.is_dir():
-            with os.scandir(place) as entries:  # a subset has 200,000 files: look until the first photo only
-                if any(entry.name.lower().endswith((".jpg", ".jpeg", ".png")) for entry in entries):
-                    return True
+        # not there, or not the user's; a subset has 200,000 files: look until the first photo only
+        with contextlib.suppress(OSError), os.scandir(place) as entries:
+            if any(entry.name.lower().endswith((".jpg", ".jpeg", ".png")) for entry in entries):
+                return True
     return False
 
 

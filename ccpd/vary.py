@@ -24,8 +24,10 @@ from tqdm import tqdm
 
 from ccpd import camera
 from ccpd.annotation import Annotation, has_annotation, parse
-from MTCNN.data_preprocessing.views import POSES, bounding_box, box_corners, make_view
+from ccpd.geometry import bounding_box
+from MTCNN.data_preprocessing.views import POSES, box_corners, make_view
 from platekit.errors import UserError, run_script, seed_number
+from platekit.files import write_text
 from platekit.images import is_same_folder, read_image, walk_images, write_image
 from platekit.opencv import cv2
 
@@ -52,7 +54,7 @@ def noise(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) ->
 
 def jpeg(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:
     """JPEG of quality 12."""
-    return cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 12])[1], cv2.IMREAD_COLOR), None
+    return camera.coded(picture, 12), None
 
 
 def small(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:
@@ -183,6 +185,10 @@ def main() -> int:
     annotated = [path for path in photos if has_annotation(path)]
     if not annotated:
         raise UserError(f"no photo in {', '.join(map(str, options.data))} has a CCPD name; name other folders")
+    note = options.out / "seed"
+    if note.is_file() and note.read_text("utf-8") != str(options.seed):
+        raise UserError(f"{options.out} holds photos of another seed; name another --out, or delete it")
+    write_text(note, str(options.seed))
     written, done = 0, set()
     for path in tqdm(annotated, unit="photo", leave=False, disable=None):
         try:

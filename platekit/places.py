@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def for_help(path: Path) -> str:
 
 def flags_of(files: Mapping[str, tuple[Path, Path]]) -> list[str]:
     """The flags that name files, each with its default, that are not there: for the command that comes next."""
-    return [f"{flag} {path}" for flag, (path, default) in files.items() if path.resolve() != default.resolve()]
+    return [f"{flag} {shlex.quote(str(path))}" for flag, (path, default) in files.items()
+            if path.resolve() != default.resolve()]
 
 
 def must_be_there(folders: Iterable[str | os.PathLike], script: str) -> None:

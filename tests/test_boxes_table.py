@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,6 +110,23 @@ def test_a_bad_file_of_yolo_is_left_out_and_said_so(call, photos, tmp_path, line
     done = call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv")
     assert done.status == 1 and f"left out: {photos / 'a' / 'one.txt'}: '{line}'" in done.err
     assert len(read_boxes([tmp_path / "boxes.csv"])) == 1
+
+
+def test_a_box_without_area_is_left_out_and_said_so(call, photos, tmp_path):
+    (photos / "a" / "one.txt").write_text("0 0.5 0.5 0.0000001 0.1")
+    (photos / "a" / "two.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    done = call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv")
+    assert done.status == 1 and f"left out: {photos / 'a' / 'one.txt'}: a box is thinner" in done.err
+    assert [path.stem for path in read_boxes([tmp_path / "boxes.csv"])] == ["two"]
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
+def test_a_name_that_no_table_can_hold_is_said(call, tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xff1"
+    put_picture(tmp_path / "1.png", make_picture(40, 60)).rename(os.fsdecode(name + b".png"))
+    Path(os.fsdecode(name + b".txt")).write_text("0 0.5 0.5 0.1 0.1\n")
+    done = call(boxes_of_yolo.main, "--images", tmp_path, "--out", tmp_path / "boxes.csv")
+    assert done.status == 2 and "is no UTF-8" in done.sentence() and r"\udcff1" in done.sentence()
 
 
 def test_pictures_without_any_file_of_yolo_are_no_table(call, photos, tmp_path):

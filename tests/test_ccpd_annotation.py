@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,22 @@ def test_a_list_names_photos_with_or_without_their_folders(tmp_path):
     assert listed_names(tmp_path / "list.txt") == {"a.jpg", "b.jpg", "c.jpg"}
     with pytest.raises(UserError, match=r"none\.txt"):
         listed_names(tmp_path / "none.txt")
+
+
+def test_a_folder_that_may_not_be_looked_into_is_passed_over(tmp_path, monkeypatch):
+    _photo(tmp_path / "ccpd_base" / "a.jpg")
+    (tmp_path / "lost+found").mkdir()
+
+    def barred(function):
+        def call(path):
+            if Path(path).name == "lost+found":
+                raise PermissionError(13, "Permission denied")
+            return function(path)
+        return call
+
+    monkeypatch.setattr(Path, "iterdir", barred(Path.iterdir))
+    monkeypatch.setattr(os, "scandir", barred(os.scandir))
+    assert list(find_subsets(tmp_path)) == ["ccpd_base"]
 
 
 def test_two_releases_are_not_mixed(tmp_path):

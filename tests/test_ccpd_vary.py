@@ -84,6 +84,8 @@ def test_the_script_writes_a_folder_a_change(run_script, photo, tmp_path):
     again = run_script("ccpd/vary.py", "--data", ".", "varied", "--out", "varied", "--changes", "same", cwd=tmp_path)
     assert again.status == 0 and "1 x 1 photos" in again.out  # no changed one is changed again
     assert found[0].name == photo.name != found[1].name
+    other = run_script("ccpd/vary.py", "--data", ".", "--out", "varied", "--seed", 1, cwd=tmp_path)
+    assert other.status == 2 and "another seed" in other.sentence() and len(find_images(tmp_path / "varied")) == 2
 
 
 def test_a_folder_without_annotations_is_refused(run_script, tmp_path):

@@ -44,6 +44,7 @@ from MTCNN.data_preprocessing.windows import (
 from MTCNN.data_set import preprocess
 from MTCNN.detector import Detector, Thresholds
 from MTCNN.model.MTCNN_nets import ONet, PNet
+from MTCNN.paths import PNET_WEIGHTS
 from MTCNN.pyramid import make_sheets, plan_levels
 from MTCNN.train.dataset import SampleList
 from platekit.boxes import decode_offsets, normalise
@@ -51,6 +52,7 @@ from platekit.checkpoints import save_checkpoint
 from platekit.errors import UserError
 from platekit.images import read_image
 from platekit.opencv import cv2
+from platekit.places import SAMPLES
 from tests.conftest import files_below, make_picture, put_picture
 
 CORNERS = ((270, 150), (104, 140), (100, 96), (266, 106))  # right-bottom, left-bottom, left-top, right-top
@@ -542,6 +544,17 @@ def test_the_boxes_that_onet_placed_worst_are_always_learnt_from(tmp_path, monke
     for seed in range(10):
         chosen = chooser(view, pixels, np.random.default_rng(seed))["positive"]
         assert len(chosen) == 8 and (chosen == cut).all(axis=1).any()
+
+
+def test_proposals_are_of_the_score_that_was_asked_for():
+    """However few they are."""
+    pixels = torch.from_numpy(read_image(sorted(SAMPLES.glob("*.jpg"))[0])).permute(2, 0, 1)[None]
+    counts = []
+    for score in (0.3, 0.9):
+        _, _, scores = ONetWindows(Counts(1, 1, 1, 1), PNET_WEIGHTS, threshold=score).detector.scan(pixels)
+        assert scores.min() >= score
+        counts.append(len(scores))
+    assert counts[1] < 30 < counts[0]
 
 
 def test_later_rounds_start_from_what_onet_corrected(tmp_path, monkeypatch):

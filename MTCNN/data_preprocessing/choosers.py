@@ -58,7 +58,7 @@ class ONetWindows:
                  mini_lp: tuple[float, float] = MINI_LP, scale: float = SCALE) -> None:
         self.counts, self.second = counts, onet is not None
         self.detector = Detector(pnet, ONet() if onet is None else onet, "cpu", mini_lp, scale,
-                                 Thresholds(pnet_score=threshold, proposals=256))
+                                 Thresholds(pnet_score=threshold, pnet_low=threshold, proposals=256))
 
     def __call__(self, view: View, pixels: torch.Tensor, rng: np.random.Generator) -> dict[str, np.ndarray]:
         windows, corrected = self.look(pixels)

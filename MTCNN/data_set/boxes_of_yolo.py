@@ -19,6 +19,7 @@ if __package__ in (None, ""):
 import numpy as np
 from tqdm import tqdm
 
+from platekit.boxes import box_area
 from platekit.errors import UserError, run_script
 from platekit.files import relative_name
 from platekit.images import find_images, read_image
@@ -60,11 +61,14 @@ def main() -> int:
         try:
             boxes = read_labels(labels)
             height, width = read_image(path).shape[:2]
+            boxes = (boxes * ((width, height) * 2)).round(1)
+            if not box_area(boxes).all():
+                raise UserError(f"{labels}: a box is thinner than a tenth of a pixel; mend its line")
         except UserError as error:
             problems.append(str(error))
             continue
         plates += len(boxes)
-        rows += [[name, *box] for box in (boxes * ((width, height) * 2)).round(1).tolist() or [("",) * 4]]
+        rows += [[name, *box] for box in boxes.tolist() or [("",) * 4]]
     if not rows:
         raise UserError(f"no picture in {args.images} has a file of boxes; check --labels")
     write_rows(args.out, ("file", *BOX), rows)

@@ -49,7 +49,7 @@ class SampleList(Dataset):
                     names.append(line.removeprefix("# array ").rstrip("\n"))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # an empty list is reported below
-                rows = np.loadtxt(self.path, dtype=np.float64, comments="#", ndmin=2)
+                rows = np.loadtxt(self.path, dtype=np.float64, comments="#", ndmin=2, encoding="utf-8")
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read the list {self.path}: {error}; run the assemble_*_imglist.py script") \
                 from None
