@@ -120,7 +120,7 @@ class Recogniser:
         Where they are not ``SURE``, other boxes round the plate are looked at as well, and the views agree on a text.
         The first view is read in bfloat16 where the processor multiplies such numbers itself, doubtful ones again.
         Where there is no text, a Chinese plate may have two rows (LPRNet/rows.py): these are looked for in more boxes,
-        and read in bfloat16 too. No text has a confidence of 0.
+        and read in bfloat16 too. Where nothing is read the confidence is 0.
         """
         if not len(boxes):
             return []

@@ -13,19 +13,24 @@ from pathlib import PurePath
 
 from platekit.errors import UserError
 
-# The index tables of the data set. Their order differs from the recogniser's alphabet; 警, 学 and the letter O are in
-# neither of the officially released plates.
+# The index tables of the data set. Their order differs from the recogniser's alphabet; 警, 学 and the letter O are on
+# no plate of either release.
 PROVINCE_TABLE = "皖沪津渝冀晋蒙辽吉黑苏浙京闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新警学O"
 CITY_TABLE = "ABCDEFGHJKLMNPQRSTUVWXYZO"
 SERIAL_TABLE = "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789O"
 
 _NUMBER = r"(?:0|[1-9]\d*)"  # no leading zeros: every name has one reading, and every reading one name
 _POINT = rf"{_NUMBER}&{_NUMBER}"
-_PATTERN = re.compile(
-    rf"(\d+)-({_NUMBER}_{_NUMBER})-({_POINT}_{_POINT})-({_POINT}(?:_{_POINT}){{3}})-"
-    rf"({_NUMBER}(?:_{_NUMBER}){{6,7}})-({_NUMBER})-({_NUMBER})",
-    re.ASCII,
-)
+_FIELDS = {
+    "area": r"\d+",
+    "tilt": rf"{_NUMBER}_{_NUMBER}",
+    "box": rf"{_POINT}_{_POINT}",
+    "corners": rf"{_POINT}(?:_{_POINT}){{3}}",
+    "plate": rf"{_NUMBER}(?:_{_NUMBER}){{6,7}}",
+    "brightness": _NUMBER,
+    "blurriness": _NUMBER,
+}
+_PATTERN = re.compile("-".join(f"({shape})" for shape in _FIELDS.values()), re.ASCII)
 _SEPARATOR = re.compile("[_&]")
 Point = tuple[int, int]
 
@@ -58,21 +63,10 @@ class Annotation:
         if -1 in indices:
             symbol = self.plate[indices.index(-1)]
             raise UserError(f"'{self.plate}' cannot be written as a CCPD name: '{symbol}' has no index at its place")
-        x1, y1, x2, y2 = self.box
-        return (
-            "-".join(
-                (
-                    self.area,
-                    f"{self.tilt[0]}_{self.tilt[1]}",
-                    f"{x1}&{y1}_{x2}&{y2}",
-                    "_".join(f"{x}&{y}" for x, y in self.vertices),
-                    "_".join(map(str, indices)),
-                    str(self.brightness),
-                    str(self.blurriness),
-                )
-            )
-            + suffix
-        )
+        box, vertices = ("_".join(f"{x}&{y}" for x, y in points)
+                         for points in ((self.box[:2], self.box[2:]), self.vertices))
+        tilt, symbols = ("_".join(map(str, numbers)) for numbers in (self.tilt, indices))
+        return f"{self.area}-{tilt}-{box}-{vertices}-{symbols}-{self.brightness}-{self.blurriness}{suffix}"
 
 
 def has_annotation(name: str | PurePath) -> bool:
@@ -113,16 +107,5 @@ def _what_is_wrong(stem: str) -> str:
     fields = stem.split("-")
     if len(fields) != 7:
         return f"it has {len(fields)} fields between '-' where seven belong"
-    shapes = (
-        ("area", r"\d+"),
-        ("tilt", rf"{_NUMBER}_{_NUMBER}"),
-        ("box", rf"{_POINT}_{_POINT}"),
-        ("corners", rf"{_POINT}(?:_{_POINT}){{3}}"),
-        ("plate", rf"{_NUMBER}(?:_{_NUMBER}){{6,7}}"),
-        ("brightness", _NUMBER),
-        ("blurriness", _NUMBER),
-    )
-    for (what, shape), field in zip(shapes, fields):
-        if not re.fullmatch(shape, field, re.ASCII):
-            return f"its {what} reads '{field}'"
-    return "its fields are malformed"
+    return next(f"its {what} reads '{field}'" for (what, shape), field in zip(_FIELDS.items(), fields)
+                if not re.fullmatch(shape, field, re.ASCII))

@@ -66,8 +66,12 @@ class Pose:
     @property
     def box(self) -> tuple[float, float, float, float]:
         """The corners' bounding box (x1, y1, x2, y2) in pixels."""
-        (x1, y1), (x2, y2) = self.corners.min(axis=0), self.corners.max(axis=0)
-        return float(x1), float(y1), float(x2), float(y2)
+        return tuple(bounding_box(self.corners).tolist())
+
+
+def bounding_box(points: np.ndarray) -> np.ndarray:
+    """The box (x1, y1, x2, y2) around points (N, 2): float64 (4,)."""
+    return np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float64)
 
 
 def shear_corners(slope: float, lean: float) -> np.ndarray:

@@ -148,16 +148,14 @@ def stamp(
     text: str,
     box: tuple[float, float, float, float],
     colour: np.ndarray | tuple,
-    keep_aspect: bool = True,
 ) -> None:
     """Write text into a box (x1, y1, x2, y2) of a picture, in place; what lies outside the picture is cut off."""
     ink = lettering(text)
     x1, y1, x2, y2 = box
     height, width = y2 - y1, x2 - x1
-    if keep_aspect:
-        factor = min(height / ink.shape[0], width / ink.shape[1])
-        x1, y1 = x1 + (width - ink.shape[1] * factor) / 2, y1 + (height - ink.shape[0] * factor) / 2
-        height, width = ink.shape[0] * factor, ink.shape[1] * factor
+    factor = min(height / ink.shape[0], width / ink.shape[1])
+    x1, y1 = x1 + (width - ink.shape[1] * factor) / 2, y1 + (height - ink.shape[0] * factor) / 2
+    height, width = ink.shape[0] * factor, ink.shape[1] * factor
     if height < 2 or width < 2 or max(height, width) > 4000:
         return
     mask = cv2.resize(ink, (max(1, round(width)), max(1, round(height))), interpolation=cv2.INTER_AREA)

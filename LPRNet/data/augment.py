@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from ccpd import camera
-from ccpd.geometry import relative_corners, sample_pose
+from ccpd.geometry import bounding_box, relative_corners, sample_pose
 from ccpd.plates import BLUE_TONE, KINDS, in_light_of
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from LPRNet.rows import ROWS
@@ -40,13 +40,7 @@ def picture_corners(height: int, width: int) -> np.ndarray:
     return np.array([[width, height], [0, height], [0, 0], [width, 0]], dtype=np.float32)
 
 
-def bounding_box(corners: np.ndarray) -> tuple[float, float, float, float]:
-    """The box around corners (4, 2)."""
-    (x1, y1), (x2, y2) = corners.min(axis=0), corners.max(axis=0)
-    return float(x1), float(y1), float(x2), float(y2)
-
-
-def jitter_box(box: tuple[float, float, float, float], rng: np.random.Generator) -> np.ndarray:
+def jitter_box(box: Sequence[float], rng: np.random.Generator) -> np.ndarray:
     """The box as a detector finds it: every edge off by some percent of the side; mostly a little, at times much."""
     x1, y1, x2, y2 = box
     spread = 0.025 if rng.random() < 0.7 else 0.06

@@ -1,6 +1,6 @@
 """Data sets of plate crops, and the batches made of them.
 
-A sample is ``(crop, label)``: BGR uint8 (24, 94, 3) and the classes of the plate's symbols. A batch is
+A sample is ``(crop, label)``: BGR uint8 (24, 94, 3) and the classes of the plate's symbols, or a ``Sample``. A batch is
 ``(images, labels, lengths)``: float (N, 3, 24, 94) normalised, the labels of all samples in one row, and the length
 of each.
 """
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ccpd.geometry import bounding_box
 from ccpd.plates import (
     FORCES,
     KINDS,
@@ -57,7 +58,7 @@ EXCHANGED = 0.7  # share of the real samples with symbols of two plates, where t
 def crop_box(picture: np.ndarray, corners: np.ndarray | None = None) -> tuple[float, float, float, float]:
     """The plate's box in a crop: round its ``corners``, or the whole picture without them."""
     return (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0])) if corners is None \
-        else augment.bounding_box(corners)
+        else tuple(bounding_box(corners).tolist())
 
 
 def network_crop(picture: np.ndarray, corners: np.ndarray | None = None) -> np.ndarray:
@@ -74,24 +75,23 @@ class LPRDataLoader(Dataset):
     """
 
     def __init__(self, img_dirs: str | Path | Sequence[str | Path], alphabet: Alphabet | None = None,
-                 lpr_max_len: int | None = None, augmented: bool = False, labels: Labels | None = None) -> None:
+                 augmented: bool = False, labels: Labels | None = None) -> None:
         folders = [img_dirs] if isinstance(img_dirs, (str, Path)) else img_dirs
         alphabet, labels = alphabet or Alphabet(), labels or Labels()
-        max_length = lpr_max_len or alphabet.max_length
         items, bad = [], []
         for path in (path for folder in folders for path in find_images(folder)):
             try:
-                items.append((path, checked_label(path, labels, alphabet, max_length)))
+                items.append((path, checked_label(path, labels, alphabet)))
             except UserError as error:
                 bad.append((path, error))
         if bad:
             others = ", ".join(path.name for path, _ in bad[1:6])
             raise UserError(f"{bad[0][1]}" + (f" ({len(bad) - 1} others too: {others}{' ...' * (len(bad) > 6)})"
                                               if others else ""))
-        self._fill(items, alphabet, max_length, augmented)
+        self._fill(items, alphabet, augmented)
 
-    def _fill(self, items: list[tuple[Path, CropName]], alphabet: Alphabet, max_length: int, augmented: bool) -> None:
-        self.items, self.alphabet, self.max_length, self.augmented = items, alphabet, max_length, augmented
+    def _fill(self, items: list[tuple[Path, CropName]], alphabet: Alphabet, augmented: bool) -> None:
+        self.items, self.alphabet, self.augmented = items, alphabet, augmented
         self.labels = [alphabet.encode(name.plate) for _, name in items]
         self.places = [name.corner_array() for _, name in items]  # corners, known by the name or found later
 
@@ -105,7 +105,7 @@ class LPRDataLoader(Dataset):
 
     def _of(self, items: list[tuple[Path, CropName]], augmented: bool) -> LPRDataLoader:
         made = object.__new__(LPRDataLoader)
-        made._fill(items, self.alphabet, self.max_length, augmented)
+        made._fill(items, self.alphabet, augmented)
         return made
 
     def __len__(self) -> int:
@@ -154,12 +154,12 @@ class LPRDataLoader(Dataset):
         return augment.degrade(view, rng), label, corners if known else None
 
 
-def checked_label(path: Path, labels: Labels, alphabet: Alphabet, max_length: int) -> CropName:
+def checked_label(path: Path, labels: Labels, alphabet: Alphabet) -> CropName:
     """What a crop shows. Raises UserError for what cannot be trained on."""
     name = label_of(path, labels)
     label = alphabet.encode(name.plate, source=str(path))
-    if not 0 < len(label) <= max_length:
-        raise UserError(f"{path}: plate '{name.plate}' has {len(label)} symbols, the limit is {max_length}; "
+    if not 0 < len(label) <= alphabet.max_length:
+        raise UserError(f"{path}: plate '{name.plate}' has {len(label)} symbols, the limit is {alphabet.max_length}; "
                         "correct the label (--max_length sets the limit)")
     twins = sum(a == b for a, b in pairwise(label))  # which CTC tells apart by a blank between them
     if len(label) + twins > TIME_STEPS:

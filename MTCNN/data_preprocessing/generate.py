@@ -16,11 +16,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ccpd.geometry import bounding_box
 from MTCNN import paths
 from MTCNN.data_preprocessing.photos import Photo, read_photos
 from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.data_preprocessing.swap import PlateSwapper
-from MTCNN.data_preprocessing.views import POSES, View, bounding_box, make_view
+from MTCNN.data_preprocessing.views import POSES, View, make_view
 from MTCNN.data_preprocessing.windows import KINDS
 from platekit.boxes import crop_resize, encode_offsets
 from platekit.errors import UserError, seed_number

@@ -148,17 +148,7 @@ def open_array(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
-        if path.exists() and path.stat().st_size and _is_empty(path):
-            return np.load(path)
         raise UserError(f"cannot read the samples {path}: {error}; generate them again") from None
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
         raise UserError(f"{path} holds no samples (uint8, N x height x width x 3); generate them again")
     return array
-
-
-def _is_empty(path: Path) -> bool:
-    """Whether the array has no rows: such a file cannot be mapped."""
-    try:
-        return len(np.load(path)) == 0
-    except (OSError, ValueError):
-        return False

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ccpd import camera
-from ccpd.geometry import Pose, sample_pose
+from ccpd.geometry import Pose, bounding_box, sample_pose
 from platekit.opencv import cv2
 
 # Subsets whose poses the views take, and their shares. Base has no published statistics that differ from blur's.
@@ -95,11 +95,6 @@ def box_corners(box: np.ndarray) -> np.ndarray:
     """The corners (4, 2) of a box, in CCPD's order: right-bottom, left-bottom, left-top, right-top."""
     x1, y1, x2, y2 = box
     return np.array([(x2, y2), (x1, y2), (x1, y1), (x2, y1)], dtype=np.float64)
-
-
-def bounding_box(points: np.ndarray) -> np.ndarray:
-    """The box (4,) around points (N, 2)."""
-    return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
 
 def transform(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:

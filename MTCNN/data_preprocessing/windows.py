@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from MTCNN.pyramid import ASPECTS
-from platekit.boxes import box_iou
+from platekit.boxes import box_iou, common_area
 
 POSITIVE, PART = 0.65, 0.4  # an IoU above POSITIVE is a positive, one from PART to POSITIVE a part
 NEGATIVE = 0.3  # an IoU below is a negative; what lies between 0.3 and 0.4 is not used
@@ -39,11 +39,7 @@ def overlaps(windows: np.ndarray, boxes: np.ndarray | None) -> np.ndarray:
 
 def touching(windows: np.ndarray, zones: np.ndarray) -> np.ndarray:
     """Mask (N,) of the windows that have any part of a zone (K, 4) in common."""
-    if not len(zones):
-        return np.zeros(len(windows), dtype=bool)
-    low = np.maximum(windows[:, None, :2], zones[None, :, :2])
-    high = np.minimum(windows[:, None, 2:], zones[None, :, 2:])
-    return (high > low).all(axis=2).any(axis=1)
+    return (common_area(windows, zones) > 0).any(axis=1)
 
 
 def kinds_of(iou: np.ndarray) -> dict[str, np.ndarray]:
