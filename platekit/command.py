@@ -123,8 +123,12 @@ class OutputFolder:
 
     def path_for(self, source: Path, suffixes: tuple[str, ...] = WRITABLE, default: str = ".jpg") -> Path:
         """The source's own place in the folder; its name gets the default suffix behind it unless it has a good one."""
-        suffix = "" if source.suffix.lower() in suffixes else default
-        return self.folder / os.path.relpath(os.path.abspath(source.parent), self.root) / (source.name + suffix)
+        name = source.name
+        if source.suffix.lower() not in suffixes:
+            name += default
+            while os.path.exists(source.with_name(name)):  # that is another one's
+                name += default
+        return self.folder / os.path.relpath(os.path.abspath(source.parent), self.root) / name
 
 
 class Score(Protocol):

@@ -120,11 +120,12 @@ def test_a_json_file_that_cannot_be_is_said_at_once(folder, tmp_path, target):
 
 
 def test_annotated_pictures_of_one_name_are_kept_apart(tmp_path):
-    for index, name in enumerate(("x/a.png", "y/a.png", "y/a-2.png", "z/a.png", "z/a.gif.jpg", "z/b.ppm")):
+    for index, name in enumerate(("x/a.png", "y/a.png", "y/a-2.png", "z/a.png", "z/a.gif", "z/b.ppm", "z/b.ppm.jpg")):
         put_picture(tmp_path / name, make_picture(120, 200, index))
     inputs = [tmp_path / name for name in ("x", "y/a.png", "y/a-2.png", "z", "z/b.ppm")]
     assert run_pictures(inputs, read, output=tmp_path / "out") == 0
-    assert files_below(tmp_path / "out") == ["x/a.png", "y/a-2.png", "y/a.png", "z/a.gif.jpg", "z/a.png", "z/b.ppm.jpg"]
+    assert files_below(tmp_path / "out") == ["x/a.png", "y/a-2.png", "y/a.png", "z/a.gif.jpg", "z/a.png", "z/b.ppm.jpg",
+                                             "z/b.ppm.jpg.jpg"]
     for name in ("x/a.png", "y/a.png", "y/a-2.png", "z/a.png"):
         drawn, original = read_image(tmp_path / "out" / name), read_image(tmp_path / name)
         assert np.array_equal(drawn[60:], original[60:]) and not np.array_equal(drawn, original)
