@@ -57,6 +57,8 @@ class Score:
         """Count what a line of results says."""
         path = Path(entry["image"])
         for plate in entry.get("plates", ()):
+            if "text" not in plate:
+                raise UserError("the lines that were kept are of another script; name another --json")
             self.add(path, known_label(path, self.labels), plate["text"], plate["confidence"])
 
     def __str__(self) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -51,7 +52,7 @@ from platekit.errors import UserError, run_script, seed_number
 from platekit.files import fingerprint
 from platekit.images import read_image
 from platekit.places import flags_of, for_help, must_be_there
-from platekit.training import SAVE_SECONDS, Run, Settings, check_rate_and_workers, seed_everything, start_weights
+from platekit.training import SAVE_SECONDS, Run, Settings, check_run, seed_everything, start_weights
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -108,7 +109,7 @@ def parse_arguments() -> argparse.Namespace:
         raise UserError("the generator draws Chinese plates; leave out --rendered_share with --alphabet")
     if min(args.epoch, args.batch_size, 1 if args.epoch_samples is None else args.epoch_samples) < 1:
         raise UserError("--epoch, --batch_size and --epoch_samples must be at least 1")
-    check_rate_and_workers(args.learning_rate, args.workers)
+    check_run(args.learning_rate, args.workers, args.save)
     if args.img_dirs_val is None and CROPS_VAL.is_dir() and not args.alphabet:
         args.img_dirs_val = [CROPS_VAL]
     if args.hold_out is None:
@@ -289,9 +290,9 @@ def main() -> None:
     save_reader(best, alphabet, *args.save)
     flags = flags_of({"--lprnet": (args.save[0], LPRNET_WEIGHTS), "--stn": (args.save[1], STN_WEIGHTS)})
     if args.img_dirs_val != [CROPS_VAL]:
-        flags += ["--image", *map(str, args.img_dirs_val or ["OTHER_CROPS"])]
+        flags += ["--image", shlex.join(map(str, args.img_dirs_val or ["OTHER_CROPS"]))]
     if args.labels:
-        flags += ["--labels", *args.labels]
+        flags += ["--labels", shlex.join(args.labels)]
     print(f"wrote {args.save[0]} and {args.save[1]}; next: python LPRNet/LPRNet_Test.py", *flags)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import sys
 import zlib
 from collections.abc import Callable
@@ -206,7 +207,7 @@ def main() -> int:
         written += 1
     print(
         f"wrote {len(options.changes)} x {written} photos to {options.out}, leaving out {len(photos) - written};"
-        f" next: python ccpd/evaluate.py --data {options.out}"
+        f" next: python ccpd/evaluate.py --data {shlex.quote(str(options.out))}"
     )
     return int(written < len(annotated))
 

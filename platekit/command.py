@@ -23,7 +23,7 @@ from platekit.devices import DEVICE_HELP
 from platekit.distributed import rank, wait_for_all, world
 from platekit.drawing import draw_plates
 from platekit.errors import UserError
-from platekit.files import file_fingerprint, real_path, writing
+from platekit.files import file_fingerprint, is_device, real_path, writing
 from platekit.images import FOUND, WRITABLE, expand_inputs, is_same_folder, read_image, write_image
 from platekit.opencv import cv2
 from platekit.parts import Parts
@@ -78,13 +78,17 @@ def json_lines(path: str | None) -> Iterator[TextIO | None]:
         os.replace(part, path)
 
 
-def keep_inputs(inputs: Iterable[object], json_path: str | None) -> None:
-    """UserError when the file of results would replace an input, or any picture."""
+def results_place(json_path: str | None, inputs: Iterable[object]) -> str | None:
+    """Where the file of results is, if it is named by a link. UserError when it would replace an input, any picture,
+    or what is no file."""
     if json_path in (None, "-") or not os.path.exists(json_path):
-        return
+        return json_path
+    if is_device(json_path):
+        raise UserError(f"--json {json_path} is a device or a pipe; name a file, or - for standard output")
     if json_path.lower().endswith(FOUND) or any(os.path.exists(str(entry)) and os.path.samefile(str(entry), json_path)
                                                 for entry in inputs):
         raise UserError(f"--json {json_path} would replace an input; name a file of its own, such as plates.jsonl")
+    return os.path.realpath(json_path) if os.path.islink(json_path) else json_path
 
 
 def check_display(show: bool) -> None:
@@ -104,11 +108,13 @@ class OutputFolder:
     """Annotated pictures, in subfolders as their inputs lie below the folder that all inputs share."""
 
     def __init__(self, folder: Path, sources: Iterable[Path]) -> None:
-        """UserError when it is a file, or holds a source, which a result could replace."""
+        """UserError when it is a file, cannot be written, or holds a source, which a result could replace."""
         if os.path.exists(folder) and not os.path.isdir(folder):
             raise UserError(f"cannot write pictures to {folder}: it is a file; name a folder with --output")
         self.folder, self.root = folder, ""
         place, parent = real_path(folder), None
+        if not os.access(next(filter(os.path.exists, (place, *place.parents))), os.W_OK):
+            raise UserError(f"cannot write pictures to {folder}: permission denied; name another folder with --output")
         for source in sources:
             if source.parent == parent:
                 continue
@@ -163,7 +169,7 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     sources = functools.partial(expand_inputs, inputs, output)  # called anew for every walk: inputs are never all held
     for entry in inputs:
         next(expand_inputs([entry], output))  # wrong usage shows before anything is written
-    keep_inputs(inputs, json_path)
+    json_path = results_place(json_path, inputs)
     check_display(show)
     folder = OutputFolder(output, sources()) if output else None
     if json_path is not None and json_path != "-":

@@ -21,6 +21,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     Raises UserError when the folder cannot be made or written to (read-only, disk full); nothing is left behind.
     """
     path = Path(path)
+    if is_device(path):
+        raise UserError(f"cannot write {path}: it is a device or a pipe; name a file")
     # A long name has no room for more than its beginning; threads may write files of one beginning at the same time.
     temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
@@ -67,6 +69,11 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         line = text[text.rfind("\n", 0, error.start) + 1:].partition("\n")[0]
         raise UserError(f"cannot write {path}: the name in its line {line!r} is no UTF-8; rename that file") from None
     write_bytes(path, data)
+
+
+def is_device(path: str | os.PathLike) -> bool:
+    """Whether a device or a pipe is there, which a file in its place would be the end of, as of /dev/null."""
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
 def real_path(path: str | os.PathLike) -> Path:

@@ -20,6 +20,9 @@ from platekit.opencv import cv2, video_name
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".3gp")
 QUEUE = 8  # frames of a file that may be read ahead
 USUAL_RATE = 25.0
+MISSES = 5  # places without a frame, one after the other, from which on a source is at its end: some are only damaged
+HANGS = 1.0  # seconds that a place without a frame takes where nothing comes any more
+WHOLE = 0.9  # share of a file's stated length from which on it counts as whole: some state a guess
 _PASSWORD = re.compile(r"((?:password|passwd|pass|pwd)=)[^&/?]*", re.IGNORECASE)
 
 
@@ -50,7 +53,7 @@ class FrameSource:
         self.rate = rate if (1 <= rate <= 240 if self.live else 0 < rate < math.inf) else USUAL_RATE
         self.total = total if total > 0 and not self.live else None
         self.dropped = 0
-        self.broken = False  # a live source that ended by itself
+        self.broken = False  # a live source that ended by itself, or a file that is cut off
         self.second, self._opened, self._start = 0.0, datetime.now().astimezone(), time.monotonic()
         self._waiting: deque[tuple[int, np.ndarray, float]] = deque()
         self._changed = threading.Condition()
@@ -91,15 +94,20 @@ class FrameSource:
         self._thread.join(timeout=5)  # a camera that hangs must not keep the results from being written
 
     def _read(self) -> None:
-        number = 0
-        while self._wait_for_room():
+        number = missed = 0
+        end = 0.0
+        while missed < MISSES and self._wait_for_room():
+            before = time.monotonic()
             try:
                 found, frame = self._capture.read()
             except cv2.error:
                 found = False
             if not found:
-                self.broken = self.live and not self._stopped
-                break
+                missed = missed + 1 if time.monotonic() - before < HANGS else MISSES
+                number += 1
+                continue
+            missed = 0
+            end = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             with self._changed:
                 if self.live and self._waiting:
                     self._waiting.popleft()
@@ -108,7 +116,9 @@ class FrameSource:
                 self._waiting.append((number, frame, second))
                 self._changed.notify_all()
             number += 1
+        cut_off = 0 < end + 1 / self.rate < WHOLE * (self.total or 0) / self.rate
         with self._changed:
+            self.broken = not self._stopped and (self.live or cut_off)
             self._ended = True
             self._changed.notify_all()
         self._capture.release()

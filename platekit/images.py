@@ -153,7 +153,7 @@ def expand_inputs(inputs: Iterable[str | os.PathLike], leave_out: Path | None = 
         elif os.path.exists(path) or not glob.has_magic(str(entry)):
             yield path
         else:
-            matches = list(dict.fromkeys(map(Path, sorted(glob.glob(str(entry), recursive=True)))))
+            matches = _matches(str(entry))
             if not matches:
                 raise UserError(f"the pattern {entry} matches no file; check it, and quote it for the shell")
             place = leave_out and real_path(leave_out)
@@ -170,6 +170,17 @@ def expand_inputs(inputs: Iterable[str | os.PathLike], leave_out: Path | None = 
             yield from found
 
 
+def _matches(pattern: str) -> list[Path]:
+    """What a pattern matches, in order. ** does not go through links to folders, which can go round in circles."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        return [Path(path) for path in sorted(glob.glob(pattern))]
+    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    found = set(Path(*parts[:fixed]).glob(str(Path(*parts[fixed:]))))
+    hidden = any(part.startswith(".") for part in parts[fixed:])  # are meant where the pattern has a dot, as for glob
+    return sorted(path for path in found if hidden or not any(part.startswith(".") for part in path.parts[fixed:]))
+
+
 def read_list(path: str | os.PathLike) -> Iterator[Path]:
     """The paths in a text file, one a line as ``find`` prints them; from the working directory where not absolute.
 
@@ -179,6 +190,8 @@ def read_list(path: str | os.PathLike) -> Iterator[Path]:
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
             for line in lines:
+                if empty and line.startswith(("\udcff\udcfe", "\udcfe\udcff")):
+                    raise UserError(f"the list {path} is in UTF-16; save it in UTF-8")
                 if name := line.rstrip("\r\n"):
                     empty = False
                     yield Path(name)

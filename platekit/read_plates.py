@@ -39,11 +39,19 @@ Exit status: 0 all inputs done, 1 some failed, 2 wrong usage or missing weights.
 """
 
 
+def camera_number(text: str) -> int:
+    """The type of ``--camera``, for argparse: others than these end OpenCV, not only its call."""
+    if not 0 <= int(text) < 2**31:
+        raise argparse.ArgumentTypeError("cameras count from 0")
+    return int(text)
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser, default="the bundled samples")
     parser.add_argument("--video", nargs="+", metavar="FILE", help="video files or stream addresses")
-    parser.add_argument("--camera", type=int, metavar="N", help="number of a camera; q in its window or Ctrl-C stops")
+    parser.add_argument("--camera", type=camera_number, metavar="N",
+                        help="number of a camera; q in its window or Ctrl-C stops")
     parser.add_argument("--show", action="store_true", help="open a window for every result")
     parser.add_argument("--mini_lp", nargs=2, type=float, default=MINI_LP, metavar=("W", "H"),
                         help="width and height in pixels of the smallest plate to find (default: %(default)s)")

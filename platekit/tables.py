@@ -42,13 +42,14 @@ def read_rows(table: str | os.PathLike, columns: tuple[str, ...]) -> list[Row]:
     try:
         with open(table, encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
+            names = set(reader.fieldnames or ())
             lines = [(reader.reader.line_num, {name: (text or "").strip() for name, text in line.items()
                                                if isinstance(name, str)}) for line in reader]
     except OSError as error:
         raise UserError(f"cannot read {table}: {error.strerror}; check the path") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {table}: {error}; save it as CSV in UTF-8") from None
-    if not set(columns) <= set(reader.fieldnames or ()):
+    if not names.issuperset(columns):
         raise UserError(f"{table} does not begin with the line '{','.join(columns)}'; name its columns so")
     rows = []
     for number, line in lines:

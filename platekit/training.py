@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import json
 import math
+import os
 import random
 import subprocess
 import time
@@ -30,7 +31,7 @@ from platekit import distributed
 from platekit.checkpoints import read_checkpoint, save_checkpoint
 from platekit.devices import trains_in_bfloat16
 from platekit.errors import UserError
-from platekit.files import file_fingerprint, write_text
+from platekit.files import file_fingerprint, real_path, write_text
 from platekit.memory import keep_freed_memory
 
 SAVE_SECONDS = 120  # between two checkpoints inside an epoch
@@ -88,12 +89,17 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def check_rate_and_workers(learning_rate: float, workers: int) -> None:
-    """UserError for what no training can have."""
+def check_run(learning_rate: float, workers: int, save: Sequence[Path]) -> None:
+    """UserError for what no training can have, and where its weights cannot go to ``save``: before it, not behind."""
     if not 0 < learning_rate < math.inf:
         raise UserError(f"--learning_rate must be above 0, not {learning_rate}")
     if workers < 0:
         raise UserError(f"--workers must be at least 0, not {workers}")
+    for path in save:
+        if os.path.isdir(path):
+            raise UserError(f"--save {path} is a folder; name a file")
+    if len(set(map(real_path, save))) < len(save):
+        raise UserError(f"--save names {save[0]} twice; name two files")
 
 
 def start_weights(weights: Iterable[str | Path], save: Iterable[str | Path]) -> str:

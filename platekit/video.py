@@ -24,7 +24,7 @@ from typing import TextIO
 import numpy as np
 from tqdm import tqdm
 
-from platekit.command import OutputFolder, ReadPicture, check_display, json_lines, keep_inputs, write_line
+from platekit.command import OutputFolder, ReadPicture, check_display, json_lines, results_place, write_line
 from platekit.distributed import world
 from platekit.drawing import draw_plates
 from platekit.errors import UserError
@@ -128,7 +128,7 @@ def run_video(sources: Sequence[str | int], read: ReadPicture, json_path: str | 
     """
     if world() > 1:
         raise UserError("torchrun shares pictures, not videos; start one process for each video")
-    keep_inputs(sources, json_path)
+    json_path = results_place(json_path, sources)
     check_display(show)
     failed, cut_short = False, False
     folder = OutputFolder(output, (Path(source) for source in sources if not is_live(source))) if output else None
@@ -158,7 +158,9 @@ def run_video(sources: Sequence[str | int], read: ReadPicture, json_path: str | 
                 video = VideoFile(target, watch.source.rate)
             with stop_on_signal(watch.source) as signals:
                 report(watch, stream, video, show)
-            problem = watch.source.broken and f"{name} gives no more frames; see what became of it, and start again"
+            problem = watch.source.broken and (
+                f"{name} gives no more frames; see what became of it, and start again" if watch.source.live else
+                f"{name} ends after {watch.frames} of {watch.source.total} frames; it is cut off, fetch it again")
             if not watch.frames and not signals:
                 problem = f"{name} gives no frame; check that it is whole and that OpenCV knows its format"
             if problem:

@@ -17,7 +17,7 @@ def test_the_average_lies_between_two_weights(call, tmp_path):
     for name, net in zip(("first", "second"), nets):
         save_weights(tmp_path / name, net)
     files = tmp_path / "first", tmp_path / "second"
-    outcome = call(average_weights.main, *files, "--share", 0.25, "--save", tmp_path / "out")
+    outcome = call(average_weights.main, *files, "--share", 0.25, "--seed", 1, "--save", tmp_path / "out")
     assert outcome.status == 0, outcome.err
     load_weights(nets[2], tmp_path / "out")
     for first, second, out in zip(*(net.state_dict().values() for net in nets)):

@@ -132,6 +132,9 @@ def test_a_name_that_no_table_can_hold_is_said(call, tmp_path):
 def test_pictures_without_any_file_of_yolo_are_no_table(call, photos, tmp_path):
     done = call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv")
     assert "--labels" in done.sentence() and not (tmp_path / "boxes.csv").exists()
+    (photos / "a" / "one.txt").write_text("0 0.5 0.5 0.1 0.1 0.99")
+    done = call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv")
+    assert done.status == 2 and "confidences and polygons are not taken" in done.err
 
 
 @pytest.mark.parametrize(("row", "what"), [
@@ -151,6 +154,9 @@ def test_pictures_no_file_system_has_are_not_there(photos, capsys):
 
 
 def test_a_table_without_its_columns_is_refused(photos):
+    (photos / "boxes.csv").write_text("")
+    with pytest.raises(UserError, match="file,x1,y1,x2,y2"):
+        read_boxes([photos / "boxes.csv"])
     (photos / "boxes.csv").write_text("file,left,top,right,bottom\na/two.png,1,2,3,4\n")
     with pytest.raises(UserError, match="file,x1,y1,x2,y2"):
         read_boxes([photos / "boxes.csv"])

@@ -226,6 +226,9 @@ def test_the_accuracy_counts_what_a_run_before_has_read(call, crops, weights, tm
     test = ("--image", crops / "val", "--json", tmp_path / "out.jsonl", "--lprnet", weights[0], "--stn", weights[1])
     assert "of 4 right" in call(LPRNet_Test.main, *test).out
     assert "of 4 right" in call(LPRNet_Test.main, *test, "--resume").out
+    lines = (tmp_path / "out.jsonl").read_text("utf-8")
+    (tmp_path / "out.jsonl").write_text(lines.replace('"text"', '"box"'), encoding="utf-8")  # as MTCNN.py writes
+    assert "another script" in call(LPRNet_Test.main, *test, "--resume").sentence()
 
 
 def test_a_step_that_was_left_out_is_named(call, tmp_path, monkeypatch):
@@ -260,6 +263,13 @@ def test_a_run_is_not_taken_for_one_on_other_data(call, crops, weights, tmp_path
 @pytest.mark.parametrize("flags", [("--seed", -1), ("--dropout_rate", 1), ("--dropout_rate", 2)])
 def test_numbers_that_cannot_be_are_refused(call, crops, tmp_path, flags):
     assert train(call, crops, tmp_path, *flags).status == 2 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("save", "said"), [(("a", "../run/a"), "twice"), (("a", "."), "is a folder")])
+def test_weights_that_have_no_place_are_said_before_the_training(call, crops, tmp_path, save, said):
+    (tmp_path / "run").mkdir()
+    done = train(call, crops, tmp_path, "--save", *(tmp_path / "run" / name for name in save))
+    assert done.status == 2 and said in done.sentence() and files_below(tmp_path / "run") == []
 
 
 @pytest.mark.parametrize("script", [LPRNet_Test, LPRNet_Train])

@@ -69,6 +69,12 @@ def test_a_box_beside_the_picture_is_not_kept():
     assert kept.tolist() == [False, True] and clipped[1].tolist() == [5, 5, 60, 20]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_picture_that_may_not_be_written_to_is_taken_without_a_word():
+    image = np.frombuffer(bytes(range(24)), np.uint8).reshape(2, 4, 3)  # as from a pipe
+    assert upload(image)[0].permute(1, 2, 0).tolist() == image.tolist()
+
+
 def test_normalising_leaves_the_picture_alone():
     image = np.array([[[0, 127, 255]]], dtype=np.uint8)
     found = normalise(upload(image))

@@ -14,6 +14,7 @@ import pytest
 
 from platekit.command import json_lines, run_pictures
 from platekit.errors import UserError, run_script
+from platekit.files import write_bytes
 from platekit.images import read_image
 from platekit.results import PictureResult, Plate
 from platekit.video import run_video
@@ -193,6 +194,32 @@ def test_json_on_a_narrow_console_is_json(folder, monkeypatch, encoding):
     with json_lines(str(target)) as stream:
         stream.write(json.dumps({"image": names[-1]}, ensure_ascii=False) + "\n")
     assert lines_of(target.read_text("utf-8")) == [{"image": names[-1]}]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with a name")
+@pytest.mark.parametrize("run", [run_pictures, run_video])
+def test_results_never_replace_a_device_and_go_where_a_link_leads(folder, tmp_path, run):
+    source = [str(folder / "a.png")]
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe; name a file"):
+        run(source, read, str(tmp_path / "pipe"))
+    with pytest.raises(UserError, match="pipe; name a file"):
+        write_bytes(tmp_path / "pipe", b"")
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "plates.jsonl").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "plates.jsonl")
+    assert run(source, read, str(tmp_path / "link")) == 0
+    assert (tmp_path / "link").is_symlink() and lines_of((tmp_path / "far" / "plates.jsonl").read_text("utf-8"))
+    assert (tmp_path / "pipe").is_fifo() and files_below(tmp_path / "far") == ["plates.jsonl"]
+
+
+@pytest.mark.parametrize("output", ["", "drawn", "drawn/deeper"])
+def test_an_output_that_cannot_be_written_is_said_before_anything_is_read(folder, tmp_path, monkeypatch, output):
+    (tmp_path / "barred").mkdir()
+    monkeypatch.setattr("platekit.command.os.access", lambda path, mode: Path(path).name != "barred")  # not even root
+    with pytest.raises(UserError, match="permission denied"):
+        run_pictures([folder], None, str(tmp_path / "plates.jsonl"), tmp_path / "barred" / output)
+    assert files_below(tmp_path) == ["in/a.png", "in/b.jpg", "in/c.png"]
 
 
 def test_lines_of_a_run_that_was_killed_are_put_aside(tmp_path, capsys):

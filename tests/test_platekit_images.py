@@ -104,6 +104,21 @@ def test_inputs_come_in_the_order_given(tmp_path):
                      "*", "[odd].png", "folder/a.png", "folder/b.png", "y.png", "z.png"]
 
 
+@pytest.mark.parametrize("base", ["", "absolute"])
+def test_a_pattern_does_not_go_round_in_circles(tmp_path, monkeypatch, base):
+    monkeypatch.chdir(tmp_path)
+    start = f"{tmp_path}/" if base else ""
+    for name in ("in/a.png", "in/b/c.png", "in/.hidden/d.png", "in/b/.e.png"):
+        put_picture(tmp_path / name, make_picture(10, 10))
+    for number in range(20):
+        (tmp_path / "in" / f"loop{number}").symlink_to(".")
+    names = [f"{start}in/a.png", f"{start}in/b/c.png"]
+    for pattern in ("in/**/*.png", "i?/**/*.png"):
+        assert list(map(str, expand_inputs([start + pattern]))) == names
+    assert len(list(expand_inputs([f"{start}in/**"]))) == 4  # the folder itself
+    assert list(map(str, expand_inputs([f"{start}in/.hid*/**/*.png"]))) == [f"{start}in/.hidden/d.png"]
+
+
 @pytest.mark.parametrize("pattern", ["**", "**/*", "**/**/*.png", "f*"])
 def test_a_pattern_gives_a_picture_once_and_none_of_the_output(tmp_path, monkeypatch, pattern):
     names = ["folder/b.png", "folder/deep/a.png", "folder/out/a.png", "folder/out/deep/b.png"]
@@ -196,3 +211,9 @@ def test_a_missing_library_of_opencv_is_one_sentence(tmp_path, script):
     done = subprocess.run([sys.executable, ROOT / script, "--help"], env={**os.environ, "PYTHONPATH": str(tmp_path)},
                           capture_output=True, text=True)
     assert done.returncode == 1 and "apt-get install libgl1" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_list_in_another_encoding_is_said(tmp_path):
+    (tmp_path / "list.txt").write_text("皖.jpg\r\n", encoding="utf-16")  # as a console of Windows writes it
+    with pytest.raises(UserError, match=r"list\.txt is in UTF-16; save it in UTF-8"):
+        list(expand_inputs([tmp_path / "list.txt"]))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
-import re
 import signal
 import sys
 import threading
@@ -26,6 +26,7 @@ from ccpd.plates import PlateRenderer, random_text
 from platekit.errors import UserError
 from platekit.frames import FrameSource, is_live, source_name
 from platekit.fusion import FusedReading
+from platekit.read_plates import main
 from platekit.results import PictureResult, Plate
 from platekit.tracking import Track, Tracker
 from platekit.video import VideoFile, Watch, run_video
@@ -451,8 +452,45 @@ def test_a_video_without_frames_has_failed_and_one_cut_short_says_how_much_there
     (line,) = (tmp_path / "a.jsonl").read_text("utf-8").splitlines()
     assert "no frame" in json.loads(line)["error"] or "cannot open" in json.loads(line)["error"]
     assert "annotated video" not in capsys.readouterr().err
-    assert run_video([str(tmp_path / "half.avi")], nothing, str(tmp_path / "b.jsonl")) == 0
-    assert re.search(r": \d+ of \d+ frames", capsys.readouterr().err)
+    assert run_video([str(tmp_path / "half.avi")], nothing, str(tmp_path / "b.jsonl")) == 1
+    *frames, end = (json.loads(line) for line in (tmp_path / "b.jsonl").read_text("utf-8").splitlines())
+    assert len(frames) > 10 and f"ends after {len(frames)} of 60 frames" in end["error"]
+    assert f": {len(frames)} of 60 frames" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_damaged_frame_does_not_end_a_video(drive, tmp_path, monkeypatch, live):
+    """Some containers give nothing in its place, some less than nothing; at the end there is nothing for good."""
+    reads = itertools.count()
+
+    def read(capture: cv2.VideoCapture) -> tuple[bool, np.ndarray | None]:
+        found, frame = cv2_read(capture)
+        number = next(reads)
+        if number == 30:
+            raise cv2.error("damaged")
+        return (False, None) if number in (10, 11, 12) else (found, frame)
+
+    cv2_read = cv2.VideoCapture.read
+    monkeypatch.setattr(cv2.VideoCapture, "read", slow(read, 0.01) if live else read)
+    with FrameSource(str(drive[0]), live=live) as source:
+        numbers = [number for number, _ in source]
+    if not live:
+        assert numbers == [number for number in range(60) if number not in (10, 11, 12, 30)]
+    assert numbers[-1] == 59 and source.broken == live
+
+
+def test_a_source_that_hangs_is_asked_once(drive, monkeypatch):
+    monkeypatch.setattr("platekit.frames.HANGS", 0.02)
+    monkeypatch.setattr(cv2.VideoCapture, "read", slow(lambda capture: (False, None), 0.05))
+    before = time.monotonic()
+    with FrameSource(str(drive[0]), live=True) as source:
+        assert list(source) == [] and source.broken and time.monotonic() - before < 0.2
+
+
+@pytest.mark.parametrize("number", ["-1", "99999999999", "x"])
+def test_a_camera_that_opencv_would_end_at_is_wrong_usage(call, number):
+    done = call(main, "--camera", number)
+    assert done.status == 2 and "--camera" in done.err and "Traceback" not in done.err
 
 
 def test_processes_of_torchrun_do_not_write_one_file(drive, tmp_path, monkeypatch):

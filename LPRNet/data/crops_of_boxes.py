@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -53,14 +54,17 @@ def main() -> int:
             problems.append(f"{row.place}: {error}")
             continue
         labels.append((name, row.texts["text"]))
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    if not labels:
+        raise UserError(f"no plate of {args.boxes} could be cut out; mend what was left out")
     kept = {row.picture for row, _ in plates} | {args.out.resolve() / name for name, _ in labels}
     for path in earlier_crops(args.out) - kept:
         path.unlink(missing_ok=True)
     write_rows(args.out / "labels.csv", ("file", "text"), labels)
-    for problem in problems:
-        print(f"left out: {problem}", file=sys.stderr)
     print(f"wrote {len(labels)} crops and labels.csv to {args.out}")
-    print(f"next: python LPRNet/LPRNet_Train.py --img_dirs_train {args.out} --labels {args.out / 'labels.csv'}")
+    flags = ("--img_dirs_train", args.out, "--labels", args.out / "labels.csv")
+    print(f"next: python LPRNet/LPRNet_Train.py {shlex.join(map(str, flags))}")
     return 1 if problems else 0
 
 

@@ -10,6 +10,7 @@ plate; one without a file is left out.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -39,7 +40,8 @@ def read_labels(path: Path) -> np.ndarray:
         except ValueError:
             x = np.nan
         if not (0 <= x <= 1 and 0 <= y <= 1 and 0 < width <= 1 and 0 < height <= 1):
-            raise UserError(f"{path}: '{line}' is not 'class x y width height' over the picture's size; mend the line")
+            raise UserError(f"{path}: '{line}' is not 'class x y width height' over the picture's size; mend the line "
+                            "(confidences and polygons are not taken)")
         boxes.append((x - width / 2, y - height / 2, x + width / 2, y + height / 2))
     return np.array(boxes).reshape(-1, 4).clip(0, 1)
 
@@ -69,17 +71,17 @@ def main() -> int:
             continue
         plates += len(boxes)
         rows += [[name, *box] for box in boxes.tolist() or [("",) * 4]]
-    if not rows:
-        raise UserError(f"no picture in {args.images} has a file of boxes; check --labels")
-    write_rows(args.out, ("file", *BOX), rows)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
+    if not rows:
+        raise UserError(f"no picture in {args.images} has a file of boxes that can be read; check --labels")
+    write_rows(args.out, ("file", *BOX), rows)
     print(f"wrote {args.out}: {plates} plates; {left_out} pictures without a file of boxes left out")
     train, val = args.images / "train", args.images / "val"
     if not (train.is_dir() and val.is_dir()):
         train, val = args.images, "OTHER_PHOTOS"
-    print(f"next: python MTCNN/data_preprocessing/gen_Pnet_train_data.py -dir_train {train} -dir_val {val} "
-          f"--boxes {args.out}")
+    flags = ("-dir_train", train, "-dir_val", val, "--boxes", args.out)
+    print(f"next: python MTCNN/data_preprocessing/gen_Pnet_train_data.py {shlex.join(map(str, flags))}")
     return 1 if problems else 0
 
 

@@ -21,7 +21,7 @@ from platekit.devices import DEVICE_HELP, pick_device
 from platekit.errors import UserError, seed_number
 from platekit.files import fingerprint
 from platekit.places import flags_of
-from platekit.training import SAVE_SECONDS, Run, Settings, check_rate_and_workers, seed_everything, start_weights
+from platekit.training import SAVE_SECONDS, Run, Settings, check_run, seed_everything, start_weights
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def parse_arguments(recipe: Recipe, description: str, arguments: list[str] | Non
     options = parser.parse_args(arguments)
     if options.epoch < 1 or options.batch_size < 1:
         raise UserError("--epoch and --batch_size must be at least 1")
-    check_rate_and_workers(options.learning_rate, options.workers)
+    check_run(options.learning_rate, options.workers, [options.save])
     return options
 
 
