@@ -109,6 +109,10 @@ class Recogniser:
             if multiplies_bfloat16(self.device):
                 self.first_reader = self._fast(nets, torch.bfloat16)
         self.batch_size = batch_size or (CROPS if self.device.type == "cpu" else 64)
+        self._made_of = os.path.abspath(lprnet_path), os.path.abspath(stn_path), self.device, self.batch_size
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        return type(self), self._made_of  # oneDNN's weights cannot be pickled: another process loads them again
 
     @torch.inference_mode()
     def read(self, picture: torch.Tensor, boxes: np.ndarray) -> list[Reading]:

@@ -100,20 +100,25 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
     return list(walk_images(folder))
 
 
-def walk_images(folder: str | os.PathLike, leave_out: Path | None = None) -> Iterator[Path]:
+def walk_images(folder: str | os.PathLike, leave_out: Path | None = None, suffixes: tuple[str, ...] = FOUND
+                ) -> Iterator[Path]:
     """The same one by one, without the subfolder ``leave_out``: of one folder at a time the names are held."""
     folder = Path(folder)
     if not os.path.isdir(folder):  # Path.is_dir raises where a name is too long or its folder may not be entered
         raise UserError(f"{folder} is not a folder; check the path")
-    found = _pictures_below(folder, leave_out and real_path(leave_out))
+    found = _files_below(folder, leave_out and real_path(leave_out), suffixes)
     first = next(found, None)
     if first is None:
-        raise UserError(f"{folder} holds no pictures ({', '.join(FOUND)}); name a folder that does")
+        raise UserError(f"{folder} holds no {_kind(suffixes)} ({', '.join(suffixes)}); name a folder that does")
     yield first
     yield from found
 
 
-def _pictures_below(folder: Path, leave_out: Path | None) -> Iterator[Path]:
+def _kind(suffixes: tuple[str, ...]) -> str:
+    return "pictures" if suffixes == FOUND else "videos"
+
+
+def _files_below(folder: Path, leave_out: Path | None, suffixes: tuple[str, ...]) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
             names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries
@@ -125,8 +130,8 @@ def _pictures_below(folder: Path, leave_out: Path | None) -> Iterator[Path]:
         path = folder / name
         if is_folder:
             if leave_out is None or path.resolve() != leave_out:
-                yield from _pictures_below(path, leave_out)
-        elif name.lower().endswith(FOUND):
+                yield from _files_below(path, leave_out, suffixes)
+        elif name.lower().endswith(suffixes):
             yield path
 
 
@@ -135,8 +140,10 @@ def is_same_folder(path: str | os.PathLike, folder: Path | None) -> bool:
     return folder is not None and os.path.isdir(path) and os.path.isdir(folder) and os.path.samefile(path, folder)
 
 
-def expand_inputs(inputs: Iterable[str | os.PathLike], leave_out: Path | None = None) -> Iterator[Path]:
-    """Files, folders (searched through, but for ``leave_out``), lists and patterns, as paths in the order given.
+def expand_inputs(inputs: Iterable[str | os.PathLike], leave_out: Path | None = None,
+                  suffixes: tuple[str, ...] = FOUND) -> Iterator[Path]:
+    """Files, folders (searched through for ``suffixes``, but for ``leave_out``), lists and patterns, as paths in the
+    order given.
 
     A list is a text file ``.txt`` with a path a line. Folders and lists are read as the paths are asked for. A plain
     path that does not exist is passed on, so that reading it reports it beside the others. Raises UserError for a
@@ -147,7 +154,7 @@ def expand_inputs(inputs: Iterable[str | os.PathLike], leave_out: Path | None = 
             raise UserError("an input is an empty text; name a picture or a folder, '.' for this one")
         path = Path(entry)
         if os.path.isdir(path):
-            yield from walk_images(path, leave_out)
+            yield from walk_images(path, leave_out, suffixes)
         elif path.suffix.lower() == ".txt" and os.path.exists(path):
             yield from read_list(path)
         elif os.path.exists(path) or not glob.has_magic(str(entry)):
@@ -161,11 +168,11 @@ def expand_inputs(inputs: Iterable[str | os.PathLike], leave_out: Path | None = 
                 matches = [match for match in matches if not real_path(match).is_relative_to(place)] or matches
             folders = {match for match in matches if os.path.isdir(match)}
             # The pattern ** names a folder and, once more, all that is below it.
-            found = chain.from_iterable(_pictures_below(match, place) if match in folders else [match]
+            found = chain.from_iterable(_files_below(match, place, suffixes) if match in folders else [match]
                                         for match in matches if folders.isdisjoint(match.parents))
             first = next(found, None)
             if first is None:
-                raise UserError(f"the pattern {entry} matches no pictures, but folders without any; check it")
+                raise UserError(f"the pattern {entry} matches no {_kind(suffixes)}, but folders without any; check it")
             yield first
             yield from found
 

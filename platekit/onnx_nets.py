@@ -58,6 +58,10 @@ class OnnxNet:
             raise UserError(f"{path} holds another network than the one needed here; name the right file, or export it "
                             "again")
         self.facts: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        self._made_of = os.path.abspath(path), outputs, size
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        return type(self), self._made_of  # another process loads the file again
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         found = self._session.run(None, {"x": x.cpu().contiguous().numpy()})

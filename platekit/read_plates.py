@@ -15,7 +15,8 @@ from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import UserError, run_script
-from platekit.frames import VIDEOS
+from platekit.frames import VIDEOS, is_live
+from platekit.images import expand_inputs
 from platekit.memory import hand_back_files
 from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.places import SAMPLES, for_help
@@ -46,10 +47,16 @@ def camera_number(text: str) -> int:
     return int(text)
 
 
+def videos_of(entry: str, output: Path | None) -> list[str]:
+    """The videos of a folder, a pattern or a list, but for annotated ones; a file or an address is itself."""
+    return [entry] if is_live(entry) else list(map(str, expand_inputs([entry], output, VIDEOS)))
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser, default="the bundled samples")
-    parser.add_argument("--video", nargs="+", metavar="FILE", help="video files or stream addresses")
+    parser.add_argument("--video", nargs="+", metavar="PATH",
+                        help="videos, folders, patterns, lists, or addresses of streams")
     parser.add_argument("--camera", type=camera_number, metavar="N",
                         help="number of a camera; q in its window or Ctrl-C stops")
     parser.add_argument("--show", action="store_true", help="open a window for every result")
@@ -82,11 +89,11 @@ def main() -> int:
         return reader.read(image)
 
     output = args.output or (None if args.json else OUTPUTS)
-    videos = [*(args.video or []), *([args.camera] if args.camera is not None else [])]
-    if videos:
+    if args.video or args.camera is not None:
         if args.image or args.resume:
             raise UserError("--image and --resume go without --video and --camera; run them one after the other")
-        return run_video(videos, read, args.json, output, args.show)
+        videos = [video for entry in args.video or [] for video in videos_of(entry, output)]
+        return run_video(videos + ([] if args.camera is None else [args.camera]), read, args.json, output, args.show)
     for entry in args.image or []:
         if "://" in entry or (entry.lower().endswith(VIDEOS) and not os.path.isdir(entry)):
             raise UserError(f"{entry} is a video or an address; name it with --video, or save it if it is a picture")

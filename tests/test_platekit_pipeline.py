@@ -1,5 +1,8 @@
 """What the whole chain takes for a plate."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from MTCNN.detector import Detector
 from platekit.devices import pick_device
 from platekit.errors import UserError
 from platekit.pipeline import PlateReader
+from platekit.places import SAMPLES
 from tests.conftest import make_picture, put_picture
 
 
@@ -42,6 +46,15 @@ def test_finder_and_reader_take_paths_and_say_what_is_none(tmp_path):
             take("nothere.jpg")
         with pytest.raises(ValueError, match="BGR uint8"):
             take(None)
+
+
+def test_a_reader_goes_to_other_processes():
+    reader = PlateReader("cpu")
+    path = next(SAMPLES.glob("*.jpg"))
+    found = reader(path)
+    assert found.plates
+    for other in (pickle.loads(pickle.dumps(reader)), copy.deepcopy(reader)):
+        assert other(path).plates == found.plates
 
 
 def test_a_device_of_torchs_own_computes_as_exactly_as_one_by_name():

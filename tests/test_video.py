@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -30,7 +31,7 @@ from platekit.read_plates import main
 from platekit.results import PictureResult, Plate
 from platekit.tracking import Track, Tracker
 from platekit.video import VideoFile, Watch, run_video
-from tests.conftest import files_below, full_disk, make_picture, overlap
+from tests.conftest import files_below, full_disk, make_picture, overlap, put_picture
 
 WIDTH, HEIGHT = 640, 360
 CLIP = 120  # frames
@@ -485,6 +486,25 @@ def test_a_source_that_hangs_is_asked_once(drive, monkeypatch):
     before = time.monotonic()
     with FrameSource(str(drive[0]), live=True) as source:
         assert list(source) == [] and source.broken and time.monotonic() - before < 0.2
+
+
+def test_videos_of_a_folder_a_pattern_and_a_list_are_read_but_for_annotated_ones(call, drive, tmp_path):
+    short = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 48))
+    for _ in range(3):
+        short.write(make_picture(48, 64))
+    short.release()
+    for name in ("in/a.avi", "in/b/c.avi", "in/out/a.avi"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / "a.avi", tmp_path / name)
+    put_picture(tmp_path / "in" / "a.png", make_picture(48, 64))
+    (tmp_path / "list.txt").write_text("in/a.avi\nin/b/c.avi\n")
+    for entry in ("in", "in/**/*.avi", "list.txt"):
+        done = call(main, "--video", entry, "--json", "-", "--output", "in/out", "--device", "cpu", cwd=tmp_path)
+        names = dict.fromkeys(json.loads(line)["image"] for line in done.out.splitlines())
+        assert list(names) == ["in/a.avi", "in/b/c.avi"], (entry, done)
+    shutil.rmtree(tmp_path / "in" / "b")
+    done = call(main, "--video", "in/out", "no*.mp4", cwd=tmp_path)
+    assert done.status == 2 and "matches no file" in done.sentence()
 
 
 @pytest.mark.parametrize("number", ["-1", "99999999999", "x"])
