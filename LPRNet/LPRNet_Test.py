@@ -69,9 +69,12 @@ class Score:
             groups["not 皖"] = [right for right, text in zip(self.right, self.texts) if not text.startswith("皖")]
         counts = [f"{name}: {sum(part)} of {len(part)} right ({sum(part) / len(part):.1%})"
                   for name, part in groups.items() if part]
-        unlabelled = [f"{self.unlabelled} without a label"] if self.unlabelled else []
-        error = calibrate(self.confidences, self.right).error
-        return ", ".join([*counts, f"calibration error {error:.3f}", *unlabelled])
+        counts.append(f"calibration error {calibrate(self.confidences, self.right).error:.3f}")
+        if self.unlabelled:
+            counts.append(f"{self.unlabelled} without a label")
+        if strange := sum(not all(map(self.alphabet.__contains__, text)) for text in self.texts):
+            counts.append(f"{strange} labels with symbols that these weights do not know")
+        return ", ".join(counts)
 
 
 def known_label(path: Path, labels: Labels) -> CropName | None:

@@ -174,7 +174,7 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     folder = OutputFolder(output, sources()) if output else None
     if json_path is not None and json_path != "-":
         read_inputs = functools.partial(read_all, read=read, folder=folder, show=show)
-        return run_shared(sources, read_inputs, json_path, resume, settings)
+        return run_shared(sources, read_inputs, json_path, resume, settings, output)
     if resume or world() > 1:
         raise UserError("--resume and torchrun need a file for the results; name one with --json FILE")
     failed = False
@@ -186,12 +186,14 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
 
 
 def run_shared(sources: Callable[[], Iterator[Path]], read_inputs: Callable[..., Iterator[tuple[int, dict[str, Any]]]],
-               json_path: str, resume: bool, settings: Sequence[object]) -> int:
+               json_path: str, resume: bool, settings: Sequence[object], output: Path | None) -> int:
     """``run_pictures`` into a file, by one process or by all that torchrun started; ``sources()`` gives all inputs."""
     made_with = [file_fingerprint(value) if isinstance(value, Path) else value for value in settings]
     parts, kept, failed = Parts(json_path, json.dumps(made_with)), 0, 0
     if rank() == 0:
         kept = parts.start(resume, sources())
+        if kept and output:
+            print(f"{kept} lines are kept, whose pictures are not drawn again; without --resume all are")
     wait_for_all()
     start = time.perf_counter()
     with parts.part(rank()) as part:

@@ -161,7 +161,10 @@ class Run:
         """Go on from ``last.pth`` where there is one; UserError when it belongs to another training."""
         if restart or not self.last.exists():
             return False
-        state, _ = read_checkpoint(self.last)
+        try:
+            state, _ = read_checkpoint(self.last)
+        except UserError as error:
+            raise UserError(f"{error}, or start anew with --restart") from None
         for name, ours in (("settings", dataclasses.asdict(self.settings)), ("facts", self.facts)):
             theirs = state.get(name, {})
             # What is not there was not noted yet when the training began.

@@ -76,6 +76,10 @@ def test_training_on_another_countrys_plates(call, symbols, tmp_path):
     done = call(LPRNet_Test.main, "--image", folder / "photos", "--labels", folder / "labels.csv", "--json",
                 tmp_path / "out.jsonl", "--lprnet", weights[0], "--stn", weights[1], "--device", "cpu")
     assert done.status == 0 and "of 40 right" in done.out and "皖" not in done.out, done
+    (folder / "labels.csv").write_text((folder / "labels.csv").read_text("utf-8").lower(), encoding="utf-8")
+    again = call(LPRNet_Test.main, "--image", folder / "photos", "--labels", folder / "labels.csv", "--device", "cpu",
+                 "--lprnet", weights[0], "--stn", weights[1])
+    assert "of 40 right" in again.out and "labels with symbols that these weights do not know" in again.out
     texts = [json.loads(line)["plates"][0]["text"] for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
     assert len(texts) == 40 and set("".join(texts)) <= set(SYMBOLS)
 

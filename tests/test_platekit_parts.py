@@ -108,6 +108,8 @@ def test_a_file_that_is_whole_is_resumed_by_reading_what_is_new(photos, whole, t
     assert run_pictures([photos], nets, str(target), resume=True) == 1
     assert nets.read == ["new.png"] and target.read_bytes().startswith(whole)
     assert f"{COUNT + 2} pictures, 1 of them failed; 2 read now" in capsys.readouterr().out
+    run_pictures([photos], nets, str(target), output=tmp_path / "drawn", resume=True)
+    assert f"{COUNT + 1} lines are kept, whose pictures are not drawn" in capsys.readouterr().out
 
 
 def test_what_failed_is_read_again_when_resumed(photos, whole, tmp_path):
