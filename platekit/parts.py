@@ -156,4 +156,5 @@ def lines_by_source(lines: Iterable[tuple[int, bytes]], sources: Iterable[Path],
 def changed(path: Path, number: int, what: str) -> UserError:
     """The error that the inputs are not those the lines were written for."""
     return UserError(f"the lines for {path} do not belong to these inputs (number {number + 1}: {what}); with the "
-                     f"inputs as they were, --resume goes on from {path}.parts or {path}; without it all is read anew")
+                     f"inputs as they were, and no other run at the same time, --resume goes on from {path}.parts or "
+                     f"{path}; without it all is read anew")
