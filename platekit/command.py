@@ -79,8 +79,8 @@ def json_lines(path: str | None) -> Iterator[TextIO | None]:
 
 
 def results_place(json_path: str | None, inputs: Iterable[object]) -> str | None:
-    """Where the file of results is, if it is named by a link. UserError when it would replace an input, any picture,
-    or what is no file."""
+    """Where results go: the path, or the file that a link leads to. UserError when they would replace an input, any
+    picture, or what is no file."""
     if json_path in (None, "-") or not os.path.exists(json_path):
         return json_path
     if is_device(json_path):

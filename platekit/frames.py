@@ -29,10 +29,10 @@ _PASSWORD = re.compile(r"((?:password|passwd|pass|pwd)=)[^&/?]*", re.IGNORECASE)
 class FrameSource:
     """The frames of a video, once: ``for number, frame in source``.
 
-    From a file every frame comes. A live source (a camera or a stream) does not wait: only its latest frame is kept,
-    and those that nobody took in time are ``dropped``. Frames are numbered as the source gave them, dropped ones too.
-    ``second`` is when the last one given was: in a file by the rate it states, from a live source by the clock since
-    it was opened.
+    From a file every frame comes, but for damaged ones. A live source (a camera or a stream) does not wait: only its
+    latest frame is kept, and those that nobody took in time are ``dropped``. Frames are numbered as the source gave
+    them, dropped and damaged ones too. ``second`` is when the last one given was: in a file by the rate it states,
+    from a live source by the clock since it was opened.
     """
 
     def __init__(self, source: str | int, live: bool | None = None) -> None:
@@ -116,7 +116,7 @@ class FrameSource:
                 self._waiting.append((number, frame, second))
                 self._changed.notify_all()
             number += 1
-        cut_off = 0 < end + 1 / self.rate < WHOLE * (self.total or 0) / self.rate
+        cut_off = 0 < end < (WHOLE * (self.total or 0) - 1) / self.rate  # 0 where OpenCV does not tell the place
         with self._changed:
             self.broken = not self._stopped and (self.live or cut_off)
             self._ended = True
