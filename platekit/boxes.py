@@ -42,8 +42,8 @@ def normalise(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def to_picture(pixels: torch.Tensor) -> np.ndarray:
-    """Network input (3, H, W) as a BGR uint8 picture (H, W, 3): the inverse of ``normalise``."""
-    return (pixels.detach() * 128 + 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().contiguous().numpy()
+    """Network input (..., 3, H, W) as BGR uint8 (..., H, W, 3): the inverse of ``normalise``."""
+    return (pixels.detach() * 128 + 127.5).round().clamp(0, 255).byte().movedim(-3, -1).cpu().contiguous().numpy()
 
 
 def encode_offsets(boxes: Boxes, anchors: Boxes) -> Boxes:

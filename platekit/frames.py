@@ -94,6 +94,18 @@ class FrameSource:
         self._thread.join(timeout=5)  # a camera that hangs must not keep the results from being written
 
     def _read(self) -> None:
+        whole = False
+        try:
+            whole = self._read_all()
+        finally:  # whatever happens here, nobody waits for ever
+            with self._changed:
+                self.broken = not self._stopped and not whole
+                self._ended = True
+                self._changed.notify_all()
+            self._capture.release()
+
+    def _read_all(self) -> bool:
+        """Take all frames in; whether a file was read to its end."""
         number = missed = 0
         end = 0.0
         while missed < MISSES and self._wait_for_room():
@@ -117,11 +129,7 @@ class FrameSource:
                 self._changed.notify_all()
             number += 1
         cut_off = 0 < end < (WHOLE * (self.total or 0) - 1) / self.rate  # 0 where OpenCV does not tell the place
-        with self._changed:
-            self.broken = not self._stopped and (self.live or cut_off)
-            self._ended = True
-            self._changed.notify_all()
-        self._capture.release()
+        return not self.live and not cut_off
 
     def _wait_for_room(self) -> bool:
         """Whether another frame is wanted; for a file, once there is room for it."""

@@ -204,7 +204,7 @@ class Run:
         rank = distributed.rank()
         batches = EpochBatches(len(data), self.settings.batch_size, self.settings.seed, rank, distributed.world())
         loader = DataLoader(data, batch_sampler=batches, collate_fn=collate, num_workers=workers,
-                            pin_memory=self.device.type == "cuda")
+                            persistent_workers=workers > 0, pin_memory=self.device.type == "cuda")
         steps = len(batches) * self.settings.epochs
         if self.step >= steps and rank == 0:
             print(f"{self.last} is the end of this training; --restart trains anew", flush=True)

@@ -87,18 +87,20 @@ class VideoFile:
     def __init__(self, path: Path, rate: float) -> None:
         self.path, self.rate = path, rate
         self._writer: cv2.VideoWriter | None = None
-        self._next = 0
+        self._size, self._next = (0, 0), 0
 
     def write(self, second: float, picture: np.ndarray) -> None:
         """Add the frame of this second; it fills the places since the one before, so that the video keeps time."""
         if self._writer is None:
-            name, size = video_name(str(self.path)), picture.shape[1::-1]
+            name, self._size = video_name(str(self.path)), picture.shape[1::-1]
             # AVI can be played even where the program was killed before its end.
-            self._writer = cv2.VideoWriter(name, cv2.VideoWriter_fourcc(*"XVID"), self.rate, size)
+            self._writer = cv2.VideoWriter(name, cv2.VideoWriter_fourcc(*"XVID"), self.rate, self._size)
             if not self._writer.isOpened():
-                self._writer = cv2.VideoWriter(name, cv2.VideoWriter_fourcc(*"MJPG"), self.rate, size)
+                self._writer = cv2.VideoWriter(name, cv2.VideoWriter_fourcc(*"MJPG"), self.rate, self._size)
             if not self._writer.isOpened():
                 raise UserError(f"cannot write {self.path}; name another folder with --output")
+        if picture.shape[1::-1] != self._size:  # OpenCV would leave it out; a stream may change its size
+            picture = cv2.resize(picture, self._size)
         end = max(self._next, round(second * self.rate) + 1)  # faster frames than stated have no place of their own
         for _ in range(self._next, end):
             self._writer.write(picture)

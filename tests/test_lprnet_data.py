@@ -315,9 +315,9 @@ def test_corners_that_cannot_be_a_plates_are_left_out(tmp_path, corners):
     put_picture(tmp_path / "皖A12345_1.png", make_picture(70, 220))
     data = LPRDataLoader(tmp_path, augmented=True)
     data.find_corners(lambda picture: corners)
-    assert data.places == [None]
+    assert data.corners == [None]
     data.find_corners(lambda picture: augment.picture_corners(70, 220))
-    assert data.places[0].tolist() == augment.picture_corners(70, 220).tolist()
+    assert data.corners[0].tolist() == augment.picture_corners(70, 220).tolist()
 
 
 def test_a_training_set_shows_plates_that_no_crop_has_once_the_corners_are_found(tmp_path):

@@ -17,7 +17,7 @@ from ccpd.plates import FORCES, KINDS, PlateRenderer
 from MTCNN.data_preprocessing import gen_Onet_train_data, gen_Pnet_train_data, views
 from MTCNN.data_preprocessing.assemble import assemble
 from MTCNN.data_preprocessing.choosers import ONetWindows, PNetWindows
-from MTCNN.data_preprocessing.generate import ViewSamples, cut, generate
+from MTCNN.data_preprocessing.generate import ViewSamples, generate
 from MTCNN.data_preprocessing.photos import read_photos
 from MTCNN.data_preprocessing.sample_store import SampleWriter, open_array, read_rows
 from MTCNN.data_preprocessing.swap import PlateSwapper, replace_plate
@@ -47,7 +47,7 @@ from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.paths import PNET_WEIGHTS
 from MTCNN.pyramid import make_sheets, plan_levels
 from MTCNN.train.dataset import SampleList
-from platekit.boxes import decode_offsets, normalise
+from platekit.boxes import crop_resize, decode_offsets, normalise, to_picture
 from platekit.checkpoints import save_checkpoint
 from platekit.errors import UserError
 from platekit.images import read_image
@@ -360,7 +360,7 @@ def test_samples_look_like_what_the_pyramid_shows():
         shown = sheet.pixels[0, :, row:row + 12, column:column + 47].float()
         scale = np.array([500 / level.width, 400 / level.height] * 2)
         window = np.array([[column, row, column + 47, row + 12]]) * scale
-        sample = torch.from_numpy(cut(pixels, window, (12, 47))[0]).permute(2, 0, 1).float()
+        sample = torch.from_numpy(to_picture(crop_resize(pixels, window, (12, 47)))[0]).permute(2, 0, 1).float()
         assert (shown - sample).abs().mean() < 4
 
 

@@ -259,6 +259,9 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path, one_thread, mon
     resumed = run(tmp_path / "killed")
     for key, value in straight.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[key], value, rtol=0, atol=0)
+    (tmp_path / "samples" / "samples.json").write_text("{}")  # of other weights, say: the list stays the same
+    with pytest.raises(UserError, match="another list of samples and list of validation samples"):
+        run(tmp_path / "killed")
 
 
 def test_wrong_numbers_are_refused(tmp_path):

@@ -488,6 +488,22 @@ def test_a_source_that_hangs_is_asked_once(drive, monkeypatch):
         assert list(source) == [] and source.broken and len(reads) == 1
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_reading_thread_that_died(drive, monkeypatch):
+    monkeypatch.setattr(FrameSource, "_wait_for_room", lambda _: 1 / 0)
+    with FrameSource(str(drive[0])) as source:
+        assert list(source) == [] and source.broken
+
+
+def test_frames_of_another_size_are_in_the_annotated_video_too(tmp_path):
+    video = VideoFile(tmp_path / "video.avi", 20)
+    for number, size in enumerate([(48, 64)] * 5 + [(96, 128)] * 5):
+        video.write(number / 20, make_picture(*size))
+    video.close()
+    with FrameSource(str(video.path)) as source:
+        assert [frame.shape[:2] for _, frame in source] == [(48, 64)] * 10
+
+
 def test_a_file_whose_place_opencv_does_not_tell_is_whole(drive, monkeypatch):
     known = cv2.VideoCapture.get
     monkeypatch.setattr(cv2.VideoCapture, "get",

@@ -7,7 +7,8 @@ of each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -88,24 +89,25 @@ class LPRDataLoader(Dataset):
             others = ", ".join(path.name for path, _ in bad[1:6])
             raise UserError(f"{bad[0][1]}" + (f" ({len(bad) - 1} others too: {others}{' ...' * (len(bad) > 6)})"
                                               if others else ""))
-        self._fill(items, alphabet, augmented)
-
-    def _fill(self, items: list[tuple[Path, CropName]], alphabet: Alphabet, augmented: bool) -> None:
         self.items, self.alphabet, self.augmented = items, alphabet, augmented
         self.labels = [alphabet.encode(name.plate) for _, name in items]
-        self.places = [name.corner_array() for _, name in items]  # corners, known by the name or found later
+        self.corners = [name.corner_array() for _, name in items]  # (4, 2) or None; known by the name or found later
 
     def subset(self, chosen: Sequence[int], augmented: bool) -> LPRDataLoader:
         """The items of these indices as a data set of their own."""
-        return self._of([self.items[index] for index in chosen], augmented)
+        return self._with(augmented, ([part[index] for index in chosen] for part in self._parts()))
 
     def joined(self, other: LPRDataLoader) -> LPRDataLoader:
         """The items of both."""
-        return self._of([*self.items, *other.items], self.augmented)
+        return self._with(self.augmented, map(list.__add__, self._parts(), other._parts()))
 
-    def _of(self, items: list[tuple[Path, CropName]], augmented: bool) -> LPRDataLoader:
-        made = object.__new__(LPRDataLoader)
-        made._fill(items, self.alphabet, augmented)
+    def _parts(self) -> tuple[list, list, list]:
+        return self.items, self.labels, self.corners
+
+    def _with(self, augmented: bool, parts: Iterable[list]) -> LPRDataLoader:
+        made = copy.copy(self)
+        made.augmented = augmented
+        made.items, made.labels, made.corners = parts
         return made
 
     def __len__(self) -> int:
@@ -130,7 +132,7 @@ class LPRDataLoader(Dataset):
                 corners = find(picture).astype(np.float32)
                 middle, size = corners.mean(axis=0), picture.shape[1::-1]
                 sound = ((middle > 0) & (middle < size)).all() and cv2.contourArea(corners) > 0.2 * size[0] * size[1]
-                self.places[index] = corners if sound else None
+                self.corners[index] = corners if sound else None
 
     def view(self, index: int, seed: int, partner: int | None = None) -> Sample:
         """The view of a crop that belongs to the seed; its last symbols are those of crop ``partner``, where both fit.
@@ -138,19 +140,19 @@ class LPRDataLoader(Dataset):
         So the nets see symbols of real plates in texts that no plate of theirs has: they cannot learn them by heart.
         """
         rng = np.random.default_rng(seed)
-        picture, place, label = read_image(self.items[index][0]), self.places[index], self.labels[index]
-        if partner is not None and place is not None and self.places[partner] is not None \
+        picture, corners, label = read_image(self.items[index][0]), self.corners[index], self.labels[index]
+        if partner is not None and corners is not None and self.corners[partner] is not None \
                 and len(label) == len(self.labels[partner]) == len(augment.CUTS) + 1 \
                 and self.alphabet.chars == CHARS:  # other plates are laid out otherwise
             cut = int(rng.choice(len(augment.CUTS), p=augment.CUT_SHARES)) + 1
-            both = augment.exchange(picture, place, read_image(self.items[partner][0]), self.places[partner], cut)
+            both = augment.exchange(picture, corners, read_image(self.items[partner][0]), self.corners[partner], cut)
             if both is not None:
                 picture, label = both, label[:cut] + self.labels[partner][cut:]
         known = self.items[index][1].corners is not None
-        if known or (place is not None and rng.random() < 0.5):
-            view, corners = augment.view_with_corners(picture, place, rng)
+        if known or (corners is not None and rng.random() < 0.5):
+            view, corners = augment.view_with_corners(picture, corners, rng)
         else:
-            view, corners = augment.view_without_corners(picture, rng), None
+            view = augment.view_without_corners(picture, rng)
         return augment.degrade(view, rng), label, corners if known else None
 
 

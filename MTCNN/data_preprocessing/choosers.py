@@ -43,7 +43,7 @@ class PNetWindows:
         chosen = draw_windows(*view.image.shape[:2], view.box, view.ignore, self.counts, rng)
         if self.detector is not None:
             windows, _, scores = self.detector.scan(pixels)
-            windows = windows[np.argsort(-scores)[:4000]].astype(float)
+            windows = windows[np.argsort(-scores, kind="stable")[:4000]].astype(float)
             iou = overlaps(windows, None if view.box is None else view.box[None])
             wrong = windows[(iou < NEGATIVE) & ~touching(windows, view.ignore)]
             pick = _front_heavy(len(wrong), self.mined, rng)
@@ -113,7 +113,7 @@ class ONetWindows:
                 boxes = boxes[kept]
                 corrected.append(boxes)
         windows, scores = map(np.concatenate, zip(*found))
-        return windows[np.argsort(-scores)].astype(float), np.concatenate(corrected).astype(float)
+        return windows[np.argsort(-scores, kind="stable")].astype(float), np.concatenate(corrected).astype(float)
 
 
 def _front_heavy(length: int, count: int, rng: np.random.Generator) -> np.ndarray:

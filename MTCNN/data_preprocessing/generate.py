@@ -23,7 +23,7 @@ from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.data_preprocessing.swap import PlateSwapper
 from MTCNN.data_preprocessing.views import POSES, View, make_view
 from MTCNN.data_preprocessing.windows import KINDS
-from platekit.boxes import crop_resize, encode_offsets
+from platekit.boxes import crop_resize, encode_offsets, to_picture
 from platekit.errors import UserError, seed_number
 from platekit.files import file_fingerprint, fingerprint
 from platekit.images import read_image
@@ -36,24 +36,17 @@ Choose = Callable[[View, torch.Tensor, np.random.Generator], dict[str, np.ndarra
 SAVE_EVERY = 200  # views between two saved states
 
 
-def cut(picture: torch.Tensor, windows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Windows (N, 4) of the uint8 picture (1, 3, H, W), resized as the detector does: uint8 (N, *size, 3)."""
-    if not len(windows):
-        return np.zeros((0, *size, 3), np.uint8)
-    crops = crop_resize(picture, windows, size)
-    return crops.mul(128).add_(127.5).round_().clamp_(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
-
-
 def cut_samples(picture: torch.Tensor, box: np.ndarray | None, chosen: dict[str, np.ndarray],
                 size: tuple[int, int]) -> Samples:
-    """Pixels and offsets of the chosen windows (kind -> (N, 4)); negatives have offsets of 0."""
+    """The chosen windows (kind -> (N, 4)) of the uint8 picture (1, 3, H, W), resized to ``size`` as the detector does,
+    and their offsets; negatives have offsets of 0."""
     samples = {}
     for kind in KINDS:
         windows = chosen[kind]
         offsets = np.zeros((len(windows), 4), np.float32)
         if kind != "negative" and len(windows):
             offsets = encode_offsets(box[None], windows).astype(np.float32)
-        samples[kind] = (cut(picture, windows, size), offsets)
+        samples[kind] = (to_picture(crop_resize(picture, windows, size)), offsets)
     return samples
 
 

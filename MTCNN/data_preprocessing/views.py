@@ -8,6 +8,7 @@ cannot be carried along, and the warp stays mild.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -248,7 +249,9 @@ def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR) if shrink > 1 else image
 
 
-_GRAIN = np.random.default_rng(0).normal(0, 32, (1 << 21,)).clip(-127, 127).astype(np.int8)
+@functools.cache
+def _grain() -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 32, (1 << 21,)).clip(-127, 127).astype(np.int8)
 
 
 def _noise(image: np.ndarray, rng: np.random.Generator, levels: float = 14) -> np.ndarray:
@@ -256,7 +259,7 @@ def _noise(image: np.ndarray, rng: np.random.Generator, levels: float = 14) -> n
     height, width = image.shape[:2]
     channels = 3 if rng.random() < 0.6 else 1
     start = int(rng.integers(1 << 20))
-    grain = np.resize(_GRAIN[start:], height * width * channels).reshape(height, width, channels)
+    grain = np.resize(_grain()[start:], height * width * channels).reshape(height, width, channels)
     if channels == 1:
         grain = cv2.merge([grain, grain, grain])
     return cv2.addWeighted(image, 1, grain, rng.uniform(1, levels) / 32, 0, dtype=cv2.CV_8U)

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch.utils.data import Dataset
 
 from ccpd.camera import motion_kernel
-from MTCNN.data_preprocessing.sample_store import open_array
+from MTCNN.data_preprocessing.sample_store import SUMMARY, open_array
 from platekit.boxes import normalise
 from platekit.errors import UserError
+from platekit.files import file_fingerprint, fingerprint
 
 
 class Batch(NamedTuple):
@@ -64,6 +65,12 @@ class SampleList(Dataset):
             wanted = self.row[self.array == number]
             if len(wanted) and (array.shape[1:3] != tuple(size) or wanted.max() >= len(array)):
                 raise UserError(f"{self.path} does not fit {names[number]}; assemble the list again")
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the list, and of what its samples were made from: the list does not show that pixels are others now."""
+        summaries = sorted({file.parent / SUMMARY for file in self._files})
+        return fingerprint(*map(file_fingerprint, (self.path, *filter(os.path.exists, summaries))))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"arrays": None}  # memory-mapped ones would be pickled with all that is in them

@@ -19,7 +19,6 @@ from platekit import distributed
 from platekit.checkpoints import load_weights, save_weights
 from platekit.devices import DEVICE_HELP, pick_device
 from platekit.errors import UserError, seed_number
-from platekit.files import fingerprint
 from platekit.places import flags_of
 from platekit.training import SAVE_SECONDS, Run, Settings, check_run, seed_everything, start_weights
 
@@ -133,7 +132,7 @@ def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
                         half=not options.float32, seed=options.seed)
     run = Run(options.run, net.to(memory_format=torch.channels_last), settings, device,
               facts={"box_loss": options.box_loss, "samples": len(training),
-                     "list of samples": fingerprint(training.offsets.numpy().tobytes()),
+                     "list of samples": training.fingerprint, "list of validation samples": validation.fingerprint,
                      "start weights": start_weights([options.weights] if options.weights else [], [options.save])},
               save_seconds=options.save_seconds)
     if run.resume(options.restart):
