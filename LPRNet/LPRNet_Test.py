@@ -25,7 +25,7 @@ from LPRNet.data.labels import LABELS_HELP, Labels, label_of, read_labels
 from LPRNet.data.load_data import crop_box
 from LPRNet.paths import CROPS_VAL, LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.recogniser import Recogniser
-from platekit.command import add_arguments, run_pictures, say_score
+from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import UserError, run_script
@@ -44,22 +44,19 @@ class Score:
         self.confidences: list[float] = []
         self.unlabelled = 0
 
-    def add(self, path: Path, name: CropName | None, text: str, confidence: float) -> None:
-        """Count what was read of a picture, where ``known_label`` says what it shows."""
-        if not name or not (self.alphabet.is_label(name.plate) or real_path(path) in self.labels):
-            self.unlabelled += 1
-            return
-        self.texts.append(name.plate)
-        self.right.append(text == name.plate)
-        self.confidences.append(confidence)
-
     def add_entry(self, entry: dict[str, Any]) -> None:
-        """Count what a line of results says."""
+        """Count what a line of results says, where a table, or a name that is a plate's, says what the crop shows."""
         path = Path(entry["image"])
+        name = known_label(path, self.labels)
         for plate in entry.get("plates", ()):
             if "text" not in plate:
                 raise UserError("the lines that were kept are of another script; name another --json")
-            self.add(path, known_label(path, self.labels), plate["text"], plate["confidence"])
+            if not name or not (self.alphabet.is_label(name.plate) or real_path(path) in self.labels):
+                self.unlabelled += 1
+                continue
+            self.texts.append(name.plate)
+            self.right.append(plate["text"] == name.plate)
+            self.confidences.append(plate["confidence"])
 
     def __str__(self) -> str:
         if not self.texts:
@@ -96,8 +93,6 @@ def main() -> int:
         must_be_there([CROPS_VAL], "LPRNet/data/preprocess.py")
     labels = read_labels(args.labels)
     recogniser = Recogniser(args.lprnet, args.stn, join(pick_device(args.device)))
-    score = Score(recogniser.alphabet, labels)
-    in_file = args.json not in (None, "-")
 
     def read(image: np.ndarray, path: Path) -> PictureResult:
         name = known_label(path, labels)  # an unlabelled picture is read all the same
@@ -105,15 +100,11 @@ def main() -> int:
         start = time.perf_counter()
         reading = recogniser.read_pictures([image], [box])[0]
         milliseconds = (time.perf_counter() - start) * 1000
-        if not in_file:
-            score.add(path, name, reading.text, reading.confidence)
         plate = Plate(box, None, reading.text, reading.confidence, reading.symbol_confidences)
         return PictureResult(image.shape[1], image.shape[0], (plate,), {"recognise": milliseconds})
 
-    status = run_pictures(args.image or [CROPS_VAL], read, args.json, args.output, resume=args.resume,
-                          settings=(args.lprnet, args.stn))
-    say_score(score, args.json)
-    return status
+    return run_pictures(args.image or [CROPS_VAL], read, args.json, args.output, resume=args.resume,
+                        settings=(args.lprnet, args.stn), score=Score(recogniser.alphabet, labels))
 
 
 if __name__ == "__main__":

@@ -24,12 +24,12 @@ import torch
 
 from MTCNN.detector import Detections, Detector, Thresholds
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
-from MTCNN.pyramid import MINI_LP, SCALE
+from MTCNN.pyramid import MINI_LP, SCALE, add_pyramid_arguments
 from MTCNN.score import Score
-from platekit.command import add_arguments, run_pictures, say_score
+from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
-from platekit.errors import UserError, run_script
+from platekit.errors import run_script
 from platekit.results import PictureResult, Plate
 from platekit.tables import BOXES_HELP, read_boxes
 
@@ -50,17 +50,14 @@ def create_mtcnn_net(image: np.ndarray, mini_lp: tuple[float, float] = MINI_LP,
     paths = str(p_model_path or PNET_WEIGHTS), str(o_model_path or ONET_WEIGHTS)
     key = (*paths, str(device), tuple(mini_lp), scale)
     if key not in _detectors:
-        _detectors[key] = Detector(*paths, device, tuple(mini_lp), scale)
+        _detectors[key] = Detector(*paths, device, mini_lp, scale)
     return _detectors[key].detect(image).boxes
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Find licence plates in pictures.")
     add_arguments(parser)
-    parser.add_argument("--mini_lp", nargs=2, type=float, default=MINI_LP, metavar=("W", "H"),
-                        help="width and height in pixels of the smallest plate to find (default: %(default)s)")
-    parser.add_argument("--scale", type=float, default=SCALE,
-                        help="factor between pyramid levels, below 1 (default: %(default)s)")
+    add_pyramid_arguments(parser)
     parser.add_argument("--boxes", nargs="+", type=Path, default=[], metavar="FILE",
                         help=f"count what is found by them: {BOXES_HELP}")
     parser.add_argument("--pnet", default=PNET_WEIGHTS, type=Path, help="weights of PNet (default: the bundled ones)")
@@ -73,29 +70,20 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
-    score = Score(read_boxes(arguments.boxes))
-    in_file = arguments.json not in (None, "-")
+    score = Score(read_boxes(arguments.boxes)) if arguments.boxes else None
     device = join(pick_device(arguments.device))
-    try:
-        detector = Detector(arguments.pnet, arguments.onet, device, tuple(arguments.mini_lp), arguments.scale)
-    except ValueError as error:
-        raise UserError(f"{error}; change --mini_lp or --scale") from None
+    detector = Detector(arguments.pnet, arguments.onet, device, arguments.mini_lp, arguments.scale)
 
-    def read(image: np.ndarray, path: Path) -> PictureResult:
+    def read(image: np.ndarray, _: Path) -> PictureResult:
         start = time.perf_counter()
         found = detector.detect(image)
         milliseconds = {"detect": 1000 * (time.perf_counter() - start)}
-        if arguments.boxes and not in_file:
-            score.add(path, found.boxes)
         plates = tuple(Plate(tuple(box), sure) for box, sure in zip(found.boxes.tolist(), found.scores.tolist()))
         return PictureResult(image.shape[1], image.shape[0], plates, milliseconds)
 
     settings = (arguments.pnet, arguments.onet, arguments.mini_lp, arguments.scale)
-    status = run_pictures(arguments.image, read, arguments.json, arguments.output, resume=arguments.resume,
-                          settings=settings)
-    if arguments.boxes:
-        say_score(score, arguments.json)
-    return status
+    return run_pictures(arguments.image, read, arguments.json, arguments.output, resume=arguments.resume,
+                        settings=settings, score=score)
 
 
 if __name__ == "__main__":

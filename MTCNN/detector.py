@@ -87,7 +87,7 @@ class Detector:
         ``scale`` is the factor between pyramid levels: a larger one searches more sizes and takes longer. ``rounds``
         of ONet: those after the first, on the boxes that it corrected, cost little and place them better; without
         any, PNet's proposals are the answer. ``aspects`` are the widths over heights of PNet's windows.
-        Raises UserError when weights are missing or of another shape, ValueError for impossible sizes.
+        Raises UserError when weights are missing or of another shape, and for impossible sizes.
         """
         self.device = pick_device(device)
         if self.device.type == "cpu":

@@ -9,6 +9,7 @@ no window of 47:12 could overlap such a box by more than a third.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import functools
 import math
@@ -20,6 +21,7 @@ from torch.nn import functional
 
 from MTCNN.model.MTCNN_nets import PNET_SIZE, PNET_STRIDE
 from platekit.compiled import compiled, in_threads
+from platekit.errors import UserError
 from platekit.opencv import cv2
 
 # Width / height of the windows. Four aspects (47/12, 2.3, 1.35, 0.8) found no plate more, for 28 % more multiply-adds.
@@ -29,6 +31,14 @@ SMALLEST = 3  # pixels of a side of the smallest plate that can be asked for: le
 SCALE = 0.65  # from one level to the next
 FIRST_WINDOW = 1.15  # the first window over the smallest plate: a window somewhat larger than a plate finds it too
 ALONE = 150_000  # pixels from which on a level is a sheet of its own, made by two threads
+
+
+def add_pyramid_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of what ``plan_levels`` leaves to the user, for a parser or a group of one."""
+    parser.add_argument("--mini_lp", nargs=2, type=float, default=MINI_LP, metavar=("W", "H"),
+                        help="width and height in pixels of the smallest plate to find (default: %(default)s)")
+    parser.add_argument("--scale", type=float, default=SCALE,
+                        help="factor between pyramid levels, below 1 (default: %(default)s)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +56,7 @@ def plan_levels(height: int, width: int, mini_lp: tuple[float, float] = MINI_LP,
 
     The first window is ``FIRST_WINDOW`` times as large as ``mini_lp`` (width, height); windows grow by 1 / ``scale``
     until they exceed the picture. The last of each aspect is as large as the picture allows. No level when the
-    picture is smaller than the first window. Raises ValueError for a plate smaller than ``SMALLEST``, a scale outside
+    picture is smaller than the first window. Raises UserError for a plate smaller than ``SMALLEST``, a scale outside
     (0, 1), no aspects, and any that is not positive and finite.
     """
     return list(_plan_levels(height, width, tuple(mini_lp), scale, tuple(aspects)))
@@ -56,11 +66,12 @@ def plan_levels(height: int, width: int, mini_lp: tuple[float, float] = MINI_LP,
 def _plan_levels(height: int, width: int, mini_lp: tuple[float, ...], scale: float,
                  aspects: tuple[float, ...]) -> list[Level]:
     if not 0 < scale < 1:
-        raise ValueError(f"the pyramid's scale must lie between 0 and 1, not {scale}")
+        raise UserError(f"the pyramid's scale must lie between 0 and 1, not {scale}; change --scale")
     if not all(SMALLEST <= side < math.inf for side in mini_lp):
-        raise ValueError(f"the smallest plate must be at least {SMALLEST} x {SMALLEST} pixels large, not {mini_lp}")
+        raise UserError(f"the smallest plate must be at least {SMALLEST} x {SMALLEST} pixels large, not {mini_lp}; "
+                        "change --mini_lp")
     if not aspects or not all(0 < aspect < math.inf for aspect in aspects):
-        raise ValueError(f"the aspects must be positive, not {tuple(aspects)}")
+        raise UserError(f"the aspects must be positive, not {aspects}; change --aspects")
     sizes = set()
     for aspect in aspects:
         largest = min(width, height * aspect)

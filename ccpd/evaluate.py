@@ -206,10 +206,7 @@ def main() -> int:
     approximate = listed_names(args.approximate) if args.approximate else set()
     photos = list(find_photos(args.data, args.out)) if args.data else not_trained_on(args.out)
     weights = {net: getattr(args, net) for net in WEIGHTS}
-    try:
-        reader = PlateReader(args.device, rounds=args.rounds, aspects=args.aspects, **weights)
-    except ValueError as error:
-        raise UserError(f"{error}; change --aspects") from None
+    reader = PlateReader(args.device, rounds=args.rounds, aspects=args.aspects, **weights)
     with writing(args.out):
         args.out.mkdir(parents=True, exist_ok=True)
     settings = {"rounds of ONet": args.rounds, "aspects": list(args.aspects),

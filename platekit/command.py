@@ -141,23 +141,14 @@ class Score(Protocol):
     """Counts what a run has found; empty as a text where there was nothing to count."""
 
     def add_entry(self, entry: dict[str, Any]) -> None:
-        """Count what a line of a file of results says."""
-
-
-def say_score(score: Score, json_path: str | None) -> None:
-    """Print the score of a run; of one into a file with what other processes, or a run before, have found."""
-    if json_path not in (None, "-") and rank() == 0:
-        with open(json_path, encoding="utf-8") as lines:
-            for line in lines:
-                score.add_entry(json.loads(line))
-    if str(score):
-        print(score, file=sys.stderr if json_path == "-" else sys.stdout)
+        """Count what a line of results says."""
 
 
 def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_path: str | None = None,
                  output: Path | None = None, show: bool = False, resume: bool = False,
-                 settings: Sequence[object] = ()) -> int:
-    """Read every input and report it; an input that cannot be read is reported and the run goes on.
+                 settings: Sequence[object] = (), score: Score | None = None) -> int:
+    """Read every input and report it, and print the ``score`` of all; an input that cannot be read is reported and the
+    run goes on.
 
     Without ``json_path`` a line a plate is printed. With a file there the processes that torchrun started share the
     inputs, and ``resume`` keeps the lines of a run that was cut short, if its ``settings`` were the same: what results
@@ -174,20 +165,30 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     folder = OutputFolder(output, sources()) if output else None
     if json_path is not None and json_path != "-":
         read_inputs = functools.partial(read_all, read=read, folder=folder, show=show)
-        return run_shared(sources, read_inputs, json_path, resume, settings, output)
-    if resume or world() > 1:
-        raise UserError("--resume and torchrun need a file for the results; name one with --json FILE")
-    failed = False
-    with json_lines(json_path) as stream:
-        for _, entry in read_all(enumerate(sources()), read, folder, show, speak=stream is None):
-            failed |= "error" in entry
-            write_line(stream, entry)
+        failed = run_shared(sources, read_inputs, json_path, resume, settings, output)
+        if score and rank() == 0:  # with what other processes, or a run before, have found
+            with open(json_path, encoding="utf-8") as lines:
+                for line in lines:
+                    score.add_entry(json.loads(line))
+    else:
+        if resume or world() > 1:
+            raise UserError("--resume and torchrun need a file for the results; name one with --json FILE")
+        failed = False
+        with json_lines(json_path) as stream:
+            for _, entry in read_all(enumerate(sources()), read, folder, show, speak=stream is None):
+                failed |= "error" in entry
+                write_line(stream, entry)
+                if score:
+                    score.add_entry(entry)
+    if score and str(score):
+        print(score, file=sys.stderr if json_path == "-" else sys.stdout)
     return int(failed)
 
 
 def run_shared(sources: Callable[[], Iterator[Path]], read_inputs: Callable[..., Iterator[tuple[int, dict[str, Any]]]],
-               json_path: str, resume: bool, settings: Sequence[object], output: Path | None) -> int:
-    """``run_pictures`` into a file, by one process or by all that torchrun started; ``sources()`` gives all inputs."""
+               json_path: str, resume: bool, settings: Sequence[object], output: Path | None) -> bool:
+    """``run_pictures`` into a file, by one process or by all that torchrun started; ``sources()`` gives all inputs.
+    Whether some failed, which the first process knows."""
     made_with = [file_fingerprint(value) if isinstance(value, Path) else value for value in settings]
     parts, kept, failed = Parts(json_path, json.dumps(made_with)), 0, 0
     if rank() == 0:
@@ -206,7 +207,7 @@ def run_shared(sources: Callable[[], Iterator[Path]], read_inputs: Callable[...,
         count, failed = parts.finish(sources())
         print(f"results written to {json_path}: {count} pictures, {failed} of them failed; "
               f"{count - kept} read now, {(count - kept) / seconds:.1f} a second")
-    return int(failed > 0)
+    return failed > 0
 
 
 def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFolder | None, show: bool,

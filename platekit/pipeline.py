@@ -43,7 +43,7 @@ class PlateReader:
                  rounds: int = ROUNDS, aspects: Sequence[float] = ASPECTS) -> None:
         """``mini_lp`` is the (width, height) in pixels of the smallest plate to find, ``scale`` the factor between
         pyramid levels, ``rounds`` and ``aspects`` are the detector's. Raises UserError when weights are missing or of
-        another shape, ValueError for impossible sizes."""
+        another shape, and for impossible sizes."""
         device = pick_device(device)
         self.detector = Detector(pnet, onet, device, mini_lp, scale, rounds=rounds, aspects=aspects)
         self.recogniser = Recogniser(lprnet, stn, device)

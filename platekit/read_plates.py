@@ -6,11 +6,9 @@ import argparse
 import os
 from pathlib import Path
 
-import numpy as np
-
 from LPRNet.paths import LPRNET_ONNX, STN_ONNX
 from MTCNN.paths import ONET_ONNX, PNET_ONNX
-from MTCNN.pyramid import MINI_LP, SCALE
+from MTCNN.pyramid import add_pyramid_arguments
 from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
@@ -20,7 +18,6 @@ from platekit.images import expand_inputs
 from platekit.memory import hand_back_files
 from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.places import SAMPLES, for_help
-from platekit.results import PictureResult
 from platekit.video import run_video
 
 OUTPUTS = Path("outputs")
@@ -60,10 +57,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--camera", type=camera_number, metavar="N",
                         help="number of a camera; q in its window or Ctrl-C stops")
     parser.add_argument("--show", action="store_true", help="open a window for every result")
-    parser.add_argument("--mini_lp", nargs=2, type=float, default=MINI_LP, metavar=("W", "H"),
-                        help="width and height in pixels of the smallest plate to find (default: %(default)s)")
-    parser.add_argument("--scale", type=float, default=SCALE,
-                        help="factor between pyramid levels, below 1 (default: %(default)s)")
+    add_pyramid_arguments(parser)
     parser.add_argument("--backend", choices=BACKENDS, default="torch",
                         help="onnx: onnxruntime runs the nets, on the CPU (default: %(default)s)")
     weights = parser.add_argument_group("weights")
@@ -79,28 +73,24 @@ def main() -> int:
         raise UserError(f"--backend onnx runs on the CPU, not on {args.device}; leave --device away")
     device = join(pick_device("cpu" if args.backend == "onnx" else args.device))
     nets = {net: getattr(args, net) or path for net, path in BACKENDS[args.backend].items()}
-    try:
-        reader = PlateReader(device, tuple(args.mini_lp), args.scale, **nets)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    reader = PlateReader(device, args.mini_lp, args.scale, **nets)
     hand_back_files()
-
-    def read(image: np.ndarray, _: Path) -> PictureResult:
-        return reader.read(image)
 
     output = args.output or (None if args.json else OUTPUTS)
     if args.video or args.camera is not None:
         if args.image or args.resume:
             raise UserError("--image and --resume go without --video and --camera; run them one after the other")
         videos = [video for entry in args.video or [] for video in videos_of(entry, output)]
-        return run_video(videos + ([] if args.camera is None else [args.camera]), read, args.json, output, args.show)
+        return run_video(videos + ([] if args.camera is None else [args.camera]), reader.read, args.json, output,
+                         args.show)
     for entry in args.image or []:
         if "://" in entry or (entry.lower().endswith(VIDEOS) and not os.path.isdir(entry)):
             raise UserError(f"{entry} is a video or an address; name it with --video, or save it if it is a picture")
     here = Path.cwd()
     samples = SAMPLES.relative_to(here) if SAMPLES.is_relative_to(here) else SAMPLES
     settings = (*nets.values(), args.mini_lp, args.scale)
-    return run_pictures(args.image or [samples], read, args.json, output, args.show, args.resume, settings)
+    return run_pictures(args.image or [samples], lambda image, _: reader.read(image), args.json, output, args.show,
+                        args.resume, settings)
 
 
 def command() -> None:

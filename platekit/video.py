@@ -24,7 +24,7 @@ from typing import TextIO
 import numpy as np
 from tqdm import tqdm
 
-from platekit.command import OutputFolder, ReadPicture, check_display, json_lines, results_place, write_line
+from platekit.command import OutputFolder, check_display, json_lines, results_place, write_line
 from platekit.distributed import world
 from platekit.drawing import draw_plates
 from platekit.errors import UserError
@@ -33,6 +33,8 @@ from platekit.frames import FrameSource, is_live, source_name
 from platekit.opencv import cv2, video_name
 from platekit.results import PictureResult, Plate
 from platekit.tracking import RULES, Rules, Track, Tracker
+
+ReadFrame = Callable[[np.ndarray], PictureResult]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Frame:
 class Watch:
     """Reads a video, frame by frame, and follows its plates."""
 
-    def __init__(self, source: str | int, read: Callable[[np.ndarray], PictureResult], rules: Rules = RULES,
+    def __init__(self, source: str | int, read: ReadFrame, rules: Rules = RULES,
                  live: bool | None = None) -> None:
         """``read`` gives the plates of a frame. Raises UserError when the source cannot be opened."""
         self.source, self.read, self.rules = FrameSource(source, live), read, rules
@@ -120,7 +122,7 @@ class VideoFile:
                 raise UserError(f"cannot write all of {self.path}; free some space or choose another folder")
 
 
-def run_video(sources: Sequence[str | int], read: ReadPicture, json_path: str | None = None,
+def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | None = None,
               output: Path | None = None, show: bool = False) -> int:
     """Watch every source. JSON lines: one a frame with ``frame`` beside ``image``, and one a finished track.
 
@@ -142,7 +144,7 @@ def run_video(sources: Sequence[str | int], read: ReadPicture, json_path: str | 
         for source in sources:
             name = source_name(source)
             try:
-                watch = Watch(source, lambda picture, path=Path(name): read(picture, path))
+                watch = Watch(source, read)
             except UserError as error:
                 failed = True
                 print(f"error: {error}", file=sys.stderr)

@@ -336,13 +336,13 @@ def test_mini_lp_is_a_pair():
 
 @pytest.mark.parametrize("mini_lp", [(0, 15), (50, float("nan")), (float("inf"), 15), (0.01, 0.01)])
 def test_impossible_plates_are_refused(mini_lp):
-    with pytest.raises(ValueError, match="at least 3 x 3 pixels"):
+    with pytest.raises(UserError, match="at least 3 x 3 pixels"):
         make(BOXES["upright"], mini_lp=mini_lp)
 
 
 @pytest.mark.parametrize("aspects", [(), (0,), (3, float("nan"))])
 def test_impossible_aspects_are_refused(aspects):
-    with pytest.raises(ValueError, match="aspects must be positive"):
+    with pytest.raises(UserError, match="aspects must be positive"):
         plan_levels(1160, 720, aspects=aspects)
 
 

@@ -171,7 +171,7 @@ class Eyes:
     def __init__(self, cars: list[Car]) -> None:
         self.cars, self.frame = cars, 0
 
-    def __call__(self, image: np.ndarray, _: Path | None = None) -> PictureResult:
+    def __call__(self, image: np.ndarray) -> PictureResult:
         shown = visible(self.cars, self.frame)
         self.frame += 1
         for _, (x1, y1, x2, y2) in ((car, box.astype(int)) for car, box in shown):
@@ -222,7 +222,7 @@ def test_ctrl_c_leaves_whole_files(drive, tmp_path, monkeypatch, live, number):
         monkeypatch.setattr("platekit.frames.is_live", lambda source: True)
         monkeypatch.setattr(cv2.VideoCapture, "read", slow(cv2.VideoCapture.read, 0.03))
 
-    def read(image: np.ndarray, _: Path) -> PictureResult:
+    def read(image: np.ndarray) -> PictureResult:
         calls.append(image)
         if len(calls) == 21:
             os.kill(os.getpid(), number)
@@ -395,7 +395,7 @@ def test_a_stream_is_read_by_its_address_and_has_failed_when_it_ends(tmp_path, c
     threading.Thread(target=server.serve_forever, daemon=True).start()
     seen, began = [], datetime.now().astimezone()
 
-    def read(image: np.ndarray, _: Path) -> PictureResult:
+    def read(image: np.ndarray) -> PictureResult:
         seen.append(round(float(image.mean())) - 100)
         time.sleep(0.05)
         return PictureResult(WIDTH, HEIGHT, (Plate((10, 10, 90, 35), 0.99, "皖A12345", 0.9),))
@@ -440,7 +440,7 @@ def test_a_file_behind_an_address_is_read_whole(drive, tmp_path):
     assert not source.live and numbers == list(range(source.total)) and source.dropped == 0
 
 
-def nothing(image: np.ndarray, _: Path) -> PictureResult:
+def nothing(image: np.ndarray) -> PictureResult:
     return PictureResult(image.shape[1], image.shape[0], ())
 
 

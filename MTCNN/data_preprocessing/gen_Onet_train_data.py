@@ -19,8 +19,8 @@ from MTCNN.data_preprocessing.generate import add_common_arguments, run
 from MTCNN.data_preprocessing.windows import Counts
 from MTCNN.model.MTCNN_nets import ONET_SIZE
 from MTCNN.paths import TRAINED_PNET
-from MTCNN.pyramid import MINI_LP, SCALE
-from platekit.errors import UserError, run_script
+from MTCNN.pyramid import add_pyramid_arguments
+from platekit.errors import run_script
 from platekit.files import file_fingerprint
 
 
@@ -32,8 +32,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     mining.add_argument("--pnet", type=Path, default=TRAINED_PNET, metavar="WEIGHTS", help="the trained PNet")
     mining.add_argument("--onet", type=Path, metavar="WEIGHTS", help="a trained ONet, for a second generation")
     mining.add_argument("--threshold", type=float, default=0.3, help="PNet score from which a window is a proposal")
-    mining.add_argument("--mini_lp", nargs=2, type=float, default=MINI_LP, metavar=("W", "H"))
-    mining.add_argument("--scale", type=float, default=SCALE)
+    add_pyramid_arguments(mining)
     samples = parser.add_argument_group("samples of a view, at most")
     samples.add_argument("--positives", type=int, default=12)
     samples.add_argument("--parts", type=int, default=8)
@@ -45,11 +44,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     counts = Counts(arguments.positives, arguments.parts, arguments.near, arguments.far)
-    try:
-        chooser = ONetWindows(counts, arguments.pnet, arguments.onet, arguments.threshold, tuple(arguments.mini_lp),
-                              arguments.scale)
-    except ValueError as error:
-        raise UserError(f"{error}; change --mini_lp or --scale") from None
+    chooser = ONetWindows(counts, arguments.pnet, arguments.onet, arguments.threshold, arguments.mini_lp,
+                          arguments.scale)
     facts = {"counts": str(counts), "pnet": file_fingerprint(arguments.pnet), "onet": file_fingerprint(arguments.onet),
              "threshold": arguments.threshold, "mini_lp": list(arguments.mini_lp), "scale": arguments.scale}
     run(arguments, "onet", ONET_SIZE, chooser, facts)
