@@ -11,11 +11,11 @@ A run that was stopped goes on with the same command. The weights record the alp
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import math
 import shlex
 import sys
-from functools import partial
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a file: import from the repository root
@@ -45,7 +45,7 @@ from LPRNet.paths import CROPS_TRAIN, CROPS_VAL, LPRNET_WEIGHTS, RUN, STN_WEIGHT
 from LPRNet.recogniser import Reader, save_reader
 from LPRNet.transfer import start_from
 from platekit import distributed
-from platekit.boxes import CROP_SIZE
+from platekit.boxes import CROP_SIZE, normalise
 from platekit.checkpoints import load_weights
 from platekit.devices import DEVICE_HELP, pick_device
 from platekit.errors import UserError, run_script, seed_number
@@ -198,22 +198,20 @@ def find_corners(reader: Reader, picture: np.ndarray) -> np.ndarray:
     return plate_corners(theta, picture.shape[:2])[0].numpy()
 
 
+def all_crops(data: LPRDataLoader) -> torch.Tensor:
+    """The crops of a whole data set: uint8 (N, 3, 24, 94)."""
+    return torch.from_numpy(np.stack([data[index][0] for index in range(len(data))])).permute(0, 3, 1, 2)
+
+
 @torch.inference_mode()
-def read_all(reader: Reader, data: LPRDataLoader, device: torch.device, batch_size: int
-             ) -> tuple[torch.Tensor, list[list[int]]]:
-    """The logits (N, class_num, T) of a whole data set, on the CPU, and its labels."""
-    logits = []
-    for start in range(0, len(data), batch_size):
-        samples = [data[index] for index in range(start, min(start + batch_size, len(data)))]
-        logits.append(reader(collate_fn(samples)[0].to(device)).float().cpu())
-    return torch.cat(logits), data.labels
+def read_all(reader: Reader, crops: torch.Tensor, device: torch.device, batch_size: int) -> torch.Tensor:
+    """The logits (N, class_num, T) of ``all_crops``, on the CPU."""
+    return torch.cat([reader(normalise(part.to(device))).float().cpu() for part in crops.split(batch_size)])
 
 
-def read_right(logits: torch.Tensor, labels: list[list[int]], alphabet: Alphabet) -> tuple[np.ndarray, np.ndarray]:
-    """Which plates are read wholly right (N,), and with what confidence (N,)."""
-    readings = alphabet.decode(logits)
-    return (np.array([alphabet.encode(reading.text) == label for reading, label in zip(readings, labels)]),
-            np.array([reading.confidence for reading in readings]))
+def read_right(logits: torch.Tensor, labels: list[list[int]], alphabet: Alphabet) -> np.ndarray:
+    """Which plates are read wholly right (N,)."""
+    return np.array([read == label for read, label in zip(alphabet.classes(logits), labels)])
 
 
 def fit_temperature(logits: torch.Tensor, labels: list[list[int]], alphabet: Alphabet) -> float:
@@ -222,9 +220,10 @@ def fit_temperature(logits: torch.Tensor, labels: list[list[int]], alphabet: Alp
     Training with hard views leaves the nets less sure of ordinary crops than they may be. The temperature of the least
     cross-entropy is taken (Guo et al., ICML 2017); it changes no reading.
     """
+    right, read = read_right(logits, labels, alphabet), alphabet.classes(logits)
 
     def cross_entropy(temperature: float) -> float:
-        right, confidence = read_right(logits / temperature, labels, alphabet)
+        confidence = alphabet.likelihood(logits / temperature, read).numpy()
         return -np.log(np.clip(np.where(right, confidence, 1 - confidence), 1e-6, None)).mean()
 
     return float(min(np.geomspace(0.25, 4, 49), key=cross_entropy))
@@ -258,7 +257,7 @@ def main() -> None:
         if "stn" not in args.without:
             load_weights(reader.stn, args.weights[1])
             if chars == alphabet.chars:  # other plates are laid out otherwise
-                train.real.find_corners(partial(find_corners, reader))
+                train.real.find_corners(functools.partial(find_corners, reader))
     steps = math.ceil(len(train) / args.batch_size) * args.epoch
     settings = Settings(epochs=args.epoch, batch_size=args.batch_size, learning_rate=args.learning_rate,
                         warmup_steps=min(300, steps // 10), half=not args.float32, seed=args.seed)
@@ -272,8 +271,11 @@ def main() -> None:
     if run.resume(args.restart):
         print(f"going on from {run.last}, step {run.step}", flush=True)
 
+    crops_of = functools.cache(all_crops)  # they are the same in every epoch
+
     def evaluate(net: nn.Module) -> dict[str, float]:
-        figures = {name: float(read_right(*read_all(net, data, device, args.batch_size), alphabet)[0].mean())
+        figures = {name: float(read_right(read_all(net, crops_of(data), device, args.batch_size), data.labels,
+                                          alphabet).mean())
                    for name, data in (("accuracy", plain), ("accuracy_hard_views", hard))}
         return {**figures, "score": sum(figures.values()) / 2}
 
@@ -284,7 +286,7 @@ def main() -> None:
     if "sample_norm" in args.without:
         print(f"wrote no weights, since readers normalise per sample; the figures are in {args.run / 'log.jsonl'}")
         return
-    temperature = fit_temperature(*read_all(best, plain, device, args.batch_size), alphabet)
+    temperature = fit_temperature(read_all(best, crops_of(plain), device, args.batch_size), plain.labels, alphabet)
     cool(best.lprnet, temperature)
     print(f"confidence fitted to the validation crops: logits divided by {temperature:.2f}")
     save_reader(best, alphabet, *args.save)

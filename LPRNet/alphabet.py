@@ -77,7 +77,24 @@ class Alphabet:
         """Greedy CTC decode of logits (N, class, T): repeats merged, blanks dropped (Graves et al., ICML 2006)."""
         if not len(logits):
             return []
-        log_probs = logits.detach().float().log_softmax(dim=1).cpu()
+        log_probs = _log_probabilities(logits)
+        paths = self._best_paths(log_probs)
+        probabilities = self._log_likelihood(log_probs, [[index for index, _ in path] for path in paths]).exp()
+        return [
+            Reading("".join(self.chars[index] for index, _ in path), probability, tuple(p for _, p in path))
+            for path, probability in zip(paths, probabilities.tolist())
+        ]
+
+    def classes(self, logits: torch.Tensor) -> list[list[int]]:
+        """The classes of what ``decode`` reads, without its confidences, which take most of the time."""
+        return [[index for index, _ in path] for path in self._best_paths(_log_probabilities(logits))]
+
+    def likelihood(self, logits: torch.Tensor, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """The probability (N,) of each sample's text (classes) by its logits (N, class, T), over every alignment."""
+        return self._log_likelihood(_log_probabilities(logits), texts).exp()
+
+    def _best_paths(self, log_probs: torch.Tensor) -> list[list[tuple[int, float]]]:
+        """What each sample (N, class, T) is read as: the symbols' classes, and the probability of each."""
         best, classes = log_probs.max(dim=1)
         paths = []
         for sample_classes, sample_best in zip(classes.tolist(), best.exp().tolist()):
@@ -90,11 +107,7 @@ class Alphabet:
                     path[-1] = (index, max(path[-1][1], probability))
                 previous = index
             paths.append(path)
-        probabilities = self._log_likelihood(log_probs, [[index for index, _ in path] for path in paths]).exp()
-        return [
-            Reading("".join(self.chars[index] for index, _ in path), probability, tuple(p for _, p in path))
-            for path, probability in zip(paths, probabilities.tolist())
-        ]
+        return paths
 
     def agree(self, logits: torch.Tensor) -> Reading:
         """One reading of several views of a plate, logits (N, P, class, T): N views, each cut out in P ways, one of
@@ -115,6 +128,10 @@ class Alphabet:
         lengths, steps = torch.tensor([len(text) for text in texts]), torch.full((len(texts),), log_probs.shape[2])
         cost = functional.ctc_loss(log_probs.permute(2, 0, 1), targets, steps, lengths, self.blank, reduction="none")
         return cost.neg().clamp(max=0)
+
+
+def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    return logits.detach().float().log_softmax(dim=1).cpu()
 
 
 def read_alphabet(path: str | os.PathLike, max_length: int = MAX_LENGTH) -> Alphabet:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from MTCNN import paths
-from MTCNN.data_preprocessing.sample_store import SUMMARY, open_array, read_rows
+from MTCNN.data_preprocessing.sample_store import SUMMARY, open_array, read_rows, rows_as_text
 from MTCNN.data_preprocessing.windows import KINDS
 from platekit.errors import UserError, seed_number
 from platekit.files import relative_name, write_text
@@ -57,10 +57,7 @@ def assemble(folders: Sequence[Path], target: Path, shares: dict[str, float], si
     rng = np.random.default_rng(seed)
     chosen = {kind: rng.permutation(rows)[:round(unit * shares[kind])] for kind, rows in rows_of.items()}
     lines = [f"# array {relative_name(path, target.parent)}\n" for path in arrays]
-    for rows in chosen.values():
-        rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
-        lines += [f"{int(array)} {int(row)} {int(label)} {a:.9g} {b:.9g} {c:.9g} {d:.9g}\n"
-                  for array, row, label, a, b, c, d in rows.tolist()]
+    lines += [rows_as_text(rows[np.lexsort((rows[:, 1], rows[:, 0]))]) for rows in chosen.values()]
     write_text(target, "".join(lines))
     return {kind: len(rows) for kind, rows in chosen.items()}
 

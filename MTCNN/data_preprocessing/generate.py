@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -183,6 +184,7 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
         least = int(flag.startswith("views"))
         if getattr(arguments, flag, least) < least:
             raise UserError(f"--{flag} must be at least {least}, not {getattr(arguments, flag)}")
+    samples_of_view = sum(getattr(arguments, flag, 0) for flag in ("positives", "parts", "near", "far", "mined"))
     photos_of = {split: read_photos(sources, arguments.plain_list, arguments.ignore_list, boxes)
                  for split, sources, _, _ in splits}
     for split, sources, folder, views in splits:
@@ -191,7 +193,8 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
                  for path in (photo.path for photo in photos))
         with_plate = sum(photo.box is not None for photo in photos)
         print(f"{split}: {with_plate} photos with a plate and {len(photos) - with_plate} without from "
-              f"{', '.join(map(str, sources))}, {views} views each")
+              f"{', '.join(map(str, sources))}, {views} views each; their samples take up to "
+              f"{len(photos) * views * samples_of_view * math.prod(size) * 3 / 1e9:.1f} GB")
         seed = arguments.seed * 2 + (split == "val")
         settings = {"net": net, "photos": len(photos), "views": views, "seed": seed, "poses": arguments.poses,
                     "set of files": fingerprint(*files),

@@ -8,6 +8,7 @@ files, and ``progress.json`` says how far they are sound, so that a killed run g
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -99,9 +100,8 @@ class SampleWriter:
             self.pixels[kind].close()
             self.lists[kind].close()
             offsets = np.fromfile(self.folder / f"{kind}.offsets.partial", dtype=np.float32).reshape(-1, 4)
-            write_text(self.folder / f"{kind}.txt", "".join(
-                f"{row} {LABELS[kind]} {a:.9g} {b:.9g} {c:.9g} {d:.9g}\n"  # nine digits give back every float32
-                for row, (a, b, c, d) in enumerate(offsets.tolist())))
+            numbers = np.column_stack([np.arange(len(offsets)), np.full(len(offsets), LABELS[kind])])
+            write_text(self.folder / f"{kind}.txt", rows_as_text(np.hstack([numbers, offsets])))
             self._to_array(kind)
         write_text(self.folder / SUMMARY, json.dumps(self._state(), indent=1))
         self._remove_partial()
@@ -131,6 +131,13 @@ class SampleWriter:
             raise UserError(f"cannot write {target}: {error.strerror}; free some space and run it again") from error
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def rows_as_text(rows: np.ndarray) -> str:
+    """A line a row: whole numbers, and at the end four offsets, of which nine digits give back every float32."""
+    text = io.BytesIO()
+    np.savetxt(text, rows, (rows.shape[1] - 4) * "%d " + "%.9g %.9g %.9g %.9g")
+    return text.getvalue().decode()
 
 
 def read_rows(path: Path) -> np.ndarray:
