@@ -47,12 +47,12 @@ from LPRNet.transfer import start_from
 from platekit import distributed
 from platekit.boxes import CROP_SIZE, normalise
 from platekit.checkpoints import load_weights
-from platekit.devices import DEVICE_HELP, pick_device
-from platekit.errors import UserError, run_script, seed_number
+from platekit.devices import pick_device
+from platekit.errors import UserError, run_script
 from platekit.files import fingerprint
 from platekit.images import read_image
 from platekit.places import flags_of, for_help, must_be_there
-from platekit.training import SAVE_SECONDS, Run, Settings, check_run, seed_everything, start_weights
+from platekit.training import Run, Settings, add_training_arguments, check_run, seed_everything, start_weights
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -77,39 +77,27 @@ def parse_arguments() -> argparse.Namespace:
     data.add_argument("--glyphs", metavar="DIR", help="pictures of the plate typeface (default: OpenCV's own font)")
     data.add_argument("--epoch_samples", type=int, metavar="N",
                       help="samples an epoch (default: as many as there are crops, over the share of real samples)")
-    learning = parser.add_argument_group("learning")
-    learning.add_argument("--epoch", type=int, default=30, help="epochs (default: %(default)s)")
-    learning.add_argument("--batch_size", type=int, default=128, help="default: %(default)s")
-    learning.add_argument("--learning_rate", type=float, default=2e-3, help="default: %(default)s")
-    learning.add_argument("--dropout_rate", type=float, default=0.5, help="default: %(default)s")
-    learning.add_argument("--straightening", type=float, default=0.2, metavar="WEIGHT",
-                          help="weight of the spatial transformer's own loss (default: %(default)s)")
-    learning.add_argument("--without", nargs="+", choices=("stn", "sample_norm"), default=[],
-                          help="ablations: the crop as it is; the global context normalised over the batch, for "
-                               "figures alone")
-    learning.add_argument("--weights", nargs=2, metavar=("LPRNET", "STN"),
-                          help="start from these weights, of this or another alphabet; of this one, their spatial "
-                               "transformer finds the plates in crops that come without corners")
-    learning.add_argument("--float32", action="store_true", help="no mixed precision, as where it brings no speed")
-    learning.add_argument("--seed", type=seed_number, default=0, help="default: %(default)s")
-    running = parser.add_argument_group("running")
-    running.add_argument("--run", type=Path, default=RUN, help="folder of checkpoints and logs")
-    running.add_argument("--restart", action="store_true", help="start anew instead of going on")
-    running.add_argument("--save_seconds", type=float, default=SAVE_SECONDS, metavar="N",
-                         help="between two checkpoints inside an epoch (default: %(default)s)")
-    running.add_argument("--save", nargs=2, type=Path, default=TRAINED,
-                         metavar=("LPRNET", "STN"),
-                         help=f"where the best weights go (default: {for_help(TRAINED[0])} {for_help(TRAINED[1])})")
-    running.add_argument("--workers", type=int, default=1, help="loader processes (default: %(default)s)")
-    running.add_argument("--device", default="auto", help=DEVICE_HELP)
+    nets = parser.add_argument_group("nets")
+    nets.add_argument("--dropout_rate", type=float, default=0.5, help="default: %(default)s")
+    nets.add_argument("--straightening", type=float, default=0.2, metavar="WEIGHT",
+                      help="weight of the spatial transformer's own loss (default: %(default)s)")
+    nets.add_argument("--without", nargs="+", choices=("stn", "sample_norm"), default=[],
+                      help="ablations: the crop as it is; the global context normalised over the batch, for figures "
+                           "alone")
+    nets.add_argument("--weights", nargs=2, metavar=("LPRNET", "STN"),
+                      help="start from these weights, of this or another alphabet; of this one, their spatial "
+                           "transformer finds the plates in crops that come without corners")
+    nets.add_argument("--save", nargs=2, type=Path, default=TRAINED, metavar=("LPRNET", "STN"),
+                      help=f"where the best weights go (default: {for_help(TRAINED[0])} {for_help(TRAINED[1])})")
+    add_training_arguments(parser, epochs=30, batch_size=128, learning_rate=2e-3, run=RUN, workers=1)
     args = parser.parse_args()
     if args.rendered_share is None:
         args.rendered_share = 0.0 if args.alphabet else 0.5
     if args.alphabet and args.rendered_share:
         raise UserError("the generator draws Chinese plates; leave out --rendered_share with --alphabet")
-    if min(args.epoch, args.batch_size, 1 if args.epoch_samples is None else args.epoch_samples) < 1:
-        raise UserError("--epoch, --batch_size and --epoch_samples must be at least 1")
-    check_run(args.learning_rate, args.workers, args.save)
+    if args.epoch_samples is not None and args.epoch_samples < 1:
+        raise UserError(f"--epoch_samples must be at least 1, not {args.epoch_samples}")
+    check_run(args, args.save)
     if args.img_dirs_val is None and CROPS_VAL.is_dir() and not args.alphabet:
         args.img_dirs_val = [CROPS_VAL]
     if args.hold_out is None:

@@ -8,6 +8,8 @@ up to rounding and what is drawn for a share and not for a sample: dropout, and 
 
 from __future__ import annotations
 
+import argparse
+import copy
 import dataclasses
 import functools
 import json
@@ -23,14 +25,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from platekit import distributed
 from platekit.checkpoints import read_checkpoint, save_checkpoint
-from platekit.devices import trains_in_bfloat16
-from platekit.errors import UserError
+from platekit.devices import DEVICE_HELP, trains_in_bfloat16
+from platekit.errors import UserError, seed_number
 from platekit.files import file_fingerprint, real_path, write_text
 from platekit.memory import keep_freed_memory
 
@@ -89,12 +90,35 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def check_run(learning_rate: float, workers: int, save: Sequence[Path]) -> None:
+def add_training_arguments(parser: argparse.ArgumentParser, epochs: int, batch_size: int, learning_rate: float,
+                           run: Path, workers: int) -> None:
+    """The flags that all trainings have, with their defaults; ``check_run`` looks at them."""
+    learning = parser.add_argument_group("learning")
+    learning.add_argument("--epoch", type=int, default=epochs, help="epochs (default: %(default)s)")
+    learning.add_argument("--batch_size", type=int, default=batch_size, help="default: %(default)s")
+    learning.add_argument("--learning_rate", type=float, default=learning_rate, help="default: %(default)s")
+    learning.add_argument("--float32", action="store_true", help="no mixed precision, as where it brings no speed")
+    learning.add_argument("--seed", type=seed_number, default=0, help="default: %(default)s")
+    running = parser.add_argument_group("running")
+    running.add_argument("--run", type=Path, default=run, metavar="DIR",
+                         help="folder of checkpoints and logs (default: %(default)s)")
+    running.add_argument("--restart", action="store_true", help="start anew instead of going on")
+    running.add_argument("--save_seconds", type=float, default=SAVE_SECONDS, metavar="N",
+                         help="between two checkpoints inside an epoch; one follows every epoch anyway (default: "
+                              "%(default)s)")
+    running.add_argument("--workers", type=int, default=workers, help="loader processes (default: %(default)s)")
+    running.add_argument("--device", default="auto", help=f"{DEVICE_HELP} (default: %(default)s)")
+
+
+def check_run(args: argparse.Namespace, save: Sequence[Path]) -> None:
     """UserError for what no training can have, and where its weights cannot go to ``save``: before it, not behind."""
-    if not 0 < learning_rate < math.inf:
-        raise UserError(f"--learning_rate must be above 0, not {learning_rate}")
-    if workers < 0:
-        raise UserError(f"--workers must be at least 0, not {workers}")
+    for flag in ("epoch", "batch_size"):
+        if getattr(args, flag) < 1:
+            raise UserError(f"--{flag} must be at least 1, not {getattr(args, flag)}")
+    if not 0 < args.learning_rate < math.inf:
+        raise UserError(f"--learning_rate must be above 0, not {args.learning_rate}")
+    if args.workers < 0:
+        raise UserError(f"--workers must be at least 0, not {args.workers}")
     for path in save:
         if os.path.isdir(path):
             raise UserError(f"--save {path} is a folder; name a file")
@@ -118,20 +142,6 @@ def git_revision() -> str:
         return "unknown"
 
 
-def average_with_warmup(decay: float) -> Callable:
-    """An update for AveragedModel: an exponential average whose memory is short at first and grows to ``decay``."""
-
-    @torch.no_grad()
-    def update(averaged: Sequence[torch.Tensor], current: Sequence[torch.Tensor], count: torch.Tensor) -> None:
-        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
-        if averaged[0].is_floating_point():  # all of a call are of one type
-            torch._foreach_lerp_(averaged, current, weight)
-        else:
-            torch._foreach_copy_(averaged, current)
-
-    return update
-
-
 class Run:
     """One training in its folder: ``last.pth`` to go on from, ``best.pth``, ``log.jsonl``.
 
@@ -150,7 +160,7 @@ class Run:
         self.half = settings.half and trains_in_bfloat16(device)
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate,
                                            weight_decay=settings.weight_decay, fused=True)
-        self.average = AveragedModel(net, multi_avg_fn=average_with_warmup(settings.average_decay), use_buffers=True)
+        self.average = copy.deepcopy(self.net)
         self.step, self.best, self.log, self.sums = 0, -math.inf, [], {}
 
     @property
@@ -194,9 +204,8 @@ class Run:
         with distributed.together():
             self.train_epochs(data, collate, loss, evaluate, workers)
             distributed.wait_for_all()  # for process 0 to have written the last epoch
-        net = self.average.module
-        net.load_state_dict(read_checkpoint(self.folder / "best.pth")[0]["net"])
-        return net.eval()
+        self.average.load_state_dict(read_checkpoint(self.folder / "best.pth")[0]["net"])
+        return self.average.eval()
 
     def train_epochs(self, data: Dataset, collate: Callable, loss: Loss,
                      evaluate: Callable[[nn.Module], dict[str, float]], workers: int) -> None:
@@ -230,7 +239,7 @@ class Run:
             row = {"epoch": batches.epoch + 1, "step": self.step,
                    "learning_rate": self.settings.learning_rate_at(self.step - 1, steps),
                    **{name: value / len(batches) for name, value in self.sums.items()},
-                   **evaluate(self.average.module.eval()),
+                   **evaluate(self.average.eval()),
                    "samples_per_second": (len(batches) - first) * self.settings.batch_size / seconds,
                    "seconds": seconds, "revision": git_revision()}
             self.finish_epoch(row)
@@ -253,8 +262,18 @@ class Run:
                 raise UserError(f"the {what} is {number} at step {self.step}; start anew with --restart and a lower "
                                 f"--learning_rate ({self.folder} keeps what was reached before)")
         self.optimizer.step()
-        self.average.update_parameters(self.net)
+        self.update_average()
         return {"loss": value.item(), **{name: float(figure) for name, figure in figures.items()}}
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Move the average to the weights: its memory is short at first, and grows to ``average_decay``."""
+        weight = 1 - min(self.settings.average_decay, (1 + self.step) / (10 + self.step)) if self.step else 1.0
+        pairs = list(zip(self.average.state_dict().values(), self.net.state_dict().values()))
+        torch._foreach_lerp_(*zip(*(pair for pair in pairs if pair[0].is_floating_point())), weight)
+        for average, current in pairs:
+            if not average.is_floating_point():
+                average.copy_(current)
 
     def finish_epoch(self, row: dict[str, Any]) -> None:
         """Log the epoch, keep its averaged weights when they are the best so far, then write the checkpoint."""
@@ -264,7 +283,7 @@ class Run:
                              for name, value in row.items() if name != "revision"))
         if row["score"] >= self.best:
             self.best = row["score"]
-            save_checkpoint(self.folder / "best.pth", {"net": self.average.module.state_dict(), "facts": self.facts,
+            save_checkpoint(self.folder / "best.pth", {"net": self.average.state_dict(), "facts": self.facts,
                                                        "epoch": row["epoch"], "score": self.best})
         write_text(self.folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in self.log))
         save_checkpoint(self.last, self.state())

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from platekit.devices import trains_in_bfloat16
 from platekit.errors import UserError, seed_number
-from platekit.training import EpochBatches, Run, Settings, average_with_warmup, start_weights
+from platekit.training import EpochBatches, Run, Settings, start_weights
 from tests.conftest import ROOT
 
 SETTINGS = Settings(epochs=3, batch_size=4, learning_rate=0.05, warmup_steps=3, half=False, seed=5)
@@ -155,15 +155,16 @@ def test_an_epoch_has_every_index_once_in_another_order_each_time():
     assert [key for batch in other for key in batch] != epochs[0]
 
 
-def test_the_average_forgets_its_start_and_then_moves_slowly():
-    update = average_with_warmup(0.9)
-    old, counted = [torch.zeros(1), torch.zeros(2)], [torch.tensor([3])]
-    update(old, [torch.ones(1), torch.ones(2)], torch.tensor(0))
-    update(counted, [torch.tensor([4])], torch.tensor(0))
-    assert [*old[0].tolist(), *old[1].tolist()] == pytest.approx([0.9] * 3) and counted[0].item() == 4
-    old = [torch.zeros(1)]
-    update(old, [torch.ones(1)], torch.tensor(10_000))
-    assert old[0].item() == pytest.approx(0.1)
+def test_the_average_forgets_its_start_and_then_moves_slowly(tmp_path):
+    run = start(tmp_path, dataclasses.replace(SETTINGS, average_decay=0.9))
+    for step, moved in ((0, 1.0), (1, 9 / 11), (10_000, 0.1)):
+        for net, value in ((run.average, 0), (run.net, 1)):
+            for tensor in net.state_dict().values():
+                tensor.fill_(value)
+        run.step = step
+        run.update_average()
+        for tensor in run.average.state_dict().values():
+            assert tensor.float().flatten()[0].item() == pytest.approx(moved if tensor.is_floating_point() else 1)
 
 
 def test_it_learns_logs_and_keeps_the_best(tmp_path):

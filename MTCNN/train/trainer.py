@@ -17,10 +17,9 @@ from MTCNN.train.dataset import Batch, SampleList, prepare
 from MTCNN.train.losses import HARDEST, box_loss, box_overlaps, class_loss
 from platekit import distributed
 from platekit.checkpoints import load_weights, save_weights
-from platekit.devices import DEVICE_HELP, pick_device
-from platekit.errors import UserError, seed_number
+from platekit.devices import pick_device
 from platekit.places import flags_of
-from platekit.training import SAVE_SECONDS, Run, Settings, check_run, seed_everything, start_weights
+from platekit.training import Run, Settings, add_training_arguments, check_run, seed_everything, start_weights
 
 
 @dataclass(frozen=True)
@@ -94,26 +93,13 @@ def parse_arguments(recipe: Recipe, description: str, arguments: list[str] | Non
     data.add_argument("--list_train", type=Path, default=paths.list_file(recipe.name, "train"), metavar="FILE")
     data.add_argument("--list_val", type=Path, default=paths.list_file(recipe.name, "val"), metavar="FILE",
                       help="chooses the best epoch")
-    learning = parser.add_argument_group("learning")
-    learning.add_argument("--epoch", type=int, default=recipe.epochs, help="epochs")
-    learning.add_argument("--batch_size", type=int, default=recipe.batch_size)
-    learning.add_argument("--learning_rate", type=float, default=recipe.learning_rate)
-    learning.add_argument("--box_loss", choices=("l1", "ends", "ciou"), default="l1")
-    learning.add_argument("--weights", type=Path, metavar="FILE", help="start from these weights")
-    learning.add_argument("--float32", action="store_true", help="no mixed precision, as where it brings no speed")
-    learning.add_argument("--seed", type=seed_number, default=0)
-    running = parser.add_argument_group("running")
-    running.add_argument("--run", type=Path, default=paths.RUNS / recipe.name, help="folder of checkpoints and logs")
-    running.add_argument("--restart", action="store_true", help="start anew instead of going on")
-    running.add_argument("--save", type=Path, default=recipe.weights, metavar="FILE", help="where the best weights go")
-    running.add_argument("--save_seconds", type=float, default=SAVE_SECONDS, metavar="N",
-                         help="between two checkpoints inside an epoch; one follows every epoch anyway")
-    running.add_argument("--workers", type=int, default=0, help="loader processes")
-    running.add_argument("--device", default="auto", help=DEVICE_HELP)
+    net = parser.add_argument_group("net")
+    net.add_argument("--box_loss", choices=("l1", "ends", "ciou"), default="l1")
+    net.add_argument("--weights", type=Path, metavar="FILE", help="start from these weights")
+    net.add_argument("--save", type=Path, default=recipe.weights, metavar="FILE", help="where the best weights go")
+    add_training_arguments(parser, recipe.epochs, recipe.batch_size, recipe.learning_rate, paths.RUNS / recipe.name, 0)
     options = parser.parse_args(arguments)
-    if options.epoch < 1 or options.batch_size < 1:
-        raise UserError("--epoch and --batch_size must be at least 1")
-    check_run(options.learning_rate, options.workers, [options.save])
+    check_run(options, [options.save])
     return options
 
 
