@@ -74,6 +74,19 @@ def bounding_box(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float64)
 
 
+def box_corners(box: np.ndarray | tuple[float, ...]) -> np.ndarray:
+    """The corners (4, 2) of a box, in CCPD's order: right-bottom, left-bottom, left-top, right-top."""
+    x1, y1, x2, y2 = box
+    return np.array([(x2, y2), (x1, y2), (x1, y1), (x2, y1)], dtype=np.float64)
+
+
+def edges(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of a quadrilateral (4, 2) in CCPD's order the mean edge from left to right (2,), and from top to bottom (2,)."""
+    right_bottom, left_bottom, left_top, right_top = corners
+    across, down = right_top - left_top + right_bottom - left_bottom, left_bottom - left_top + right_bottom - right_top
+    return across / 2, down / 2
+
+
 def shear_corners(slope: float, lean: float) -> np.ndarray:
     """Corners (4, 2) of the parallelogram with these shears in the unit box, in CCPD's order; it touches all sides."""
     wide, high = 1.0 - abs(lean), 1.0 - abs(slope)
@@ -171,11 +184,7 @@ def describe(annotation: Annotation) -> np.ndarray | None:
     size = np.array([x2 - x1, y2 - y1], float)
     if not is_convex(corners) or size[0] > 650 or len(set(map(tuple, (corners - (x1, y1)) % size))) == 1:
         return None
-    right_bottom, left_bottom, left_top, right_top = corners
-    across, down = (
-        (right_top - left_top + right_bottom - left_bottom) / 2,
-        (left_bottom - left_top + right_bottom - right_top) / 2,
-    )
+    across, down = edges(corners)
     return np.array(
         [
             np.log(size[0]),

@@ -8,7 +8,7 @@ import numpy as np
 
 from ccpd.cars import CarShape
 from ccpd.dataset import PHOTO_SIZE
-from ccpd.geometry import Pose
+from ccpd.geometry import Pose, edges
 from ccpd.plates import KINDS, PlateKind
 from platekit.opencv import cv2
 
@@ -44,9 +44,8 @@ class Layout:
 
 def layout_of(pose: Pose, kind: PlateKind, shape: CarShape, rng: np.random.Generator) -> Layout:
     """Where a camera stood that sees this plate in this pose; its height is drawn at random."""
-    right_bottom, left_bottom, left_top, right_top = pose.corners
-    across = (right_top - left_top + right_bottom - left_bottom) / 2 / kind.width_mm
-    down = (left_bottom - left_top + right_bottom - right_top) / 2 / kind.height_mm
+    across, down = edges(pose.corners)
+    across, down = across / kind.width_mm, down / kind.height_mm
     centre = pose.corners.mean(axis=0)
     distance = FOCAL / float(np.linalg.norm(across))
     camera_height = rng.uniform(1250, 1650)

@@ -14,7 +14,7 @@ from ccpd import camera
 from ccpd.annotation import Annotation
 from ccpd.cars import CarShape, draw_face, random_shape
 from ccpd.dataset import PHOTO_SIZE
-from ccpd.geometry import Pose, sample_pose
+from ccpd.geometry import Pose, box_corners, edges, sample_pose
 from ccpd.layout import HEIGHT, WIDTH, Layout, corners_of_kind, enlarge, layout_of
 from ccpd.plates import KINDS, PlateKind, PlateRenderer, in_light_of, random_text, tone_of
 from ccpd.street import neighbour, surroundings
@@ -96,8 +96,7 @@ def annotate(photo: np.ndarray, corners: np.ndarray, text: str) -> Annotation:
     points = np.round(corners).astype(int).clip(0, (width - 1, height - 1))
     (x1, y1), (x2, y2) = points.min(axis=0), points.max(axis=0)
     x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
-    right_bottom, left_bottom, left_top, right_top = corners
-    across, down = right_top - left_top + right_bottom - left_bottom, left_bottom - left_top + right_bottom - right_top
+    across, down = edges(corners)
     tilt = np.degrees(np.abs(np.arctan2((across[1], down[0]), (across[0], down[1]))))
     part = photo[y1 : y2 + 1, x1 : x2 + 1]
     return Annotation(
@@ -211,7 +210,7 @@ def mount_plate(
         plate = cv2.addWeighted(plate, 1 - veil / 300, np.full_like(plate, 255), veil / 300, 0)
     (x1, y1), (x2, y2) = np.floor(corners.min(axis=0)) - 2, np.ceil(corners.max(axis=0)) + 3
     x1, y1, x2, y2 = int(max(x1, 0)), int(max(y1, 0)), int(min(x2, columns)), int(min(y2, rows))
-    source = np.array([(width, height), (0, height), (0, 0), (width, 0)], np.float32) - 0.5
+    source = box_corners((0, 0, width, height)).astype(np.float32) - 0.5
     matrix = cv2.getPerspectiveTransform(source, (corners - (x1, y1)).astype(np.float32))
     size = (x2 - x1, y2 - y1)
     weight = cv2.warpPerspective(np.ones((height, width), np.float32), matrix, size, flags=cv2.INTER_LINEAR)

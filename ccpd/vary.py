@@ -25,8 +25,8 @@ from tqdm import tqdm
 
 from ccpd import camera
 from ccpd.annotation import Annotation, has_annotation, parse
-from ccpd.geometry import bounding_box
-from MTCNN.data_preprocessing.views import POSES, box_corners, make_view
+from ccpd.geometry import bounding_box, box_corners
+from MTCNN.data_preprocessing.views import POSES, make_view
 from platekit.errors import UserError, run_script, seed_number
 from platekit.files import write_text
 from platekit.images import is_same_folder, read_image, walk_images, write_image

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from ccpd import camera
-from ccpd.geometry import bounding_box, relative_corners, sample_pose
+from ccpd.geometry import bounding_box, box_corners, relative_corners, sample_pose
 from ccpd.plates import BLUE_TONE, KINDS, in_light_of
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from LPRNet.rows import ROWS
@@ -37,7 +37,7 @@ SUPERSAMPLING = 2  # warps are drawn this much larger and averaged down, so that
 
 def picture_corners(height: int, width: int) -> np.ndarray:
     """The corners (4, 2) of a whole picture."""
-    return np.array([[width, height], [0, height], [0, 0], [width, 0]], dtype=np.float32)
+    return box_corners((0, 0, width, height)).astype(np.float32)
 
 
 def jitter_box(box: Sequence[float], rng: np.random.Generator) -> np.ndarray:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ccpd import camera
-from ccpd.geometry import Pose, bounding_box, sample_pose
+from ccpd.geometry import Pose, bounding_box, box_corners, sample_pose
 from platekit.opencv import cv2
 
 # Subsets whose poses the views take, and their shares. Base has no published statistics that differ from blur's.
@@ -90,12 +90,6 @@ def _visible(box: np.ndarray, height: int, width: int, share: float = 0.85) -> b
     """Whether ``share`` of the box lies inside the picture."""
     inside = np.minimum(box[2:], (width, height)) - np.maximum(box[:2], 0)
     return bool((inside > 0).all() and inside.prod() >= share * (box[2:] - box[:2]).prod())
-
-
-def box_corners(box: np.ndarray) -> np.ndarray:
-    """The corners (4, 2) of a box, in CCPD's order: right-bottom, left-bottom, left-top, right-top."""
-    x1, y1, x2, y2 = box
-    return np.array([(x2, y2), (x1, y2), (x1, y1), (x2, y1)], dtype=np.float64)
 
 
 def transform(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
