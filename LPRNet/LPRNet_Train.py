@@ -52,7 +52,7 @@ from platekit.errors import UserError, run_script
 from platekit.files import fingerprint
 from platekit.images import read_image
 from platekit.places import flags_of, for_help, must_be_there
-from platekit.training import Run, Settings, add_training_arguments, check_run, seed_everything, start_weights
+from platekit.training import Loss, Run, Settings, add_training_arguments, check_run, seed_everything, start_weights
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -161,7 +161,7 @@ def build_rendered(glyphs: str | None, real: LPRDataLoader, alphabet: Alphabet, 
     return RenderedPlates(renderers, alphabet, size, pictures, scenes)
 
 
-def reading_loss(alphabet: Alphabet, device: torch.device, straightening: float):
+def reading_loss(alphabet: Alphabet, device: torch.device, straightening: float) -> Loss:
     """The loss of a batch: CTC with as many time steps as the logits have, and ``straightening`` times the STN's own.
 
     CTC alone hardly turns the STN; where the corners are known (on every drawn plate) it is told what to do.

@@ -33,7 +33,7 @@ def sample_crops(recogniser: Recogniser) -> tuple[torch.Tensor, torch.Tensor]:
     """Crops (N, 3, 24, 94) of the plates in the bundled samples: as STNet sees them first, and as both nets then do."""
     first, last = [], []
     for path in find_images(SAMPLES):
-        pixels, boxes = recogniser.upload(read_image(path), tuple(map(float, parse(path).box)))
+        pixels, boxes = recogniser.prepare(read_image(path), tuple(map(float, parse(path).box)))
         first.append(crop_resize(pixels, boxes))
         with torch.inference_mode():
             last.append(recogniser.look(pixels, boxes))

@@ -184,15 +184,15 @@ class Recogniser:
 
         Raises ValueError for any other array, a box without area, and another number of boxes than of pictures.
         """
-        return [self.read(*self.upload(picture, box))[0]
+        return [self.read(*self.prepare(picture, box))[0]
                 for picture, box in zip(pictures, [None] * len(pictures) if boxes is None else boxes, strict=True)]
 
     @torch.inference_mode()
     def straighten(self, picture: np.ndarray, box: Box | None = None) -> np.ndarray:
         """What LPRNet gets to see of a picture of one plate, to look at: BGR uint8 (24, 94, 3)."""
-        return to_picture(self.reader.stn(self.look(*self.upload(picture, box)))[0])
+        return to_picture(self.reader.stn(self.look(*self.prepare(picture, box)))[0])
 
-    def upload(self, picture: np.ndarray, box: Box | None = None) -> tuple[torch.Tensor, np.ndarray]:
+    def prepare(self, picture: np.ndarray, box: Box | None = None) -> tuple[torch.Tensor, np.ndarray]:
         """A BGR uint8 picture and the box of its plate, by default all of it, as ``read`` takes them.
 
         Raises ValueError for any other array, and for a box without area.

@@ -18,7 +18,7 @@ import torch
 from MTCNN.model.fast import FastONet, FastPNet
 from MTCNN.model.MTCNN_nets import ONET_SIZE, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
-from MTCNN.pyramid import ALONE, ASPECTS, MINI_LP, SCALE, Sheet, make_sheets, output_size, plan_levels
+from MTCNN.pyramid import ASPECTS, MINI_LP, OWN_SHEET, SCALE, Sheet, make_sheets, output_size, plan_levels
 from MTCNN.rough import ONET_SHARE, PNET_MARGIN, TILE_SIZE, RoughNet, cells_of, cut_tiles, likely_tiles
 from platekit.boxes import (
     at_least,
@@ -144,7 +144,7 @@ class Detector:
 
         def scan_from(least: float) -> Found:
             # Elsewhere than on the CPU all levels share one sheet: few large calls, and one wait for the answer.
-            sheets = make_sheets(pixels, levels, ALONE if self.device.type == "cpu" else math.inf)
+            sheets = make_sheets(pixels, levels, OWN_SHEET if self.device.type == "cpu" else math.inf)
             return self.scan_sheets(sheets, height, width, least)
 
         limits = self.thresholds
@@ -165,7 +165,7 @@ class Detector:
         for sheet in sheets:
             for first, pixels in self.bands(sheet.pixels):
                 maps = self._scorer.pooled(pixels)
-                tiles = self.likely_tiles(maps, least) if self._rough_pnet else None
+                tiles = self._tiles_to_compute(maps, least) if self._rough_pnet else None
                 if tiles is None:
                     rows, columns, *answers = self.scan_maps(maps, least)
                     windows, inside = sheet.windows(rows + first, columns, height, width)
@@ -193,7 +193,7 @@ class Detector:
         rows, columns, others, *offsets = found.float().cpu().numpy()
         return rows.astype(int), columns.astype(int), np.stack(offsets, axis=1), score_without(others)
 
-    def likely_tiles(self, maps: torch.Tensor, least: float) -> np.ndarray | None:
+    def _tiles_to_compute(self, maps: torch.Tensor, least: float) -> np.ndarray | None:
         """The tiles (T, 2) that PNet may score ``least`` in, by a rough look at the maps of its first layers.
 
         None when computing them takes longer than all of the maps.

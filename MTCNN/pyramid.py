@@ -30,7 +30,7 @@ MINI_LP = (50.0, 15.0)  # width, height in pixels of the smallest plate to find
 SMALLEST = 3  # pixels of a side of the smallest plate that can be asked for: levels are 14 times as wide then
 SCALE = 0.65  # from one level to the next
 FIRST_WINDOW = 1.15  # the first window over the smallest plate: a window somewhat larger than a plate finds it too
-ALONE = 150_000  # pixels from which on a level is a sheet of its own, made by two threads
+OWN_SHEET = 150_000  # pixels from which on a level is a sheet of its own, made by two threads
 
 
 def add_pyramid_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +109,7 @@ def resize(pixels: torch.Tensor, height: int, width: int, target: torch.Tensor |
     if pixels.device.type == "cpu":  # where OpenCV's function takes a third of the time of torch's
         source, resized = (part[0].permute(1, 2, 0).numpy() for part in (pixels, target))
         # No pixel of one half depends on the other half where a level is smaller than its source and both are even.
-        if height * width >= ALONE and height <= len(source) and height % 2 == len(source) % 2 == 0:
+        if height * width >= OWN_SHEET and height <= len(source) and height % 2 == len(source) % 2 == 0:
             in_threads(_resize_halves, 2, 1, source, resized)
         else:
             cv2.resize(source, (width, height), dst=resized, interpolation=cv2.INTER_LINEAR)
@@ -159,7 +159,7 @@ def _windows(rows: np.ndarray, columns: np.ndarray, levels: np.ndarray, height: 
                 break
 
 
-def make_sheets(picture: torch.Tensor, levels: Sequence[Level], alone: float = ALONE) -> Iterator[Sheet]:
+def make_sheets(picture: torch.Tensor, levels: Sequence[Level], alone: float = OWN_SHEET) -> Iterator[Sheet]:
     """All levels of the picture (1, 3, H, W) on sheets; those of at least ``alone`` pixels have one each."""
     small = [level for level in levels if level.width * level.height < alone]
     places, (width, height) = arrange([(level.width, level.height) for level in small])

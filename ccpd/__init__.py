@@ -5,7 +5,9 @@ dataset      the subsets, the releases, and the search for their folders
 geometry     how plates lie in the photos, as statistics with a sampler
 plates       plate numbers and pictures of plates
 scenes       whole photos, from layout, cars, street, textures and camera
+symbols      what plates are written in
 synthesize   the script that draws a stand-in for the data set
 vary         the script that changes photos as other cameras and light would, to test on
-evaluate     the accuracy by the data set's protocol
+rare_plates  the script that draws and measures plates whose numbers CCPD's names cannot hold
+evaluate     the accuracy by the data set's protocol, with protocol, report and figures
 """

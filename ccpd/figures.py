@@ -55,7 +55,7 @@ def plate_cell(reader: PlateReader, outcome: Outcome) -> np.ndarray:
     cell = np.full((height + 52, 2 * width + 24, 3), 255, np.uint8)
     image = read_image(outcome.image)
     if outcome.box:
-        crop = to_picture(crop_resize(*reader.recogniser.upload(image, outcome.box))[0])
+        crop = to_picture(crop_resize(*reader.recogniser.prepare(image, outcome.box))[0])
         for place, picture in enumerate((crop, reader.recogniser.straighten(image, outcome.box))):
             left = 8 + place * (width + 8)
             cell[8:8 + height, left:left + width] = cv2.resize(picture, CROP, interpolation=cv2.INTER_CUBIC)

@@ -1,4 +1,16 @@
-"""What both stages stand on: pictures, boxes, devices, checkpoints, drawing and the training loop."""
+"""What both stages stand on, and at the top the chain of both.
+
+errors, files, places, tables      bad input, files written whole, where things lie, CSV tables
+images, opencv, boxes, drawing     pictures in and out, box arithmetic and cutting, results drawn
+devices, memory, compiled, ahead   where and how it is computed
+checkpoints, onnx_nets             nets on disk
+training, average_weights          the loop of all trainings, and means of weights
+distributed, sharing, parts        several processes, and results that survive a kill
+results, command                   what is found, and the command line of pictures
+frames, fusion, tracking           videos: frames, readings of one plate, plates followed
+
+Only these know the two stages: pipeline (PlateReader), video, read_plates (the command line of the whole).
+"""
 
 import os
 

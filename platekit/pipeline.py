@@ -30,8 +30,8 @@ WEIGHTS = {"pnet": PNET_WEIGHTS, "onet": ONET_WEIGHTS, "lprnet": LPRNET_WEIGHTS,
 # and those beside it. On 3,768 photos set aside the first pair leaves out 52 of 105 boxes of other things, and 14 of
 # 3,412 plates. Beside the plate's such a box stays in 45 photos with the first pair alone and in 11 with both; 26 more
 # plates would be left out if they stood beside a surer one.
-ALONE = 0.95, 0.1
-BESIDE = 0.99, 0.2
+FIRST_LIMITS = 0.95, 0.1
+FURTHER_LIMITS = 0.99, 0.2
 
 
 class PlateReader:
@@ -65,7 +65,7 @@ class PlateReader:
         done = time.perf_counter()
         plates: list[Plate] = []
         for box, score, reading in zip(boxes.tolist(), scores.tolist(), readings):
-            least_score, least_confidence = BESIDE if plates else ALONE
+            least_score, least_confidence = FURTHER_LIMITS if plates else FIRST_LIMITS
             if score >= least_score or reading.confidence >= least_confidence:
                 plates.append(Plate(tuple(box), score, reading.text, reading.confidence, reading.symbol_confidences))
         height, width = image.shape[:2]

@@ -37,7 +37,7 @@ from platekit.memory import keep_freed_memory
 
 SAVE_SECONDS = 120  # between two checkpoints inside an epoch
 Key = tuple[int, int]  # what a data set is indexed with: the sample's index, and the seed of its augmentation
-Loss = Callable[[nn.Module, Any], tuple[torch.Tensor, dict[str, torch.Tensor | float]]]
+Loss = Callable[[Callable[..., Any], Any], tuple[torch.Tensor, dict[str, torch.Tensor | float]]]
 
 
 @dataclasses.dataclass(frozen=True)

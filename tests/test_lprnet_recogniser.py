@@ -118,7 +118,7 @@ def test_a_turned_plate_is_read_from_the_pixels_of_the_picture(tmp_path):
         reader.stn.fc_loc[2].bias[4] = 0.2  # looks at the middle fifth of the height
     save_reader(reader, Alphabet(), *paths)
     recogniser = Recogniser(*paths, device="cpu")
-    pixels, boxes = recogniser.upload(picture)
+    pixels, boxes = recogniser.prepare(picture)
     assert crop_resize(pixels, boxes).std() < 0.2  # 20 rows of the picture a row: grey
     assert recogniser.look(pixels, boxes).std() > 0.5  # 4 rows a row
 
@@ -132,7 +132,7 @@ def test_a_look_goes_on_from_where_the_one_before_it_ended(tmp_path):
         reader.stn.fc_loc[2].bias[2] = 0.1  # of half the crop's width
     save_reader(reader, Alphabet(), *paths)
     recogniser = Recogniser(*paths, device="cpu")
-    pixels, boxes = recogniser.upload(picture, (200.0, 100.0, 600.0, 200.0))
+    pixels, boxes = recogniser.prepare(picture, (200.0, 100.0, 600.0, 200.0))
     moved = boxes + np.array([20, 0, 20, 0]) * (LOOKS - 1)
     assert LOOKS == 3 and (recogniser.look(pixels, boxes) - crop_resize(pixels, moved)).abs().mean() < 0.01
     assert (recogniser.look(pixels, boxes) - crop_resize(pixels, boxes)).abs().mean() > 0.05
@@ -143,7 +143,7 @@ def test_readings_do_not_depend_on_the_other_boxes(tmp_path):
     paths = tmp_path / "lprnet.pth", tmp_path / "stn.pth"
     save_reader(Reader(len(Alphabet())), Alphabet(), *paths)
     recogniser = Recogniser(*paths, device="cpu", batch_size=2)
-    pixels, _ = recogniser.upload(make_picture(200, 400))
+    pixels, _ = recogniser.prepare(make_picture(200, 400))
     boxes = np.array([[10.0, 10, 120, 40], [150, 20, 390, 190], [30, 100, 130, 190]])
     together = recogniser.read(pixels, boxes)
     assert [reading.text for reading in together] == [recogniser.read(pixels, box[None])[0].text for box in boxes]

@@ -22,7 +22,7 @@ from MTCNN import detector as detector_module
 from MTCNN.detector import Detector, Thresholds, drop_nested
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.MTCNN import create_mtcnn_net, parse_arguments
-from MTCNN.pyramid import ALONE, ASPECTS, arrange, make_sheets, plan_levels, resize
+from MTCNN.pyramid import ASPECTS, OWN_SHEET, arrange, make_sheets, plan_levels, resize
 from platekit.boxes import box_iou, encode_offsets, upload
 from platekit.checkpoints import save_checkpoint
 from platekit.errors import UserError
@@ -131,7 +131,7 @@ def test_where_few_windows_score_well_lower_ones_count_too(rough):
     for few in (0, 5, 10_000):
         limits = Thresholds(pnet_score=0.45, pnet_low=0.3, few=few)
         finder = make((60.0, 90.0, 180.0, 122.0), thresholds=limits)
-        finder._rough_pnet, finder.likely_tiles = rough, lambda maps, least: None  # all of them
+        finder._rough_pnet, finder._tiles_to_compute = rough, lambda maps, least: None  # all of them
         found[few] = finder.scan(finder.upload(map_picture()))[2]
     assert found[0].min() >= 0.45 and 5 < len(found[0]) < len(found[10_000]) and 0.3 <= found[10_000].min() < 0.4
     assert np.array_equal(found[5], found[0])
@@ -362,7 +362,7 @@ def test_all_of_the_nets_and_levels_is_on_the_device():
 def test_levels_are_what_opencv_makes_of_the_whole(size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     height, width = 798, 587
-    assert height * width > ALONE
+    assert height * width > OWN_SHEET
     sheet = torch.zeros(1, 900, 700, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     target = sheet[:, :, 20:20 + height, 35:35 + width]
     for level in (resize(upload(image), height, width), resize(upload(image), height, width, target)):

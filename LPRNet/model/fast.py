@@ -13,7 +13,8 @@ INTEGERS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}  # of the s
 
 
 def rectify(x: torch.Tensor) -> torch.Tensor:
-    """ReLU in place. The bits of negative numbers are negative integers, in bfloat16 in a third of the time."""
+    """ReLU in place. The bits of negative numbers are negative integers, in bfloat16 in a third of the time.
+    (What is no number, which sound weights never give, may become 0.)"""
     x.view(INTEGERS[x.dtype]).clamp_(min=0)
     return x
 

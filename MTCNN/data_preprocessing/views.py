@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ccpd import camera
+from ccpd.dataset import PHOTO_SIZE
 from ccpd.geometry import Pose, bounding_box, box_corners, sample_pose
 from platekit.opencv import cv2
 
@@ -43,7 +44,7 @@ def make_view(image: np.ndarray, box: np.ndarray | None, vertices: np.ndarray | 
     if vertices is not None:
         for _ in range(8):
             pose = sample_pose(_pick(poses, rng), rng)
-            matrix = warp_between(vertices, pose.corners * (width / 720, height / 1160), height, width)
+            matrix = warp_between(vertices, pose.corners * np.divide((width, height), PHOTO_SIZE), height, width)
             if matrix is not None:
                 break
     if matrix is None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from MTCNN import paths
 from MTCNN.train.dataset import Batch, SampleList, prepare
-from MTCNN.train.losses import HARDEST, box_loss, box_overlaps, class_loss
+from MTCNN.train.losses import box_loss, box_overlaps, class_loss
 from platekit import distributed
 from platekit.checkpoints import load_weights, save_weights
 from platekit.devices import pick_device
@@ -45,7 +45,7 @@ def sample_loss(net: nn.Module, batch: Batch, device: torch.device, recipe: Reci
     pixels = prepare(batch.pixels) if batch.pixels.dtype == torch.uint8 else batch.pixels
     offsets, logits = net(pixels.contiguous(memory_format=torch.channels_last))
     offsets, logits = offsets.flatten(1), logits.flatten(1)  # PNet answers with maps of 1x1
-    classes = class_loss(logits, batch.labels, HARDEST)
+    classes = class_loss(logits, batch.labels)
     boxes = box_loss(offsets, batch.offsets, batch.labels, box)
     share = len(batch.labels) / batch_size
     return (classes + recipe.box_weight * boxes) * share, {"class_loss": classes.detach(), "box_loss": boxes.detach()}
