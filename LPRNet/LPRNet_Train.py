@@ -54,6 +54,8 @@ from platekit.images import read_image
 from platekit.places import flags_of, for_help, must_be_there
 from platekit.training import Loss, Run, Settings, add_training_arguments, check_run, seed_everything, start_weights
 
+TEMPERATURE_SPREAD = 0.5  # of a temperature's logarithm, before any crop is seen
+
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -105,6 +107,8 @@ def parse_arguments() -> argparse.Namespace:
     if not (0 <= args.hold_out < 1 and 0 <= args.rendered_share <= 1 and 0 <= args.dropout_rate < 1):
         raise UserError("--hold_out, --rendered_share and --dropout_rate are shares from 0 to 1, the first and last "
                         "below 1")
+    if not 0 <= args.straightening < math.inf:
+        raise UserError(f"--straightening must be at least 0, not {args.straightening}")
     if not args.hold_out and not args.img_dirs_val:
         raise UserError("there is nothing to choose the best weights by; give --img_dirs_val or --hold_out")
     if args.rendered_share == 1 and args.epoch_samples is None:
@@ -206,13 +210,15 @@ def fit_temperature(logits: torch.Tensor, labels: list[list[int]], alphabet: Alp
     """The number to divide the logits by, so that the confidence predicts best whether a reading is right.
 
     Training with hard views leaves the nets less sure of ordinary crops than they may be. The temperature of the least
-    cross-entropy is taken (Guo et al., ICML 2017); it changes no reading.
+    cross-entropy is taken (Guo et al., ICML 2017), with a prior: a few crops, all of them right, say that the nets may
+    be as sure as can be, and are no evidence for it. It changes no greedy reading.
     """
     right, read = read_right(logits, labels, alphabet), alphabet.classes(logits)
 
     def cross_entropy(temperature: float) -> float:
         confidence = alphabet.likelihood(logits / temperature, read).numpy()
-        return -np.log(np.clip(np.where(right, confidence, 1 - confidence), 1e-6, None)).mean()
+        likelihood = np.log(np.clip(np.where(right, confidence, 1 - confidence), 1e-6, None)).sum()
+        return 0.5 * (np.log(temperature) / TEMPERATURE_SPREAD) ** 2 - likelihood
 
     return float(min(np.geomspace(0.25, 4, 49), key=cross_entropy))
 
@@ -268,7 +274,7 @@ def main() -> None:
         return {**figures, "score": sum(figures.values()) / 2}
 
     loss = reading_loss(alphabet, device, args.straightening)
-    best = run.train(train, collate_with_corners, loss, evaluate, args.workers)
+    best = run.train(train, collate_with_corners, loss, evaluate, args.workers, trained=bool(args.weights))
     if distributed.rank():
         return
     if "sample_norm" in args.without:

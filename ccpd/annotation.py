@@ -109,3 +109,11 @@ def _what_is_wrong(stem: str) -> str:
         return f"it has {len(fields)} fields between '-' where seven belong"
     return next(f"its {what} reads '{field}'" for (what, shape), field in zip(_FIELDS.items(), fields)
                 if not re.fullmatch(shape, field, re.ASCII))
+
+
+def plate_of(path: PurePath) -> str:
+    """The number of the plate on a photo, by its name; the name where that gives none."""
+    try:
+        return parse(path).plate
+    except UserError:
+        return path.name

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ccpd.annotation import Annotation, parse
+from ccpd.annotation import Annotation, parse, plate_of
 from ccpd.dataset import find_subsets, holds_photo, listed_names, shows_no_plate, subset_folders
 from ccpd.figures import draw_figures
 from ccpd.protocol import IOU_THRESHOLD, Outcome
@@ -126,14 +126,6 @@ def find_photos(folders: list[Path], leave_out: Path | None = None) -> Iterator[
                 if path not in seen:
                     seen.add(path)
                     yield printable(subset), path
-
-
-def plate_of(path: Path) -> str:
-    """The number of the plate on a photo, by its name; the name where that gives none."""
-    try:
-        return parse(path).plate
-    except UserError:
-        return path.name
 
 
 def plates_below(folder: Path) -> set[str]:

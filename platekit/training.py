@@ -102,7 +102,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, epochs: int, batch_s
     running = parser.add_argument_group("running")
     running.add_argument("--run", type=Path, default=run, metavar="DIR",
                          help="folder of checkpoints and logs (default: %(default)s)")
-    running.add_argument("--restart", action="store_true", help="start anew instead of going on")
+    running.add_argument("--restart", action="store_true", help="start anew; without it a run that was stopped goes on")
     running.add_argument("--save_seconds", type=float, default=SAVE_SECONDS, metavar="N",
                          help="between two checkpoints inside an epoch; one follows every epoch anyway (default: "
                               "%(default)s)")
@@ -117,8 +117,9 @@ def check_run(args: argparse.Namespace, save: Sequence[Path]) -> None:
             raise UserError(f"--{flag} must be at least 1, not {getattr(args, flag)}")
     if not 0 < args.learning_rate < math.inf:
         raise UserError(f"--learning_rate must be above 0, not {args.learning_rate}")
-    if args.workers < 0:
-        raise UserError(f"--workers must be at least 0, not {args.workers}")
+    for flag in ("workers", "save_seconds"):
+        if not getattr(args, flag) >= 0:
+            raise UserError(f"--{flag} must be at least 0, not {getattr(args, flag)}")
     for path in save:
         if os.path.isdir(path):
             raise UserError(f"--save {path} is a folder; name a file")
@@ -178,7 +179,8 @@ class Run:
         for name, ours in (("settings", dataclasses.asdict(self.settings)), ("facts", self.facts)):
             theirs = state.get(name, {})
             # What is not there was not noted yet when the training began.
-            differing = [key for key in ours if key in theirs and theirs[key] != ours[key]]
+            differing = [f"{key} ({str(theirs[key])[:20]}, now {str(value)[:20]})" for key, value in ours.items()
+                         if key in theirs and theirs[key] != value]
             if differing:
                 raise UserError(f"{self.last} comes from a training with another {' and '.join(differing)}; name "
                                 "another folder, or start anew with --restart (--weights goes on from its weights)")
@@ -199,12 +201,20 @@ class Run:
                 "settings": dataclasses.asdict(self.settings), "facts": self.facts}
 
     def train(self, data: Dataset, collate: Callable, loss: Loss, evaluate: Callable[[nn.Module], dict[str, float]],
-              workers: int = 0) -> nn.Module:
-        """Train to the end of the last epoch; return the averaged net of the best epoch."""
+              workers: int = 0, trained: bool = False) -> nn.Module:
+        """Train to the end of the last epoch; return the averaged net of the best epoch.
+
+        A net that is ``trained`` already is one to choose from too: what it was before the first epoch.
+        """
         with distributed.together():
+            if trained and not self.log and distributed.rank() == 0:
+                self.finish_epoch({"epoch": 0, "step": 0, **evaluate(self.average.eval()), "revision": git_revision()})
             self.train_epochs(data, collate, loss, evaluate, workers)
             distributed.wait_for_all()  # for process 0 to have written the last epoch
-        self.average.load_state_dict(read_checkpoint(self.folder / "best.pth")[0]["net"])
+        best, _ = read_checkpoint(self.folder / "best.pth")
+        self.average.load_state_dict(best["net"])
+        if best["epoch"] == 0 and distributed.rank() == 0:
+            print(f"no epoch was better than the weights it began with (score {self.best:.4f}); these are kept")
         return self.average.eval()
 
     def train_epochs(self, data: Dataset, collate: Callable, loss: Loss,

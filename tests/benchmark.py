@@ -375,6 +375,8 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[2, 1])
     parser.add_argument("--json", type=Path, default=Path("benchmark.json"), metavar="FILE")
     options = parser.parse_args()
+    if min(options.threads) < 1:
+        parser.error("--threads must be at least 1")
     results = {}
     for threads in options.threads:
         for name in options.sections:

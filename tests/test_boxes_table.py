@@ -87,7 +87,7 @@ def test_yolos_files_give_the_same_table(call, photos, tmp_path):
     out = tmp_path / "elsewhere" / "boxes.csv"
     done = call(boxes_of_yolo.main, "--images", photos, "--labels", tmp_path / "labels", "--out", out)
     assert done.status == 0 and "3 plates; 1 pictures" in done.out, done
-    assert f"-dir_train {photos} -dir_val OTHER_PHOTOS --boxes {out}" in done.out
+    assert f"-dir_train {photos} --hold_out 0.1 --boxes {out}" in done.out
     found = read_boxes([out])
     assert {path.stem: boxes.tolist() for path, boxes in found.items()} == {
         name: [list(box) for box in boxes] for name, boxes in BOXES.items()}

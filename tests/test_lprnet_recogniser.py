@@ -95,6 +95,8 @@ def test_the_temperature_that_was_applied_is_found_and_undone():
     labels = [[0] if right else [1] for right in rng.random(3000) < probability]
     assert 0.85 < fit_temperature(logits, labels, alphabet) < 1.2
     assert 0.42 < fit_temperature(logits / 2, labels, alphabet) < 0.6
+    few = logits[probability > 0.95][:4]  # all of them right: no evidence that every reading is
+    assert 0.85 < fit_temperature(few, [[0]] * 4, alphabet) <= 1
 
 
 def test_cooling_divides_the_logits():

@@ -64,6 +64,12 @@ def test_ablations_train_without_the_transformer_and_over_the_batch(call, crops,
     assert again.status == 2 and "another" in again.sentence()
 
 
+@pytest.mark.parametrize(("flag", "value"), [("--straightening", "-1"), ("--straightening", "nan"),
+                                             ("--save_seconds", "nan"), ("--epoch_samples", "0")])
+def test_impossible_numbers_are_refused(call, crops, tmp_path, flag, value):
+    assert f"{flag} must be at least" in train(call, crops, tmp_path, flag, value).sentence()
+
+
 def test_training_writes_weights_that_the_test_reads_with(call, crops, tmp_path):
     done = train(call, crops, tmp_path)
     assert done.status == 0, done.err

@@ -15,7 +15,7 @@ from ccpd.geometry import Pose
 from ccpd.layout import corners_of_kind
 from ccpd.plates import FORCES, KINDS, PlateRenderer
 from MTCNN.data_preprocessing import gen_Onet_train_data, gen_Pnet_train_data, views
-from MTCNN.data_preprocessing.assemble import assemble
+from MTCNN.data_preprocessing.assemble import assemble, run
 from MTCNN.data_preprocessing.choosers import ONetWindows, PNetWindows
 from MTCNN.data_preprocessing.generate import ViewSamples, generate
 from MTCNN.data_preprocessing.photos import read_photos
@@ -434,6 +434,10 @@ def test_lists_hold_each_sample_once(tmp_path):
         assemble(folders, target, shares, None, 0, [1])
     small = assemble([tmp_path / "a"], target, {"positive": 1, "part": 1, "negative": 1}, 30, 0)
     assert sum(small.values()) == 30
+    call_of = ["--samples_train", str(tmp_path / "a"), "--list_train", str(target), "--negatives"]
+    for share in ("nan", "inf", "-1"):
+        with pytest.raises(UserError, match="shares must be"):
+            run("pnet", "", [*call_of, share])
     with pytest.raises(UserError, match="no complete samples"):
         assemble([tmp_path / "missing"], target, {"positive": 1, "part": 1, "negative": 1}, None, 0)
 
@@ -459,7 +463,7 @@ def test_generators_run_and_repeat(call, tmp_path):
         for repeat in ("first", "second"):
             out = tmp_path / repeat / f"{number}"
             outcome = call(main, *common, *extra, "--out_train", out / "train", "--out_val", out / "val")
-            assert outcome.status == 0, outcome.err
+            assert outcome.status == 1, outcome.err
             assert "samples a second" in outcome.out and "next: python MTCNN" in outcome.out
             assert "left out: cannot decode" in outcome.out
             outputs.append({name: (out / name).read_bytes() for name in files_below(out)})
@@ -568,10 +572,39 @@ def test_later_rounds_start_from_what_onet_corrected(tmp_path, monkeypatch):
     assert windows[0].tolist() == proposal[0].tolist() and len(windows) == 3
 
 
+def test_some_photos_are_set_aside_to_validate_on_the_same_for_both_nets(call, tmp_path):
+    photos = photo_folder(tmp_path / "photos", [f"皖A{number:05d}" for number in range(12)])
+    counts = []
+    for net, main, more in (("p", gen_Pnet_train_data.main, ()),
+                            ("o", gen_Onet_train_data.main, ("--pnet", PNET_WEIGHTS))):
+        done = call(main, "-dir_train", photos, "--hold_out", 0.4, "--views", 1, "--views_val", 1, *more,
+                    "--out_train", tmp_path / net, "--out_val", tmp_path / f"{net}v")
+        assert done.status == 0, done
+        counts.append([int(line.split()[1]) for line in done.out.splitlines() if "photos with a plate" in line])
+    assert counts[0] == counts[1] and sum(counts[0]) == 12 and 1 < counts[0][1] < 9
+    refused = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", photos, "--hold_out", 0.4)
+    assert "leave one away" in refused.sentence()
+
+
+@pytest.mark.parametrize(("flags", "what"), [(("--poses", "ccpd_foo"), "ccpd_foo"), (("--hold_out", "1"), "hold_out"),
+                                             (("--hold_out", "0.0001"), "too few"),
+                                             (("--threshold", "nan"), "threshold")])
+def test_wrong_flags_of_the_generators_are_refused(call, tmp_path, flags, what):
+    photos = photo_folder(tmp_path / "photos")
+    done = call(gen_Onet_train_data.main, "-dir_train", photos, "--pnet", PNET_WEIGHTS, "--out_train", tmp_path / "o",
+                *flags)
+    assert done.status == 2 and what in done.err and not (tmp_path / "o").exists()
+
+
+def test_without_photos_to_validate_on_the_next_command_has_none_either(call, tmp_path):
+    photo_folder(tmp_path / "photos")
+    assert generate_pnet(call, tmp_path).out.rstrip().endswith("--samples_val")
+
+
 def test_samples_are_written_once_for_every_view(tmp_path):
     photos = read_photos([photo_folder(tmp_path / "photos")])
     data = ViewSamples(photos, 2, ["ccpd_tilt"], 0, (12, 47), PNetWindows(Counts(3, 3, 2, 2)))
-    rows = generate(tmp_path / "out", data, {"a": 1}, workers=0)
+    rows = generate(tmp_path / "out", data, {"a": 1}, workers=0).rows
     assert rows["positive"] <= 3 * len(data) and rows["positive"] >= len(data)
 
 
@@ -610,7 +643,7 @@ def test_photos_that_were_made_smaller_or_are_misnamed_are_left_out_and_said_so_
     circle.symlink_to(circle)
     for _ in range(2):
         done = generate_pnet(call, tmp_path)
-        assert done.status == 0 and f"left out: {small}: its box" in done.out and "left out 1 pictures" in done.out
+        assert done.status == 1 and f"left out: {small}: its box" in done.out and "left out 1 pictures" in done.out
         assert f"left out: cannot read {circle}: " in done.out
     for name in ("positive", "part"):
         pixels = open_array(tmp_path / "samples" / f"{name}.npy")

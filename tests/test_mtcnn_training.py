@@ -259,9 +259,34 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path, one_thread, mon
     resumed = run(tmp_path / "killed")
     for key, value in straight.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[key], value, rtol=0, atol=0)
-    (tmp_path / "samples" / "samples.json").write_text("{}")  # of other weights, say: the list stays the same
-    with pytest.raises(UserError, match="another list of samples and list of validation samples"):
+    lists.write_text(lists.read_text().replace(" 0 0 0 0\n", " 0 0 0 0 \n"))
+    with pytest.raises(UserError, match=r"another list of samples .* and list of validation samples"):
         run(tmp_path / "killed")
+
+
+def test_a_list_of_samples_that_were_made_anew_is_refused(tmp_path):
+    lists = write_list(tmp_path)
+    (tmp_path / "samples" / "samples.json").write_text("{}")  # of another seed, say
+    with pytest.raises(UserError, match=r"does not fit samples/positive\.npy; assemble"):
+        SampleList(lists, augment=False, size=(12, 47))
+
+
+def test_a_list_without_positives_is_refused_before_the_training(tmp_path):
+    lists = write_list(tmp_path)
+    lists.write_text("".join(line for line in lists.read_text().splitlines(keepends=True) if line.split()[2] != "1"))
+    with pytest.raises(UserError, match="no positive samples"):
+        train(Train_Pnet.RECIPE, options_for(Train_Pnet.RECIPE, tmp_path, lists))
+
+
+def test_weights_that_no_epoch_betters_are_kept(tmp_path, one_thread, capsys):
+    lists, recipe = write_list(tmp_path), Train_Pnet.RECIPE
+    good = train(recipe, options_for(recipe, tmp_path / "a", lists, "--epoch", 4, "--batch_size", 16))
+    flags = ("--weights", tmp_path / "a" / "weights", "--epoch", 1, "--learning_rate", 1000)
+    load_weights(good, tmp_path / "a" / "weights")  # which are in half precision
+    kept = train(recipe, options_for(recipe, tmp_path / "b", lists, *flags))
+    for key, value in good.state_dict().items():
+        torch.testing.assert_close(kept.state_dict()[key], value, rtol=0, atol=0)
+    assert "no epoch was better" in capsys.readouterr().out
 
 
 def test_wrong_numbers_are_refused(tmp_path):

@@ -267,7 +267,7 @@ def test_restart_begins_anew(tmp_path, reference):
 ])
 def test_another_training_is_refused(tmp_path, reference, settings, facts, named):
     before = (tmp_path / "reference" / "last.pth").read_bytes()
-    with pytest.raises(UserError, match=f"another {named}; .*--restart"):
+    with pytest.raises(UserError, match=rf"another {named} \(.*, now .*\); .*--restart"):
         start(tmp_path / "reference", settings, facts=facts)
     assert (tmp_path / "reference" / "last.pth").read_bytes() == before
 

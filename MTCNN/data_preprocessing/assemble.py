@@ -1,7 +1,8 @@
 """Assembly of training lists: which of the generated samples a training uses, in one file.
 
-A list is a text file. Its first lines, ``# array PATH``, name the arrays (relative to the list); every other line is
-``array row label dx1 dy1 dx2 dy2``. Samples are drawn without repetition: each occurs once or not at all.
+A list is a text file. Its first lines, ``# array FINGERPRINT PATH``, name the arrays (relative to the list), with the
+fingerprint of the ``samples.json`` beside them; every other line is ``array row label dx1 dy1 dx2 dy2``. Samples are
+drawn without repetition: each occurs once or not at all.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from MTCNN import paths
 from MTCNN.data_preprocessing.sample_store import SUMMARY, open_array, read_rows, rows_as_text
 from MTCNN.data_preprocessing.windows import KINDS
 from platekit.errors import UserError, seed_number
-from platekit.files import relative_name, write_text
+from platekit.files import file_fingerprint, relative_name, write_text
 from platekit.places import flags_of
 
 SHARES = {"positive": 1.0, "part": 1.0, "negative": 3.0}  # of the kinds, by default
@@ -56,7 +57,8 @@ def assemble(folders: Sequence[Path], target: Path, shares: dict[str, float], si
         unit = min(unit, size / sum(shares.values()))
     rng = np.random.default_rng(seed)
     chosen = {kind: rng.permutation(rows)[:round(unit * shares[kind])] for kind, rows in rows_of.items()}
-    lines = [f"# array {relative_name(path, target.parent)}\n" for path in arrays]
+    lines = [f"# array {file_fingerprint(path.with_name(SUMMARY))} {relative_name(path, target.parent)}\n"
+             for path in arrays]
     lines += [rows_as_text(rows[np.lexsort((rows[:, 1], rows[:, 0]))]) for rows in chosen.values()]
     write_text(target, "".join(lines))
     return {kind: len(rows) for kind, rows in chosen.items()}
@@ -78,8 +80,8 @@ def run(net: str, description: str, arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=seed_number, default=0)
     options = parser.parse_args(arguments)
     shares = {kind: getattr(options, f"{kind}s") for kind in KINDS}
-    if min(shares.values()) < 0 or shares["positive"] <= 0:
-        raise UserError("the shares must not be negative, and that of the positives not 0")
+    if not all(0 <= share <= 1e6 for share in shares.values()) or shares["positive"] == 0:
+        raise UserError("the shares must be from 0 to a million, and that of the positives not 0")
     if options.size is not None and options.size < 1:
         raise UserError(f"--size must be at least 1, not {options.size}")
     for folders, target, size, take in ((options.samples_train, options.list_train, options.size, options.take),

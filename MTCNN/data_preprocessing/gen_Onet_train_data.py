@@ -20,7 +20,7 @@ from MTCNN.data_preprocessing.windows import Counts
 from MTCNN.model.MTCNN_nets import ONET_SIZE
 from MTCNN.paths import TRAINED_PNET
 from MTCNN.pyramid import add_pyramid_arguments
-from platekit.errors import run_script
+from platekit.errors import UserError, run_script
 from platekit.files import file_fingerprint
 
 
@@ -41,14 +41,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main() -> None:
+def main() -> int:
     arguments = parse_arguments()
+    if not 0 <= arguments.threshold <= 1:
+        raise UserError(f"--threshold must be from 0 to 1, not {arguments.threshold}")
     counts = Counts(arguments.positives, arguments.parts, arguments.near, arguments.far)
     chooser = ONetWindows(counts, arguments.pnet, arguments.onet, arguments.threshold, arguments.mini_lp,
                           arguments.scale)
     facts = {"counts": str(counts), "pnet": file_fingerprint(arguments.pnet), "onet": file_fingerprint(arguments.onet),
              "threshold": arguments.threshold, "mini_lp": list(arguments.mini_lp), "scale": arguments.scale}
-    run(arguments, "onet", ONET_SIZE, chooser, facts)
+    return run(arguments, "onet", ONET_SIZE, chooser, facts)
 
 
 if __name__ == "__main__":

@@ -36,13 +36,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main() -> None:
+def main() -> int:
     arguments = parse_arguments()
     counts = Counts(arguments.positives, arguments.parts, arguments.near, arguments.far)
     chooser = PNetWindows(counts, arguments.mine, arguments.mined)
     facts = {"counts": str(counts), "mine": file_fingerprint(arguments.mine),
              "mined": arguments.mined if arguments.mine else 0}
-    run(arguments, "pnet", PNET_SIZE, chooser, facts)
+    return run(arguments, "pnet", PNET_SIZE, chooser, facts)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ccpd.annotation import plate_of
 from ccpd.geometry import bounding_box
 from MTCNN import paths
 from MTCNN.data_preprocessing.photos import Photo, read_photos
@@ -24,6 +25,7 @@ from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.data_preprocessing.swap import PlateSwapper
 from MTCNN.data_preprocessing.views import POSES, View, make_view
 from MTCNN.data_preprocessing.windows import KINDS
+from MTCNN.data_set.split import belongs_to_val
 from platekit.boxes import crop_resize, encode_offsets, to_picture
 from platekit.errors import UserError, seed_number
 from platekit.files import file_fingerprint, fingerprint
@@ -93,13 +95,13 @@ def first_of(batch: list) -> Samples | str:
     return batch[0]
 
 
-def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> dict[str, int]:
-    """Write the samples of all views into ``folder``; goes on where a killed run stopped. Returns rows by kind."""
+def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> SampleWriter:
+    """Write the samples of all views into ``folder``; goes on where a killed run stopped. Returns what has written."""
     writer = SampleWriter(folder, data.size, settings)
     if writer.complete:
         print(f"{folder} is complete: {describe(writer.rows)}")
         print_left_out(writer)
-        return writer.rows
+        return writer
     if writer.steps:
         print(f"going on in {folder} after {writer.steps} of {len(data)} views")
     keep_freed_memory()
@@ -118,7 +120,7 @@ def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> d
     rate = (sum(rows.values()) - before) / max(seconds, 1e-9)
     print(f"wrote {folder}: {describe(rows)}; {rate:.0f} samples a second")
     print_left_out(writer)
-    return rows
+    return writer
 
 
 def print_left_out(writer: SampleWriter) -> None:
@@ -141,6 +143,9 @@ def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
                         help="folders of photos to train on, with CCPD names or in --boxes")
     inputs.add_argument("-dir_val", "--dir_val", nargs="*", type=Path, default=[paths.PHOTOS_VAL], metavar="DIR",
                         help="folders of photos to validate on; give none to make no validation samples")
+    inputs.add_argument("--hold_out", type=float, default=0.0, metavar="SHARE",
+                        help="share of the photos to train on that is validated on instead of --dir_val, by hashes of "
+                             "the plates' numbers or the files' names: the same for both nets")
     inputs.add_argument("--boxes", nargs="+", type=Path, default=[], metavar="FILE",
                         help=f"for photos without CCPD names: {BOXES_HELP}")
     inputs.add_argument("--plain_list", type=Path, metavar="FILE",
@@ -154,8 +159,8 @@ def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
     views.add_argument("--views", type=int, default=8,
                        help="views of each training photo: the first as it is, the others warped and changed in light")
     views.add_argument("--views_val", type=int, default=2, help="views of each validation photo")
-    views.add_argument("--poses", nargs="+", default=list(POSES), metavar="SUBSET",
-                       help="CCPD subsets whose plate poses the views take")
+    views.add_argument("--poses", nargs="+", choices=POSES, default=list(POSES), metavar="SUBSET",
+                       help=f"CCPD subsets whose plate poses the views take: {', '.join(POSES)}")
     views.add_argument("--swap", type=float, default=0.0, metavar="SHARE",
                        help="share of the training views in which a drawn plate of any kind hides the photo's own")
     views.add_argument("--glyphs", type=Path, metavar="DIR",
@@ -164,19 +169,25 @@ def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes beside the main one; each takes one core")
 
 
-def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: Choose, facts: dict) -> None:
-    """Generate the samples of both splits; ``facts`` is what they depend on beside the common flags."""
+def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: Choose, facts: dict) -> int:
+    """Generate the samples of both splits; ``facts`` is what they depend on beside the common flags. Returns the exit
+    status: 1 when photos were left out."""
+    if not 0 <= arguments.hold_out < 1:
+        raise UserError(f"--hold_out must be from 0 to below 1, not {arguments.hold_out}")
+    if arguments.hold_out and arguments.dir_val not in ([], [paths.PHOTOS_VAL]):
+        raise UserError("--dir_val and --hold_out both say what to validate on; leave one away")
+    dir_val = [] if arguments.hold_out else arguments.dir_val
     splits = [("train", arguments.dir_train, arguments.out_train, arguments.views)]
-    if arguments.dir_val:
-        splits.append(("val", arguments.dir_val, arguments.out_val, arguments.views_val))
+    if dir_val or arguments.hold_out:
+        splits.append(("val", dir_val or arguments.dir_train, arguments.out_val, arguments.views_val))
     folders = [Path(folder).resolve() for _, _, folder, _ in splits]
     if len(set(folders)) < len(folders):
         raise UserError(f"training and validation samples would both go to {folders[0]}; name two folders")
     if not 0 <= arguments.swap <= 1:
         raise UserError(f"--swap must lie between 0 and 1, not {arguments.swap}")
-    must_be_there((folder for folder in (*arguments.dir_train, *arguments.dir_val)
+    must_be_there((folder for folder in (*arguments.dir_train, *dir_val)
                    if folder in (paths.PHOTOS_TRAIN, paths.PHOTOS_VAL)), "MTCNN/data_set/preprocess.py")
-    for val, train in itertools.product(arguments.dir_val, arguments.dir_train):
+    for val, train in itertools.product(dir_val, arguments.dir_train):
         if val.resolve().is_relative_to(train.resolve()) or train.resolve().is_relative_to(val.resolve()):
             raise UserError(f"{train} (to train on) and {val} (to validate on) share photos; name others")
     boxes = read_boxes(arguments.boxes)
@@ -187,6 +198,13 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
     samples_of_view = sum(getattr(arguments, flag, 0) for flag in ("positives", "parts", "near", "far", "mined"))
     photos_of = {split: read_photos(sources, arguments.plain_list, arguments.ignore_list, boxes)
                  for split, sources, _, _ in splits}
+    if arguments.hold_out:
+        for split, photos in photos_of.items():
+            photos_of[split] = [photo for photo in photos if (split == "val") ==
+                                belongs_to_val(plate_of(photo.path), arguments.hold_out, 0)]
+        if not all(photos_of.values()):
+            raise UserError(f"the photos are too few to set {arguments.hold_out:.0%} aside; give --dir_val")
+    left_out = False
     for split, sources, folder, views in splits:
         photos = photos_of[split]
         files = (f"{path.name} {path.stat().st_size if path.exists() else None}"
@@ -207,6 +225,8 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
             swapper = PlateSwapper(arguments.swap, arguments.glyphs)
             settings |= {"swap": arguments.swap, "glyphs": str(arguments.glyphs)}
         data = ViewSamples(photos, views, arguments.poses, seed, size, choose, swapper)
-        generate(folder, data, settings, arguments.workers)
+        left_out |= bool(generate(folder, data, settings, arguments.workers).left_out)
     flags = {f"--samples_{split}": (folder, paths.samples_folder(net, split)) for split, _, folder, _ in splits}
-    print(f"next: python MTCNN/data_preprocessing/assemble_{net.capitalize()}_imglist.py", *flags_of(flags))
+    print(f"next: python MTCNN/data_preprocessing/assemble_{net.capitalize()}_imglist.py", *flags_of(flags),
+          *(["--samples_val"] if len(splits) < 2 else []))
+    return int(left_out)

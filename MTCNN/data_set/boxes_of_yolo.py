@@ -78,9 +78,9 @@ def main() -> int:
     write_rows(args.out, ("file", *BOX), rows)
     print(f"wrote {args.out}: {plates} plates; {left_out} pictures without a file of boxes left out")
     train, val = args.images / "train", args.images / "val"
-    if not (train.is_dir() and val.is_dir()):
-        train, val = args.images, "OTHER_PHOTOS"
-    flags = ("-dir_train", train, "-dir_val", val, "--boxes", args.out)
+    sides = ("-dir_train", train, "-dir_val", val) if train.is_dir() and val.is_dir() else \
+        ("-dir_train", args.images, "--hold_out", 0.1)
+    flags = (*sides, "--boxes", args.out)
     print(f"next: python MTCNN/data_preprocessing/gen_Pnet_train_data.py {shlex.join(map(str, flags))}")
     return 1 if problems else 0
 

@@ -17,7 +17,7 @@ from ccpd.camera import motion_kernel
 from MTCNN.data_preprocessing.sample_store import SUMMARY, open_array
 from platekit.boxes import normalise
 from platekit.errors import UserError
-from platekit.files import file_fingerprint, fingerprint
+from platekit.files import file_fingerprint
 
 
 class Batch(NamedTuple):
@@ -43,34 +43,30 @@ class SampleList(Dataset):
         self.path, self.augment, self.raw = Path(path), augment, raw
         try:
             with open(self.path, encoding="utf-8") as file:
-                names = []
+                arrays = []
                 for line in file:
                     if not line.startswith("# array "):
                         break
-                    names.append(line.removeprefix("# array ").rstrip("\n"))
+                    arrays.append(line.removeprefix("# array ").rstrip("\n").split(" ", 1))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # an empty list is reported below
                 rows = np.loadtxt(self.path, dtype=np.float64, comments="#", ndmin=2, encoding="utf-8")
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read the list {self.path}: {error}; run the assemble_*_imglist.py script") \
                 from None
-        if not len(rows) or rows.shape[1] != 7 or rows[:, 0].max() >= len(names):
+        if not len(rows) or rows.shape[1] != 7 or rows[:, 0].max() >= len(arrays) \
+                or min(map(len, arrays)) < 2:
             raise UserError(f"{self.path} is no list of samples; run the assemble_*_imglist.py script again")
-        self._files = [self.path.parent / name for name in names]
+        self._files = [self.path.parent / name for _, name in arrays]
         self.arrays = [open_array(file) for file in self._files]
         self.array, self.row = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
         self.labels = torch.from_numpy(rows[:, 2].astype(np.int64))
         self.offsets = torch.from_numpy(rows[:, 3:].astype(np.float32))
-        for number, array in enumerate(self.arrays):
-            wanted = self.row[self.array == number]
-            if len(wanted) and (array.shape[1:3] != tuple(size) or wanted.max() >= len(array)):
-                raise UserError(f"{self.path} does not fit {names[number]}; assemble the list again")
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the list, and of what its samples were made from: the list does not show that pixels are others now."""
-        summaries = sorted({file.parent / SUMMARY for file in self._files})
-        return fingerprint(*map(file_fingerprint, (self.path, *filter(os.path.exists, summaries))))
+        for number, (made_of, name) in enumerate(arrays):
+            wanted, array = self.row[self.array == number], self.arrays[number]
+            if len(wanted) and (array.shape[1:3] != tuple(size) or wanted.max() >= len(array)
+                                or file_fingerprint(self._files[number].with_name(SUMMARY)) != made_of):
+                raise UserError(f"{self.path} does not fit {name}; assemble the list again")
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"arrays": None}  # memory-mapped ones would be pickled with all that is in them

@@ -18,6 +18,8 @@ from MTCNN.train.losses import box_loss, box_overlaps, class_loss
 from platekit import distributed
 from platekit.checkpoints import load_weights, save_weights
 from platekit.devices import pick_device
+from platekit.errors import UserError
+from platekit.files import file_fingerprint
 from platekit.places import flags_of
 from platekit.training import Run, Settings, add_training_arguments, check_run, seed_everything, start_weights
 
@@ -34,8 +36,8 @@ class Recipe:
     batch_size: int
     learning_rate: float
     box_weight: float  # of the box loss against the class loss
-    next_step: str
-    next_flag: str = ""  # of the next step, that names these weights
+    next_step: str  # {weights} is the flag that names these
+    own_next_step: str  # behind lists of one's own
 
 
 def sample_loss(net: nn.Module, batch: Batch, device: torch.device, recipe: Recipe, box: str,
@@ -109,6 +111,9 @@ def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
     device = distributed.join(pick_device(options.device))
     training = SampleList(options.list_train, augment=True, size=recipe.size, raw=device.type == "cuda")
     validation = SampleList(options.list_val, augment=False, size=recipe.size)
+    for data in (training, validation):
+        if not (data.labels == 1).any():
+            raise UserError(f"{data.path} has no positive samples; assemble it of photos with plates")
     print(f"{len(training)} training samples from {options.list_train}, {len(validation)} to validate on")
     net = recipe.net()
     if options.weights:
@@ -118,17 +123,20 @@ def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
                         half=not options.float32, seed=options.seed)
     run = Run(options.run, net.to(memory_format=torch.channels_last), settings, device,
               facts={"box_loss": options.box_loss, "samples": len(training),
-                     "list of samples": training.fingerprint, "list of validation samples": validation.fingerprint,
+                     "list of samples": file_fingerprint(options.list_train),
+                     "list of validation samples": file_fingerprint(options.list_val),
                      "start weights": start_weights([options.weights] if options.weights else [], [options.save])},
               save_seconds=options.save_seconds)
     if run.resume(options.restart):
         print(f"going on from step {run.step} of {run.last}")
     loss = partial(sample_loss, device=device, recipe=recipe, box=options.box_loss, batch_size=options.batch_size)
     best = run.train(training, training.collate, loss, partial(evaluate, data=validation, device=device),
-                     workers=options.workers)
+                     workers=options.workers, trained=options.weights is not None)
     if distributed.rank():
         return best
     save_weights(options.save, best, {"epochs": options.epoch, "samples": len(training), "seed": options.seed})
-    print(f"wrote {options.save} (score {run.best:.4f})\nnext: {recipe.next_step}",
-          *(flags_of({recipe.next_flag: (options.save, recipe.weights)}) if recipe.next_flag else ()))
+    own = options.list_train.resolve() != paths.list_file(recipe.name, "train").resolve()
+    weights = " ".join(["", *flags_of({f"--{recipe.name}": (options.save, recipe.weights)})])
+    print(f"wrote {options.save} (score {run.best:.4f})\n"
+          f"next: {(recipe.own_next_step if own else recipe.next_step).format(weights=weights)}")
     return best
