@@ -181,7 +181,9 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=seed_number, default=0, help="default: %(default)s")
     options = parser.parse_args()
-    folders = [folder for folder in options.data if not is_same_folder(folder, options.out)] or options.data
+    folders = [folder for folder in options.data if not is_same_folder(folder, options.out)]
+    if not folders:
+        raise UserError(f"--out {options.out} is the folder of the photos; name another, which may lie in it")
     photos = [path for folder in folders for path in walk_images(folder, options.out)]
     annotated = [path for path in photos if has_annotation(path)]
     if not annotated:

@@ -22,6 +22,7 @@ from platekit.files import real_path, write_text
 BOXES_HELP = "CSV tables of the columns file (seen from the table's folder), x1, y1, x2 and y2, a row a plate, " \
     "with empty columns where there is none"
 BOX = ("x1", "y1", "x2", "y2")
+LEAST_SIDE = 2  # pixels of a box: nothing can be read or found in less
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def read_rows(table: str | os.PathLike, columns: tuple[str, ...]) -> list[Row]:
         with open(table, encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
             names = set(reader.fieldnames or ())
+            semicolons = any(";" in name for name in names)
             lines = [(reader.reader.line_num, {name: (text or "").strip() for name, text in line.items()
                                                if isinstance(name, str)}) for line in reader]
     except OSError as error:
@@ -50,7 +52,8 @@ def read_rows(table: str | os.PathLike, columns: tuple[str, ...]) -> list[Row]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {table}: {error}; save it as CSV in UTF-8") from None
     if not names.issuperset(columns):
-        raise UserError(f"{table} does not begin with the line '{','.join(columns)}'; name its columns so")
+        raise UserError(f"{table} does not begin with the line '{','.join(columns)}'; name its columns so"
+                        + ", and put commas between them, not semicolons" * semicolons)
     rows = []
     for number, line in lines:
         place = f"{table}, row {number}"
@@ -98,4 +101,7 @@ def box_of(row: Row) -> list[float] | None:
     if not (0 <= x1 < x2 < math.inf and 0 <= y1 < y2 < math.inf):
         raise UserError(f"{row.place}: '{','.join(texts)}' is no box, x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2; "
                         "mend the row")
+    if x2 - x1 < LEAST_SIDE or y2 - y1 < LEAST_SIDE:
+        raise UserError(f"{row.place}: the box '{','.join(texts)}' has a side below {LEAST_SIDE} pixels; boxes are in "
+                        "pixels, not in shares of the picture; mend the row")
     return box

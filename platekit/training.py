@@ -123,6 +123,10 @@ def check_run(args: argparse.Namespace, save: Sequence[Path]) -> None:
     for path in save:
         if os.path.isdir(path):
             raise UserError(f"--save {path} is a folder; name a file")
+        if path.is_file() and path.stat().st_size:
+            with open(path, "rb") as file:
+                if file.read(2) != b"PK":  # torch writes zip archives
+                    raise UserError(f"--save {path} is there and holds no weights; name another file")
     if len(set(map(real_path, save))) < len(save):
         raise UserError(f"--save names {save[0]} twice; name two files")
 

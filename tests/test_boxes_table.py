@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,11 @@ from MTCNN.data_set import boxes_of_yolo
 from MTCNN.paths import PNET_WEIGHTS
 from MTCNN.score import Score
 from platekit.errors import UserError
-from platekit.images import read_image
+from platekit.images import find_images, read_image
 from platekit.opencv import cv2
 from platekit.places import SAMPLES
 from platekit.tables import read_boxes
-from tests.conftest import files_below, make_picture, put_picture
+from tests.conftest import make_picture, put_picture
 
 BOXES = {"two": [(30.0, 40.0, 130.0, 80.0), (200.0, 150.0, 330.0, 190.5)], "one": [(100.0, 96.0, 270.0, 150.0)],
          "none": []}
@@ -116,7 +117,7 @@ def test_a_box_without_area_is_left_out_and_said_so(call, photos, tmp_path):
     (photos / "a" / "one.txt").write_text("0 0.5 0.5 0.0000001 0.1")
     (photos / "a" / "two.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     done = call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv")
-    assert done.status == 1 and f"left out: {photos / 'a' / 'one.txt'}: a box is thinner" in done.err
+    assert done.status == 1 and f"left out: {photos / 'a' / 'one.txt'}: a box has a side below 2 pixels" in done.err
     assert [path.stem for path in read_boxes([tmp_path / "boxes.csv"])] == ["two"]
 
 
@@ -139,7 +140,8 @@ def test_pictures_without_any_file_of_yolo_are_no_table(call, photos, tmp_path):
 
 @pytest.mark.parametrize(("row", "what"), [
     ("a/one.png,1,2,3", "no four numbers"), ("a/one.png,1,2,x,4", "no four numbers"), ("a/one.png,5,2,3,4", "no box"),
-    ("a/one.png,-1,2,3,4", "no box"), ("a/one.png,1,2,inf,4", "no box"), (",1,2,3,4", "picture is missing"),
+    ("a/one.png,-1,2,3,4", "no box"), ("a/one.png,0.2,0.3,0.6,0.5", "not in shares"),
+    ("a/one.png,1,2,inf,4", "no box"), (",1,2,3,4", "picture is missing"),
     ("a/\0.png,1,2,3,4", "zero byte|NUL")])
 def test_a_bad_row_is_said_by_its_place(photos, row, what):
     (photos / "boxes.csv").write_text(f"file,x1,y1,x2,y2\n\na/two.png,1,2,3,4\n\n{row}\n")
@@ -160,16 +162,50 @@ def test_a_table_without_its_columns_is_refused(photos):
     (photos / "boxes.csv").write_text("file,left,top,right,bottom\na/two.png,1,2,3,4\n")
     with pytest.raises(UserError, match="file,x1,y1,x2,y2"):
         read_boxes([photos / "boxes.csv"])
+    (photos / "boxes.csv").write_text("file;x1;y1;x2;y2\na/two.png;1;2;3;4\n")
+    with pytest.raises(UserError, match="commas between them"):
+        read_boxes([photos / "boxes.csv"])
+
+
+def test_of_yolos_classes_those_that_are_plates_are_taken(call, photos, tmp_path):
+    (photos / "a" / "two.txt").write_text("car 0.5 0.5 0.9 0.8\n1 0.5 0.5 0.1 0.1\n1 0.2 0.5 0.1 0.1\n")
+    arguments = ("--images", photos, "--out", tmp_path / "boxes.csv")
+    done = call(boxes_of_yolo.main, *arguments)
+    assert done.status == 0 and "3 plates" in done.out and "classes 1 (2), car (1)" in done.out
+    done = call(boxes_of_yolo.main, *arguments, "--classes", "1")
+    assert done.status == 0 and "2 plates" in done.out and "of the classes" not in done.out
+    assert [len(boxes) for boxes in read_boxes([tmp_path / "boxes.csv"]).values()] == [2]
+
+
+def test_texts_typed_into_a_table_are_not_lost(call, photos, table):
+    before = table.read_bytes()
+    (photos / "a" / "two.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    assert "columns text too" in call(boxes_of_yolo.main, "--images", photos, "--out", table).sentence()
+    assert table.read_bytes() == before
+
+
+def test_crops_of_another_text_have_other_names_and_those_of_photos_that_are_away_stay(call, photos, table, tmp_path):
+    cut = partial(call, crops_of_boxes.main, "--boxes", table, "--out", tmp_path / "crops")
+    assert cut().status == 0
+    labels = read_labels([tmp_path / "crops" / "labels.csv"])
+    (photos / "a" / "one.png").rename(photos / "away.png")
+    done = cut()
+    assert done.status == 1 and read_labels([tmp_path / "crops" / "labels.csv"]) == labels
+    table.write_text(table.read_text("utf-8").replace("Ü7", "Ü8"), encoding="utf-8")
+    assert cut().status == 1
+    others = read_labels([tmp_path / "crops" / "labels.csv"])
+    assert len(set(others) & set(labels)) == 2 and sorted(others) == find_images(tmp_path / "crops")
 
 
 def test_crops_of_a_table_are_what_lprnet_learns_from(call, photos, table, tmp_path):
     done = call(crops_of_boxes.main, "--boxes", table, "--out", tmp_path / "crops")
     assert done.status == 0 and "wrote 3 crops" in done.out, done
-    assert files_below(tmp_path / "crops") == ["1_two.jpg", "2_two.jpg", "3_one.jpg", "labels.csv"]
-    assert read_image(tmp_path / "crops" / "2_two.jpg").shape == (41, 130, 3)
     labels = read_labels([tmp_path / "crops" / "labels.csv"])
-    assert {path.name: text for path, text in labels.items()} == {
-        "1_two.jpg": "B-1", "2_two.jpg": "Ü7", "3_one.jpg": "B-1"}
+    assert sorted((path.stem.partition("_")[2], text) for path, text in labels.items()) == [
+        ("one", "B-1"), ("two", "B-1"), ("two", "Ü7")]
+    assert sorted(labels) == find_images(tmp_path / "crops")
+    (crop,) = (path for path, text in labels.items() if text == "Ü7")
+    assert read_image(crop).shape == (41, 130, 3)
     assert f"--labels {tmp_path / 'crops' / 'labels.csv'}" in done.out
 
 

@@ -13,7 +13,7 @@ from ccpd.scenes import render_photo
 from ccpd.vary import CHANGES, change_photo
 from MTCNN.data_preprocessing import views
 from platekit.images import find_images, read_image, write_image
-from tests.conftest import overlap
+from tests.conftest import files_below, overlap
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,13 @@ def test_a_folder_without_annotations_is_refused(run_script, tmp_path):
     done = run_script("ccpd/vary.py", "--data", "in", "--out", "varied", cwd=tmp_path)
     assert done.status == 2 and "CCPD name" in done.sentence()
     assert not (tmp_path / "varied").exists()
+
+
+def test_photos_are_not_changed_into_their_own_folder(run_script, photo):
+    before = files_below(photo.parent)
+    done = run_script("ccpd/vary.py", "--data", photo.parent, "--out", ".", cwd=photo.parent)
+    assert done.status == 2 and "is the folder of the photos" in done.sentence()
+    assert files_below(photo.parent) == before
 
 
 def test_photos_of_one_name_are_all_kept_and_bad_ones_left_out(run_script, photo, tmp_path):

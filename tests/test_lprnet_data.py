@@ -36,7 +36,7 @@ from LPRNet.recogniser import Reader
 from platekit.errors import UserError
 from platekit.images import read_image
 from platekit.opencv import cv2
-from tests.conftest import files_below, make_picture, put_picture
+from tests.conftest import files_below, full_disk, make_picture, put_picture
 
 # Names.
 
@@ -678,11 +678,21 @@ def test_crops_of_rows_that_are_gone_are_removed_and_nothing_else(call, tmp_path
         rows.append(f"{name}.png,10,10,{90 if name == 'c' else 50},40,X{name}")
     out = tmp_path / "out"
     put_picture(out / "1_mine.jpg", make_picture(20, 20))
-    for left, found in ((rows, ["1_a.jpg", "2_b.jpg"]), (rows[:1] + rows[2:], ["1_b.jpg"])):
+
+    def names() -> list[str]:
+        return sorted(re.sub(r"^\d{2,}", "", name) for name in files_below(out))
+
+    for left, found in ((rows, ["_a.jpg", "_b.jpg"]), (rows[:1] + rows[2:], ["_b.jpg"])):
         (tmp_path / "boxes.csv").write_text("\n".join(left))
         done = call(crops_of_boxes.main, "--boxes", tmp_path / "boxes.csv", "--out", out)
         assert done.status == 1 and "the box goes beyond the picture (80 x 60 pixels)" in done.err
-        assert files_below(out) == sorted([*found, "1_mine.jpg", "labels.csv"])
-    (out / "labels.csv").write_text("file,text\n../a.png,X\n1_b.jpg,X\nlabels.csv,X\n")  # somebody else's
+        assert names() == sorted([*found, "1_mine.jpg", "labels.csv"])
+    (out / "labels.csv").write_text("file,text\n../a.png,X\nlabels.csv,X\n")  # somebody else's
     assert call(crops_of_boxes.main, "--boxes", tmp_path / "boxes.csv", "--out", out).status == 1
-    assert (tmp_path / "a.png").exists() and files_below(out) == ["1_b.jpg", "1_mine.jpg", "labels.csv"]
+    assert (tmp_path / "a.png").exists() and names() == ["1_mine.jpg", "_b.jpg", "labels.csv"]
+
+
+def test_a_full_disk_is_said_once_and_not_for_every_photo(call, photos):
+    with full_disk(0):
+        done = cut_all(call, photos)
+    assert done.status == 2 and "cannot write" in done.sentence() and "left out" not in done.err

@@ -276,6 +276,10 @@ def test_weights_that_have_no_place_are_said_before_the_training(call, crops, tm
     (tmp_path / "run").mkdir()
     done = train(call, crops, tmp_path, "--save", *(tmp_path / "run" / name for name in save))
     assert done.status == 2 and said in done.sentence() and files_below(tmp_path / "run") == []
+    picture = next(path for path in (crops / "train").iterdir())
+    before = picture.read_bytes()
+    done = train(call, crops, tmp_path, "--save", picture, tmp_path / "stn")
+    assert "holds no weights" in done.sentence() and picture.read_bytes() == before
 
 
 @pytest.mark.parametrize("script", [LPRNet_Test, LPRNet_Train])

@@ -140,7 +140,7 @@ def test_a_split_is_not_mixed_with_one_of_another_seed(call, tmp_path):
 
 # photos and views
 
-def test_corners_that_are_only_the_box_are_not_believed(tmp_path):
+def test_corners_that_are_only_the_box_are_not_believed(tmp_path, capsys):
     box = np.array([100.0, 96, 270, 150])
     photo_folder(tmp_path)
     put_picture(tmp_path / "ccpd_base" / photo_name("皖A99999", box_corners(box).astype(int).tolist()), photo())
@@ -154,6 +154,13 @@ def test_corners_that_are_only_the_box_are_not_believed(tmp_path):
     assert photos["17.jpg"].box is None
     assert photos[distrusted].vertices is None and photos[distrusted].box is not None
     assert photos[photo_name("皖A12345")].ignore.tolist() == [[1, 2, 30, 40.5]]
+    assert "names in" not in capsys.readouterr().out
+    (tmp_path / "plain.txt").write_text(photo_name("皖A12345").removesuffix(".jpg"), encoding="utf-8")
+    read_photos([tmp_path], tmp_path / "plain.txt", tmp_path / "ignore.txt")
+    assert f"none of the 1 names in {tmp_path / 'plain.txt'} is of a photo" in capsys.readouterr().out
+    (tmp_path / "ignore.txt").write_text("a.jpg nan nan nan nan")
+    with pytest.raises(UserError, match="is not 'name x1 y1 x2 y2'"):
+        read_photos([tmp_path], None, tmp_path / "ignore.txt")
     assert sum(p.vertices is not None for p in photos.values()) == 2
 
 

@@ -12,6 +12,7 @@ import math
 import re
 import shlex
 import sys
+import zlib
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a file: import from the repository root
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from LPRNet.data.preprocess import Cut
 from platekit.errors import UserError, run_script
 from platekit.images import read_image, write_image
-from platekit.tables import BOX, BOXES_HELP, box_of, read_rows, write_rows
+from platekit.tables import BOX, BOXES_HELP, Row, box_of, read_rows, write_rows
 
 
 def earlier_crops(folder: Path) -> set[Path]:
@@ -34,34 +35,43 @@ def earlier_crops(folder: Path) -> set[Path]:
     return {path for path in pictures if path.parent == folder.resolve() and re.fullmatch(r"\d+_.*\.jpg", path.name)}
 
 
+def crop_name(row: Row, box: list[float]) -> str:
+    """A name of its own for what a row says, so that no crop is ever taken for that of another box or text."""
+    checksum = zlib.crc32(repr((row.texts["file"], box, row.texts["text"])).encode())
+    return f"{checksum}_{row.picture.stem}.jpg"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--boxes", type=Path, required=True, metavar="FILE", help=f"{BOXES_HELP}; and a column text")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the crops and of labels.csv")
     parser.add_argument("--seed", type=int, default=0, help="accepted by every script; nothing is random here")
     args = parser.parse_args()
-    labels, problems = [], []
     plates = [(row, box) for row in read_rows(args.boxes, ("file", *BOX, "text"))
               if (box := box_of(row)) and row.texts["text"]]
     if not plates:
         raise UserError(f"{args.boxes} has no row with a box and a text; complete it")
-    for number, (row, (x1, y1, x2, y2)) in enumerate(tqdm(plates, unit="plate"), 1):
-        name = f"{number}_{row.picture.stem}.jpg"
+    earlier, labels, problems = earlier_crops(args.out), {}, []
+    for row, box in tqdm(plates, unit="plate"):
+        target = args.out / crop_name(row, box)
         try:
+            x1, y1, x2, y2 = box
             crop = Cut((int(x1), int(y1), math.ceil(x2), math.ceil(y2)), 0).of(read_image(row.picture))
-            write_image(args.out / name, crop, quality=95)
         except UserError as error:
             problems.append(f"{row.place}: {error}")
-            continue
-        labels.append((name, row.texts["text"]))
+            if target.resolve() not in earlier:
+                continue  # else what a run before has cut stays
+        else:
+            write_image(target, crop, quality=95)
+        labels[target.name] = row.texts["text"]
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     if not labels:
         raise UserError(f"no plate of {args.boxes} could be cut out; mend what was left out")
-    kept = {row.picture for row, _ in plates} | {args.out.resolve() / name for name, _ in labels}
-    for path in earlier_crops(args.out) - kept:
+    kept = {row.picture for row, _ in plates} | {args.out.resolve() / name for name in labels}
+    for path in earlier - kept:
         path.unlink(missing_ok=True)
-    write_rows(args.out / "labels.csv", ("file", "text"), labels)
+    write_rows(args.out / "labels.csv", ("file", "text"), labels.items())
     print(f"wrote {len(labels)} crops and labels.csv to {args.out}")
     flags = ("--img_dirs_train", args.out, "--labels", args.out / "labels.csv")
     print(f"next: python LPRNet/LPRNet_Train.py {shlex.join(map(str, flags))}")

@@ -82,11 +82,13 @@ def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]
             crop = target / f"{name.stem()}.jpg"
             before = earlier.pop(f"{name.plate}_{name.number}", [])
             # Beside the photo's upper left corner the name is the same for any context.
-            if crop not in before or cut.start == (0, 0) or crop.stat().st_mtime < path.stat().st_mtime:
-                write_image(crop, cut.of(read_image(path)), quality=95)
+            stale = crop not in before or cut.start == (0, 0) or crop.stat().st_mtime < path.stat().st_mtime
+            picture = cut.of(read_image(path)) if stale else None
         except UserError as error:
             problems.append(f"{path.name}: {error}")
             continue
+        if picture is not None:
+            write_image(crop, picture, quality=95)  # a full disk ends the run: it is no fault of a photo
         for other in before:
             if other != crop:
                 other.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -62,6 +63,9 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
     if unknown:
         print(f"left out {len(unknown)} pictures without a CCPD name that are not below {PLATE_FREE}"
               f"{' nor in --boxes' * bool(boxes)}, the first {unknown[0]}")
+    for source, names in ((plain, plain_names), (ignore, set(ignored))):
+        if names and names.isdisjoint(photo.path.name for photo in photos):
+            print(f"none of the {len(names)} names in {source} is of a photo here, such as {min(names)}")
     if not photos:
         raise UserError(f"no photo with a CCPD name in {', '.join(map(str, folders))}; name a folder of CCPD photos, "
                         "or give a table of boxes with --boxes")
@@ -81,9 +85,10 @@ def _read_boxes(path: str | os.PathLike) -> dict[str, list[list[float]]]:
     for line in _lines(path):
         try:
             name, *numbers = line.rsplit(maxsplit=4)
-            boxes.setdefault(name, []).append([float(number) for number in numbers])
-            if len(numbers) != 4:
+            x1, y1, x2, y2 = box = [float(number) for number in numbers]
+            if not (-math.inf < x1 < x2 < math.inf and -math.inf < y1 < y2 < math.inf):
                 raise ValueError
         except ValueError:
             raise UserError(f"{path}: '{line}' is not 'name x1 y1 x2 y2'; mend the line") from None
+        boxes.setdefault(name, []).append(box)
     return boxes
