@@ -5,7 +5,8 @@
     python LPRNet/LPRNet_Train.py --alphabet symbols.txt --max_length 9 --img_dirs_train crops --labels crops/labels.csv
     python LPRNet/LPRNet_Train.py --weights LPRNet.pth STN.pth --learning_rate 5e-4 ...   # starts from other weights
 
-A run that was stopped goes on with the same command. The weights record the alphabet: reading needs no flag for it.
+A run that was stopped goes on with the same command, without --restart. The weights record the alphabet: reading needs
+no flag for it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python MTCNN/train/Train_Pnet.py
 
-A run that was stopped goes on with the same command.
+A run that was stopped goes on with the same command, without --restart.
 """
 
 from __future__ import annotations
