@@ -111,8 +111,8 @@ def draw_training(path: Path, logs: Sequence[Path]) -> None:
         for log in logs:
             try:
                 rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-                steps, values = zip(*((row["step"], row[key]) for row in rows if key in row))  # of epoch 0 no loss
-                axes.plot(steps, values, label=log.parent.name)
+                values = [row[key] if row["epoch"] else row.get(key, np.nan) for row in rows]  # epoch 0 has no loss
+                axes.plot([row["step"] for row in rows], values, label=log.parent.name)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise UserError(f"cannot read the training log {log}: {error}; name a log.jsonl") from None
         axes.set(xlabel="step", ylabel=key)

@@ -7,9 +7,9 @@ checkpoints, onnx_nets             nets on disk
 training, average_weights          the loop of all trainings, and means of weights
 distributed, sharing, parts        several processes, and results that survive a kill
 results, command                   what is found, and the command line of pictures
-frames, fusion, tracking           videos: frames, readings of one plate, plates followed
+video, frames, fusion, tracking    videos: frames, readings of one plate, plates followed
 
-Only these know the two stages: pipeline (PlateReader), video, read_plates (the command line of the whole).
+Only these two know the stages: pipeline (PlateReader) and read_plates (the command line of the whole).
 """
 
 import os

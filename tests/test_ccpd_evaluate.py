@@ -254,3 +254,11 @@ def test_a_training_log_that_is_none_is_refused(tmp_path):
     (tmp_path / "log.jsonl").write_text("[1]\n")
     with pytest.raises(UserError, match=r"log\.jsonl"):
         draw_training(tmp_path / "training.png", [tmp_path / "log.jsonl"])
+
+
+def test_a_training_that_began_with_weights_has_no_loss_at_first(tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "log.jsonl").write_text('{"epoch": 0, "step": 0, "score": 1}\n'
+                                        '{"epoch": 1, "step": 5, "score": 2, "loss": 1}\n')
+    draw_training(tmp_path / "training.png", [tmp_path / "log.jsonl"])
+    assert (tmp_path / "training.png").stat().st_size > 1000
