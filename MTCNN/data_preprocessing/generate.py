@@ -37,6 +37,7 @@ from platekit.tables import BOXES_HELP, read_boxes
 Samples = dict[str, tuple[np.ndarray, np.ndarray]]  # kind -> pixels uint8 (N, h, w, 3), offsets float32 (N, 4)
 Choose = Callable[[View, torch.Tensor, np.random.Generator], dict[str, np.ndarray]]  # kind -> windows (N, 4)
 SAVE_EVERY = 200  # views between two saved states
+OF_A_VIEW = ("positives", "parts", "near", "far", "mined")  # the flags that say how many samples a view gives
 
 
 def cut_samples(picture: torch.Tensor, box: np.ndarray | None, chosen: dict[str, np.ndarray],
@@ -169,50 +170,59 @@ def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes beside the main one; each takes one core")
 
 
-def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: Choose, facts: dict) -> int:
-    """Generate the samples of both splits; ``facts`` is what they depend on beside the common flags. Returns the exit
-    status: 1 when photos were left out."""
-    if not 0 <= arguments.hold_out < 1:
-        raise UserError(f"--hold_out must be from 0 to below 1, not {arguments.hold_out}")
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """UserError for flags that cannot be, alone or together."""
+    for flag, most in (("hold_out", 0.99), ("swap", 1)):
+        if not 0 <= getattr(arguments, flag) <= most:
+            raise UserError(f"--{flag} must be from 0 to {most}, not {getattr(arguments, flag)}")
+    for flag in ("views", "views_val", "workers", *OF_A_VIEW):
+        least = int(flag.startswith("views"))
+        if getattr(arguments, flag, least) < least:
+            raise UserError(f"--{flag} must be at least {least}, not {getattr(arguments, flag)}")
     if arguments.hold_out and arguments.dir_val not in ([], [paths.PHOTOS_VAL]):
         raise UserError("--dir_val and --hold_out both say what to validate on; leave one away")
+    if (arguments.hold_out or arguments.dir_val) and arguments.out_train.resolve() == arguments.out_val.resolve():
+        raise UserError(f"training and validation samples would both go to {arguments.out_train}; name two folders")
+
+
+def photos_by_split(arguments: argparse.Namespace) -> dict[str, list[Photo]]:
+    """The photos to train on and, but where there are to be none, to validate on. Raises UserError."""
+    boxes = read_boxes(arguments.boxes)
     dir_val = [] if arguments.hold_out else arguments.dir_val
-    splits = [("train", arguments.dir_train, arguments.out_train, arguments.views)]
-    if dir_val or arguments.hold_out:
-        splits.append(("val", dir_val or arguments.dir_train, arguments.out_val, arguments.views_val))
-    folders = [Path(folder).resolve() for _, _, folder, _ in splits]
-    if len(set(folders)) < len(folders):
-        raise UserError(f"training and validation samples would both go to {folders[0]}; name two folders")
-    if not 0 <= arguments.swap <= 1:
-        raise UserError(f"--swap must lie between 0 and 1, not {arguments.swap}")
     must_be_there((folder for folder in (*arguments.dir_train, *dir_val)
                    if folder in (paths.PHOTOS_TRAIN, paths.PHOTOS_VAL)), "MTCNN/data_set/preprocess.py")
     for val, train in itertools.product(dir_val, arguments.dir_train):
         if val.resolve().is_relative_to(train.resolve()) or train.resolve().is_relative_to(val.resolve()):
             raise UserError(f"{train} (to train on) and {val} (to validate on) share photos; name others")
-    boxes = read_boxes(arguments.boxes)
-    for flag in ("views", "views_val", "workers", "positives", "parts", "near", "far", "mined"):
-        least = int(flag.startswith("views"))
-        if getattr(arguments, flag, least) < least:
-            raise UserError(f"--{flag} must be at least {least}, not {getattr(arguments, flag)}")
-    samples_of_view = sum(getattr(arguments, flag, 0) for flag in ("positives", "parts", "near", "far", "mined"))
-    photos_of = {split: read_photos(sources, arguments.plain_list, arguments.ignore_list, boxes)
-                 for split, sources, _, _ in splits}
+    train, val = (read_photos(folders, arguments.plain_list, arguments.ignore_list, boxes) if folders else []
+                  for folders in (arguments.dir_train, dir_val))
     if arguments.hold_out:
-        for split, photos in photos_of.items():
-            photos_of[split] = [photo for photo in photos if (split == "val") ==
-                                belongs_to_val(plate_of(photo.path), arguments.hold_out, 0)]
-        if not all(photos_of.values()):
+        aside = [belongs_to_val(plate_of(photo.path), arguments.hold_out, 0) for photo in train]
+        val = list(itertools.compress(train, aside))
+        train = [photo for photo, is_aside in zip(train, aside) if not is_aside]
+        if not train or not val:
             raise UserError(f"the photos are too few to set {arguments.hold_out:.0%} aside; give --dir_val")
-    left_out = False
-    for split, sources, folder, views in splits:
-        photos = photos_of[split]
+    return {"train": train, "val": val} if val else {"train": train}
+
+
+def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: Choose, facts: dict) -> int:
+    """Generate the samples of both splits; ``facts`` is what they depend on beside the common flags. Returns the exit
+    status: 1 when photos were left out."""
+    check_arguments(arguments)
+    split_photos = photos_by_split(arguments)
+    left_out, flags = False, {}
+    for split, photos in split_photos.items():
+        folder, views = (arguments.out_train, arguments.views) if split == "train" else \
+            (arguments.out_val, arguments.views_val)
+        flags[f"--samples_{split}"] = folder, paths.samples_folder(net, split)
         files = (f"{path.name} {path.stat().st_size if path.exists() else None}"
                  for path in (photo.path for photo in photos))
         with_plate = sum(photo.box is not None for photo in photos)
+        samples = len(photos) * views * sum(getattr(arguments, flag, 0) for flag in OF_A_VIEW)
+        sources = arguments.dir_val if split == "val" and not arguments.hold_out else arguments.dir_train
         print(f"{split}: {with_plate} photos with a plate and {len(photos) - with_plate} without from "
-              f"{', '.join(map(str, sources))}, {views} views each; their samples take up to "
-              f"{len(photos) * views * samples_of_view * math.prod(size) * 3 / 1e9:.1f} GB")
+              f"{', '.join(map(str, sources))}, {views} views each: up to {samples} samples, "
+              f"{samples * math.prod(size) * 3 / 1e9:.1f} GB")
         seed = arguments.seed * 2 + (split == "val")
         settings = {"net": net, "photos": len(photos), "views": views, "seed": seed, "poses": arguments.poses,
                     "set of files": fingerprint(*files),
@@ -226,7 +236,6 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
             settings |= {"swap": arguments.swap, "glyphs": str(arguments.glyphs)}
         data = ViewSamples(photos, views, arguments.poses, seed, size, choose, swapper)
         left_out |= bool(generate(folder, data, settings, arguments.workers).left_out)
-    flags = {f"--samples_{split}": (folder, paths.samples_folder(net, split)) for split, _, folder, _ in splits}
     print(f"next: python MTCNN/data_preprocessing/assemble_{net.capitalize()}_imglist.py", *flags_of(flags),
-          *(["--samples_val"] if len(splits) < 2 else []))
+          *(["--samples_val"] if "val" not in split_photos else []))
     return int(left_out)
