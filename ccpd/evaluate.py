@@ -19,7 +19,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ def not_trained_on(leave_out: Path | None = None) -> list[tuple[str, Path]]:
     return others
 
 
-def main() -> int:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data",
@@ -193,19 +193,15 @@ def main() -> int:
     parser.add_argument("--restart", action="store_true", help="start anew instead of going on")
     parser.add_argument("--device", default="auto", help=f"{DEVICE_HELP} (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="accepted by every script; the bootstrap's is fixed")
-    args = parser.parse_args()
+    return parser.parse_args()
 
-    approximate = listed_names(args.approximate) if args.approximate else set()
-    photos = list(find_photos(args.data, args.out)) if args.data else not_trained_on(args.out)
-    weights = {net: getattr(args, net) for net in WEIGHTS}
-    reader = PlateReader(args.device, rounds=args.rounds, aspects=args.aspects, **weights)
-    with writing(args.out):
-        args.out.mkdir(parents=True, exist_ok=True)
-    settings = {"rounds of ONet": args.rounds, "aspects": list(args.aspects),
-                "weights": {net: file_fingerprint(path) for net, path in weights.items()}}
-    note_settings(args.out / "settings.json", settings, args.restart)
-    log = args.out / "outcomes.jsonl"
-    done = {} if args.restart else read_outcomes(log)
+
+def evaluate(photos: Iterable[tuple[str, Path]], reader: PlateReader, log: Path, done: dict[str, Outcome],
+             approximate: set[str]) -> tuple[list[Outcome], list[str]]:
+    """The outcomes of all (subset, photo), and what was wrong with the others.
+
+    Each goes to the ``log`` at once; those in ``done`` are taken over, where the photo is still the same file.
+    """
     outcomes, problems = [], []
     # without a line that was cut off
     write_bytes(log, b"".join(json_line(dataclasses.asdict(outcome)) for outcome in done.values()))
@@ -224,6 +220,23 @@ def main() -> int:
             outcomes.append(outcome)
             stream.write(json_line(dataclasses.asdict(outcome)))
             stream.flush()
+    return outcomes, problems
+
+
+def main() -> int:
+    args = parse_arguments()
+    approximate = listed_names(args.approximate) if args.approximate else set()
+    photos = list(find_photos(args.data, args.out)) if args.data else not_trained_on(args.out)
+    weights = {net: getattr(args, net) for net in WEIGHTS}
+    reader = PlateReader(args.device, rounds=args.rounds, aspects=args.aspects, **weights)
+    with writing(args.out):
+        args.out.mkdir(parents=True, exist_ok=True)
+    settings = {"rounds of ONet": args.rounds, "aspects": list(args.aspects),
+                "weights": {net: file_fingerprint(path) for net, path in weights.items()}}
+    note_settings(args.out / "settings.json", settings, args.restart)
+    log = args.out / "outcomes.jsonl"
+    done = {} if args.restart else read_outcomes(log)
+    outcomes, problems = evaluate(photos, reader, log, done, approximate)
     if not outcomes:
         raise UserError("no photo could be evaluated; name folders of photos with CCPD names, and another --out")
     facts = {

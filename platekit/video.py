@@ -122,6 +122,28 @@ class VideoFile:
                 raise UserError(f"cannot write all of {self.path}; free some space or choose another folder")
 
 
+class AnnotatedVideos:
+    """The folder of the annotated videos, in which no two sources get one file."""
+
+    def __init__(self, output: Path, sources: Sequence[str | int]) -> None:
+        self.output, self._written = output, set()
+        self._folder = OutputFolder(output, (Path(source) for source in sources if not is_live(source)))
+        with writing(output):
+            output.mkdir(parents=True, exist_ok=True)
+
+    def file_for(self, source: str | int, rate: float) -> VideoFile:
+        """The source's own, of as many frames a second as it has itself."""
+        name = source_name(source)
+        target = self.output / re.sub(r"[^\w.-]+", "_", f"{name}.avi") if is_live(source) \
+            else self._folder.path_for(Path(name), (".avi",), ".avi")
+        while target in self._written:
+            target = target.with_stem(f"{target.stem}-2")
+        self._written.add(target)
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        return VideoFile(target, rate)
+
+
 def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | None = None,
               output: Path | None = None, show: bool = False) -> int:
     """Watch every source. JSON lines: one a frame with ``frame`` beside ``image``, and one a finished track.
@@ -135,11 +157,7 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
     json_path = results_place(json_path, sources)
     check_display(show)
     failed, cut_short = False, False
-    folder = OutputFolder(output, (Path(source) for source in sources if not is_live(source))) if output else None
-    if output:
-        with writing(output):
-            output.mkdir(parents=True, exist_ok=True)
-    written: set[Path] = set()
+    videos = AnnotatedVideos(output, sources) if output else None
     with json_lines(json_path) as stream:
         for source in sources:
             name = source_name(source)
@@ -150,16 +168,7 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
                 print(f"error: {error}", file=sys.stderr)
                 write_line(stream, {"image": name, "error": str(error)})
                 continue
-            video = None
-            if folder:
-                target = output / re.sub(r"[^\w.-]+", "_", f"{name}.avi") if is_live(source) \
-                    else folder.path_for(Path(name), (".avi",), ".avi")
-                while target in written:
-                    target = target.with_stem(f"{target.stem}-2")
-                written.add(target)
-                with writing(target):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                video = VideoFile(target, watch.source.rate)
+            video = videos.file_for(source, watch.source.rate) if videos else None
             with stop_on_signal(watch.source) as signals:
                 report(watch, stream, video, show)
             problem = watch.source.broken and (
