@@ -12,11 +12,13 @@ no flag for it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import hashlib
 import math
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a file: import from the repository root
@@ -155,12 +157,15 @@ def build_rendered(glyphs: str | None, real: LPRDataLoader, alphabet: Alphabet, 
 
     Of crops with known corners those of blue plates, which tell how bright the light is.
     """
-    without = [path for path, name in real.items if name.corners is None]
-    with_corners = [(path, name) for path, name in real.items if name.corners is not None]
-    pictures = [read_image(path) for path in without[:: 1 + len(without) // 600]]
-    scenes = [(read_image(path), name.corner_array(), name.plate)
-              for path, name in with_corners[:: 1 + len(with_corners) // 600]]
-    scenes = [scene for scene in scenes if augment.shows_blue(*scene[:2])]
+
+    def some(with_corners: bool) -> Iterator[tuple[np.ndarray, np.ndarray | None, str]]:
+        items = [(path, name) for path, name in real.items if (name.corners is not None) == with_corners]
+        for path, name in items[:: 1 + len(items) // 600]:
+            with contextlib.suppress(UserError):  # training says which cannot be read
+                yield read_image(path), name.corner_array(), name.plate
+
+    pictures = [picture for picture, _, _ in some(with_corners=False)]
+    scenes = [scene for scene in some(with_corners=True) if augment.shows_blue(*scene[:2])]
     shares = {glyphs: 0.9, None: 0.1} if glyphs else {None: 1.0}
     renderers = [(PlateRenderer(source), share) for source, share in shares.items()]
     return RenderedPlates(renderers, alphabet, size, pictures, scenes)
@@ -274,6 +279,9 @@ def main() -> None:
                    for name, data in (("accuracy", plain), ("accuracy_hard_views", hard))}
         return {**figures, "score": sum(figures.values()) / 2}
 
+    if not distributed.rank():
+        for data in (plain, hard):  # one that cannot be read is said now
+            crops_of(data)
     loss = reading_loss(alphabet, device, args.straightening)
     best = run.train(train, collate_with_corners, loss, evaluate, args.workers, trained=bool(args.weights))
     if distributed.rank():

@@ -8,6 +8,7 @@ of each.
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -53,6 +54,7 @@ LOCAL = 0.5  # share of the blue plates drawn into a scene that are of its own p
 IN_SCENE = 0.4  # share of the real samples that are crops with surroundings, where there are such and others
 SIDE_BY_SIDE = {True: 0.5, False: 0.03}  # share of drawn plates of two rows, and of others, shown as if of two rows
 ROW_ERROR = 0.6  # how far such plates are from straight, over that of others: a row must not leave its place
+TRIES = 5  # crops that may be tried for a sample, where some cannot be read
 EXCHANGED = 0.7  # share of the real samples with symbols of two plates, where the corners of both are known or found
 
 
@@ -128,7 +130,10 @@ class LPRDataLoader(Dataset):
         """
         for index, (path, name) in enumerate(self.items):
             if name.corners is None:
-                picture = read_image(path)
+                try:
+                    picture = read_image(path)
+                except UserError:  # said when its turn comes
+                    continue
                 corners = find(picture).astype(np.float32)
                 middle, size = corners.mean(axis=0), picture.shape[1::-1]
                 sound = ((middle > 0) & (middle < size)).all() and cv2.contourArea(corners) > 0.2 * size[0] * size[1]
@@ -242,7 +247,8 @@ class RenderedPlates(Dataset):
 class TrainingPlates(Dataset):
     """One epoch of ``size`` samples: ``rendered_share`` of them drawn, the others views of real crops.
 
-    Indexed by ``(index, seed)``; samples come with the plate's corners in the crop, where they are known.
+    Indexed by ``(index, seed)``; samples come with the plate's corners in the crop, where they are known. In place of a
+    crop that cannot be read there is another; UserError where nearly all cannot.
     """
 
     def __init__(self, real: LPRDataLoader | None, rendered: RenderedPlates | None, size: int,
@@ -250,6 +256,7 @@ class TrainingPlates(Dataset):
         if not real and not rendered:
             raise UserError("there is nothing to train on; give --img_dirs_train or --rendered_share above 0")
         self.real, self.rendered, self.size = real, rendered, size
+        self._problems: set[str] = set()  # what this process has said already
         self.chances = np.cumsum(sample_shares(real)) if real else None
         self.rendered_count = 0 if not rendered else size if not real else round(size * rendered_share)
 
@@ -260,10 +267,19 @@ class TrainingPlates(Dataset):
         index, seed = key
         if index < self.rendered_count:
             return self.rendered.view(seed)
-        # A random item, not index modulo: an epoch shorter than the set must not show its first part alone.
-        rng = np.random.default_rng((seed, 1))  # not the first numbers of the view's own draws
-        chosen = int(np.searchsorted(self.chances[:-1], rng.random()))
-        return self.real.view(chosen, seed, int(rng.integers(len(self.real))) if rng.random() < EXCHANGED else None)
+        for attempt in range(TRIES):
+            # A random item, not index modulo: an epoch shorter than the set must not show its first part alone.
+            rng = np.random.default_rng((seed, 1 + attempt))  # not the first numbers of the view's own draws
+            chosen = int(np.searchsorted(self.chances[:-1], rng.random()))
+            partner = int(rng.integers(len(self.real))) if rng.random() < EXCHANGED else None
+            try:
+                return self.real.view(chosen, seed, partner)
+            except UserError as error:  # one damaged crop does not end a long training
+                problem = error
+                if str(error) not in self._problems:
+                    self._problems.add(str(error))
+                    print(f"left out: {error}", file=sys.stderr)
+        raise problem
 
 
 def sample_shares(data: LPRDataLoader) -> np.ndarray:
