@@ -60,7 +60,7 @@ class Score:
 
     def __str__(self) -> str:
         if not self.texts:
-            return ""
+            return f"none of {self.unlabelled} crops is in --labels" if self.labels and self.unlabelled else ""
         groups = {"all": self.right}
         if "皖" in self.alphabet:
             groups["not 皖"] = [right for right, text in zip(self.right, self.texts) if not text.startswith("皖")]

@@ -125,7 +125,7 @@ def check_run(args: argparse.Namespace, save: Sequence[Path]) -> None:
             raise UserError(f"--save {path} is a folder; name a file")
         if path.is_file() and path.stat().st_size:
             with open(path, "rb") as file:
-                if file.read(2) != b"PK":  # torch writes zip archives
+                if file.read(2) not in (b"PK", b"\x80\x02"):  # torch writes zip archives, and once wrote pickles
                     raise UserError(f"--save {path} is there and holds no weights; name another file")
     if len(set(map(real_path, save))) < len(save):
         raise UserError(f"--save names {save[0]} twice; name two files")
@@ -180,7 +180,8 @@ class Run:
             state, _ = read_checkpoint(self.last)
         except UserError as error:
             raise UserError(f"{error}, or start anew with --restart") from None
-        for name, ours in (("settings", dataclasses.asdict(self.settings)), ("facts", self.facts)):
+        # facts first: settings follow from them
+        for name, ours in (("facts", self.facts), ("settings", dataclasses.asdict(self.settings))):
             theirs = state.get(name, {})
             # What is not there was not noted yet when the training began.
             differing = [f"{key} ({str(theirs[key])[:20]}, now {str(value)[:20]})" for key, value in ours.items()
@@ -295,7 +296,8 @@ class Run:
         self.sums = {}
         tqdm.write("  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
                              for name, value in row.items() if name != "revision"))
-        if row["score"] >= self.best:
+        start = self.log[0]["score"] if self.log[0]["epoch"] == 0 else -math.inf  # weights it began with stay in a draw
+        if row["score"] >= self.best and (row["score"] > start or row is self.log[0]):
             self.best = row["score"]
             save_checkpoint(self.folder / "best.pth", {"net": self.average.state_dict(), "facts": self.facts,
                                                        "epoch": row["epoch"], "score": self.best})

@@ -227,3 +227,11 @@ def test_a_table_that_names_no_picture_is_refused_and_missing_ones_are_said(tmp_
     (tmp_path / "labels.csv").write_text("file,text\nx/0001.png,A1\n", encoding="utf-8")
     with pytest.raises(UserError, match="none of its pictures"):
         read_labels([tmp_path / "labels.csv"])
+
+
+def test_crops_that_no_table_names_are_said(call, tmp_path):
+    for name in ("a/x.png", "b/y.png"):
+        put_picture(tmp_path / name, make_picture(24, 94))
+    (tmp_path / "labels.csv").write_text("file,text\na/x.png,A1\n")
+    done = call(LPRNet_Test.main, "--image", tmp_path / "b", "--labels", tmp_path / "labels.csv", "--device", "cpu")
+    assert done.status == 0 and "none of 1 crops is in --labels" in done.out

@@ -15,11 +15,12 @@ from ccpd.annotation import parse
 from LPRNet.data import crops_of_boxes
 from LPRNet.data.labels import read_labels
 from MTCNN import MTCNN as detection
-from MTCNN.data_preprocessing import gen_Onet_train_data, gen_Pnet_train_data
+from MTCNN.data_preprocessing import assemble_Pnet_imglist, gen_Onet_train_data, gen_Pnet_train_data
 from MTCNN.data_preprocessing.photos import read_photos
 from MTCNN.data_set import boxes_of_yolo
 from MTCNN.paths import PNET_WEIGHTS
 from MTCNN.score import Score
+from MTCNN.train.dataset import SampleList
 from platekit.errors import UserError
 from platekit.images import find_images, read_image
 from platekit.opencv import cv2
@@ -175,6 +176,19 @@ def test_of_yolos_classes_those_that_are_plates_are_taken(call, photos, tmp_path
     done = call(boxes_of_yolo.main, *arguments, "--classes", "1")
     assert done.status == 0 and "2 plates" in done.out and "of the classes" not in done.out
     assert [len(boxes) for boxes in read_boxes([tmp_path / "boxes.csv"]).values()] == [2]
+    assert "no file has the class plate; name with --classes some of 1, car" in call(
+        boxes_of_yolo.main, *arguments, "--classes", "1", "plate").sentence()
+
+
+def test_ones_own_photos_are_not_validated_by_ccpds_and_the_next_command_starts_from_weights(call, photos, table,
+                                                                                            tmp_path):
+    arguments = ("-dir_train", photos, "--boxes", table, "--views", 1, "--out_train", tmp_path / "p")
+    assert "--hold_out 0.1" in call(gen_Pnet_train_data.main, *arguments).sentence()
+    assert call(gen_Pnet_train_data.main, *arguments, "-dir_val").status == 0
+    done = call(assemble_Pnet_imglist.main, "--samples_train", tmp_path / "p", "--samples_val", "--list_train",
+                tmp_path / "list.txt")
+    assert done.status == 0 and "--list_val LIST" in done.out and "--save my_pnet" in done.out, done
+    assert SampleList(tmp_path / "list.txt", False, (12, 47)).are_ones_own
 
 
 def test_texts_typed_into_a_table_are_not_lost(call, photos, table):
@@ -190,7 +204,8 @@ def test_crops_of_another_text_have_other_names_and_those_of_photos_that_are_awa
     labels = read_labels([tmp_path / "crops" / "labels.csv"])
     (photos / "a" / "one.png").rename(photos / "away.png")
     done = cut()
-    assert done.status == 1 and read_labels([tmp_path / "crops" / "labels.csv"]) == labels
+    assert done.status == 1 and "kept as it was: " in done.err and "left out" not in done.err
+    assert read_labels([tmp_path / "crops" / "labels.csv"]) == labels
     table.write_text(table.read_text("utf-8").replace("Ü7", "Ü8"), encoding="utf-8")
     assert cut().status == 1
     others = read_labels([tmp_path / "crops" / "labels.csv"])
@@ -199,7 +214,7 @@ def test_crops_of_another_text_have_other_names_and_those_of_photos_that_are_awa
 
 def test_crops_of_a_table_are_what_lprnet_learns_from(call, photos, table, tmp_path):
     done = call(crops_of_boxes.main, "--boxes", table, "--out", tmp_path / "crops")
-    assert done.status == 0 and "wrote 3 crops" in done.out, done
+    assert done.status == 0 and "3 crops and labels.csv" in done.out, done
     labels = read_labels([tmp_path / "crops" / "labels.csv"])
     assert sorted((path.stem.partition("_")[2], text) for path, text in labels.items()) == [
         ("one", "B-1"), ("two", "B-1"), ("two", "Ü7")]

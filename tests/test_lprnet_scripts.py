@@ -287,6 +287,8 @@ def test_weights_that_have_no_place_are_said_before_the_training(call, crops, tm
     before = picture.read_bytes()
     done = train(call, crops, tmp_path, "--save", picture, tmp_path / "stn")
     assert "holds no weights" in done.sentence() and picture.read_bytes() == before
+    torch.save(STNet().state_dict(), tmp_path / "old", _use_new_zipfile_serialization=False)
+    assert train(call, crops, tmp_path, "--save", tmp_path / "lprnet", tmp_path / "old").status == 0
 
 
 @pytest.mark.parametrize("script", [LPRNet_Test, LPRNet_Train])

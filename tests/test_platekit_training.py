@@ -191,6 +191,18 @@ def test_the_best_weights_are_kept_when_later_epochs_are_worse(tmp_path):
     assert same(state_of(best), nets[1]) and not same(nets[1], nets[2])
 
 
+def test_weights_it_began_with_stay_in_a_draw(tmp_path):
+    for name, given, kept in (("draw", [3.0, 3.0, 2.0, 3.0], 0), ("better", [3.0, 4.0, 4.0, 2.0], 2)):
+        scores, nets = iter(given), []
+
+        def judged(net, scores=scores, nets=nets):
+            nets.append(state_of(net))
+            return {"score": next(scores)}
+
+        best = start(tmp_path / name).train(Noisy(), collate, loss, judged, trained=True)
+        assert same(state_of(best), nets[kept])
+
+
 class Crash(Exception):
     """What stops a run in the middle of an epoch."""
 
@@ -264,6 +276,7 @@ def test_restart_begins_anew(tmp_path, reference):
     (dataclasses.replace(SETTINGS, learning_rate=0.1), {"chars": "AB-"}, "learning_rate"),
     (dataclasses.replace(SETTINGS, batch_size=8), {"chars": "AB-"}, "batch_size"),
     (SETTINGS, {"chars": "CD-"}, "chars"),
+    (dataclasses.replace(SETTINGS, warmup_steps=9), {"chars": "CD-"}, "chars"),  # which the number of samples decides
 ])
 def test_another_training_is_refused(tmp_path, reference, settings, facts, named):
     before = (tmp_path / "reference" / "last.pth").read_bytes()

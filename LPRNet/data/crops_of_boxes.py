@@ -25,12 +25,20 @@ from platekit.errors import UserError, run_script
 from platekit.images import read_image, write_image
 from platekit.tables import BOX, BOXES_HELP, Row, box_of, read_rows, write_rows
 
+COLUMNS = ("file", "text", "photo")  # of the table of crops; the last shows that this script has written it
+
 
 def earlier_crops(folder: Path) -> set[Path]:
-    """What a run before has written: the crops of its table, which training would miss in the new one."""
+    """What a run before has written: the crops of its table, which training would miss in the new one. UserError where
+    the table is somebody else's."""
+    table = folder / "labels.csv"
+    if not table.exists():
+        return set()
+    if not table.read_text(encoding="utf-8-sig", errors="replace").startswith(",".join(COLUMNS)):
+        raise UserError(f"{table} is there and not of this script; name another --out")
     try:
-        pictures = {row.picture for row in read_rows(folder / "labels.csv", ("file", "text"))}
-    except UserError:  # there is no such table, or all its crops are gone
+        pictures = {row.picture for row in read_rows(table, COLUMNS)}
+    except UserError:  # all its crops are gone
         return set()
     return {path for path in pictures if path.parent == folder.resolve() and re.fullmatch(r"\d+_.*\.jpg", path.name)}
 
@@ -58,21 +66,22 @@ def main() -> int:
             x1, y1, x2, y2 = box
             crop = Cut((int(x1), int(y1), math.ceil(x2), math.ceil(y2)), 0).of(read_image(row.picture))
         except UserError as error:
-            problems.append(f"{row.place}: {error}")
-            if target.resolve() not in earlier:
-                continue  # else what a run before has cut stays
+            kept = target.resolve() in earlier
+            problems.append(f"{'kept as it was' if kept else 'left out'}: {row.place}: {error}")
+            if not kept:
+                continue
         else:
             write_image(target, crop, quality=95)
-        labels[target.name] = row.texts["text"]
+        labels[target.name] = row.texts["text"], row.texts["file"]
     for problem in problems:
-        print(f"left out: {problem}", file=sys.stderr)
+        print(problem, file=sys.stderr)
     if not labels:
         raise UserError(f"no plate of {args.boxes} could be cut out; mend what was left out")
-    kept = {row.picture for row, _ in plates} | {args.out.resolve() / name for name in labels}
-    for path in earlier - kept:
+    used = {row.picture for row, _ in plates} | {args.out.resolve() / name for name in labels}
+    for path in earlier - used:
         path.unlink(missing_ok=True)
-    write_rows(args.out / "labels.csv", ("file", "text"), labels.items())
-    print(f"wrote {len(labels)} crops and labels.csv to {args.out}")
+    write_rows(args.out / "labels.csv", COLUMNS, ((name, *texts) for name, texts in labels.items()))
+    print(f"{len(labels)} crops and labels.csv are in {args.out}")
     flags = ("--img_dirs_train", args.out, "--labels", args.out / "labels.csv")
     print(f"next: python LPRNet/LPRNet_Train.py {shlex.join(map(str, flags))}")
     return 1 if problems else 0

@@ -8,13 +8,14 @@ drawn without repetition: each occurs once or not at all.
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from MTCNN import paths
-from MTCNN.data_preprocessing.sample_store import SUMMARY, open_array, read_rows, rows_as_text
+from MTCNN.data_preprocessing.sample_store import SUMMARY, are_ones_own, open_array, read_rows, rows_as_text
 from MTCNN.data_preprocessing.windows import KINDS
 from platekit.errors import UserError, seed_number
 from platekit.files import file_fingerprint, relative_name, write_text
@@ -92,4 +93,8 @@ def run(net: str, description: str, arguments: list[str] | None = None) -> None:
                   + f" out of {', '.join(map(str, folders))}")
     flags = {f"--list_{split}": (getattr(options, f"list_{split}"), paths.list_file(net, split))
              for split in ("train", "val")}
-    print(f"next: python MTCNN/train/Train_{net.capitalize()}.py", *flags_of(flags))
+    more = [] if options.samples_val else ["--list_val LIST"]
+    if any(map(are_ones_own, options.samples_train)):  # of which there are seldom enough to begin with nothing
+        bundled = paths.PNET_WEIGHTS if net == "pnet" else paths.ONET_WEIGHTS
+        more += [f"--weights {shlex.quote(str(bundled))} --save my_{net}"]
+    print(f"next: python MTCNN/train/Train_{net.capitalize()}.py", *flags_of(flags), *more)

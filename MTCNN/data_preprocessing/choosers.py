@@ -12,6 +12,7 @@ import torch
 
 from MTCNN.data_preprocessing.views import View
 from MTCNN.data_preprocessing.windows import (
+    ANYWHERE,
     KINDS,
     NEGATIVE,
     Counts,
@@ -64,7 +65,7 @@ class ONetWindows:
         windows, corrected = self.look(pixels)
         free = ~touching(windows, view.ignore)
         chosen = {kind: np.zeros((0, 4)) for kind in KINDS}
-        elsewhere = windows_anywhere(*view.image.shape[:2], 4, rng)
+        elsewhere = windows_anywhere(*view.image.shape[:2], ANYWHERE, rng)
         if view.box is None:
             hard = windows[free]
             hard = hard[_front_heavy(len(hard), self.counts.near + self.counts.far, rng)]

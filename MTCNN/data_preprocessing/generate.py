@@ -24,7 +24,7 @@ from MTCNN.data_preprocessing.photos import Photo, read_photos
 from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.data_preprocessing.swap import PlateSwapper
 from MTCNN.data_preprocessing.views import POSES, View, make_view
-from MTCNN.data_preprocessing.windows import KINDS
+from MTCNN.data_preprocessing.windows import ANYWHERE, KINDS
 from MTCNN.data_set.split import belongs_to_val
 from platekit.boxes import crop_resize, encode_offsets, to_picture
 from platekit.errors import UserError, seed_number
@@ -188,6 +188,9 @@ def check_arguments(arguments: argparse.Namespace) -> None:
 def photos_by_split(arguments: argparse.Namespace) -> dict[str, list[Photo]]:
     """The photos to train on and, but where there are to be none, to validate on. Raises UserError."""
     boxes = read_boxes(arguments.boxes)
+    if boxes and not arguments.hold_out and arguments.dir_val == [paths.PHOTOS_VAL] \
+            and arguments.dir_train != [paths.PHOTOS_TRAIN]:
+        raise UserError("there are no photos of yours to validate on; give --hold_out 0.1, or name a --dir_val")
     dir_val = [] if arguments.hold_out else arguments.dir_val
     must_be_there((folder for folder in (*arguments.dir_train, *dir_val)
                    if folder in (paths.PHOTOS_TRAIN, paths.PHOTOS_VAL)), "MTCNN/data_set/preprocess.py")
@@ -201,7 +204,8 @@ def photos_by_split(arguments: argparse.Namespace) -> dict[str, list[Photo]]:
         val = list(itertools.compress(train, aside))
         train = [photo for photo, is_aside in zip(train, aside) if not is_aside]
         if not train or not val:
-            raise UserError(f"the photos are too few to set {arguments.hold_out:.0%} aside; give --dir_val")
+            raise UserError(f"the photos are too few to set {arguments.hold_out:.2%} aside; give another share, or "
+                            "--dir_val")
     return {"train": train, "val": val} if val else {"train": train}
 
 
@@ -218,11 +222,12 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
         files = (f"{path.name} {path.stat().st_size if path.exists() else None}"
                  for path in (photo.path for photo in photos))
         with_plate = sum(photo.box is not None for photo in photos)
-        samples = len(photos) * views * sum(getattr(arguments, flag, 0) for flag in OF_A_VIEW)
+        samples = len(photos) * views * (ANYWHERE + sum(getattr(arguments, flag, 0) for flag in OF_A_VIEW))
+        room = samples * math.prod(size) * 3 / 1e6
         sources = arguments.dir_val if split == "val" and not arguments.hold_out else arguments.dir_train
         print(f"{split}: {with_plate} photos with a plate and {len(photos) - with_plate} without from "
               f"{', '.join(map(str, sources))}, {views} views each: up to {samples} samples, "
-              f"{samples * math.prod(size) * 3 / 1e9:.1f} GB")
+              + (f"{room / 1000:.1f} GB" if room > 1000 else f"{room:.1f} MB"))
         seed = arguments.seed * 2 + (split == "val")
         settings = {"net": net, "photos": len(photos), "views": views, "seed": seed, "poses": arguments.poses,
                     "set of files": fingerprint(*files),

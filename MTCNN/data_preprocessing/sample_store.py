@@ -53,8 +53,9 @@ class SampleWriter:
         except (OSError, ValueError, KeyError, AttributeError):
             raise UserError(f"{path} is damaged; remove {self.folder} and generate it again") from None
         if differing:
-            raise UserError(f"{self.folder} holds samples made with another {differing[0]} "
-                            f"({state['settings'].get(differing[0])}); remove it or name another folder")
+            theirs, ours = (settings.get(differing[0]) for settings in (state["settings"], self.settings))
+            raise UserError(f"{self.folder} holds samples made with another {differing[0]} ({theirs}, now {ours}); "
+                            "remove it or name another folder")
 
     def _open(self) -> None:
         """Open the growing files and cut off what a killed run wrote after its last ``progress.json``."""
@@ -131,6 +132,14 @@ class SampleWriter:
             raise UserError(f"cannot write {target}: {error.strerror}; free some space and run it again") from error
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def are_ones_own(folder: Path) -> bool:
+    """Whether the samples of a folder are of photos in a table of boxes, and not of CCPD's."""
+    try:
+        return "boxes" in json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def rows_as_text(rows: np.ndarray) -> str:

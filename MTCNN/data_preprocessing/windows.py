@@ -17,6 +17,7 @@ from platekit.boxes import box_iou, common_area
 POSITIVE, PART = 0.65, 0.4  # an IoU above POSITIVE is a positive, one from PART to POSITIVE a part
 NEGATIVE = 0.3  # an IoU below is a negative; what lies between 0.3 and 0.4 is not used
 KINDS = ("positive", "part", "negative")
+ANYWHERE = 4  # negatives of a view that no net has chosen, among ONet's
 LABELS = {"positive": 1, "part": -1, "negative": 0}
 
 

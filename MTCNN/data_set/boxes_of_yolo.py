@@ -67,7 +67,7 @@ def main() -> int:
     parser.add_argument("--classes", nargs="+", metavar="CLASS", help="those that are plates (default: all)")
     args = parser.parse_args()
     check_table(args.out)
-    rows, problems, plates, left_out = [], [], Counter(), 0
+    rows, problems, plates, seen, left_out = [], [], Counter(), set(), 0
     for path in tqdm(find_images(args.images), unit="picture"):
         labels = ((args.labels or args.images) / path.relative_to(args.images)).with_suffix(".txt")
         if not labels.is_file():
@@ -76,6 +76,7 @@ def main() -> int:
         name = relative_name(path, args.out.parent)
         try:
             boxes, classes = read_labels(labels)
+            seen.update(classes)
             taken = [not args.classes or kind in args.classes for kind in classes]
             boxes = boxes[np.array(taken, dtype=bool)]
             height, width = read_image(path).shape[:2]
@@ -91,6 +92,8 @@ def main() -> int:
         print(f"left out: {problem}", file=sys.stderr)
     if not rows:
         raise UserError(f"no picture in {args.images} has a file of boxes that can be read; check --labels")
+    if unknown := set(args.classes or ()) - seen:
+        raise UserError(f"no file has the class {min(unknown)}; name with --classes some of {', '.join(sorted(seen))}")
     write_rows(args.out, ("file", *BOX), rows)
     print(f"wrote {args.out}: {plates.total()} plates; {left_out} pictures without a file of boxes left out")
     if len(plates) > 1:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch.utils.data import Dataset
 
 from ccpd.camera import motion_kernel
-from MTCNN.data_preprocessing.sample_store import SUMMARY, open_array
+from MTCNN.data_preprocessing.sample_store import SUMMARY, are_ones_own, open_array
 from platekit.boxes import normalise
 from platekit.errors import UserError
 from platekit.files import file_fingerprint
@@ -67,6 +67,11 @@ class SampleList(Dataset):
             if len(wanted) and (array.shape[1:3] != tuple(size) or wanted.max() >= len(array)
                                 or file_fingerprint(self._files[number].with_name(SUMMARY)) != made_of):
                 raise UserError(f"{self.path} does not fit {name}; assemble the list again")
+
+    @property
+    def are_ones_own(self) -> bool:
+        """Whether samples are of photos in a table of boxes."""
+        return any(are_ones_own(file.parent) for file in self._files)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"arrays": None}  # memory-mapped ones would be pickled with all that is in them

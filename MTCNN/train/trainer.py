@@ -135,7 +135,7 @@ def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
     if distributed.rank():
         return best
     save_weights(options.save, best, {"epochs": options.epoch, "samples": len(training), "seed": options.seed})
-    own = options.list_train.resolve() != paths.list_file(recipe.name, "train").resolve()
+    own = options.list_train.resolve() != paths.list_file(recipe.name, "train").resolve() or training.are_ones_own
     weights = " ".join(["", *flags_of({f"--{recipe.name}": (options.save, recipe.weights)})])
     print(f"wrote {options.save} (score {run.best:.4f})\n"
           f"next: {(recipe.own_next_step if own else recipe.next_step).format(weights=weights)}")
