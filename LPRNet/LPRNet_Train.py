@@ -207,9 +207,9 @@ def read_all(reader: Reader, crops: torch.Tensor, device: torch.device, batch_si
     return torch.cat([reader(normalise(part.to(device))).float().cpu() for part in crops.split(batch_size)])
 
 
-def read_right(logits: torch.Tensor, labels: list[list[int]], alphabet: Alphabet) -> np.ndarray:
+def read_right(texts: list[list[int]], labels: list[list[int]]) -> np.ndarray:
     """Which plates are read wholly right (N,)."""
-    return np.array([read == label for read, label in zip(alphabet.classes(logits), labels)])
+    return np.array([text == label for text, label in zip(texts, labels)])
 
 
 def fit_temperature(logits: torch.Tensor, labels: list[list[int]], alphabet: Alphabet) -> float:
@@ -219,7 +219,8 @@ def fit_temperature(logits: torch.Tensor, labels: list[list[int]], alphabet: Alp
     cross-entropy is taken (Guo et al., ICML 2017), with a prior: a few crops, all of them right, say that the nets may
     be as sure as can be, and are no evidence for it. It changes no greedy reading.
     """
-    right, read = read_right(logits, labels, alphabet), alphabet.classes(logits)
+    read = alphabet.classes(logits)
+    right = read_right(read, labels)
 
     def cross_entropy(temperature: float) -> float:
         confidence = alphabet.likelihood(logits / temperature, read).numpy()
@@ -274,9 +275,10 @@ def main() -> None:
     crops_of = functools.cache(all_crops)  # they are the same in every epoch
 
     def evaluate(net: nn.Module) -> dict[str, float]:
-        figures = {name: float(read_right(read_all(net, crops_of(data), device, args.batch_size), data.labels,
-                                          alphabet).mean())
-                   for name, data in (("accuracy", plain), ("accuracy_hard_views", hard))}
+        figures = {}
+        for name, data in (("accuracy", plain), ("accuracy_hard_views", hard)):
+            logits = read_all(net, crops_of(data), device, args.batch_size)
+            figures[name] = float(read_right(alphabet.classes(logits), data.labels).mean())
         return {**figures, "score": sum(figures.values()) / 2}
 
     if not distributed.rank():

@@ -44,11 +44,9 @@ def main() -> None:
     counts = split_photos(folders, options.dir_train, options.dir_val, options.val_share, options.seed, options.copy)
     print(f"wrote {counts.train} photos to {options.dir_train} and {counts.val} to {options.dir_val}; "
           f"{counts.unchanged} were there already, {counts.left_out} without a CCPD name left out")
-    folders = {"--dir_train": (options.dir_train, PHOTOS_TRAIN), "--dir_val": (options.dir_val, PHOTOS_VAL)}
-    if not options.val_share:
-        del folders["--dir_val"]
-    print("next: python MTCNN/data_preprocessing/gen_Pnet_train_data.py", *flags_of(folders),
-          *(["--dir_val"] if not options.val_share else []))
+    flags = flags_of({"--dir_train": (options.dir_train, PHOTOS_TRAIN)})
+    flags += flags_of({"--dir_val": (options.dir_val, PHOTOS_VAL)}) if options.val_share else ["--dir_val"]
+    print("next: python MTCNN/data_preprocessing/gen_Pnet_train_data.py", *flags)
 
 
 if __name__ == "__main__":
