@@ -219,7 +219,8 @@ class Run:
         best, _ = read_checkpoint(self.folder / "best.pth")
         self.average.load_state_dict(best["net"])
         if best["epoch"] == 0 and distributed.rank() == 0:
-            print(f"no epoch was better than the weights it began with (score {self.best:.4f}); these are kept")
+            print(f"no epoch was better than the weights it began with (score {self.best:.4f}), which are kept; "
+                  "a lower --learning_rate may do better")
         return self.average.eval()
 
     def train_epochs(self, data: Dataset, collate: Callable, loss: Loss,

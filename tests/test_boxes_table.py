@@ -22,7 +22,7 @@ from MTCNN.paths import PNET_WEIGHTS
 from MTCNN.score import Score
 from MTCNN.train.dataset import SampleList
 from platekit.errors import UserError
-from platekit.images import find_images, read_image
+from platekit.images import find_images, read_image, read_list
 from platekit.opencv import cv2
 from platekit.places import SAMPLES
 from platekit.tables import read_boxes
@@ -188,7 +188,10 @@ def test_ones_own_photos_are_not_validated_by_ccpds_and_the_next_command_starts_
     done = call(assemble_Pnet_imglist.main, "--samples_train", tmp_path / "p", "--samples_val", "--list_train",
                 tmp_path / "list.txt")
     assert done.status == 0 and "--list_val LIST" in done.out and "--save my_pnet" in done.out, done
-    assert SampleList(tmp_path / "list.txt", False, (12, 47)).are_ones_own
+    samples = SampleList(tmp_path / "list.txt", False, (12, 47))
+    assert samples.are_ones_own
+    (listed,) = samples.photo_lists
+    assert sorted(read_list(listed)) == sorted(photos / "a" / name for name in ("none.png", "one.png", "two.png"))
 
 
 def test_texts_typed_into_a_table_are_not_lost(call, photos, table):

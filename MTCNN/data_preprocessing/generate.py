@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,14 +22,14 @@ from ccpd.annotation import plate_of
 from ccpd.geometry import bounding_box
 from MTCNN import paths
 from MTCNN.data_preprocessing.photos import Photo, read_photos
-from MTCNN.data_preprocessing.sample_store import SampleWriter
+from MTCNN.data_preprocessing.sample_store import PHOTOS, SampleWriter
 from MTCNN.data_preprocessing.swap import PlateSwapper
 from MTCNN.data_preprocessing.views import POSES, View, make_view
 from MTCNN.data_preprocessing.windows import ANYWHERE, KINDS
 from MTCNN.data_set.split import belongs_to_val
 from platekit.boxes import crop_resize, encode_offsets, to_picture
 from platekit.errors import UserError, seed_number
-from platekit.files import file_fingerprint, fingerprint
+from platekit.files import file_fingerprint, fingerprint, write_bytes
 from platekit.images import read_image
 from platekit.memory import keep_freed_memory
 from platekit.places import flags_of, must_be_there
@@ -241,6 +242,8 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
             settings |= {"swap": arguments.swap, "glyphs": str(arguments.glyphs)}
         data = ViewSamples(photos, views, arguments.poses, seed, size, choose, swapper)
         left_out |= bool(generate(folder, data, settings, arguments.workers).left_out)
+        names = dict.fromkeys(os.path.abspath(photo.path) for photo in photos)  # with several plates it comes as often
+        write_bytes(folder / PHOTOS, os.fsencode("".join(f"{name}\n" for name in names)))
     print(f"next: python MTCNN/data_preprocessing/assemble_{net.capitalize()}_imglist.py", *flags_of(flags),
           *(["--samples_val"] if "val" not in split_photos else []))
     return int(left_out)

@@ -2,8 +2,9 @@
 
 A folder holds ``positive.npy``, ``part.npy`` and ``negative.npy``, uint8 (N, height, width, 3) in BGR, and beside each
 a ``.txt`` with a line ``row label dx1 dy1 dx2 dy2`` a sample: label 1, -1 or 0, and the offsets in full precision.
-``samples.json`` is written last and says that the folder is complete. Until then the arrays grow as ``.partial``
-files, and ``progress.json`` says how far they are sound, so that a killed run goes on where it stopped.
+``samples.json`` is written last and says that the folder is complete; ``photos.txt`` lists the photos. Until then the
+arrays grow as ``.partial`` files, and ``progress.json`` says how far they are sound, so that a killed run goes on where
+it stopped.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from platekit.errors import UserError
 from platekit.files import write_text
 
 SUMMARY, PROGRESS = "samples.json", "progress.json"
+PHOTOS = "photos.txt"  # that the samples are of, a path a line
 
 
 class SampleWriter:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch.utils.data import Dataset
 
 from ccpd.camera import motion_kernel
-from MTCNN.data_preprocessing.sample_store import SUMMARY, are_ones_own, open_array
+from MTCNN.data_preprocessing.sample_store import PHOTOS, SUMMARY, are_ones_own, open_array
 from platekit.boxes import normalise
 from platekit.errors import UserError
 from platekit.files import file_fingerprint
@@ -72,6 +72,12 @@ class SampleList(Dataset):
     def are_ones_own(self) -> bool:
         """Whether samples are of photos in a table of boxes."""
         return any(are_ones_own(file.parent) for file in self._files)
+
+    @property
+    def photo_lists(self) -> list[Path]:
+        """The lists of the photos that the samples are of."""
+        lists = dict.fromkeys(file.with_name(PHOTOS) for file in self._files)
+        return [path for path in lists if path.is_file()]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"arrays": None}  # memory-mapped ones would be pickled with all that is in them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +37,7 @@ class Recipe:
     batch_size: int
     learning_rate: float
     box_weight: float  # of the box loss against the class loss
-    next_step: str  # {weights} is the flag that names these
+    next_step: str  # {weights} is the flag that names these, {photos} are those that were validated on
     own_next_step: str  # behind lists of one's own
 
 
@@ -137,6 +138,7 @@ def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
     save_weights(options.save, best, {"epochs": options.epoch, "samples": len(training), "seed": options.seed})
     own = options.list_train.resolve() != paths.list_file(recipe.name, "train").resolve() or training.are_ones_own
     weights = " ".join(["", *flags_of({f"--{recipe.name}": (options.save, recipe.weights)})])
-    print(f"wrote {options.save} (score {run.best:.4f})\n"
-          f"next: {(recipe.own_next_step if own else recipe.next_step).format(weights=weights)}")
+    photos = shlex.join(map(str, validation.photo_lists)) or "PHOTOS"
+    next_step = (recipe.own_next_step if own else recipe.next_step).format(weights=weights, photos=photos)
+    print(f"wrote {options.save} (score {run.best:.4f})\nnext: {next_step}")
     return best
