@@ -57,6 +57,7 @@ from platekit.images import read_image
 from platekit.places import flags_of, for_help, must_be_there
 from platekit.training import Loss, Run, Settings, add_training_arguments, check_run, seed_everything, start_weights
 
+VIEW_SEED = 7_654_321  # of the first of the hard views that are chosen by
 TEMPERATURE_SPREAD = 0.5  # of a temperature's logarithm, before any crop is seen
 
 
@@ -197,8 +198,9 @@ def find_corners(reader: Reader, picture: np.ndarray) -> np.ndarray:
 
 
 def all_crops(data: LPRDataLoader) -> torch.Tensor:
-    """The crops of a whole data set: uint8 (N, 3, 24, 94)."""
-    return torch.from_numpy(np.stack([data[index][0] for index in range(len(data))])).permute(0, 3, 1, 2)
+    """The crops of a whole data set, of an augmented one always the same views: uint8 (N, 3, 24, 94)."""
+    crops = [data[index, VIEW_SEED + index][0] for index in range(len(data))]
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 
 @torch.inference_mode()

@@ -74,7 +74,12 @@ class Alphabet:
                             "or train with an alphabet that has it") from None
 
     def decode(self, logits: torch.Tensor) -> list[Reading]:
-        """Greedy CTC decode of logits (N, class, T): repeats merged, blanks dropped (Graves et al., ICML 2006)."""
+        """Greedy CTC decode of logits (N, class, T): repeats merged, blanks dropped (Graves et al., ICML 2006).
+
+        Raises ValueError for logits of another shape.
+        """
+        if logits.dim() != 3 or logits.shape[1] != len(self):
+            raise ValueError(f"logits of (N, {len(self)}, time steps) are needed, not of {tuple(logits.shape)}")
         if not len(logits):
             return []
         log_probs = _log_probabilities(logits)
@@ -124,8 +129,11 @@ class Alphabet:
 
     def _log_likelihood(self, log_probs: torch.Tensor, texts: Sequence[Sequence[int]]) -> torch.Tensor:
         """How probable each sample (N, class, T) finds its text (N,), over every alignment: logarithms, at most 0."""
-        targets = torch.tensor([index for text in texts for index in text], dtype=torch.long)
-        lengths, steps = torch.tensor([len(text) for text in texts]), torch.full((len(texts),), log_probs.shape[2])
+        def numbers(values: list[int]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.long, device=log_probs.device)  # the default may be another
+
+        targets, lengths = numbers([index for text in texts for index in text]), numbers(list(map(len, texts)))
+        steps = numbers([log_probs.shape[2]] * len(texts))
         cost = functional.ctc_loss(log_probs.permute(2, 0, 1), targets, steps, lengths, self.blank, reduction="none")
         return cost.neg().clamp(max=0)
 

@@ -62,10 +62,11 @@ class OnnxReader:
         self.stn = OnnxSTN(stn_path)
         self._net = OnnxNet(lprnet_path, ("probabilities",), CROP_SIZE)
         try:
-            self.alphabet = Alphabet(self._net.facts["chars"], int(self._net.facts["max_length"]))
+            chars, max_length = self._net.facts["chars"], int(self._net.facts["max_length"])
         except (KeyError, ValueError):
             raise UserError(f"{lprnet_path} records no alphabet; write the file with 'python LPRNet/export_onnx.py'") \
                 from None
+        self.alphabet = Alphabet(chars, max_length)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return self._net(x).clamp(min=1e-37).log()

@@ -21,7 +21,7 @@ from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.rows import PLACES, Row
 from platekit.boxes import CROP_SIZE, sample_boxes, to_picture, upload
 from platekit.checkpoints import fill, load_weights, read_checkpoint, save_weights
-from platekit.devices import multiplies_bfloat16, pick_device
+from platekit.devices import multiplies_bfloat16, pick_device, without_autocast
 from platekit.errors import UserError
 from platekit.onnx_nets import is_onnx
 from platekit.results import Box
@@ -64,7 +64,7 @@ def load_reader(lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str |
     """Both nets from their files, in evaluation mode, and the alphabet recorded there (``CHARS`` where none is)."""
     state, facts = read_checkpoint(lprnet_path)
     alphabet = recorded_alphabet(state, facts, lprnet_path)
-    reader = Reader(len(alphabet))
+    reader = Reader(len(alphabet)).float()  # whatever the default is
     fill(reader.lprnet, state, lprnet_path)
     load_weights(reader.stn, stn_path)
     return reader.eval(), alphabet
@@ -88,7 +88,8 @@ def boxes_round(boxes: np.ndarray, margins: Sequence[tuple[float, float]] = MARG
 
 
 class Recogniser:
-    """Reads plate crops. The nets are loaded once; a reading does not depend on what else is in the batch."""
+    """Reads plate crops. The nets are loaded once; a reading does not depend on what else is in the batch (but for
+    rounding: confidences to 1e-4)."""
 
     def __init__(self, lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str | os.PathLike = STN_WEIGHTS,
                  device: str | torch.device = "auto", batch_size: int | None = None) -> None:
@@ -108,12 +109,15 @@ class Recogniser:
             # With earlier weights 2,762 sure plates kept their text, and 99 in 100 confidences moved by under 0.006.
             if multiplies_bfloat16(self.device):
                 self.first_reader = self._fast(nets, torch.bfloat16)
+        if batch_size is not None and batch_size < 1:
+            raise UserError(f"the batch size must be at least 1, not {batch_size}")
         self.batch_size = batch_size or (CROPS if self.device.type == "cpu" else 64)
         self._made_of = os.path.abspath(lprnet_path), os.path.abspath(stn_path), self.device, self.batch_size
 
     def __reduce__(self) -> tuple[type, tuple]:
         return type(self), self._made_of  # oneDNN's weights cannot be pickled: another process loads them again
 
+    @without_autocast
     @torch.inference_mode()
     def read(self, picture: torch.Tensor, boxes: np.ndarray) -> list[Reading]:
         """Readings of the plates in ``boxes`` (N, 4) of one uint8 picture (1, 3, H, W).
@@ -167,7 +171,7 @@ class Recogniser:
         With ``places`` of rows, the rows side by side, as of a plate that has them: (N * len(places), 3, 24, 94),
         those of one box in a row.
         """
-        theta = torch.eye(2, 3, device=self.device).repeat(len(boxes), 1, 1)
+        theta = torch.eye(2, 3, dtype=torch.float32, device=self.device).repeat(len(boxes), 1, 1)
         for _ in range(LOOKS - 1):
             theta = compose(theta, self.reader.stn.theta(sample_boxes(picture, boxes, theta)))
         if not places:
@@ -187,6 +191,7 @@ class Recogniser:
         return [self.read(*self.prepare(picture, box))[0]
                 for picture, box in zip(pictures, [None] * len(pictures) if boxes is None else boxes, strict=True)]
 
+    @without_autocast
     @torch.inference_mode()
     def straighten(self, picture: np.ndarray, box: Box | None = None) -> np.ndarray:
         """What LPRNet gets to see of a picture of one plate, to look at: BGR uint8 (24, 94, 3)."""
@@ -195,10 +200,13 @@ class Recogniser:
     def prepare(self, picture: np.ndarray, box: Box | None = None) -> tuple[torch.Tensor, np.ndarray]:
         """A BGR uint8 picture and the box of its plate, by default all of it, as ``read`` takes them.
 
-        Raises ValueError for any other array, and for a box without area.
+        Of a box that reaches further out of the picture than this is large, only that far. Raises ValueError for any
+        other array, and for a box without area in the picture.
         """
         pixels = upload(picture, self.device)
-        x1, y1, x2, y2 = box = (0, 0, picture.shape[1], picture.shape[0]) if box is None else box
-        if not (0 < x2 - x1 < math.inf and 0 < y2 - y1 < math.inf):
-            raise ValueError(f"a box is x1, y1, x2, y2 with x1 < x2 and y1 < y2, not {tuple(box)}")
-        return pixels, np.array([box], np.float32)
+        height, width = picture.shape[:2]
+        x1, y1, x2, y2 = box = (0, 0, width, height) if box is None else box
+        if not (x1 < x2 and y1 < y2 and x1 < width and y1 < height and 0 < x2 < math.inf and 0 < y2 < math.inf):
+            raise ValueError(f"a box is x1, y1, x2, y2 in the picture with x1 < x2 and y1 < y2, not {tuple(box)}")
+        size = np.array([width, height, width, height])
+        return pixels, np.clip([box], -size, 2 * size).astype(np.float32)

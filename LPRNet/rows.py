@@ -30,7 +30,8 @@ class Row:
     @property
     def theta(self) -> torch.Tensor:
         """The transform (1, 2, 3) from the row, -1..1, to the straightened plate."""
-        return torch.tensor([[[self.half[0], 0, self.middle[0]], [0, self.half[1], self.middle[1]]]])
+        rows = (self.half[0], 0, self.middle[0]), (0, self.half[1], self.middle[1])
+        return torch.tensor([rows], dtype=torch.float32)
 
     def place(self, points: np.ndarray) -> np.ndarray:
         """Points (N, 2) of the straightened plate in -1..1 over the row: ``theta``'s inverse."""

@@ -12,6 +12,7 @@ From Python::
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 from pathlib import Path
@@ -35,7 +36,7 @@ from platekit.tables import BOXES_HELP, read_boxes
 
 __all__ = ["Detections", "Detector", "Thresholds", "create_mtcnn_net"]
 
-_detectors: dict[tuple, Detector] = {}
+_detector = functools.lru_cache(maxsize=4)(Detector)
 
 
 def create_mtcnn_net(image: np.ndarray, mini_lp: tuple[float, float] = MINI_LP,
@@ -43,15 +44,12 @@ def create_mtcnn_net(image: np.ndarray, mini_lp: tuple[float, float] = MINI_LP,
                      o_model_path: str | Path | None = None, scale: float = SCALE) -> np.ndarray:
     """Boxes (N, 4) of the plates in a BGR uint8 picture, the most certain first; (0, 4) when there is none.
 
-    The familiar one-call form; the nets are kept, so that a second call with the same paths reads nothing. ``mini_lp``
+    The familiar one-call form; the nets of the last four calls that differed are kept, and not read again. ``mini_lp``
     is the (width, height) of the smallest plate to find; without paths the bundled weights are taken. Use ``Detector``
     for scores and crops.
     """
-    paths = str(p_model_path or PNET_WEIGHTS), str(o_model_path or ONET_WEIGHTS)
-    key = (*paths, str(device), tuple(mini_lp), scale)
-    if key not in _detectors:
-        _detectors[key] = Detector(*paths, device, mini_lp, scale)
-    return _detectors[key].detect(image).boxes
+    paths = (str(Path(path).resolve()) for path in (p_model_path or PNET_WEIGHTS, o_model_path or ONET_WEIGHTS))
+    return _detector(*paths, str(device), tuple(mini_lp), scale).detect(image).boxes
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

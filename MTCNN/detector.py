@@ -10,7 +10,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -32,7 +32,8 @@ from platekit.boxes import (
     upload,
 )
 from platekit.checkpoints import load_weights
-from platekit.devices import multiplies_bfloat16, pick_device
+from platekit.devices import multiplies_bfloat16, pick_device, without_autocast
+from platekit.errors import UserError
 from platekit.images import Picture, for_each
 from platekit.memory import keep_freed_memory
 from platekit.onnx_nets import OnnxNet, is_onnx
@@ -90,6 +91,8 @@ class Detector:
         Raises UserError when weights are missing or of another shape, and for impossible sizes.
         """
         self.device = pick_device(device)
+        if rounds < 0 or rounds != int(rounds):
+            raise UserError(f"the rounds of ONet must be a whole number from 0 on, not {rounds}; change --rounds")
         if self.device.type == "cpu":
             keep_freed_memory(KEPT_MEMORY)
         self.pnet, self.onet = _ready(PNet, pnet), _ready(ONet, onet)
@@ -115,6 +118,12 @@ class Detector:
         self.__dict__.update(state)
         self._make_rough_nets()
 
+    @overload
+    def detect(self, pictures: Picture) -> Detections: ...
+
+    @overload
+    def detect(self, pictures: Iterable[Picture]) -> list[Detections]: ...
+
     def detect(self, pictures: Picture | Iterable[Picture]) -> Detections | list[Detections]:
         """Plates of one picture (a path, a file's bytes, or BGR uint8 (H, W, 3)), or of each of a list.
 
@@ -122,6 +131,7 @@ class Detector:
         """
         return for_each(lambda image: Detections(*self.find(self.upload(image))), pictures)
 
+    @without_autocast
     @torch.inference_mode()
     def find(self, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Plates of a uint8 picture (1, 3, H, W) on the detector's device: boxes (N, 4) and scores (N,), best first."""
@@ -334,6 +344,6 @@ def _ready(kind: type[PNet | ONet], source: PNet | ONet | str | os.PathLike) -> 
     if isinstance(source, kind):
         net = source
     else:
-        net = kind()
+        net = kind().float()  # whatever the default is
         load_weights(net, source)
     return net.eval()

@@ -55,7 +55,7 @@ class Annotation:
         return all(abs(a - b) <= 2 for vertex, corner in zip(self.vertices, corners) for a, b in zip(vertex, corner))
 
     def file_name(self, suffix: str = ".jpg") -> str:
-        """The CCPD file name, the inverse of ``parse``. Raises UserError for a plate the tables cannot express."""
+        """The CCPD file name, the inverse of ``parse``. Raises UserError for what such a name cannot express."""
         if len(self.plate) not in (7, 8):
             raise UserError(f"'{self.plate}' has {len(self.plate)} symbols, CCPD names hold 7 or 8; change the plate")
         tables = (PROVINCE_TABLE, CITY_TABLE) + (SERIAL_TABLE,) * (len(self.plate) - 2)
@@ -66,7 +66,10 @@ class Annotation:
         box, vertices = ("_".join(f"{x}&{y}" for x, y in points)
                          for points in ((self.box[:2], self.box[2:]), self.vertices))
         tilt, symbols = ("_".join(map(str, numbers)) for numbers in (self.tilt, indices))
-        return f"{self.area}-{tilt}-{box}-{vertices}-{symbols}-{self.brightness}-{self.blurriness}{suffix}"
+        stem = f"{self.area}-{tilt}-{box}-{vertices}-{symbols}-{self.brightness}-{self.blurriness}"
+        if not _PATTERN.fullmatch(stem):
+            raise UserError(f"{self} cannot be written as a CCPD name: {_what_is_wrong(stem)}; give whole numbers")
+        return stem + suffix
 
 
 def has_annotation(name: str | PurePath) -> bool:

@@ -120,6 +120,8 @@ def _read_index(folder: Path, settings: dict) -> dict[str, str]:
         if not all(name.endswith(".jpg") and Path(name).name == name for name in photos.values()):
             raise ValueError("these are no names of photos in this folder")
         return photos
+    except UserError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"cannot read {path}; delete the folder and draw it again") from None
 

@@ -46,6 +46,14 @@ def to_picture(pixels: torch.Tensor) -> np.ndarray:
     return (pixels.detach() * 128 + 127.5).round().clamp(0, 255).byte().movedim(-3, -1).cpu().contiguous().numpy()
 
 
+def checked_boxes(boxes: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) as float32. Raises ValueError where one is not finite or has no area."""
+    boxes = np.asarray(boxes, np.float32)
+    if not (np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all()):
+        raise ValueError(f"finite boxes with x1 < x2 and y1 < y2 are needed, not {boxes.tolist()}")
+    return boxes
+
+
 def encode_offsets(boxes: Boxes, anchors: Boxes) -> Boxes:
     """Offsets (N, 4) of ``boxes`` from ``anchors``, arrays or tensors: corner differences over the anchor's width and
     height."""
@@ -128,9 +136,7 @@ def crop_resize(pixels: torch.Tensor, boxes: np.ndarray, size: tuple[int, int] =
     """
     if pixels.dtype != torch.uint8:
         raise ValueError(f"a picture of uint8 pixels is needed, not of {pixels.dtype}")
-    boxes = np.asarray(boxes, np.float32)
-    if not (np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all()):
-        raise ValueError(f"finite boxes with x1 < x2 and y1 < y2 are needed, not {boxes.tolist()}")
+    boxes = checked_boxes(boxes)
     if pixels.device.type != "cpu":
         from torchvision.ops import roi_align  # the same function; to import it takes seconds
 
@@ -198,12 +204,12 @@ def sample_boxes(pixels: torch.Tensor, boxes: np.ndarray, theta: torch.Tensor) -
     The transforms ``theta`` (N, 2, 3) go from output to input, both in -1..1 over the box, and may lead out of it.
     Every output pixel is the mean of ``SAMPLES`` bilinear samples of the picture, made smaller by a power of two where
     the box's would else lie more than two of its pixels apart, in the mean of both directions. Outside the picture it
-    is mid-grey, from a pixel behind the border on. Raises ValueError for a picture of floats.
+    is mid-grey, from a pixel behind the border on. Raises ValueError as ``crop_resize``.
     """
     if pixels.dtype != torch.uint8:
         raise ValueError(f"a picture of uint8 pixels is needed, not of {pixels.dtype}")
     height, width = CROP_SIZE[0] * SAMPLES[0], CROP_SIZE[1] * SAMPLES[1]
-    low, high = np.split(np.asarray(boxes, np.float32), 2, axis=1)
+    low, high = np.split(checked_boxes(boxes), 2, axis=1)
     factors = 2 ** np.floor(np.log2((high - low) / (width, height)).mean(axis=1)).clip(min=0).astype(int)
     half, centre = (torch.from_numpy(side / 2).to(theta.device, non_blocking=True) for side in (high - low, high + low))
     places = theta.float() * half[:, :, None]  # from -1..1 over the samples to pixels of the picture

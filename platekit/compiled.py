@@ -6,6 +6,7 @@ import ctypes
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 
 import numba
@@ -63,3 +64,6 @@ def _loaded_openmp() -> ctypes.CDLL | None:
 
 
 openmp = _loaded_openmp()
+if openmp:
+    # A forked process has no threads but the one that forked, and GNU's library waits for the others for ever.
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import torch
 
 from platekit.errors import UserError
@@ -12,12 +15,12 @@ DEVICE_HELP = "auto (a CUDA GPU where there is one, else the CPU), cpu, cuda or 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
     """The torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; UserError when it is not there.
 
-    A device is returned as it is. From then on convolutions of float32 numbers are exact on a GPU too: else they use
-    TF32, with the precision of float16, in which boxes move by some pixels.
+    Another device of torch's is returned as it is. On a GPU convolutions of float32 numbers are exact from then on:
+    else they use TF32, with the precision of float16, in which boxes move by some pixels.
     """
-    torch.backends.cudnn.allow_tf32 = False
-    if isinstance(name, torch.device):
+    if isinstance(name, torch.device) and name.type != "cuda":
         return name
+    name = str(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -29,7 +32,20 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device '{name}' is not there ({torch.cuda.device_count()} CUDA devices found); "
                         "use --device cpu")
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
     return device
+
+
+def without_autocast(method: Callable) -> Callable:
+    """A decorator for methods of what has a ``device``: mixed precision that the caller switched on ends there."""
+
+    @functools.wraps(method)
+    def call(self, *arguments, **named):
+        with torch.autocast(self.device.type, enabled=False):
+            return method(self, *arguments, **named)
+
+    return call
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Bad input or usage. The message is one sentence that names the file and the remedy."""
 
 

@@ -27,7 +27,7 @@ _PASSWORD = re.compile(r"((?:password|passwd|pass|pwd)=)[^&/?]*", re.IGNORECASE)
 
 
 class FrameSource:
-    """The frames of a video, once: ``for number, frame in source``.
+    """The frames of a video, once: ``for number, frame in source``. Closed by ``close`` or by the end of a ``with``.
 
     From a file every frame comes, but for damaged ones. A live source (a camera or a stream) does not wait: only its
     latest frame is kept, and those that nobody took in time are ``dropped``. Frames are numbered as the source gave
@@ -35,8 +35,9 @@ class FrameSource:
     from a live source by the clock since it was opened.
     """
 
-    def __init__(self, source: str | int, live: bool | None = None) -> None:
+    def __init__(self, source: str | os.PathLike | int, live: bool | None = None) -> None:
         """A path, an address or the number of a camera. Raises UserError when it cannot be opened."""
+        source = source if isinstance(source, int) else os.fspath(source)
         self.name = source_name(source)
         if isinstance(source, str) and os.path.isdir(source):  # Path.is_dir raises for the length of some addresses
             raise UserError(f"{self.name} is a folder; name the videos in it")
@@ -58,8 +59,7 @@ class FrameSource:
         self._waiting: deque[tuple[int, np.ndarray, float]] = deque()
         self._changed = threading.Condition()
         self._ended = self._stopped = False
-        self._thread = threading.Thread(target=self._read, name=f"frames of {self.name}", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> FrameSource:
         return self
@@ -68,6 +68,10 @@ class FrameSource:
         self.close()
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        if self._thread:
+            raise UserError(f"the frames of {self.name} are given once; open it anew")
+        self._thread = threading.Thread(target=self._read, name=f"frames of {self.name}", daemon=True)
+        self._thread.start()
         while True:
             with self._changed:
                 while not self._waiting and not self._ended and not self._stopped:
@@ -91,7 +95,10 @@ class FrameSource:
     def close(self) -> None:
         """Stop, and let the source go."""
         self.stop()
-        self._thread.join(timeout=5)  # a camera that hangs must not keep the results from being written
+        if self._thread:
+            self._thread.join(timeout=5)  # a camera that hangs must not keep the results from being written
+        else:
+            self._capture.release()
 
     def _read(self) -> None:
         whole = False

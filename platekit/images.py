@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import numpy as np
 
-from platekit import MAX_PIXELS
+from platekit import MAX_PIXELS, OPENCV_KNOWS_LIMIT
 from platekit.errors import UserError
 from platekit.files import real_path, write_bytes
 from platekit.opencv import cv2, image_types
@@ -22,17 +23,31 @@ FOUND = (*image_types, ".jfif", ".webp", ".gif", ".avif", ".jp2", ".heic", ".hei
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # suffixes that write_image takes
 
 
-Picture = str | os.PathLike | bytes | np.ndarray  # a path, what is in such a file, or BGR uint8 (H, W, 3)
+# A path, what is in such a file, or BGR uint8 (H, W, 3).
+Picture = str | os.PathLike | bytes | bytearray | memoryview | np.ndarray
 Result = TypeVar("Result")
 
 
+@overload
+def for_each(function: Callable[[np.ndarray], Result], pictures: Picture) -> Result: ...
+
+
+@overload
+def for_each(function: Callable[[np.ndarray], Result], pictures: Iterable[Picture]) -> list[Result]: ...
+
+
 def for_each(function: Callable[[np.ndarray], Result], pictures: Picture | Iterable[Picture]) -> Result | list[Result]:
-    """The function's result of one picture, or the list of those of several. Raises as the function, and UserError."""
+    """The function's result of one picture, or the list of those of several. Raises as the function, and UserError.
+
+    An open file is one picture too: what is left to read of it.
+    """
     if isinstance(pictures, (str, os.PathLike)):
         return function(read_image(pictures))
+    if hasattr(pictures, "read"):
+        pictures = pictures.read()
     if isinstance(pictures, (bytes, bytearray, memoryview)):
-        return function(decode_image(np.frombuffer(pictures, np.uint8), "the bytes given"))
-    if isinstance(pictures, Iterable) and not isinstance(pictures, np.ndarray):
+        return function(decode_image(np.frombuffer(bytes(pictures), np.uint8), "the bytes given"))
+    if isinstance(pictures, Iterable) and not (isinstance(pictures, (str, Mapping)) or hasattr(pictures, "shape")):
         return [for_each(function, picture) for picture in pictures]
     return function(pictures)
 
@@ -56,9 +71,11 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):  # opening a pipe would wait for ever
             raise UserError(f"cannot read {path}: it is a pipe or a device; name a file")
         if facts.st_size > 8 * MAX_PIXELS:  # four channels of 16 bits, not compressed
-            raise UserError(f"cannot decode {path}: no picture of up to {MAX_PIXELS // 10**6} megapixels is so large a "
+            raise UserError(f"cannot decode {path}: no picture of up to {MAX_PIXELS / 1e6:g} megapixels is so large a "
                             "file; make it smaller")
         data = np.fromfile(path, dtype=np.uint8)
+    except UserError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; check the path") from None
     return decode_image(data, path)
@@ -68,19 +85,34 @@ def decode_image(data: np.ndarray, path: str | os.PathLike) -> np.ndarray:
     """What is in a picture's file, uint8 (N,), as ``read_image`` reads it; errors call it ``path``."""
     if data.size == 0:
         raise UserError(f"cannot decode {path}: the file is empty; fetch it again")
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        if "CV_IO_MAX_IMAGE" in str(error):
-            raise UserError(f"cannot decode {path}: it says to have more than {MAX_PIXELS // 10**6} megapixels; make "
-                            "it smaller") from None
-        image = None
-    if image is not None and image.shape[0] * image.shape[1] > MAX_PIXELS:  # somebody imported cv2 before this project
-        raise UserError(f"cannot decode {path}: it has more than {MAX_PIXELS // 10**6} megapixels; make it smaller")
+    image, too_large = None, not OPENCV_KNOWS_LIMIT and _pixels_by_header(data) > MAX_PIXELS
+    if not too_large:
+        try:
+            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        except cv2.error as error:
+            too_large = "CV_IO_MAX_IMAGE" in str(error)
+    if too_large or (image is not None and image.shape[0] * image.shape[1] > MAX_PIXELS):
+        raise UserError(f"cannot decode {path}: it has more than {MAX_PIXELS / 1e6:g} megapixels; make it smaller")
     if image is None:
         raise UserError(f"cannot decode {path}: it is no picture or it is truncated; fetch it again, or "
                         "convert it to JPEG or PNG")
     return image
+
+
+def _pixels_by_header(data: np.ndarray) -> float:
+    """How many pixels the header of a picture's file says, for an OpenCV that was loaded without a limit.
+
+    0 where Pillow, which torchvision brings, does not know the format.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            return picture.width * picture.height
+    except Image.DecompressionBombError:
+        return float("inf")
+    except Exception:  # of many kinds, for a broken file
+        return 0
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray, quality: int = 92) -> None:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
+
+
+def unusable(problem: str) -> BaseException:
+    """What ends one of this project's scripts in that sentence; in other programs an ImportError."""
+    program, root = Path(sys.argv[0]).resolve(), Path(__file__).resolve().parents[1]
+    ours = program.stem == "read-plates" or (program.is_file() and root in program.parents)
+    return SystemExit(f"error: {problem}") if ours else ImportError(problem)
+
 
 try:
     import cv2
 except ImportError as error:  # the wheel of opencv-python needs libGL and glib from the system
-    raise SystemExit(
-        f"error: OpenCV cannot be loaded ({error}); on Debian or Ubuntu run 'apt-get install libgl1 libglib2.0-0', "
+    raise unusable(
+        f"OpenCV cannot be loaded ({error}); on Debian or Ubuntu run 'apt-get install libgl1 libglib2.0-0', "
         "or replace the wheel: 'pip uninstall opencv-python' and 'pip install opencv-python-headless>=5'"
     ) from None
 
 if int(cv2.__version__.split(".")[0]) < 5:
-    raise SystemExit(f"error: OpenCV {cv2.__version__} is too old; run 'pip install --upgrade \"opencv-python>=5\"'")
+    raise unusable(f"OpenCV {cv2.__version__} is too old; run 'pip install --upgrade \"opencv-python>=5\"'")
 
 # A broken picture is reported by whoever reads it, in one sentence; OpenCV would add several of its own.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

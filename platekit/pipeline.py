@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
+from typing import overload
 
 import numpy as np
 import torch
@@ -47,6 +48,12 @@ class PlateReader:
         device = pick_device(device)
         self.detector = Detector(pnet, onet, device, mini_lp, scale, rounds=rounds, aspects=aspects)
         self.recogniser = Recogniser(lprnet, stn, device)
+
+    @overload
+    def __call__(self, picture: Picture) -> PictureResult: ...
+
+    @overload
+    def __call__(self, picture: Iterable[Picture]) -> list[PictureResult]: ...
 
     def __call__(self, picture: Picture | Iterable[Picture]) -> PictureResult | list[PictureResult]:
         """The plates of a picture (a path, a file's bytes, or BGR uint8 (H, W, 3)), or of each of a list of pictures.

@@ -41,7 +41,7 @@ class PictureResult:
     width: int
     height: int
     plates: tuple[Plate, ...]
-    ms: dict[str, float] = field(default_factory=dict)
+    ms: dict[str, float] = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.plates)) or "no plate found"

@@ -44,7 +44,7 @@ class Frame:
     number: int
     picture: np.ndarray | None
     result: PictureResult
-    tracks: tuple[Track, ...] = ()  # of each plate of the result
+    tracks: tuple[Track, ...] = ()  # of each plate of the result; they change with the frames that follow
     finished: tuple[Track, ...] = ()  # tracks that are over since the frame before
     second: float = 0.0  # FrameSource's
 
@@ -56,9 +56,9 @@ class Frame:
 
 
 class Watch:
-    """Reads a video, frame by frame, and follows its plates."""
+    """Reads a video, frame by frame, once, and follows its plates."""
 
-    def __init__(self, source: str | int, read: ReadFrame, rules: Rules = RULES,
+    def __init__(self, source: str | os.PathLike | int, read: ReadFrame, rules: Rules = RULES,
                  live: bool | None = None) -> None:
         """``read`` gives the plates of a frame. Raises UserError when the source cannot be opened."""
         self.source, self.read, self.rules = FrameSource(source, live), read, rules

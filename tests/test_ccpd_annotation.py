@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import os
 from pathlib import Path
@@ -108,6 +109,13 @@ def test_photos_without_plate_are_told_apart():
 def test_plates_that_have_no_name(plate):
     with pytest.raises(UserError, match=plate):
         Annotation("1", (0, 0), (0, 0, 1, 1), ((0, 0),) * 4, plate, 0, 0).file_name()
+
+
+@pytest.mark.parametrize(("field", "value"), [("box", (0, 0, 1.5, 1)), ("vertices", ((0, -1),) * 4), ("area", "0.5")])
+def test_numbers_that_have_no_name(field, value):
+    whole = Annotation("1", (0, 0), (0, 0, 1, 1), ((0, 0),) * 4, "皖A12345", 0, 0)
+    with pytest.raises(UserError, match="whole numbers"):
+        dataclasses.replace(whole, **{field: value}).file_name()
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"real CCPD names are not at {REAL}")

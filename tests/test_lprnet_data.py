@@ -106,7 +106,12 @@ def test_the_same_key_gives_the_same_view_and_another_seed_another(crops, index)
     first = data[index, 11]
     assert same(first, data[index, 11]) and same(first, LPRDataLoader(crops, augmented=True)[index, 11])
     assert not np.array_equal(first[0], data[index, 12][0]) and first[1] == data[index, 12][1]
-    assert same(data[index], data[index])
+    assert not same(data[index], data[index])  # without a seed each access shows another view
+    shown = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        shown.append(data[index])
+    assert same(*shown)
     assert first[0].shape == (24, 94, 3) and first[0].dtype == np.uint8
 
 

@@ -213,6 +213,28 @@ def test_a_missing_library_of_opencv_is_one_sentence(tmp_path, script):
     assert done.returncode == 1 and "apt-get install libgl1" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_without_opencv_a_program_of_somebody_elses_gets_an_import_error(tmp_path):
+    (tmp_path / "cv2.py").write_text("__version__ = '4.10.0'")
+    done = subprocess.run([sys.executable, "-c", "import platekit.images"], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert "ImportError: OpenCV 4.10.0 is too old" in done.stderr
+
+
+def test_too_large_a_picture_is_refused_before_it_is_decoded_though_opencv_was_there_first(tmp_path):
+    """And a limit that somebody has set below the project's stays."""
+    path = put_picture(tmp_path / "a.png", make_picture(60, 100))
+    script = f"""
+import cv2
+from platekit.images import MAX_PIXELS, read_image
+assert MAX_PIXELS == 5000
+cv2.imdecode = None
+read_image({str(path)!r})
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "OPENCV_IO_MAX_IMAGE_PIXELS": "5000", "PYTHONPATH": "."})
+    assert "UserError" in done.stderr and "more than 0.005 megapixels" in done.stderr
+
+
 def test_a_list_in_another_encoding_is_said(tmp_path):
     (tmp_path / "list.txt").write_text("皖.jpg\r\n", encoding="utf-16")  # as a console of Windows writes it
     with pytest.raises(UserError, match=r"list\.txt is in UTF-16; save it in UTF-8"):

@@ -1,18 +1,23 @@
 """What the whole chain takes for a plate."""
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from LPRNet.alphabet import Reading
+from LPRNet.recogniser import Recogniser
 from MTCNN.detector import Detector
 from platekit.devices import pick_device
 from platekit.errors import UserError
 from platekit.pipeline import PlateReader
-from platekit.places import SAMPLES
+from platekit.places import ROOT, SAMPLES
 from tests.conftest import make_picture, put_picture
 
 
@@ -57,7 +62,64 @@ def test_a_reader_goes_to_other_processes():
         assert other(path).plates == found.plates
 
 
-def test_a_device_of_torchs_own_computes_as_exactly_as_one_by_name():
-    for device in ("cpu", torch.device("cpu")):
-        torch.backends.cudnn.allow_tf32 = True
-        assert pick_device(device) == torch.device("cpu") and not torch.backends.cudnn.allow_tf32
+@pytest.mark.parametrize("kind", [str, torch.device])
+def test_a_gpu_computes_exactly_and_is_there(monkeypatch, kind):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert pick_device(kind("cpu")) == torch.device("cpu") and torch.backends.cudnn.allow_tf32
+    with pytest.raises(UserError, match="is not there"):
+        pick_device(kind("cuda:1"))
+    assert pick_device(kind("cuda")) == torch.device("cuda") and not torch.backends.cudnn.allow_tf32
+
+
+def test_what_is_no_picture_is_refused_as_a_value_error(tmp_path):
+    """One class for a program to catch; an open file is the picture in it."""
+    take = Detector(device="cpu").detect
+    path = put_picture(tmp_path / "a.png", make_picture(60, 100))
+    with open(path, "rb") as file:
+        assert len(take(file)) == 0 and issubclass(UserError, ValueError)
+        for what in (file, {path: 1}, torch.zeros(60, 100, 3).byte(), "nothere.jpg", memoryview(b"abcd")[::2]):
+            with pytest.raises(ValueError):
+                take(what)  # the file is at its end
+
+
+@pytest.mark.parametrize(("make", "named"), [
+    (partial(PlateReader, "cpu", rounds=-1), "rounds"), (partial(PlateReader, "cpu", rounds=2.5), "rounds"),
+    (partial(PlateReader, "cpu", mini_lp=50), "a width and"), (partial(PlateReader, "gpu"), "unknown device"),
+    (partial(PlateReader, "cpu", mini_lp=(50,)), "a width and"), (partial(Recogniser, batch_size=0), "batch size")])
+def test_impossible_settings_are_refused_when_a_reader_is_made(make, named):
+    with pytest.raises(UserError, match=named):
+        make()
+
+
+@pytest.fixture
+def doubles():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_the_callers_modes_change_nothing(doubles):
+    path = next(SAMPLES.glob("*.jpg"))
+    reader = PlateReader("cpu")
+    with torch.autocast("cpu", torch.bfloat16):
+        found = reader(path)
+    torch.set_default_dtype(torch.float32)
+    assert PlateReader("cpu")(path) == found and found.plates and len({found, found}) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_reader_made_before_a_fork_reads_behind_it():
+    """GNU's OpenMP would wait for threads that the forked process does not have."""
+    script = f"""
+import os, sys, torch
+torch.set_num_threads(2)
+from platekit.pipeline import PlateReader
+reader, path = PlateReader("cpu"), {str(next(SAMPLES.glob("*.jpg")))!r}
+count = len(reader(path).plates)
+child = os.fork()
+if not child:
+    os._exit(len(reader(path).plates) != count)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=100).returncode == 0

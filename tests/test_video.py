@@ -271,6 +271,14 @@ def test_a_live_source_gives_its_latest_frame_and_a_file_every_one(drive, monkey
     assert len(numbers) + source.dropped == 60
 
 
+def test_a_video_that_nobody_looks_at_keeps_no_thread(drive):
+    path, _ = drive
+    source = FrameSource(path)
+    assert not any("frames of" in thread.name for thread in threading.enumerate())
+    source.close()
+    assert not source._capture.isOpened()
+
+
 def test_a_folder_is_no_video_and_an_address_may_be_long(tmp_path):
     with pytest.raises(UserError, match="name the videos in it"):
         FrameSource(str(tmp_path))
@@ -368,7 +376,10 @@ def test_a_plate_that_comes_back_soon_is_the_same_one_and_later_another():
 def test_the_watch_from_python(drive):
     path, cars = drive
     eyes = Eyes(cars)
-    frames = list(Watch(str(path), eyes))
+    watch = Watch(Path(path), eyes)
+    frames = list(watch)
+    with pytest.raises(UserError, match="once"):
+        next(iter(watch))
     assert [frame.number for frame in frames] == [*range(60), 59] and frames[-1].picture is None
     assert sorted(track.reading.text for frame in frames for track in frame.finished) == sorted(c.text for c in cars)
     assert frames[5].plates[0].text == "皖A12345"

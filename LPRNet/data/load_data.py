@@ -72,7 +72,7 @@ def network_crop(picture: np.ndarray, corners: np.ndarray | None = None) -> np.n
 class LPRDataLoader(Dataset):
     """Crops of folders, labelled by ``labels`` or their file names; ``augmented``, every access shows another view.
 
-    Indexed by ``index`` (as it is) or by ``(index, seed)`` (the view that belongs to the seed). Raises UserError for
+    Indexed by ``index`` or, augmented, by ``(index, seed)`` (the view that belongs to the seed). Raises UserError for
     a folder without pictures, and for the first picture without a label, or with one that has a symbol outside the
     alphabet or is too long; it says how many more there are, and names some.
     """
@@ -116,7 +116,7 @@ class LPRDataLoader(Dataset):
         return len(self.items)
 
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[np.ndarray, list[int]]:
-        index, seed = key if isinstance(key, tuple) else (key, index_seed(key))
+        index, seed = key if isinstance(key, tuple) else (key, any_seed())
         if self.augmented:
             return self.view(index, seed)[:2]
         path, name = self.items[index]
@@ -178,9 +178,9 @@ def checked_label(path: Path, labels: Labels, alphabet: Alphabet) -> CropName:
     return name
 
 
-def index_seed(index: int) -> int:
-    """The seed of a view that is asked for by its index alone: always the same view."""
-    return 7_654_321 + index
+def any_seed() -> int:
+    """The seed of a view that is asked for by its index alone, drawn by torch: each loader process has other ones."""
+    return int(torch.randint(2**62, ()))
 
 
 class RenderedPlates(Dataset):
@@ -204,7 +204,7 @@ class RenderedPlates(Dataset):
         return self.size
 
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[np.ndarray, list[int]]:
-        return self.view(key[1] if isinstance(key, tuple) else index_seed(key))[:2]
+        return self.view(key[1] if isinstance(key, tuple) else any_seed())[:2]
 
     def _plate(self, rng: np.random.Generator) -> tuple[PlateKind, str]:
         """A random kind, and a text of it."""

@@ -100,7 +100,7 @@ class FastLPRNet(nn.Module):
         self.weight = nn.Parameter(container.weight[:, taken, 0, 0].T.contiguous(), False)
         self.bias = nn.Parameter(container.bias, False)
         owner = torch.arange(len(sizes)).repeat_interleave(sizes)
-        self.share = nn.Parameter((owner[:, None] == owner) / sizes[owner], False)  # of a channel in its tap's mean
+        self.share = nn.Parameter((owner[:, None] == owner).float() / sizes[owner], False)  # of a channel in its mean
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x, taps = x.to(self.dtype, memory_format=torch.channels_last), []
