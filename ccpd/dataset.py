@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from ccpd.annotation import has_annotation
 from platekit.errors import UserError
@@ -93,7 +93,7 @@ def listed_names(path: str | os.PathLike) -> set[str]:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list {path}: {error}; check the path") from None
-    return {Path(line.split("\t")[0].strip()).name for line in lines if line.strip()}
+    return {PureWindowsPath(line.split("\t")[0].strip()).name for line in lines if line.strip()}  # of any system's path
 
 
 def shows_no_plate(path: Path) -> bool:

@@ -19,6 +19,7 @@ import dataclasses
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from tqdm import tqdm
 from ccpd.annotation import Annotation, parse, plate_of
 from ccpd.dataset import find_subsets, holds_photo, listed_names, shows_no_plate, subset_folders
 from ccpd.figures import draw_figures
-from ccpd.protocol import IOU_THRESHOLD, Outcome
+from ccpd.protocol import APPROXIMATE_IOU, IOU_THRESHOLD, Outcome
 from ccpd.report import write_reports
 from MTCNN.detector import ROUNDS
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
@@ -96,7 +97,8 @@ def note_settings(path: Path, settings: dict[str, Any], restart: bool) -> None:
     """Write what the outcomes beside ``path`` are made with. Raises UserError if earlier ones were made otherwise."""
     text = json.dumps(settings) + "\n"
     if not restart and path.exists() and path.read_text(encoding="utf-8") != text:
-        raise UserError(f"{path.parent} holds outcomes of other settings; name another --out, or give --restart")
+        raise UserError(f"{path.parent} holds outcomes of other settings or of other code; name another --out, or give "
+                        "--restart")
     write_text(path, text)
 
 
@@ -115,17 +117,19 @@ def printable(text: str) -> str:
 
 def find_photos(folders: list[Path], leave_out: Path | None = None) -> Iterator[tuple[str, Path]]:
     """(subset, photo) for every photo, once, but for those in the folder ``leave_out``; a folder that holds no photos
-    itself is searched for subsets."""
-    seen = set()
-    for folder in map(os.path.abspath, folders):
-        folder = Path(folder)
+    itself is searched for subsets. Two folders of one name, as of two releases, are two subsets."""
+    places, seen = [], set()
+    for folder in map(Path, map(os.path.abspath, folders)):
         several = folder.is_dir() and not holds_photo(folder) and subset_folders(folder)
-        subsets = find_subsets(folder) if several else {folder.name: folder}
-        for subset, place in subsets.items():
-            for path in walk_images(place, leave_out) if not is_same_folder(place, leave_out) else ():
-                if path not in seen:
-                    seen.add(path)
-                    yield printable(subset), path
+        places += find_subsets(folder).values() if several else [folder]
+    places = list(dict.fromkeys(place for place in places if not is_same_folder(place, leave_out)))
+    names = Counter(place.name for place in places)
+    for place in places:
+        subset = place.name if names[place.name] == 1 else f"{place.parent.name}/{place.name}"
+        for path in walk_images(place, leave_out):
+            if path not in seen:
+                seen.add(path)
+                yield printable(subset), path
 
 
 def plates_below(folder: Path) -> set[str]:
@@ -207,10 +211,10 @@ def evaluate(photos: Iterable[tuple[str, Path]], reader: PlateReader, log: Path,
     write_bytes(log, b"".join(json_line(dataclasses.asdict(outcome)) for outcome in done.values()))
     with open(log, "ab") as stream:
         for subset, path in tqdm(photos, unit="photo"):
-            threshold = 0.5 if path.name in approximate else IOU_THRESHOLD
+            threshold = APPROXIMATE_IOU if path.name in approximate else IOU_THRESHOLD
             state = file_state(path)
             if (earlier := done.get(str(path))) and earlier.state == state:
-                outcomes.append(dataclasses.replace(earlier, iou_threshold=threshold))
+                outcomes.append(dataclasses.replace(earlier, iou_threshold=threshold, subset=subset))
                 continue
             try:
                 outcome = dataclasses.replace(evaluate_photo(reader, path, subset, threshold), state=state)
@@ -232,7 +236,8 @@ def main() -> int:
     with writing(args.out):
         args.out.mkdir(parents=True, exist_ok=True)
     settings = {"rounds of ONet": args.rounds, "aspects": list(args.aspects),
-                "weights": {net: file_fingerprint(path) for net, path in weights.items()}}
+                "weights": {net: file_fingerprint(path) for net, path in weights.items()},
+                "device": f"{reader.detector.device}, {torch.get_num_threads()} threads", "revision": git_revision()}
     note_settings(args.out / "settings.json", settings, args.restart)
     log = args.out / "outcomes.jsonl"
     done = {} if args.restart else read_outcomes(log)
@@ -243,10 +248,12 @@ def main() -> int:
         "release": args.release,
         "photos": len(outcomes),
         "unreadable or wrongly named": len(problems),
+        "of an approximate box": sum(outcome.iou_threshold == APPROXIMATE_IOU for outcome in outcomes),
         **settings,
-        "device": f"{reader.detector.device}, {torch.get_num_threads()} threads",
-        "revision": git_revision(),
     }
+    if approximate and not facts["of an approximate box"]:
+        print(f"none of the {len(approximate)} names in {args.approximate} is of a photo here, such as "
+              f"{min(approximate)}", file=sys.stderr)
     write_reports(args.out, outcomes, facts)
     draw_figures(args.out, outcomes, reader, args.training_log)
     for problem in problems:

@@ -20,18 +20,25 @@ from platekit.pipeline import PlateReader
 
 INK, PALE, RED = (30, 30, 30), (225, 225, 225), (40, 40, 210)  # BGR
 CROP = (282, 72)  # width, height of a crop in the pictures: three times what the nets see
+SHOWN = 60  # failures
+STRAIGHTENED = 24  # plates in the picture of the spatial transformer
+PICTURES = ("failures.png", "straightened.png", "confusion.png", "calibration.png", "training.png")
 
 
 def draw_figures(folder: Path, outcomes: Sequence[Outcome], reader: PlateReader, training_logs: Sequence[Path]) -> None:
-    """Write every picture that the outcomes allow; curves need matplotlib and are left out, with a word, without it."""
-    failures = [outcome for outcome in outcomes if outcome.plate and not outcome.read]
-    successes = [outcome for outcome in outcomes if outcome.read]
+    """Write every picture that the outcomes allow, and remove those of an earlier run; curves need matplotlib and are
+    left out, with a word, without it."""
+    for name in PICTURES:
+        (folder / name).unlink(missing_ok=True)
+    failures = [outcome for outcome in outcomes if is_failure(outcome)]
     if failures:
-        write_image(folder / "failures.png", montage(reader, failures[:60]))
-    if successes:  # evenly from all subsets
-        by_subset = sorted(successes, key=lambda outcome: outcome.subset)
-        write_image(folder / "straightened.png", montage(reader, by_subset[:: max(1, len(by_subset) // 24)][:24]))
-    read = [outcome for outcome in outcomes if outcome.plate and outcome.text]
+        title = f"{min(SHOWN, len(failures))} of {len(failures)} failures: not found, not read right, or no plate there"
+        write_image(folder / "failures.png", montage(reader, failures[:SHOWN], title))
+    looked_at = evenly([outcome for outcome in outcomes if outcome.box], STRAIGHTENED)
+    if looked_at:
+        title = "crops before and after the spatial transformer"
+        write_image(folder / "straightened.png", montage(reader, looked_at, title))
+    read = [outcome for outcome in outcomes if outcome.shows_plate]
     if read:
         write_image(folder / "confusion.png", confusion_matrix(read))
     try:
@@ -42,48 +49,69 @@ def draw_figures(folder: Path, outcomes: Sequence[Outcome], reader: PlateReader,
         print("calibration and training curves are left out: pip install -r requirements-extras.txt")
 
 
-def montage(reader: PlateReader, outcomes: Sequence[Outcome], columns: int = 2) -> np.ndarray:
+def is_failure(outcome: Outcome) -> bool:
+    """Whether a plate was not found or not read right, or one was found where there is none."""
+    return not (outcome.found and outcome.read) if outcome.plate else outcome.boxes > 0
+
+
+def evenly(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
+    """``count`` of the outcomes, of every subset as many, from its first to its last."""
+    by_subset: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_subset.setdefault(outcome.subset, []).append(outcome)
+    each = max(1, count // max(1, len(by_subset)))
+    places = {subset: sorted(set(np.linspace(0, len(part) - 1, each).astype(int).tolist()))
+              for subset, part in by_subset.items()}
+    return [by_subset[subset][place] for subset in sorted(places) for place in places[subset]][:count]
+
+
+def montage(reader: PlateReader, outcomes: Sequence[Outcome], title: str, columns: int = 2) -> np.ndarray:
     """A table of plates: the crop, the crop straightened by the STN, what is written and what was read."""
     cells = [plate_cell(reader, outcome) for outcome in outcomes]
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
-    return np.vstack([np.hstack(cells[start:start + columns]) for start in range(0, len(cells), columns)])
+    rows = [np.hstack(cells[start:start + columns]) for start in range(0, len(cells), columns)]
+    head = np.full((32, rows[0].shape[1], 3), 255, np.uint8)
+    draw_text(head, title, (8, 24), 18, INK)
+    return np.vstack([head, *rows])
 
 
 def plate_cell(reader: PlateReader, outcome: Outcome) -> np.ndarray:
-    """One plate of the montage: BGR uint8 (124, 588, 3)."""
+    """One plate of the montage: BGR uint8 (136, 588, 3)."""
     width, height = CROP
-    cell = np.full((height + 52, 2 * width + 24, 3), 255, np.uint8)
+    cell = np.full((height + 64, 2 * width + 24, 3), 255, np.uint8)
     image = read_image(outcome.image)
     if outcome.box:
         crop = to_picture(crop_resize(*reader.recogniser.prepare(image, outcome.box))[0])
         for place, picture in enumerate((crop, reader.recogniser.straighten(image, outcome.box))):
             left = 8 + place * (width + 8)
             cell[8:8 + height, left:left + width] = cv2.resize(picture, CROP, interpolation=cv2.INTER_CUBIC)
-    draw_text(cell, f"{outcome.plate} is read as", (8, height + 36), 20, INK)
-    text = outcome.text if outcome.text is not None else "no plate found"
-    subset = outcome.subset.removeprefix("ccpd_")[:9]
-    draw_text(cell, f"{text}  {outcome.confidence:.2f}  IoU {outcome.iou:.2f}  {subset}", (228, height + 36), 20,
-              INK if outcome.read else RED)
+    found = f"IoU {outcome.iou:.2f}" if outcome.plate else "a false plate"
+    text = f"{outcome.text or 'nothing'} (confidence {outcome.confidence:.2f})" if outcome.box else "not found"
+    draw_text(cell, f"{outcome.plate or 'no plate'} is read as", (8, height + 32), 18, INK)
+    draw_text(cell, f"{text}, {found}", (224, height + 32), 18, RED if is_failure(outcome) else INK)
+    place = f"{outcome.subset.removeprefix('ccpd_')}: {Path(outcome.image).name}"
+    draw_text(cell, place if len(place) < 72 else f"{place[:68]} ...", (8, height + 52), 13, INK)
     return cell
 
 
-def confusion_matrix(outcomes: Sequence[Outcome], cell: int = 18) -> np.ndarray:
+def confusion_matrix(outcomes: Sequence[Outcome], cell: int = 26) -> np.ndarray:
     """Which symbol (row) was read as which (column): wrong readings in red with their count, right ones pale."""
     pairs = Counter(pair for outcome in outcomes for pair in edit_alignment(outcome.plate, outcome.text))
     symbols = sorted({symbol for pair in pairs for symbol in pair}, key=lambda s: (s == "", s.isascii(), s))
     size = (len(symbols) + 2) * cell
-    image = np.full((size, size, 3), 255, np.uint8)
+    image = np.full((size + cell, max(size, 24 * cell), 3), 255, np.uint8)
+    draw_text(image, "row: what is written, column: what is read, _: no symbol", (cell, size + cell - 8), 16, INK)
     for index, symbol in enumerate(symbols):
         place = (index + 1) * cell
         name = symbol or "_"  # read where nothing is, or not read at all
-        draw_text(image, name, (2, place + cell - 4), cell - 4, INK)
-        draw_text(image, name, (place + 2, cell - 4), cell - 4, INK)
+        draw_text(image, name, (4, place + cell - 7), cell - 9, INK)
+        draw_text(image, name, (place + 4, cell - 7), cell - 9, INK)
     for (truth, read), count in pairs.items():
         y, x = (symbols.index(truth) + 1) * cell, (symbols.index(read) + 1) * cell
         right = truth == read
         cv2.rectangle(image, (x, y), (x + cell - 2, y + cell - 2), PALE if right else RED, -1)
-        if not right or count < 100:
-            draw_text(image, str(count), (x + 1, y + cell - 6), cell - 8, INK if right else (255, 255, 255))
+        size_of_digits = min(cell - 12, 36 // len(str(count)))
+        draw_text(image, str(count), (x + 2, y + cell - 9), size_of_digits, INK if right else (255, 255, 255))
     return image
 
 
@@ -94,10 +122,12 @@ def draw_calibration(path: Path, calibration: Calibration) -> None:
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="lightgrey", label="perfect")
-    axes.plot(calibration.confidence, calibration.accuracy, "o-", label=f"expected error {calibration.error:.3f}")
+    axes.scatter(calibration.confidence, calibration.accuracy, s=[20 + 2 * count for count in calibration.count],
+                 alpha=0.6, label=f"expected error {calibration.error:.3f}")
     for x, y, count in zip(calibration.confidence, calibration.accuracy, calibration.count):
-        axes.annotate(f" {count}", (x, y), va="top")
-    axes.set(xlabel="confidence", ylabel="share read right", title="Confidence against accuracy (counts at the points)")
+        axes.annotate(str(count), (x, y), (-6, -6), textcoords="offset points", ha="right", va="top")
+    axes.set(xlabel="confidence", ylabel="share read right", xlim=(-0.05, 1.08), ylim=(-0.05, 1.08),
+             title="Confidence against accuracy (readings at the points)")
     axes.legend()
     save_figure(figure, path)
 
@@ -112,7 +142,7 @@ def draw_training(path: Path, logs: Sequence[Path]) -> None:
             try:
                 rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
                 values = [row[key] if row["epoch"] else row.get(key, np.nan) for row in rows]  # epoch 0 has no loss
-                axes.plot([row["step"] for row in rows], values, label=log.parent.name)
+                axes.plot([row["step"] for row in rows], values, label="/".join(log.absolute().parts[-3:-1]))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise UserError(f"cannot read the training log {log}: {error}; name a log.jsonl") from None
         axes.set(xlabel="step", ylabel=key)

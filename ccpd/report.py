@@ -10,7 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ccpd.protocol import MEASURES, Calibration, Outcome, Share, calibrate_readings, summarise_subsets
+from ccpd.protocol import (
+    APPROXIMATE_IOU,
+    IOU_THRESHOLD,
+    MEASURES,
+    READ_IOU,
+    Calibration,
+    Outcome,
+    Share,
+    calibrate_readings,
+    summarise_subsets,
+)
 from platekit.files import write_text
 
 
@@ -71,10 +81,12 @@ def as_markdown(rows: dict[str, dict[str, Any]], calibration: Calibration, facts
     told = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     return (
         f"# Evaluation on CCPD\n\n{told}\n\n" + "\n".join(lines) + "\n\n"
-        "Shares with bootstrap 95 % intervals, exact ones where all cases are alike; only the best box counts. found: "
-        "IoU above the threshold; read: every symbol right;\nboth: found and read; characters: symbols right by the "
-        "cheapest alignment; more boxes: photos of a plate in which\nfurther boxes were found; false plates: photos "
-        "without a plate in which one was found.\n"
+        "Shares with 95 % intervals (bootstrap, widened to the exact ones); only the best box counts.\n"
+        f"found: IoU above {IOU_THRESHOLD}, or {APPROXIMATE_IOU} where the box is approximate;\n"
+        f"read: every symbol right, wherever the box is; read, IoU > {READ_IOU}: the rule of CCPD's authors "
+        f"({APPROXIMATE_IOU} where approximate); both: found and read;\n"
+        "characters: symbols right by the cheapest alignment; more boxes: photos of a plate in which further boxes "
+        "were found, of another plate or of none;\nfalse plates: photos without a plate in which one was found. "
         "Times: median (95th percentile) a photo.\n\n"
-        f"Expected calibration error of the confidence: {calibration.error:.3f}\n"
+        f"Expected calibration error of the confidence, of {sum(calibration.count)} readings: {calibration.error:.3f}\n"
     )

@@ -32,8 +32,9 @@ from platekit import distributed
 from platekit.checkpoints import read_checkpoint, save_checkpoint
 from platekit.devices import DEVICE_HELP, trains_in_bfloat16
 from platekit.errors import UserError, seed_number
-from platekit.files import file_fingerprint, real_path, write_text
+from platekit.files import file_fingerprint, fingerprint, real_path, write_text
 from platekit.memory import keep_freed_memory
+from platekit.places import ROOT
 
 SAVE_SECONDS = 120  # between two checkpoints inside an epoch
 Key = tuple[int, int]  # what a data set is indexed with: the sample's index, and the seed of its augmentation
@@ -139,10 +140,13 @@ def start_weights(weights: Iterable[str | Path], save: Iterable[str | Path]) -> 
 
 @functools.cache
 def git_revision() -> str:
-    """The revision of the code, or 'unknown' outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    """The revision of the code, or 'unknown' outside a checkout; of changed code with the fingerprint of the change."""
+    def git(*command: str) -> bytes:
+        return subprocess.run(["git", "-C", str(ROOT), *command], capture_output=True, check=True).stdout
+
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        revision = git("describe", "--always", "--dirty").decode().strip()
+        return f"{revision}-{fingerprint(git('diff', 'HEAD'))}" if revision.endswith("-dirty") else revision
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

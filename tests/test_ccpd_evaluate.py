@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,17 @@ from hypothesis import strategies as st
 from ccpd.annotation import parse
 from ccpd.dataset import find_subsets
 from ccpd.evaluate import evaluate_photo, find_photos, main, not_trained_on, note_settings, read_outcomes
-from ccpd.figures import draw_training
-from ccpd.protocol import Outcome, Share, calibrate, character_accuracy, edit_alignment, summarise_subsets
+from ccpd.figures import draw_training, evenly, is_failure
+from ccpd.protocol import (
+    Outcome,
+    Share,
+    calibrate,
+    calibrate_readings,
+    character_accuracy,
+    edit_alignment,
+    exact_interval,
+    summarise_subsets,
+)
 from ccpd.report import as_csv, write_reports
 from ccpd.synthesize import main as synthesize
 from MTCNN.model.MTCNN_nets import ONet, PNet
@@ -69,6 +79,39 @@ def test_a_share_of_all_or_none_has_the_exact_interval(count):
     right, wrong = Share.of([True] * count), Share.of([False] * count)
     assert right.low == pytest.approx(0.025 ** (1 / count)) and right.high == 1
     assert (wrong.low, wrong.high) == pytest.approx((0, 1 - right.low))
+
+
+@pytest.mark.parametrize(("hits", "count", "low", "high"), [  # scipy.stats.binomtest(hits, count).proportion_ci()
+    (38, 39, 0.8652, 0.9994), (1, 3, 0.0084, 0.9057), (383, 388, 0.9702, 0.9958)])
+def test_the_exact_interval(hits, count, low, high):
+    assert exact_interval(hits, count) == pytest.approx((low, high), abs=1e-4)
+    share = Share.of([True] * hits + [False] * (count - hits))
+    assert share.low <= low + 1e-4 and share.high >= high - 1e-4
+
+
+def test_one_photo_says_little():
+    share = Share.of([6 / 7])
+    assert (share.low, share.high) == (0, 1)
+
+
+def test_a_reading_counts_by_ccpds_rule_where_the_plate_is():
+    rows = summarise_subsets([outcome(iou=0.61), outcome(iou=0.59), outcome(iou=0.59, iou_threshold=0.5)])
+    assert (rows["all"]["read"].value, rows["all"]["read_there"].value) == pytest.approx((1, 2 / 3))
+
+
+def test_what_another_cars_plate_is_read_as_says_nothing_of_reading():
+    other = outcome(text="皖B54321", iou=0.1, confidence=1.0)
+    assert calibrate_readings([outcome(), other]).count == [1]
+    assert is_failure(other) and is_failure(outcome(iou=0.6)) and is_failure(outcome(plate=None)) and not is_failure(
+        outcome(plate=None, boxes=0))
+
+
+def test_pictures_show_every_subset():
+    many = [outcome(subset=subset, image=f"{number}") for subset, count in (("a", 50), ("b", 3), ("c", 3))
+            for number in range(count)]
+    shown = evenly(many, 24)
+    assert Counter(outcome.subset for outcome in shown) == {"a": 8, "b": 3, "c": 3}
+    assert shown[0].image == "0" and shown[7].image == "49" and evenly([], 24) == []
 
 
 def test_subsets_groups_and_photos_without_a_plate():
@@ -187,6 +230,32 @@ def test_a_photo_that_has_changed_is_looked_at_again(call, photos, tmp_path):
         put_picture(Path(changed), np.zeros((1160, 720, 3), np.uint8))
     assert outcomes[0][other] == outcomes[1][other]  # times too: it was not looked at again
     assert outcomes[0][changed].text and outcomes[1][changed].text is None
+
+
+def test_what_other_code_has_found_is_not_taken_over(call, photos, tmp_path, monkeypatch):
+    run = ("--data", photos / "ccpd_dataset" / "ccpd_np", "--out", tmp_path / "out", "--device", "cpu")
+    assert call(main, *run).status == 0
+    monkeypatch.setattr("ccpd.evaluate.git_revision", lambda: "another")
+    assert "other code" in call(main, *run).sentence()
+
+
+def test_a_photo_goes_with_its_folder_of_now_and_pictures_of_before_go(call, photos, tmp_path):
+    data = shutil.copytree(photos / "ccpd_dataset" / "ccpd_base", tmp_path / "ccpd_green" / "test")
+    out = tmp_path / "out"
+    assert call(main, "--data", data, "--out", out, "--device", "cpu").status == 0
+    (out / "failures.png").write_text("of before")
+    (tmp_path / "list.txt").write_text("C:\\photos\\none.jpg\n")
+    done = call(main, "--data", data.parent, "--out", out, "--device", "cpu", "--approximate", tmp_path / "list.txt")
+    assert done.status == 0 and "none of the 1 names" in done.err and "none.jpg" in done.err
+    assert json.loads((out / "report.json").read_text("utf-8"))["subsets"].keys() == {"ccpd_green", "all"}
+    assert not (out / "failures.png").exists() or (out / "failures.png").read_bytes() != b"of before"
+
+
+def test_folders_of_one_name_are_two_subsets(photos, tmp_path):
+    for release in ("one", "two"):
+        shutil.copytree(photos / "ccpd_dataset", tmp_path / release)
+    found = Counter(subset for subset, _ in find_photos([tmp_path / "one", tmp_path / "two" / "ccpd_base"]))
+    assert found == {"one/ccpd_base": 2, "two/ccpd_base": 2, "ccpd_np": 2, "ccpd_tilt": 2}
 
 
 def test_an_output_that_is_a_file_is_wrong_usage(call, photos, tmp_path):
