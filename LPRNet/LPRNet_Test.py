@@ -68,7 +68,7 @@ class Score:
                   for name, part in groups.items() if part]
         counts.append(f"calibration error {calibrate(self.confidences, self.right).error:.3f}")
         if self.unlabelled:
-            counts.append(f"{self.unlabelled} without a label")
+            counts.append(f"{self.unlabelled} without a label that these weights could read")
         if strange := sum(not all(map(self.alphabet.__contains__, text)) for text in self.texts):
             counts.append(f"{strange} labels with symbols that these weights do not know")
         return ", ".join(counts)
