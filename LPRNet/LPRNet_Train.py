@@ -16,7 +16,6 @@ import contextlib
 import functools
 import hashlib
 import math
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +53,7 @@ from platekit.devices import pick_device
 from platekit.errors import UserError, run_script
 from platekit.files import fingerprint
 from platekit.images import read_image
-from platekit.places import flags_of, for_help, must_be_there
+from platekit.places import command_line, flags_of, for_help, must_be_there
 from platekit.training import Loss, Run, Settings, add_training_arguments, check_run, seed_everything, start_weights
 
 VIEW_SEED = 7_654_321  # of the first of the hard views that are chosen by
@@ -299,9 +298,9 @@ def main() -> None:
     save_reader(best, alphabet, *args.save)
     flags = flags_of({"--lprnet": (args.save[0], LPRNET_WEIGHTS), "--stn": (args.save[1], STN_WEIGHTS)})
     if args.img_dirs_val != [CROPS_VAL]:
-        flags += ["--image", shlex.join(map(str, args.img_dirs_val or ["OTHER_CROPS"]))]
+        flags += [command_line(["--image", *(args.img_dirs_val or ["OTHER_CROPS"])])]
     if args.labels:
-        flags += ["--labels", shlex.join(args.labels)]
+        flags += [command_line(["--labels", *args.labels])]
     print(f"wrote {args.save[0]} and {args.save[1]}; next: python LPRNet/LPRNet_Test.py", *flags)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import shlex
 import sys
 import zlib
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from platekit.errors import UserError, run_script, seed_number
 from platekit.files import write_text
 from platekit.images import is_same_folder, read_image, walk_images, write_image
 from platekit.opencv import cv2
+from platekit.places import command_line
 
 # A change gets a picture, its plate's corners (4, 2), which it may draw by, and a generator; it returns the new picture
 # and, where it moved things, the matrix (3, 3) that moves points along.
@@ -209,7 +209,7 @@ def main() -> int:
         written += 1
     print(
         f"wrote {len(options.changes)} x {written} photos to {options.out}, leaving out {len(photos) - written};"
-        f" next: python ccpd/evaluate.py --data {shlex.quote(str(options.out))}"
+        f" next: python ccpd/evaluate.py --data {command_line([options.out])}"
     )
     return int(written < len(annotated))
 

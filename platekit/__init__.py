@@ -1,6 +1,7 @@
 """What both stages stand on, and at the top the chain of both.
 
-errors, files, places, tables      bad input, files written whole, where things lie, CSV tables
+errors, signals                    bad input, and ends that were asked for
+files, places, tables              files written whole, where things lie, CSV tables
 images, opencv, boxes, drawing     pictures in and out, box arithmetic and cutting, results drawn
 devices, memory, compiled, ahead   where and how it is computed
 checkpoints, onnx_nets             nets on disk

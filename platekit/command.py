@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from platekit.ahead import ahead, spare_threads
@@ -224,7 +225,14 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
 
     def compute() -> Iterator[Seen]:
         for number, path, image in ahead(numbered, load, threads):
-            yield number, path, image, image if isinstance(image, UserError) else read(image, path)
+            result = image
+            if not isinstance(image, UserError):
+                try:
+                    result = read(image, path)
+                except torch.OutOfMemoryError:  # a GPU's
+                    torch.cuda.empty_cache()
+                    result = UserError(f"cannot read {path}: the GPU's memory is too small for it; use --device cpu")
+            yield number, path, image, result
 
     def draw(seen: Seen) -> Seen:
         number, path, image, result = seen

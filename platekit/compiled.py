@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numba
 import torch
@@ -19,9 +22,33 @@ Task = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 def compiled(function: Callable) -> Callable:
     """A decorator: the function in machine code, which other threads need not wait for."""
     try:
-        return numba.njit(cache=True, **OPTIONS)(function)
+        made = numba.njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # there is no folder that can be written to
         return numba.njit(**OPTIONS)(function)
+    made._cache = Cache(made._cache)
+    return made
+
+
+class Cache:
+    """numba's own of one function; where its disk is full or a file of it is damaged, code is made anew."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    def load_overload(self, *arguments: Any) -> Any:
+        try:
+            return self._cache.load_overload(*arguments)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            with contextlib.suppress(OSError):
+                self._cache.flush()
+            return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
+            self._cache.save_overload(*arguments)
 
 
 def in_threads(function: Callable, count: int, least: int, *arguments: object) -> None:

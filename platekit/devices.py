@@ -15,11 +15,9 @@ DEVICE_HELP = "auto (a CUDA GPU where there is one, else the CPU), cpu, cuda or 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
     """The torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; UserError when it is not there.
 
-    Another device of torch's is returned as it is. On a GPU convolutions of float32 numbers are exact from then on:
-    else they use TF32, with the precision of float16, in which boxes move by some pixels.
+    A device of torch's is taken by its name. On a GPU convolutions of float32 numbers are exact from then on: else they
+    use TF32, with the precision of float16, in which boxes move by some pixels.
     """
-    if isinstance(name, torch.device) and name.type != "cuda":
-        return name
     name = str(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

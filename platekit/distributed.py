@@ -27,6 +27,8 @@ from platekit.errors import UserError
 def join(device: torch.device) -> torch.device:
     """Join the processes that torchrun started, if it did; the device of this one. Only process 0 prints."""
     if not dist.is_torchelastic_launched() or dist.is_initialized():
+        if device.index:
+            torch.cuda.set_device(device)  # threads of torch's own would use the first one
         return device
     if device.type == "cuda":
         local = int(os.environ["LOCAL_RANK"])
@@ -56,7 +58,7 @@ def world() -> int:
 def wait_for_all() -> None:
     """Return when every process has come here."""
     if world() > 1:
-        dist.barrier()
+        dist.all_reduce(torch.zeros(1))  # by gloo: NCCL's barrier would guess which GPU this process has
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -32,6 +33,8 @@ def run_script(main: Callable[[], int | None], at_once: bool = False) -> None:
     for stream in (sys.stdout, sys.stderr):  # a narrow console encoding must not stop a plate from being printed
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    if os.getpid() == 1:  # as in a container: a process with this number ignores what it does not handle
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         status = main()
         sys.stdout.flush()

@@ -78,7 +78,10 @@ def is_device(path: str | os.PathLike) -> bool:
 
 def real_path(path: str | os.PathLike) -> Path:
     """The path without links, as Path.resolve gives it, which raises where links go round in a circle."""
-    return Path(os.path.realpath(path))
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:  # the system's encoding has no such name: opening it reports that
+        return Path(os.path.abspath(path))
 
 
 def relative_name(path: Path, folder: Path) -> str:

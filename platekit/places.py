@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -27,9 +28,15 @@ def for_help(path: Path) -> str:
     return str(path).replace("%", "%%")
 
 
+def command_line(parts: Iterable[object]) -> str:
+    """Words of a command as the system's shell takes them: for the command that comes next."""
+    words = list(map(str, parts))
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
 def flags_of(files: Mapping[str, tuple[Path, Path]]) -> list[str]:
     """The flags that name files, each with its default, that are not there: for the command that comes next."""
-    return [f"{flag} {shlex.quote(str(path))}" for flag, (path, default) in files.items()
+    return [command_line([flag, path]) for flag, (path, default) in files.items()
             if path.resolve() != default.resolve()]
 
 

@@ -14,8 +14,11 @@ import dataclasses
 import functools
 import json
 import math
+import multiprocessing
 import os
 import random
+import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +38,7 @@ from platekit.errors import UserError, seed_number
 from platekit.files import file_fingerprint, fingerprint, real_path, write_text
 from platekit.memory import keep_freed_memory
 from platekit.places import ROOT
+from platekit.signals import stop_on_signal
 
 SAVE_SECONDS = 120  # between two checkpoints inside an epoch
 Key = tuple[int, int]  # what a data set is indexed with: the sample's index, and the seed of its augmentation
@@ -151,6 +155,28 @@ def git_revision() -> str:
         return "unknown"
 
 
+def stopped(signals: list[int]) -> BaseException:
+    """What ends a training after a signal, when its checkpoint is written."""
+    return KeyboardInterrupt() if signals[0] == signal.SIGINT else SystemExit(128 + signals[0])
+
+
+def check_workers(workers: int, data: Dataset | None = None, collate: Callable | None = None, batch_size: int = 0
+                  ) -> None:
+    """UserError where loader processes cannot be, or would wait for ever for memory to hand batches over in."""
+    if not workers or not os.path.isdir("/dev/shm"):
+        return
+    try:
+        multiprocessing.Semaphore()
+    except OSError as error:
+        raise UserError(f"no loader process can be started here ({error.strerror}); give --workers 0") from None
+    if data is not None:
+        sample = sum(part.nbytes for part in collate([data[0, 0]]))
+        needed, room = (2 * workers + 1) * batch_size * sample / 1e6, shutil.disk_usage("/dev/shm").free / 1e6
+        if needed > room:
+            raise UserError(f"{workers} loader processes hand over up to {needed:.0f} MB in /dev/shm, which has room "
+                            f"for {room:.0f} MB; give fewer --workers, or the container more (--shm-size)")
+
+
 class Run:
     """One training in its folder: ``last.pth`` to go on from, ``best.pth``, ``log.jsonl``.
 
@@ -215,10 +241,15 @@ class Run:
 
         A net that is ``trained`` already is one to choose from too: what it was before the first epoch.
         """
-        with distributed.together():
+        with distributed.together(), stop_on_signal() as signals:
             if trained and not self.log and distributed.rank() == 0:
                 self.finish_epoch({"epoch": 0, "step": 0, **evaluate(self.average.eval()), "revision": git_revision()})
-            self.train_epochs(data, collate, loss, evaluate, workers)
+            try:
+                self.train_epochs(data, collate, loss, evaluate, workers, signals)
+            except RuntimeError:  # Ctrl-C ends loader processes too, where they are not forked
+                if signals:
+                    raise stopped(signals) from None
+                raise
             distributed.wait_for_all()  # for process 0 to have written the last epoch
         best, _ = read_checkpoint(self.folder / "best.pth")
         self.average.load_state_dict(best["net"])
@@ -228,8 +259,9 @@ class Run:
         return self.average.eval()
 
     def train_epochs(self, data: Dataset, collate: Callable, loss: Loss,
-                     evaluate: Callable[[nn.Module], dict[str, float]], workers: int) -> None:
-        """All epochs that are left; process 0 evaluates and writes."""
+                     evaluate: Callable[[nn.Module], dict[str, float]], workers: int, signals: list[int]) -> None:
+        """All epochs that are left; process 0 evaluates and writes. After one of ``signals`` the step is the last."""
+        check_workers(workers, data, collate, math.ceil(self.settings.batch_size / distributed.world()))
         rank = distributed.rank()
         batches = EpochBatches(len(data), self.settings.batch_size, self.settings.seed, rank, distributed.world())
         loader = DataLoader(data, batch_sampler=batches, collate_fn=collate, num_workers=workers,
@@ -250,9 +282,13 @@ class Run:
                         self.sums[name] = self.sums.get(name, 0.0) + value
                     self.step += 1
                     progress.set_postfix(loss=f"{figures['loss']:.3f}", refresh=False)
-                    if rank == 0 and time.monotonic() - saved > self.save_seconds and self.step % len(batches):
+                    if self.step % len(batches) == 0:
+                        continue  # the end of an epoch is saved with its figures
+                    if rank == 0 and (signals or time.monotonic() - saved > self.save_seconds):
                         save_checkpoint(self.last, self.state())
                         saved = time.monotonic()
+                    if signals:
+                        raise stopped(signals)
             if rank:
                 continue
             seconds = time.monotonic() - started
@@ -264,6 +300,8 @@ class Run:
                    "seconds": seconds, "revision": git_revision()}
             self.finish_epoch(row)
             saved = time.monotonic()
+            if signals:
+                raise stopped(signals)
 
     def train_step(self, batch: Any, loss: Loss, learning_rate: float) -> dict[str, float]:
         """One step of the optimiser; UserError when the loss is not finite (the last checkpoint stays as it is)."""
@@ -271,19 +309,24 @@ class Run:
         torch.manual_seed((self.settings.seed * 1_000_003 + self.step + (distributed.rank() << 40)) % 2**63)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            value, figures = loss(distributed.whole_batch(self.net), distributed.gather_labels(batch))
-        self.optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+                value, figures = loss(distributed.whole_batch(self.net), distributed.gather_labels(batch))
+            self.optimizer.zero_grad(set_to_none=True)
+            value.backward()
+        except torch.OutOfMemoryError:
+            raise UserError(f"the GPU's memory is too small at step {self.step}; start anew with --restart and a "
+                            f"smaller --batch_size ({self.folder} keeps what was reached before)") from None
         distributed.sum_gradients(self.net)
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip_norm)
-        for what, number in (("loss", value.item()), ("gradient", norm.item())):  # a GPU is not waited for before
+        reached = dict(zip(("loss", "gradient"), torch.stack([value.detach(), norm]).tolist()))  # a GPU is waited for
+        for what, number in reached.items():
             if not math.isfinite(number):  # a step would make every weight NaN, and the checkpoint after it
                 raise UserError(f"the {what} is {number} at step {self.step}; start anew with --restart and a lower "
                                 f"--learning_rate ({self.folder} keeps what was reached before)")
         self.optimizer.step()
         self.update_average()
-        return {"loss": value.item(), **{name: float(figure) for name, figure in figures.items()}}
+        return {"loss": reached["loss"], **{name: float(figure) for name, figure in figures.items()}}
 
     @torch.no_grad()
     def update_average(self) -> None:

@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +31,7 @@ from platekit.files import writing
 from platekit.frames import FrameSource, is_live, source_name
 from platekit.opencv import cv2, video_name
 from platekit.results import PictureResult, Plate
+from platekit.signals import stop_on_signal
 from platekit.tracking import RULES, Rules, Track, Tracker
 
 ReadFrame = Callable[[np.ndarray], PictureResult]
@@ -169,7 +169,7 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
                 write_line(stream, {"image": name, "error": str(error)})
                 continue
             video = videos.file_for(source, watch.source.rate) if videos else None
-            with stop_on_signal(watch.source) as signals:
+            with stop_on_signal(watch.source.stop) as signals:
                 report(watch, stream, video, show)
             problem = watch.source.broken and (
                 f"{name} gives no more frames; see what became of it, and start again" if watch.source.live else
@@ -224,25 +224,3 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
                     watch.source.stop()
     drawn = f"; annotated video in {video.path}" if video and watch.frames else ""
     print(f"{watch}; {count} plate{'s' * (count != 1)}{drawn}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def stop_on_signal(source: FrameSource) -> Iterator[list[int]]:
-    """Ctrl-C and a polite kill stop the source, between frames; a second one acts as usual. Yields what came."""
-    came: list[int] = []
-    previous = {}
-
-    def handle(number: int, _: object) -> None:
-        came.append(number)
-        source.stop()
-        signal.signal(number, previous[number])
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(ValueError):  # outside the main thread signals are somebody else's
-            previous[number] = signal.signal(number, handle)
-    try:
-        yield came
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-

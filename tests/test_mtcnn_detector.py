@@ -346,9 +346,10 @@ def test_impossible_aspects_are_refused(aspects):
         plan_levels(1160, 720, aspects=aspects)
 
 
-def test_all_of_the_nets_and_levels_is_on_the_device():
+def test_all_of_the_nets_and_levels_is_on_the_device(monkeypatch):
     """A device that only holds shapes stands for a GPU."""
-    detector = Detector(device=torch.device("meta"))
+    monkeypatch.setattr("MTCNN.detector.pick_device", torch.device)
+    detector = Detector(device="meta")
     nets = (detector.pnet, detector.onet, detector._scorer)
     assert {tensor.device.type for net in nets for tensor in net.state_dict().values()} == {"meta"}
     picture = torch.zeros(1, 3, 1160, 720, dtype=torch.uint8, device="meta")

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from platekit.command import json_lines, run_pictures
 from platekit.errors import UserError, run_script
 from platekit.files import write_bytes
 from platekit.images import read_image
+from platekit.places import command_line
 from platekit.results import PictureResult, Plate
 from platekit.video import run_video
 from tests.conftest import ROOT, files_below, make_picture, put_picture
@@ -69,6 +71,24 @@ def test_every_input_gets_its_line_in_order_and_a_broken_one_its_error(folder, c
     assert [line for line in captured.err.splitlines() if line.startswith("error: ")] == \
         [f"error: {lines[2]['error']}", f"error: {lines[4]['error']}"]
     assert "b.jpg" in lines[2]["error"]
+
+
+def test_a_picture_too_large_for_the_gpu_is_its_own_error(folder):
+    def read_small(image: np.ndarray, _: Path) -> PictureResult:
+        if image.shape[0] == 40:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return read(image)
+
+    assert run_pictures([folder / "a.png", folder / "c.png"], read_small, str(folder / "out.jsonl")) == 1
+    first, second = lines_of((folder / "out.jsonl").read_text("utf-8"))
+    assert "use --device cpu" in first["error"] and len(second["plates"]) == 2
+
+
+def test_the_command_that_comes_next_suits_the_shell(monkeypatch):
+    words = ["--out", "a b", "C:\\x"]
+    assert command_line(words) == "--out 'a b' 'C:\\x'"
+    monkeypatch.setattr("platekit.places.os.name", "nt")
+    assert command_line(words) == '--out "a b" C:\\x'
 
 
 def test_without_json_a_line_a_plate_is_printed(folder, capsys):
@@ -272,6 +292,13 @@ class Broken:
 
     def __getitem__(self, index: int) -> int:
         raise UserError("crop.jpg is broken; fetch it again")
+
+
+def test_the_first_process_of_a_container_ends_when_asked_to():
+    """Which without a handler it would not."""
+    code = ("import os, signal\nfrom platekit.errors import run_script\nown = os.getpid()\nos.getpid = lambda: 1\n"
+            "run_script(lambda: os.kill(own, signal.SIGTERM))")
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 143
 
 
 def test_whoever_stops_reading_the_output_sees_no_traceback(tmp_path):

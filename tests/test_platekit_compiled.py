@@ -73,3 +73,15 @@ def test_machine_code_needs_no_folder(monkeypatch):
 
     monkeypatch.setattr(module.numba, "njit", njit)
     assert compiled(len) is len and made == [len]
+
+
+@pytest.mark.parametrize("error", [OSError, EOFError])
+def test_a_full_or_damaged_cache_means_that_code_is_made_anew(monkeypatch, error):
+    function = compiled(lambda number: number + 1)
+
+    def fail(*arguments: object) -> None:
+        raise error
+
+    for name in ("load_overload", "save_overload", "flush"):
+        monkeypatch.setattr(function._cache._cache, name, fail if name != "flush" else lambda: None)
+    assert function(1) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from torch.utils.data import Dataset
 
 from platekit.devices import trains_in_bfloat16
 from platekit.errors import UserError, seed_number
-from platekit.training import EpochBatches, Run, Settings, start_weights
+from platekit.training import EpochBatches, Run, Settings, check_workers, start_weights
 from tests.conftest import ROOT
 
 SETTINGS = Settings(epochs=3, batch_size=4, learning_rate=0.05, warmup_steps=3, half=False, seed=5)
@@ -230,6 +231,52 @@ def test_a_run_that_crashed_in_an_epoch_ends_with_the_same_bits(tmp_path, refere
         [{k: v for k, v in json.loads(line).items() if k not in ("seconds", "samples_per_second", "revision")}
          for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("reference", "run"))
     assert first == second
+
+
+@pytest.mark.parametrize(("number", "ends"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+@pytest.mark.parametrize("at", [2, 5, 7])
+def test_a_polite_kill_lets_the_step_end_and_saves_it(tmp_path, reference, number, ends, at):
+    calls = 0
+
+    def interrupted(net, batch):
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            os.kill(os.getpid(), number)
+        return loss(net, batch)
+
+    with pytest.raises(ends) as end:
+        start(tmp_path / "run").train(Noisy(), collate, interrupted, evaluate)
+    assert calls == at and getattr(end.value, "code", 143) == 143
+    run = start(tmp_path / "run")
+    assert run.step == at and len(run.log) == at // 5  # five batches an epoch
+    best = run.train(Noisy(), collate, loss, evaluate)
+    assert same(state_of(run.net), reference[0]) and same(state_of(best), reference[2])
+
+
+def test_loader_processes_that_would_wait_for_ever_are_refused(tmp_path, monkeypatch):
+    if not os.path.isdir("/dev/shm"):
+        pytest.skip("this system shares no memory there")
+    check_workers(2, Noisy(), collate, 4)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: argparse.Namespace(free=100))
+    with pytest.raises(UserError, match="--shm-size"):
+        start(tmp_path).train(Noisy(), collate, loss, evaluate, workers=2)
+
+    def read_only() -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("multiprocessing.Semaphore", read_only)
+    with pytest.raises(UserError, match="--workers 0"):
+        check_workers(2)
+    check_workers(0)
+
+
+def test_a_gpu_without_room_is_a_sentence(tmp_path):
+    def full(net, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(UserError, match="smaller --batch_size"):
+        start(tmp_path).train(Noisy(), collate, full, evaluate)
 
 
 def test_a_killed_process_ends_with_the_same_bits(tmp_path, reference):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import shlex
 import sys
 import zlib
 from pathlib import Path
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from LPRNet.data.preprocess import Cut
 from platekit.errors import UserError, run_script
 from platekit.images import read_image, write_image
+from platekit.places import command_line
 from platekit.tables import BOX, BOXES_HELP, Row, box_of, read_rows, write_rows
 
 COLUMNS = ("file", "text", "photo")  # of the table of crops; the last shows that this script has written it
@@ -83,7 +83,7 @@ def main() -> int:
     write_rows(args.out / "labels.csv", COLUMNS, ((name, *texts) for name, texts in labels.items()))
     print(f"{len(labels)} crops and labels.csv are in {args.out}")
     flags = ("--img_dirs_train", args.out, "--labels", args.out / "labels.csv")
-    print(f"next: python LPRNet/LPRNet_Train.py {shlex.join(map(str, flags))}")
+    print(f"next: python LPRNet/LPRNet_Train.py {command_line(flags)}")
     return 1 if problems else 0
 
 

@@ -8,7 +8,6 @@ drawn without repetition: each occurs once or not at all.
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from MTCNN.data_preprocessing.sample_store import SUMMARY, are_ones_own, open_ar
 from MTCNN.data_preprocessing.windows import KINDS
 from platekit.errors import UserError, seed_number
 from platekit.files import file_fingerprint, relative_name, write_text
-from platekit.places import flags_of
+from platekit.places import command_line, flags_of
 
 SHARES = {"positive": 1.0, "part": 1.0, "negative": 3.0}  # of the kinds, by default
 
@@ -96,5 +95,5 @@ def run(net: str, description: str, arguments: list[str] | None = None) -> None:
     more = [] if options.samples_val else ["--list_val LIST"]
     if any(map(are_ones_own, options.samples_train)):  # of which there are seldom enough to begin with nothing
         bundled = paths.PNET_WEIGHTS if net == "pnet" else paths.ONET_WEIGHTS
-        more += [f"--weights {shlex.quote(str(bundled))} --save my_{net}"]
+        more += [command_line(["--weights", bundled, "--save", f"my_{net}"])]
     print(f"next: python MTCNN/train/Train_{net.capitalize()}.py", *flags_of(flags), *more)

@@ -34,6 +34,7 @@ from platekit.images import read_image
 from platekit.memory import keep_freed_memory
 from platekit.places import flags_of, must_be_there
 from platekit.tables import BOXES_HELP, read_boxes
+from platekit.training import check_workers
 
 Samples = dict[str, tuple[np.ndarray, np.ndarray]]  # kind -> pixels uint8 (N, h, w, 3), offsets float32 (N, 4)
 Choose = Callable[[View, torch.Tensor, np.random.Generator], dict[str, np.ndarray]]  # kind -> windows (N, 4)
@@ -107,6 +108,7 @@ def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> S
     if writer.steps:
         print(f"going on in {folder} after {writer.steps} of {len(data)} views")
     keep_freed_memory()
+    check_workers(workers)
     started, before = time.monotonic(), sum(writer.rows.values())
     loader = DataLoader(data, batch_size=1, sampler=range(writer.steps, len(data)), num_workers=workers,
                         collate_fn=first_of)

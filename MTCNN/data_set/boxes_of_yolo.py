@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from platekit.errors import UserError, run_script
 from platekit.files import relative_name
 from platekit.images import find_images, read_image
+from platekit.places import command_line
 from platekit.tables import BOX, LEAST_SIDE, write_rows
 
 
@@ -103,7 +103,7 @@ def main() -> int:
     sides = ("-dir_train", train, "-dir_val", val) if train.is_dir() and val.is_dir() else \
         ("-dir_train", args.images, "--hold_out", 0.1)
     flags = (*sides, "--boxes", args.out)
-    print(f"next: python MTCNN/data_preprocessing/gen_Pnet_train_data.py {shlex.join(map(str, flags))}")
+    print(f"next: python MTCNN/data_preprocessing/gen_Pnet_train_data.py {command_line(flags)}")
     return 1 if problems else 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,7 @@ from platekit.checkpoints import load_weights, save_weights
 from platekit.devices import pick_device
 from platekit.errors import UserError
 from platekit.files import file_fingerprint
-from platekit.places import flags_of
+from platekit.places import command_line, flags_of
 from platekit.training import Run, Settings, add_training_arguments, check_run, seed_everything, start_weights
 
 
@@ -138,7 +137,7 @@ def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
     save_weights(options.save, best, {"epochs": options.epoch, "samples": len(training), "seed": options.seed})
     own = options.list_train.resolve() != paths.list_file(recipe.name, "train").resolve() or training.are_ones_own
     weights = " ".join(["", *flags_of({f"--{recipe.name}": (options.save, recipe.weights)})])
-    photos = shlex.join(map(str, validation.photo_lists)) or "PHOTOS"
+    photos = command_line(validation.photo_lists) or "PHOTOS"
     next_step = (recipe.own_next_step if own else recipe.next_step).format(weights=weights, photos=photos)
     print(f"wrote {options.save} (score {run.best:.4f})\nnext: {next_step}")
     return best

@@ -1,0 +1,28 @@
+"""Ctrl-C and a polite kill, after which what runs ends where nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def stop_on_signal(stop: Callable[[], None] = lambda: None) -> Iterator[list[int]]:
+    """The first signal calls ``stop``; a second one acts as usual. Yields what came: whoever runs has to look."""
+    came: list[int] = []
+    previous = {}
+
+    def handle(number: int, _: object) -> None:
+        came.append(number)
+        stop()
+        signal.signal(number, previous[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(ValueError):  # outside the main thread signals are somebody else's
+            previous[number] = signal.signal(number, handle)
+    try:
+        yield came
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
