@@ -7,11 +7,14 @@ import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from platekit.errors import UserError
+
+REPLACE_TRIES, REPLACE_SECONDS = 20, 0.1
 
 
 @contextlib.contextmanager
@@ -28,13 +31,23 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        os.replace(temporary, path)
+        replace(temporary, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder") \
             from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def replace(source: Path, target: Path) -> None:
+    """``os.replace``, which on Windows fails for as long as another program looks at the target, as a virus scanner."""
+    for _ in range(REPLACE_TRIES if os.name == "nt" else 0):
+        with contextlib.suppress(PermissionError):
+            os.replace(source, target)
+            return
+        time.sleep(REPLACE_SECONDS)
+    os.replace(source, target)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from platekit.errors import UserError
-from platekit.files import atomic_path, write_bytes, write_text
+from platekit.files import atomic_path, replace, write_bytes, write_text
 from platekit.images import expand_inputs, find_images, read_image, write_image
 from tests.conftest import ROOT, files_below, full_disk, make_picture, put_picture
 
@@ -174,6 +175,23 @@ def test_an_interrupted_write_keeps_the_old_file_alone(tmp_path):
         temporary.write_bytes(b"half of the ne")
         raise Crash
     assert files_below(tmp_path) == ["file.bin"] and path.read_bytes() == b"old"
+
+
+def test_on_windows_a_file_that_is_looked_at_is_replaced_a_little_later(tmp_path, monkeypatch):
+    (tmp_path / "new").write_text("new")
+    tries = []
+
+    def locked(source: Path, target: Path, replace: Callable = os.replace) -> None:
+        tries.append(target)
+        if len(tries) < 3:
+            raise PermissionError
+        replace(source, target)
+
+    monkeypatch.setattr("platekit.files.os.replace", locked)
+    monkeypatch.setattr("platekit.files.os.name", "nt")
+    replace(tmp_path / "new", tmp_path / "old")
+    monkeypatch.undo()
+    assert len(tries) == 3 and (tmp_path / "old").read_text() == "new"
 
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
