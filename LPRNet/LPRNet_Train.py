@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from tqdm import tqdm
 
 from ccpd.plates import PlateRenderer
 from LPRNet.alphabet import CHARS, MAX_LENGTH, TIME_STEPS, Alphabet, read_alphabet
@@ -198,7 +199,8 @@ def find_corners(reader: Reader, picture: np.ndarray) -> np.ndarray:
 
 def all_crops(data: LPRDataLoader) -> torch.Tensor:
     """The crops of a whole data set, of an augmented one always the same views: uint8 (N, 3, 24, 94)."""
-    crops = [data[index, VIEW_SEED + index][0] for index in range(len(data))]
+    crops = [data[index, VIEW_SEED + index][0]
+             for index in tqdm(range(len(data)), desc="crops to choose by", unit="crop", leave=False)]
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 

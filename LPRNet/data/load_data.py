@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from ccpd.geometry import bounding_box
 from ccpd.plates import (
@@ -128,7 +129,7 @@ class LPRDataLoader(Dataset):
         Good enough to turn the crop by and to cut between symbols, not to teach the corners by. Corners of next to
         nothing, as an untrained transformer may find them, are left out.
         """
-        for index, (path, name) in enumerate(self.items):
+        for index, (path, name) in enumerate(tqdm(self.items, desc="corners", unit="crop", leave=False)):
             if name.corners is None:
                 try:
                     picture = read_image(path)
