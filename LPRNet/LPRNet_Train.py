@@ -199,8 +199,8 @@ def find_corners(reader: Reader, picture: np.ndarray) -> np.ndarray:
 
 def all_crops(data: LPRDataLoader) -> torch.Tensor:
     """The crops of a whole data set, of an augmented one always the same views: uint8 (N, 3, 24, 94)."""
-    crops = [data[index, VIEW_SEED + index][0]
-             for index in tqdm(range(len(data)), desc="crops to choose by", unit="crop", leave=False)]
+    with tqdm(range(len(data)), desc="crops to choose by", unit="crop", leave=False) as indices:
+        crops = [data[index, VIEW_SEED + index][0] for index in indices]
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 
