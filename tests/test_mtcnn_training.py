@@ -346,5 +346,6 @@ def test_the_whole_chain_from_another_directory(call, tmp_path):
         outcome = call(SCRIPTS[script], *arguments, cwd=tmp_path)
         assert outcome.status == 0, (script, outcome.err)
         assert script == "MTCNN/MTCNN.py" or "next: " in outcome.out
+        assert "PHOTOS" not in outcome.out  # these are CCPD's
     assert {"pnet", "onet"} <= set(files_below(tmp_path))
     assert outcome.out.count('"plates"') == len(files_below(tmp_path / "val"))

@@ -135,9 +135,9 @@ def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
     if distributed.rank():
         return best
     save_weights(options.save, best, {"epochs": options.epoch, "samples": len(training), "seed": options.seed})
-    own = options.list_train.resolve() != paths.list_file(recipe.name, "train").resolve() or training.are_ones_own
     weights = " ".join(["", *flags_of({f"--{recipe.name}": (options.save, recipe.weights)})])
     photos = command_line(validation.photo_lists) or "PHOTOS"
-    next_step = (recipe.own_next_step if own else recipe.next_step).format(weights=weights, photos=photos)
+    step = recipe.own_next_step if training.are_ones_own else recipe.next_step
+    next_step = step.format(weights=weights, photos=photos)
     print(f"wrote {options.save} (score {run.best:.4f})\nnext: {next_step}")
     return best
