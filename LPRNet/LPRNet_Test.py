@@ -50,7 +50,7 @@ class Score:
         name = known_label(path, self.labels)
         for plate in entry.get("plates", ()):
             if "text" not in plate:
-                raise UserError("the lines that were kept are of another script; name another --json")
+                raise UserError("the lines kept by --resume come from another script; name another --json")
             if not name or not (self.alphabet.is_label(name.plate) or real_path(path) in self.labels):
                 self.unlabelled += 1
                 continue

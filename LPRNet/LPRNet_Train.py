@@ -67,32 +67,32 @@ def parse_arguments() -> argparse.Namespace:
     data.add_argument("--img_dirs_train", nargs="+", default=[CROPS_TRAIN], metavar="DIR",
                       help=f"folders of crops named <plate>_<number>.jpg (default: {for_help(CROPS_TRAIN)})")
     data.add_argument("--img_dirs_val", nargs="+", metavar="DIR",
-                      help="folders to choose the best weights by (default: LPRNet/data/val where it exists; else, and "
-                           "with --alphabet, a part of the training plates is set aside)")
+                      help="folders of crops to choose the best weights by (default: LPRNet/data/val if it exists; "
+                           "otherwise, or with --alphabet, a part of the training plates is set aside)")
     data.add_argument("--labels", nargs="+", metavar="FILE", default=[], help=LABELS_HELP)
     data.add_argument("--alphabet", metavar="FILE",
-                      help="symbols of other plates, one a line or all in one line (default: those of Chinese plates)")
+                      help="symbols of other plates, one per line or all in one (default: those of Chinese plates)")
     data.add_argument("--max_length", type=int, default=MAX_LENGTH, metavar="N",
                       help=f"symbols a plate has at most, up to {TIME_STEPS} (default: %(default)s)")
     data.add_argument("--hold_out", type=float, metavar="SHARE",
-                      help="share of training plates set aside to choose by as well (default: 0.1, or 0 with a folder "
-                           "to choose by)")
+                      help="share of the training plates set aside, also to choose the best weights by (default: 0.1, "
+                           "or 0 where --img_dirs_val or its default is used)")
     data.add_argument("--rendered_share", type=float, metavar="SHARE",
                       help="share of samples drawn by the generator, which draws Chinese plates (default: 0.5, and 0 "
                            "with --alphabet)")
     data.add_argument("--glyphs", metavar="DIR", help="pictures of the plate typeface (default: OpenCV's own font)")
     data.add_argument("--epoch_samples", type=int, metavar="N",
-                      help="samples an epoch (default: as many as there are crops, over the share of real samples)")
+                      help="samples per epoch (default: the number of crops divided by the share of real samples)")
     nets = parser.add_argument_group("nets")
     nets.add_argument("--dropout_rate", type=float, default=0.5, help="default: %(default)s")
     nets.add_argument("--straightening", type=float, default=0.2, metavar="WEIGHT",
                       help="weight of the spatial transformer's own loss (default: %(default)s)")
     nets.add_argument("--without", nargs="+", choices=("stn", "sample_norm"), default=[],
-                      help="ablations: the crop as it is; the global context normalised over the batch, for figures "
-                           "alone")
+                      help="ablations: stn reads crops as they are; sample_norm normalises the global context over the "
+                           "batch, to measure only: no weights are written")
     nets.add_argument("--weights", nargs=2, metavar=("LPRNET", "STN"),
-                      help="start from these weights, of this or another alphabet; of this one, their spatial "
-                           "transformer finds the plates in crops that come without corners")
+                      help="start from these weights, of this or another alphabet; if it is this one, their spatial "
+                           "transformer finds the plates in crops whose corners are not known")
     nets.add_argument("--save", nargs=2, type=Path, default=TRAINED, metavar=("LPRNET", "STN"),
                       help=f"where the best weights go (default: {for_help(TRAINED[0])} {for_help(TRAINED[1])})")
     add_training_arguments(parser, epochs=30, batch_size=128, learning_rate=2e-3, run=RUN, workers=1)

@@ -116,8 +116,8 @@ class Alphabet:
 
     def agree(self, logits: torch.Tensor) -> Reading:
         """One reading of several views of a plate, logits (N, P, class, T): N views, each cut out in P ways, one of
-        which may be right. Of what is read in any of them the text that is most probable: the mean over the views of
-        its probability in the way that suits it best."""
+        which may be right. Each text read in any of them is scored by its mean probability over the views, each view
+        counting with its best way; the text with the highest score is returned."""
         flat = logits.detach().float().flatten(0, 1)
         readings = sorted(self.decode(flat), key=lambda reading: reading.confidence)
         candidates = list({reading.text: reading for reading in readings}.values())  # the surest reading of each text
@@ -143,7 +143,7 @@ def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:
 
 
 def read_alphabet(path: str | os.PathLike, max_length: int = MAX_LENGTH) -> Alphabet:
-    """The alphabet of a text file: one symbol a line, or all of them in one line. The blank is added here.
+    """The alphabet of a text file: one symbol per line, or all of them in one line. The blank is added here.
 
     Raises UserError for a file that cannot be read, that repeats a symbol or has a line of several among others.
     """
@@ -155,9 +155,10 @@ def read_alphabet(path: str | os.PathLike, max_length: int = MAX_LENGTH) -> Alph
     symbols = list(lines[0].strip()) if len(lines) == 1 else lines
     for symbol in symbols:
         if len(symbol) != 1 or symbols.count(symbol) > 1:
-            raise UserError(f"{path}: '{symbol}' stands there twice or is no single symbol; write each symbol once, "
-                            "one a line or all in one line")
+            raise UserError(f"{path}: '{symbol}' is there twice or is more than one symbol; write each symbol once, "
+                            "one per line or all in one line")
     blank = next((mark for mark in BLANKS if mark not in symbols), None)
     if blank is None or not symbols:
-        raise UserError(f"{path}: it names no symbol, or all of {BLANKS}, of which one must be left for the CTC blank")
+        raise UserError(f"{path} names no symbol, or all of {BLANKS}; name at least one, and leave one of these for "
+                        "the CTC blank")
     return Alphabet((*symbols, blank), max_length)

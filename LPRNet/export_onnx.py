@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--seed", type=seed_number, default=0, help="of the random inputs")
     args = parser.parse_args()
     if args.crops and not args.crops.is_dir():
-        raise UserError(f"{args.crops} is not a folder; name one of crops, or leave --crops away")
+        raise UserError(f"{args.crops} is not a folder; name a folder of crops, or leave out --crops")
     crops_folder = args.crops or (CROPS_VAL if CROPS_VAL.is_dir() else None)
     torch.manual_seed(args.seed)
     reader, alphabet = load_reader(args.lprnet, args.stn)

@@ -19,7 +19,7 @@ from LPRNet.model.STN import STNet, compose
 from LPRNet.onnx_reader import OnnxReader
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.rows import PLACES, Row
-from platekit.boxes import CROP_SIZE, sample_boxes, to_picture, upload
+from platekit.boxes import CROP_SIZE, at_least, sample_boxes, to_picture, upload
 from platekit.checkpoints import fill, load_weights, read_checkpoint, save_weights
 from platekit.devices import multiplies_bfloat16, pick_device, without_autocast
 from platekit.errors import UserError
@@ -123,12 +123,13 @@ class Recogniser:
         """Readings of the plates in ``boxes`` (N, 4) of one uint8 picture (1, 3, H, W).
 
         Each plate is looked at ``LOOKS`` times. The spatial transformer sees the crop of the box, in which a turned
-        plate is only part of 24 x 94 pixels, and one beside the box's edge is cut off; what it finds is sampled again
-        from the picture, and it corrects itself. Both nets read the last look.
-        Where they are not ``SURE``, other boxes round the plate are looked at as well, and the views agree on a text.
-        The first view is read in bfloat16 where the processor multiplies such numbers itself, doubtful ones again.
-        Where there is no text, a Chinese plate may have two rows (LPRNet/rows.py): these are looked for in more boxes,
-        and read in bfloat16 too. Where nothing is read the confidence is 0.
+        plate is only part of 24 x 94 pixels, and a plate that reaches past the box is cut off; the region it finds is
+        sampled again from the picture, and it corrects itself. Both nets read the last look.
+        If the confidence is below ``SURE``, other boxes round the plate are read as well, and one text is chosen over
+        all views (``Alphabet.agree``). The first view is read in bfloat16 on processors that multiply such numbers in
+        hardware; doubtful plates are then read again in float32. If there is no text, a Chinese plate may have two
+        rows (LPRNet/rows.py): these are looked for in more boxes, and read in bfloat16 too. Where nothing is read the
+        confidence is 0.
         """
         if not len(boxes):
             return []
@@ -200,13 +201,14 @@ class Recogniser:
     def prepare(self, picture: np.ndarray, box: Box | None = None) -> tuple[torch.Tensor, np.ndarray]:
         """A BGR uint8 picture and the box of its plate, by default all of it, as ``read`` takes them.
 
-        Of a box that reaches further out of the picture than this is large, only that far. Raises ValueError for any
-        other array, and for a box without area in the picture.
+        A box that reaches further out of the picture than the picture is large is cut there: it would take memory.
+        Raises ValueError for any other array, and for a box without area.
         """
         pixels = upload(picture, self.device)
         height, width = picture.shape[:2]
         x1, y1, x2, y2 = box = (0, 0, width, height) if box is None else box
-        if not (x1 < x2 and y1 < y2 and x1 < width and y1 < height and 0 < x2 < math.inf and 0 < y2 < math.inf):
-            raise ValueError(f"a box is x1, y1, x2, y2 in the picture with x1 < x2 and y1 < y2, not {tuple(box)}")
+        if not (0 < x2 - x1 < math.inf and 0 < y2 - y1 < math.inf):
+            raise ValueError(f"a box is x1, y1, x2, y2 with x1 < x2 and y1 < y2, not {tuple(box)}")
         size = np.array([width, height, width, height])
-        return pixels, np.clip([box], -size, 2 * size).astype(np.float32)
+        boxes = np.clip([box], -size, 2 * size)
+        return pixels, (boxes if at_least(boxes, 1e-6).all() else np.array([box])).astype(np.float32)

@@ -289,7 +289,7 @@ class Detector:
         return decode_offsets(answer[:, :4], boxes), score_without(answer[:, 4])
 
     def finish(self, boxes: np.ndarray, scores: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """The final choice: scores at least ``score``, one box a plate, inside the picture, best first."""
+        """The final choice: scores at least ``score``, one box per plate, inside the picture, best first."""
         sure = scores >= self.thresholds.score
         boxes, inside = clip_boxes(boxes[sure], height, width, smallest=2.0)
         boxes, scores = boxes[inside], scores[sure][inside]

@@ -18,9 +18,9 @@ PNET_ONNX, ONET_ONNX = (WORK / "weights" / name for name in ("pnet.onnx", "onet.
 PHOTOS_TRAIN = WORK / "data_set" / "ccpd_train"
 PHOTOS_VAL = WORK / "data_set" / "ccpd_val"
 
-SAMPLES = WORK / "data_set" / "samples"  # <net>_train and <net>_val folders, one a split
+SAMPLES = WORK / "data_set" / "samples"  # <net>_train and <net>_val folders, one per split
 LISTS = WORK / "data_set" / "lists"  # imglist_<net>_train.txt and imglist_<net>_val.txt
-RUNS = WORK / "train" / "runs"  # one folder a net
+RUNS = WORK / "train" / "runs"  # one folder per net
 
 
 def samples_folder(net: str, split: str) -> Path:

@@ -14,7 +14,7 @@ from platekit.files import real_path
 
 
 class Score:
-    """Counts plates, those found (an IoU above 0.7, one box a plate), and boxes that are none of them."""
+    """Counts plates, those found (an IoU above 0.7, one box per plate), and boxes that are none of them."""
 
     def __init__(self, boxes: Mapping[Path, np.ndarray]) -> None:
         """``boxes``: of each picture's plates (N, 4), by its resolved path."""

@@ -88,7 +88,7 @@ def holds_photo(folder: Path) -> bool:
 
 
 def listed_names(path: str | os.PathLike) -> set[str]:
-    """The file names in a list, one a line or before a tab, with or without their folders. Raises UserError."""
+    """The file names in a list, one per line or before a tab, with or without their folders. Raises UserError."""
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -146,9 +146,9 @@ def not_trained_on(leave_out: Path | None = None) -> list[tuple[str, Path]]:
     trained, chosen_by = plates_below(PHOTOS_TRAIN), plates_below(PHOTOS_VAL)
     others = [(subset, path) for subset, path in photos if plate_of(path) not in trained]
     if trained:
-        print(f"left out {len(photos) - len(others)} photos of plates that are in {PHOTOS_TRAIN}; with --data DIR none "
-              f"is. {sum(plate_of(path) in chosen_by for _, path in others)} of the other {len(others)} show plates of "
-              f"{PHOTOS_VAL}, by which the weights were chosen")
+        print(f"left out {len(photos) - len(others)} photos of plates that are in {PHOTOS_TRAIN}; with --data DIR "
+              f"they are kept. {sum(plate_of(path) in chosen_by for _, path in others)} of the other {len(others)} "
+              f"show plates of {PHOTOS_VAL}, by which the weights were chosen")
     return others
 
 
@@ -167,7 +167,7 @@ def parse_arguments() -> argparse.Namespace:
         "--approximate",
         type=Path,
         metavar="FILE",
-        help="names of photos (one a line) whose box is approximate: found from IoU 0.5 up",
+        help="names of photos (one per line) with an approximate box: an IoU of 0.5 is enough to count as found",
     )
     parser.add_argument(
         "--training_log",
@@ -190,7 +190,7 @@ def parse_arguments() -> argparse.Namespace:
         type=int,
         choices=range(4),
         default=ROUNDS,
-        help="of ONet; 0: PNet's proposals are the answer (default: %(default)s)",
+        help="rounds of ONet; with 0, PNet's proposals are the result (default: %(default)s)",
     )
     for net, path in WEIGHTS.items():
         parser.add_argument(f"--{net}", type=Path, default=path, metavar="FILE", help="weights (default: %(default)s)")

@@ -1,4 +1,4 @@
-"""Change photos with CCPD names as other cameras, light and places would: what do the weights make of those?
+"""Change photos with CCPD names as other cameras, light and places would, to test the weights on them.
 
     python ccpd/vary.py --data DIR/ccpd_base --out varied
     python ccpd/evaluate.py --data varied --out varied_evaluation

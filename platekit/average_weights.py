@@ -1,4 +1,4 @@
-"""Average the weights of two trainings of one net, of which one went on from the other or both began alike.
+"""Average the weights of two trainings of one net: one continued the other, or both started from the same weights.
 
     python platekit/average_weights.py FIRST SECOND --share 0.5 --save FILE
 """

@@ -97,7 +97,7 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, 
         raise UserError(f"cannot load {path}: {error.strerror}; check the file") from None
     allowed = read_sums(path.parent).get(path.name)
     if allowed and hashlib.sha256(data).hexdigest() not in allowed:
-        raise UserError(f"cannot load {path}: it is not the file whose SHA-256 stands in {path.parent / SUMS}; restore "
+        raise UserError(f"cannot load {path}: its SHA-256 is not the one in {path.parent / SUMS}; restore "
                         "it with 'git checkout', or keep your own weights in another folder")
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

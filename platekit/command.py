@@ -38,13 +38,13 @@ Seen = tuple[int, Path, np.ndarray | UserError, PictureResult | UserError]
 
 def add_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """The flags of input, output and device. ``default`` says what is taken where no input is named."""
-    inputs = "pictures, folders, patterns, or lists: .txt files with a path a line"
+    inputs = "pictures, folders, patterns, or lists: .txt files with one path per line"
     parser.add_argument("image", nargs="*", action="extend", metavar="PATH",
                         help=f"{inputs} (default: {default})" if default else inputs)
     parser.add_argument("-image", "--image", nargs="+", action="extend", metavar="PATH", help="the same")
-    parser.add_argument("--json", metavar="FILE", help="write one JSON object a line; - is standard output")
+    parser.add_argument("--json", metavar="FILE", help="write one JSON object per line; - is standard output")
     parser.add_argument("--resume", action="store_true",
-                        help="keep the lines that a run before has left for --json, but for errors")
+                        help="keep the lines that an earlier run wrote for --json, except errors")
     parser.add_argument("--output", metavar="DIR", type=Path, help="write annotated pictures there")
     parser.add_argument("--device", default="auto", help=f"{DEVICE_HELP} (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="accepted by every script; nothing is random here")
@@ -95,7 +95,7 @@ def results_place(json_path: str | None, inputs: Iterable[object]) -> str | None
 def check_display(show: bool) -> None:
     """UserError where no window can be opened: Qt would end the process."""
     if show and sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise UserError("there is no display to open windows on; leave --show away, or name one in DISPLAY")
+        raise UserError("there is no display to open windows on; leave out --show, or name a display in DISPLAY")
 
 
 def write_line(stream: TextIO | None, entry: dict[str, Any]) -> None:
@@ -151,7 +151,7 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     """Read every input and report it, and print the ``score`` of all; an input that cannot be read is reported and the
     run goes on.
 
-    Without ``json_path`` a line a plate is printed. With a file there the processes that torchrun started share the
+    Without ``json_path`` one line per plate is printed. With a file there the processes that torchrun started share the
     inputs, and ``resume`` keeps the lines of a run that was cut short, if its ``settings`` were the same: what results
     depend on, files of weights among it as paths. Returns the exit status: 0, or 1 when some inputs failed.
     """
@@ -215,7 +215,7 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
              speak: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
     """The JSON entry of every input with its number, in order, after its annotated picture is written or shown.
 
-    Threads decode the next pictures and write the ones before while this one is read. ``speak``: print a line a plate.
+    Threads decode the next pictures and write the ones before during this one. ``speak``: print a line per plate.
     """
     def load(item: Numbered) -> tuple[int, Path, np.ndarray | UserError]:
         try:
@@ -260,7 +260,7 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
 
 
 def report(path: Path, result: PictureResult, folder: OutputFolder | None) -> None:
-    """Print a line a plate, and where the annotated picture is."""
+    """Print one line per plate, and where the annotated picture is."""
     for plate in result.plates:
         print(f"{path}: {plate}")
     if not result.plates:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -41,13 +40,13 @@ class Cache:
     def load_overload(self, *arguments: Any) -> Any:
         try:
             return self._cache.load_overload(*arguments)
-        except (OSError, EOFError, pickle.UnpicklingError):
+        except Exception:  # of many kinds, for a damaged file
             with contextlib.suppress(OSError):
                 self._cache.flush()
             return None
 
     def save_overload(self, *arguments: Any) -> None:
-        with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
+        with contextlib.suppress(Exception):
             self._cache.save_overload(*arguments)
 
 

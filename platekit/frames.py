@@ -29,9 +29,9 @@ _PASSWORD = re.compile(r"((?:password|passwd|pass|pwd)=)[^&/?]*", re.IGNORECASE)
 class FrameSource:
     """The frames of a video, once: ``for number, frame in source``. Closed by ``close`` or by the end of a ``with``.
 
-    From a file every frame comes, but for damaged ones. A live source (a camera or a stream) does not wait: only its
-    latest frame is kept, and those that nobody took in time are ``dropped``. Frames are numbered as the source gave
-    them, dropped and damaged ones too. ``second`` is when the last one given was: in a file by the rate it states,
+    A file gives every frame except damaged ones. A live source (a camera or a stream) does not wait: only its latest
+    frame is kept, and frames not taken in time count as ``dropped``. Frames are numbered as the source gave them,
+    dropped and damaged ones too. ``second`` is the time of the last frame given: in a file by the frame rate it states,
     from a live source by the clock since it was opened.
     """
 

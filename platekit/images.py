@@ -177,7 +177,7 @@ def expand_inputs(inputs: Iterable[str | os.PathLike], leave_out: Path | None = 
     """Files, folders (searched through for ``suffixes``, but for ``leave_out``), lists and patterns, as paths in the
     order given.
 
-    A list is a text file ``.txt`` with a path a line. Folders and lists are read as the paths are asked for. A plain
+    A list is a text file ``.txt`` with one path per line. Folders and lists are read as paths are asked for. A plain
     path that does not exist is passed on, so that reading it reports it beside the others. Raises UserError for a
     folder or list without pictures and a pattern that matches nothing.
     """
@@ -221,7 +221,7 @@ def _matches(pattern: str) -> list[Path]:
 
 
 def read_list(path: str | os.PathLike) -> Iterator[Path]:
-    """The paths in a text file, one a line as ``find`` prints them; from the working directory where not absolute.
+    """The paths in a text file, one per line as ``find`` prints them; from the working directory where not absolute.
 
     Raises UserError for a file that cannot be read or names nothing.
     """
@@ -237,4 +237,4 @@ def read_list(path: str | os.PathLike) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"cannot read the list {path}: {error.strerror}; check the path") from None
     if empty:
-        raise UserError(f"the list {path} names no picture; write a path a line into it")
+        raise UserError(f"the list {path} names no picture; write one path per line into it")

@@ -1,7 +1,7 @@
 """JSON lines of a long run: written as they come, gone on with after a kill, merged in input order at the end.
 
-While a run is not over its lines lie in ``FILE.parts/``: a file a process, each line behind the number of its input,
-and in ``kept`` what runs before this one have left. ``FILE`` itself appears when all inputs have their line.
+During a run its lines are in ``FILE.parts/``: one file per process, each line behind the number of its input, and in
+``kept`` what earlier runs have left. ``FILE`` itself appears when all inputs have their line.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Parts:
             old, count = self._files(), 0
             if resume and self._made_with.exists() and self._made_with.read_text("utf-8") != self.settings:
                 raise UserError(f"the lines in {self.folder} were made with other weights or flags; give the same, or "
-                                "leave --resume away to read all anew")
+                                "leave out --resume to read everything again")
             with open(self._merged, "wb") as file:
                 if resume and (old or self.path.exists()):
                     lines = [numbered_lines(part) for part in old] or [whole_lines(self.path)]
@@ -155,6 +155,6 @@ def lines_by_source(lines: Iterable[tuple[int, bytes]], sources: Iterable[Path],
 
 def changed(path: Path, number: int, what: str) -> UserError:
     """The error that the inputs are not those the lines were written for."""
-    return UserError(f"the lines for {path} do not belong to these inputs (number {number + 1}: {what}); with the "
-                     f"inputs as they were, and no other run at the same time, --resume goes on from {path}.parts or "
-                     f"{path}; without it all is read anew")
+    return UserError(f"the lines for {path} do not belong to these inputs (number {number + 1}: {what}); restore "
+                     f"the inputs, and let no other run use them, for --resume to continue from {path}.parts or "
+                     f"{path}, or leave --resume out to read everything again")

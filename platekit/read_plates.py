@@ -29,8 +29,8 @@ DESCRIPTION = """\
 Find and read the licence plates of pictures, folders, videos, streams or cameras.
 
     %(prog)s                                         # the bundled samples
-    %(prog)s --image photo.jpg folder/ 'more/*.png'  # a line a plate, annotated pictures in outputs/
-    %(prog)s --image folder/ --json plates.jsonl     # one JSON object a picture
+    %(prog)s --image photo.jpg folder/ 'more/*.png'  # one line per plate, annotated pictures in outputs/
+    %(prog)s --image folder/ --json plates.jsonl     # one JSON object per picture
     %(prog)s --video clip.mp4                        # or rtsp://..., or --camera 0
 
 Exit status: 0 all inputs done, 1 some failed, 2 wrong usage or missing weights.
@@ -70,7 +70,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     args = parse_arguments()
     if args.backend == "onnx" and args.device not in ("auto", "cpu"):
-        raise UserError(f"--backend onnx runs on the CPU, not on {args.device}; leave --device away")
+        raise UserError(f"--backend onnx runs on the CPU, not on {args.device}; leave out --device")
     device = join(pick_device("cpu" if args.backend == "onnx" else args.device))
     nets = {net: getattr(args, net) or path for net, path in BACKENDS[args.backend].items()}
     reader = PlateReader(device, args.mini_lp, args.scale, **nets)
@@ -79,7 +79,7 @@ def main() -> int:
     output = args.output or (None if args.json else OUTPUTS)
     if args.video or args.camera is not None:
         if args.image or args.resume:
-            raise UserError("--image and --resume go without --video and --camera; run them one after the other")
+            raise UserError("--image and --resume exclude --video and --camera; run them one after the other")
         videos = [video for entry in args.video or [] for video in videos_of(entry, output)]
         return run_video(videos + ([] if args.camera is None else [args.camera]), reader.read, args.json, output,
                          args.show)

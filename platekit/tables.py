@@ -1,4 +1,4 @@
-"""Tables of what pictures show: CSV files, a row a picture or a plate, whose first line names the columns.
+"""Tables of what pictures show: CSV files, one row per picture or plate, whose first line names the columns.
 
 Boxes are x1, y1, x2, y2 in pixels.
 """
@@ -19,8 +19,8 @@ import numpy as np
 from platekit.errors import UserError
 from platekit.files import real_path, write_text
 
-BOXES_HELP = "CSV tables of the columns file (seen from the table's folder), x1, y1, x2 and y2, a row a plate, " \
-    "with empty columns where there is none"
+BOXES_HELP = "CSV tables with the columns file (path from the table's folder), x1, y1, x2 and y2, one row per plate; " \
+    "the last four are empty for a picture without a plate"
 BOX = ("x1", "y1", "x2", "y2")
 LEAST_SIDE = 2  # pixels of a box: nothing can be read or found in less
 
@@ -52,7 +52,7 @@ def read_rows(table: str | os.PathLike, columns: tuple[str, ...]) -> list[Row]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {table}: {error}; save it as CSV in UTF-8") from None
     if not names.issuperset(columns):
-        raise UserError(f"{table} does not begin with the line '{','.join(columns)}'; name its columns so"
+        raise UserError(f"{table} does not begin with the line '{','.join(columns)}'; give its columns these names"
                         + ", and put commas between them, not semicolons" * semicolons)
     rows = []
     for number, line in lines:
@@ -97,11 +97,11 @@ def box_of(row: Row) -> list[float] | None:
     try:
         x1, y1, x2, y2 = box = [float(text) for text in texts]
     except ValueError:
-        raise UserError(f"{row.place}: '{','.join(texts)}' are no four numbers; mend the row") from None
+        raise UserError(f"{row.place}: '{','.join(texts)}' are not four numbers; correct the row") from None
     if not (0 <= x1 < x2 < math.inf and 0 <= y1 < y2 < math.inf):
         raise UserError(f"{row.place}: '{','.join(texts)}' is no box, x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2; "
-                        "mend the row")
+                        "correct the row")
     if x2 - x1 < LEAST_SIDE or y2 - y1 < LEAST_SIDE:
         raise UserError(f"{row.place}: the box '{','.join(texts)}' has a side below {LEAST_SIDE} pixels; boxes are in "
-                        "pixels, not in shares of the picture; mend the row")
+                        "pixels, not in shares of the picture; correct the row")
     return box

@@ -102,15 +102,15 @@ def add_training_arguments(parser: argparse.ArgumentParser, epochs: int, batch_s
     learning.add_argument("--epoch", type=int, default=epochs, help="epochs (default: %(default)s)")
     learning.add_argument("--batch_size", type=int, default=batch_size, help="default: %(default)s")
     learning.add_argument("--learning_rate", type=float, default=learning_rate, help="default: %(default)s")
-    learning.add_argument("--float32", action="store_true", help="no mixed precision, as where it brings no speed")
+    learning.add_argument("--float32", action="store_true", help="no mixed precision; it is used only if faster")
     learning.add_argument("--seed", type=seed_number, default=0, help="default: %(default)s")
     running = parser.add_argument_group("running")
     running.add_argument("--run", type=Path, default=run, metavar="DIR",
                          help="folder of checkpoints and logs (default: %(default)s)")
     running.add_argument("--restart", action="store_true", help="start anew; without it a run that was stopped goes on")
     running.add_argument("--save_seconds", type=float, default=SAVE_SECONDS, metavar="N",
-                         help="between two checkpoints inside an epoch; one follows every epoch anyway (default: "
-                              "%(default)s)")
+                         help="seconds between checkpoints within an epoch; one is written after every epoch anyway "
+                              "(default: %(default)s)")
     running.add_argument("--workers", type=int, default=workers, help="loader processes (default: %(default)s)")
     running.add_argument("--device", default="auto", help=f"{DEVICE_HELP} (default: %(default)s)")
 

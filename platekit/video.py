@@ -1,4 +1,4 @@
-"""Videos, cameras and streams: a JSON line a frame, one result a plate, and the annotated video.
+"""Videos, cameras and streams: one JSON line per frame, one result per plate, and the annotated video.
 
     from platekit.pipeline import PlateReader
     from platekit.video import Watch
@@ -146,11 +146,11 @@ class AnnotatedVideos:
 
 def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | None = None,
               output: Path | None = None, show: bool = False) -> int:
-    """Watch every source. JSON lines: one a frame with ``frame`` beside ``image``, and one a finished track.
+    """Watch every source. JSON lines: one per frame with ``frame`` beside ``image``, and one per finished track.
 
-    Without ``json_path`` a line a track is printed. Returns the exit status: 0, or 1 when a source failed. Ctrl-C ends
-    the source as if it ended there, with all files whole; KeyboardInterrupt follows unless it was a live source, which
-    has no other end.
+    Without ``json_path`` one line per track is printed. Returns the exit status: 0, or 1 when a source failed. Ctrl-C
+    ends the source as if it ended there, with all files whole; KeyboardInterrupt follows unless it was a live source,
+    which has no other end.
     """
     if world() > 1:
         raise UserError("torchrun shares pictures, not videos; start one process for each video")
@@ -172,7 +172,7 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
             with stop_on_signal(watch.source.stop) as signals:
                 report(watch, stream, video, show)
             problem = watch.source.broken and (
-                f"{name} gives no more frames; see what became of it, and start again" if watch.source.live else
+                f"{name} gives no more frames; check the camera or stream, and start again" if watch.source.live else
                 f"{name} ends after {watch.frames} of {watch.source.total} frames; it is cut off, fetch it again")
             if not watch.frames and not signals:
                 problem = f"{name} gives no frame; check that it is whole and that OpenCV knows its format"

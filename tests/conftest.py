@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from platekit import errors
 from platekit.boxes import box_iou
@@ -26,6 +27,8 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 needs_bfloat16 = pytest.mark.skipif(not multiplies_bfloat16(torch.device("cpu")),
                                     reason="the processor has no bfloat16")
 
+settings.register_profile("untimed", deadline=None)  # machine code is made, or loaded, at the first call
+settings.load_profile("untimed")
 torch.set_num_threads(1)  # sums in one order give the same bits, and small pictures are no work for several threads
 
 

@@ -128,7 +128,7 @@ class PlainReader:
 
     @torch.no_grad()
     def refine(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """ONet's rounds, then one box a plate."""
+        """ONet's rounds, then one box per plate."""
         limits = self.thresholds
         if not len(boxes):
             return boxes

@@ -140,7 +140,7 @@ def test_pictures_without_any_file_of_yolo_are_no_table(call, photos, tmp_path):
 
 
 @pytest.mark.parametrize(("row", "what"), [
-    ("a/one.png,1,2,3", "no four numbers"), ("a/one.png,1,2,x,4", "no four numbers"), ("a/one.png,5,2,3,4", "no box"),
+    ("a/one.png,1,2,3", "not four numbers"), ("a/one.png,1,2,x,4", "not four numbers"), ("a/one.png,5,2,3,4", "no box"),
     ("a/one.png,-1,2,3,4", "no box"), ("a/one.png,0.2,0.3,0.6,0.5", "not in shares"),
     ("a/one.png,1,2,inf,4", "no box"), (",1,2,3,4", "picture is missing"),
     ("a/\0.png,1,2,3,4", "zero byte|NUL")])

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ccpd.annotation import CITY_TABLE, PROVINCE_TABLE, SERIAL_TABLE, Annotation, has_annotation, parse
@@ -42,7 +42,6 @@ annotations = st.builds(
 
 
 @given(annotations)
-@settings(deadline=None)
 def test_every_annotation_survives_the_file_name(annotation):
     name = annotation.file_name()
     assert has_annotation(name)
@@ -90,7 +89,6 @@ def test_bad_names_are_refused_in_one_sentence(name, words):
 
 
 @given(st.text(max_size=60))
-@settings(deadline=None)
 def test_any_text_is_parsed_or_refused(text):
     try:
         parsed = parse(text)

@@ -17,7 +17,7 @@ from platekit.errors import UserError
 
 
 @given(subset=st.sampled_from(list(SUBSETS)), seed=st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_relative_corners_are_a_convex_plate_that_fills_its_box(subset, seed):
     corners = relative_corners(subset, np.random.default_rng(seed))
     assert corners.shape == (4, 2)
@@ -29,7 +29,7 @@ def test_relative_corners_are_a_convex_plate_that_fills_its_box(subset, seed):
 
 
 @given(subset=st.sampled_from(list(SUBSETS)), seed=st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_poses_lie_inside_the_photo(subset, seed):
     pose = sample_pose(subset, np.random.default_rng(seed))
     again = sample_pose(subset, np.random.default_rng(seed))

@@ -105,7 +105,7 @@ def check(script: str, mtcnn: Path, lprnet: Path, checkout: Path) -> None:
     elif name.startswith("gen_"):
         for split in ("train", "val"):
             folder = data / "samples" / f"{name[4:8].lower()}_{split}"
-            assert count(folder, "*.npy") == 3 and len(files_below(folder)) < 12  # arrays, not a file a sample
+            assert count(folder, "*.npy") == 3 and len(files_below(folder)) < 12  # arrays, not a file per sample
     elif name.startswith("assemble_"):
         for split in ("train", "val"):
             rows = (data / "lists" / f"imglist_{name[9:13].lower()}_{split}.txt").read_text().splitlines()

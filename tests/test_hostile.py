@@ -50,15 +50,14 @@ def test_a_picture_that_says_to_be_huge_is_refused_by_its_header(suffix, tmp_pat
             read_image(path)
 
 
-# Whoever imports cv2 first has told OpenCV no limit: then the decoded picture is refused.
-@pytest.mark.parametrize(("before", "says"), [("", "says to have"), ("import cv2; ", "has")])
-def test_the_limit_holds_whatever_is_imported_first(before, says, tmp_path):
+@pytest.mark.parametrize("before", ["", "import cv2; "])  # which then knows of no limit
+def test_the_limit_holds_whatever_is_imported_first(before, tmp_path):
     cv2.imwrite(str(tmp_path / "large.png"), np.zeros((MAX_PIXELS // 10_000 + 1, 10_000), np.uint8))
     code = f"{before}from platekit.images import read_image; read_image('large.png')"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     env.pop("OPENCV_IO_MAX_IMAGE_PIXELS")  # this process has set it
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode and f"it {says} more than {MAX_PIXELS // 10**6} megapixels" in done.stderr
+    assert done.returncode and f"it has more than {MAX_PIXELS // 10**6} megapixels" in done.stderr
 
 
 def test_a_hundred_megapixels_are_read(tmp_path):

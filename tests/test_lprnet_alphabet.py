@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from LPRNet.alphabet import CHARS, CHARS_DICT, Alphabet, Reading
@@ -44,7 +44,6 @@ def test_the_blank_is_no_symbol():
     assert "京" in Alphabet() and "-" not in Alphabet() and "警" not in Alphabet()
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(SYMBOLS), max_size=8), st.data())
 def test_ideal_logits_of_a_text_decode_to_it(symbols, data):
     """Whatever the alignment: every symbol on one or more time steps, blanks between, and always between repeats."""
@@ -92,7 +91,6 @@ def brute_force(probabilities: torch.Tensor, text: str) -> float:
     return total
 
 
-@settings(deadline=None)
 @given(st.integers(1, 5), st.integers(0, 10**6))
 def test_the_confidence_is_the_sum_over_all_alignments(steps, seed):
     logits = 2 * torch.randn(2, 3, steps, generator=torch.Generator().manual_seed(seed))
@@ -102,7 +100,6 @@ def test_the_confidence_is_the_sum_over_all_alignments(steps, seed):
         assert 0 <= reading.confidence <= 1
 
 
-@settings(deadline=None)
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 4), st.integers(0, 10**6))
 def test_views_agree_on_the_text_that_is_most_probable_in_all_of_them(views, ways, steps, seed):
     logits = 2 * torch.randn(views, ways, 3, steps, generator=torch.Generator().manual_seed(seed))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ccpd import camera
@@ -437,7 +437,6 @@ def test_a_view_as_photographed_is_the_jittered_box():
             assert np.array_equal(found, expected)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**9), st.floats(-500, 500), st.floats(-500, 500), st.floats(20, 400), st.floats(10, 200))
 def test_jitter_stays_within_its_bounds(seed, x, y, width, height):
     found = augment.jitter_box((x, y, x + width, y + height), np.random.default_rng(seed))

@@ -192,7 +192,7 @@ def test_a_video_gives_a_line_a_frame_and_an_annotated_video(call, weights, tmp_
 def test_a_video_without_flags_goes_to_outputs(call, weights, tmp_path):
     clip = make_video(tmp_path / "in.avi")
     done = call(main, "--video", clip, *weights, cwd=tmp_path)
-    assert done.status == 0 and f"{clip}: " in done.out  # a line a plate
+    assert done.status == 0 and f"{clip}: " in done.out  # one line per plate
     assert files_below(tmp_path / "outputs") == ["in.avi"]
 
 

@@ -397,7 +397,7 @@ def test_a_killed_writer_goes_on_where_it_stopped(tmp_path):
         resumed.add(step)
     resumed.finish()
     assert files_below(tmp_path / "whole") == files_below(tmp_path / "killed")
-    assert len(files_below(tmp_path / "whole")) == 7  # not a file a sample
+    assert len(files_below(tmp_path / "whole")) == 7  # not a file per sample
     for name in files_below(tmp_path / "whole"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
     assert SampleWriter(tmp_path / "whole", (12, 47), {"seed": 1}).complete
@@ -593,7 +593,7 @@ def test_some_photos_are_set_aside_to_validate_on_the_same_for_both_nets(call, t
         assert sorted(lists[0] + lists[1]) == find_images(photos)
     assert counts[0] == counts[1] and sum(counts[0]) == 12 and 1 < counts[0][1] < 9
     refused = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", photos, "--hold_out", 0.4)
-    assert "leave one away" in refused.sentence()
+    assert "leave one of them out" in refused.sentence()
 
 
 @pytest.mark.parametrize(("flags", "what"), [(("--poses", "ccpd_foo"), "ccpd_foo"), (("--hold_out", "1"), "hold_out"),

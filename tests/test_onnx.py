@@ -191,7 +191,7 @@ def test_onnxruntime_is_asked_for_by_name(call, exported, monkeypatch):
 
 def test_the_backend_is_for_the_cpu(call, exported):
     done = call(main, "--image", SAMPLES, *flags(exported), "--device", "cuda")
-    assert done.status == 2 and "leave --device away" in done.sentence()
+    assert done.status == 2 and "leave out --device" in done.sentence()
 
 
 def test_a_net_takes_any_number_of_crops_and_any_picture(exported):

@@ -101,7 +101,7 @@ def test_a_crop_of_its_own_size_is_the_pixels_themselves():
     torch.testing.assert_close(crop, expected, atol=1e-5, rtol=0)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 40), st.integers(0, 20), st.integers(1, 3), st.integers(1, 3))
 def test_a_crop_moves_with_its_box(x, y, across, down):
     """The same content at another place gives the same crop, whatever the box's size."""
@@ -151,7 +151,7 @@ def test_an_untransformed_box_is_sampled_as_its_crop(enlarged):
     torch.testing.assert_close(sampled, crop_resize(pixels, boxes), atol=0.05, rtol=0)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.floats(-0.3, 0.3), st.floats(-0.3, 0.3), st.floats(0.6, 1.05), st.floats(0.4, 1.05), st.integers(1, 8))
 def test_a_box_is_sampled_where_the_transform_says(right, down, across, along, enlarged):
     """Moved and scaled: the same as the crop of the box that the transform describes, also outside the box."""
@@ -166,7 +166,7 @@ def test_a_box_is_sampled_where_the_transform_says(right, down, across, along, e
     torch.testing.assert_close(sampled, crop_resize(pixels, described.numpy()), atol=0.05, rtol=0)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.floats(-200, 1500), st.floats(-200, 900), st.floats(2, 1500), st.floats(2, 900)),
                 min_size=1, max_size=4),
        st.lists(st.floats(-1.5, 1.5), min_size=6, max_size=6))

@@ -78,7 +78,7 @@ def test_no_kept_box_lies_inside_a_better_one(found):
 
 # decoding
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 4), st.integers(0, 2**32 - 1), st.floats(0.1, 20))
 def test_decoding_takes_the_best_path_and_sums_its_text_over_all_paths(steps, seed, spread):
     """Every path of 3 classes over the steps is tried."""
@@ -137,7 +137,7 @@ def pictures(draw: st.DrawFn) -> np.ndarray:
     return image.transpose(1, 0, 2) if kind == "turned" else image[::-1, :, ::-1] if kind == "backwards" else image
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(image=pictures())
 def test_the_detector_takes_any_picture(detector, image):
     found = detector.detect(image)
@@ -147,7 +147,7 @@ def test_the_detector_takes_any_picture(detector, image):
     assert (np.diff(found.scores) <= 0).all()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(image=pictures(), place=st.lists(st.floats(-50, 400), min_size=4, max_size=4))
 def test_the_recogniser_takes_any_picture_and_any_box(recogniser, image, place):
     box = (min(place[0], place[2]), min(place[1], place[3]), max(place[0], place[2]) + 1, max(place[1], place[3]) + 1)
@@ -225,7 +225,7 @@ def test_annotated_pictures_stay_in_the_output_folder_and_apart(tmp_path_factory
     assert len(set(targets.values())) == len(targets)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(image=pictures(), plate=plates)
 def test_any_plate_is_drawn_on_any_picture(image, plate):
     assert draw_plates(image, [plate]).shape == image.shape

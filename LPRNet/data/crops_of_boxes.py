@@ -1,4 +1,4 @@
-"""Cut the plates of one's own photos out, by a table of boxes and texts, for LPRNet.
+"""Cut plates out of your own photos for LPRNet, by a table of boxes and texts.
 
     python LPRNet/data/crops_of_boxes.py --boxes photos/boxes.csv --out crops
 
@@ -35,7 +35,7 @@ def earlier_crops(folder: Path) -> set[Path]:
     if not table.exists():
         return set()
     if not table.read_text(encoding="utf-8-sig", errors="replace").startswith(",".join(COLUMNS)):
-        raise UserError(f"{table} is there and not of this script; name another --out")
+        raise UserError(f"{table} exists and is not of this script; name another --out")
     try:
         pictures = {row.picture for row in read_rows(table, COLUMNS)}
     except UserError:  # all its crops are gone
@@ -76,7 +76,7 @@ def main() -> int:
     for problem in problems:
         print(problem, file=sys.stderr)
     if not labels:
-        raise UserError(f"no plate of {args.boxes} could be cut out; mend what was left out")
+        raise UserError(f"no plate of {args.boxes} could be cut out; correct the rows named above")
     used = {row.picture for row, _ in plates} | {args.out.resolve() / name for name in labels}
     for path in earlier - used:
         path.unlink(missing_ok=True)

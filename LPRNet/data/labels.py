@@ -15,8 +15,8 @@ from platekit.errors import UserError
 from platekit.files import real_path
 from platekit.tables import read_rows
 
-LABELS_HELP = "CSV tables of the columns file (seen from the table's folder) and text; in other folders than the " \
-    "pictures named there, names tell"
+LABELS_HELP = "CSV tables with the columns file (path from the table's folder) and text; in folders without a " \
+    "picture in a table, file names give the labels"
 
 
 class Labels(dict[Path, str]):

@@ -171,8 +171,8 @@ def checked_label(path: Path, labels: Labels, alphabet: Alphabet) -> CropName:
                         "correct the label (--max_length sets the limit)")
     twins = sum(a == b for a, b in pairwise(label))  # which CTC tells apart by a blank between them
     if len(label) + twins > TIME_STEPS:
-        raise UserError(f"{path}: plate '{name.plate}' needs {len(label) + twins} time steps with those "
-                        f"between equal neighbours, LPRNet has {TIME_STEPS}; leave this plate out")
+        raise UserError(f"{path}: plate '{name.plate}' needs {len(label) + twins} time steps (one more "
+                        f"between equal neighbours), but LPRNet has {TIME_STEPS}; leave this plate out")
     if not alphabet.is_label(name.plate) and real_path(path) not in labels:
         raise UserError(f"{path}: its name gives '{name.plate}', which is no plate; call crops "
                         "<plate>_<number>.jpg, or list what they show in a table (--labels)")

@@ -95,8 +95,8 @@ def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]
         count += 1
     others = sorted(path.name for paths in earlier.values() for path in paths)
     if others:
-        print(f"{target} has {len(others)} pictures of no photo in {source}, such as {others[0]}; where they are of an "
-              f"earlier split, remove {target} and cut anew")
+        print(f"{target} has {len(others)} pictures of no photo in {source}, such as {others[0]}; if an earlier "
+              f"split made them, remove {target} and run this again")
     return count, problems
 
 
@@ -104,13 +104,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-dir_train", "--dir_train", type=Path, default=PHOTOS_TRAIN, help="default: %(default)s")
     parser.add_argument("-dir_val", "--dir_val", type=Path, nargs="?", default=PHOTOS_VAL,
-                        help="without a folder no crops to validate on are cut (default: %(default)s)")
+                        help="give no folder to cut no crops to validate on (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=CROPS_TRAIN.parent,
                         help="crops go to train/ and val/ below it (default: %(default)s)")
     parser.add_argument("--context", type=float, default=0.4,
-                        help="surroundings on each side, over the plate's width (default: %(default)s)")
+                        help="surroundings on each side, as a share of the plate's width (default: %(default)s)")
     parser.add_argument("--plain_list", type=Path, metavar="FILE",
-                        help="names (one a line) whose corners are not to be trusted: their bare box is cut")
+                        help="names (one per line) of photos with unreliable corners: only their box is cut out")
     parser.add_argument("--seed", type=int, default=0, help="accepted by every script; nothing is random here")
     args = parser.parse_args()
     if not 0 <= args.context <= 100:

@@ -73,7 +73,8 @@ def run(net: str, description: str, arguments: list[str] | None = None) -> None:
         parser.add_argument(f"--list_{split}", type=Path, metavar="FILE", default=paths.list_file(net, split),
                             help="the list to write")
     for kind, share in SHARES.items():
-        parser.add_argument(f"--{kind}s", type=float, default=share, help=f"share of {kind}s in the list, at most")
+        parser.add_argument(f"--{kind}s", type=float, default=share,
+                            help=f"most {kind}s in the list, relative to the other kinds")
     parser.add_argument("--take", nargs="+", type=float, metavar="SHARE",
                         help="share of each training folder's samples to choose from; all of them by default")
     parser.add_argument("--size", type=int, help="samples in the training list, at most")

@@ -30,8 +30,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add_common_arguments(parser, "onet")
     mining = parser.add_argument_group("mining")
     mining.add_argument("--pnet", type=Path, default=TRAINED_PNET, metavar="WEIGHTS", help="the trained PNet")
-    mining.add_argument("--onet", type=Path, metavar="WEIGHTS", help="a trained ONet, for a second generation")
-    mining.add_argument("--threshold", type=float, default=0.3, help="PNet score from which a window is a proposal")
+    mining.add_argument("--onet", type=Path, metavar="WEIGHTS",
+                        help="a trained ONet, to choose the hard negatives and add the boxes that it corrected itself")
+    mining.add_argument("--threshold", type=float, default=0.3, help="lowest PNet score of a proposal")
     add_pyramid_arguments(mining)
     samples = parser.add_argument_group("samples of a view, at most")
     samples.add_argument("--positives", type=int, default=12)

@@ -132,7 +132,7 @@ def print_left_out(writer: SampleWriter) -> None:
     for failure in sorted(writer.left_out):
         print(f"left out: {failure}")
     if writer.left_out:
-        print(f"remove {writer.folder} to make the samples anew with those photos mended")
+        print(f"to use these photos, repair them, remove {writer.folder} and run this again")
 
 
 def describe(rows: dict[str, int]) -> str:
@@ -148,12 +148,12 @@ def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
     inputs.add_argument("-dir_val", "--dir_val", nargs="*", type=Path, default=[paths.PHOTOS_VAL], metavar="DIR",
                         help="folders of photos to validate on; give none to make no validation samples")
     inputs.add_argument("--hold_out", type=float, default=0.0, metavar="SHARE",
-                        help="share of the photos to train on that is validated on instead of --dir_val, by hashes of "
-                             "the plates' numbers or the files' names: the same for both nets")
+                        help="share of the training photos to validate on instead of --dir_val, chosen by hashes of "
+                             "plate numbers or file names, so that it is the same for both nets")
     inputs.add_argument("--boxes", nargs="+", type=Path, default=[], metavar="FILE",
                         help=f"for photos without CCPD names: {BOXES_HELP}")
     inputs.add_argument("--plain_list", type=Path, metavar="FILE",
-                        help="names of photos whose corners are not to be trusted, one a line")
+                        help="names of photos whose corners are not to be trusted, one per line")
     inputs.add_argument("--ignore_list", type=Path, metavar="FILE",
                         help="lines 'name x1 y1 x2 y2': regions that may show a plate nobody annotated")
     output = parser.add_argument_group("output")
@@ -183,7 +183,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         if getattr(arguments, flag, least) < least:
             raise UserError(f"--{flag} must be at least {least}, not {getattr(arguments, flag)}")
     if arguments.hold_out and arguments.dir_val not in ([], [paths.PHOTOS_VAL]):
-        raise UserError("--dir_val and --hold_out both say what to validate on; leave one away")
+        raise UserError("--dir_val and --hold_out both say what to validate on; leave one of them out")
     if (arguments.hold_out or arguments.dir_val) and arguments.out_train.resolve() == arguments.out_val.resolve():
         raise UserError(f"training and validation samples would both go to {arguments.out_train}; name two folders")
 

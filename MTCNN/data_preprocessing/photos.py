@@ -33,7 +33,7 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
     """The annotated photos and the plate-free ones (below ``ccpd_np``) of the folders, in a fixed order.
 
     ``boxes`` are those (N, 4) of pictures without a CCPD name, by their resolved paths: one of several plates is as
-    many photos, each with the others' boxes to be left alone. ``plain`` names a text file, a photo a line (its file
+    many photos, each with the others' boxes to be left alone. ``plain`` names a text file, one photo per line (its file
     name or a path that ends in it), whose corners are not to be trusted; ``ignore`` one with lines
     ``name x1 y1 x2 y2``. Photos with other names are left out, with a word about it. Raises UserError for a missing or
     empty folder, and for a list that cannot be read.

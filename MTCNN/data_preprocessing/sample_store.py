@@ -22,7 +22,7 @@ from platekit.errors import UserError
 from platekit.files import write_text
 
 SUMMARY, PROGRESS = "samples.json", "progress.json"
-PHOTOS = "photos.txt"  # that the samples are of, a path a line
+PHOTOS = "photos.txt"  # that the samples are of, one path per line
 
 
 class SampleWriter:

@@ -1,10 +1,10 @@
-"""Make a table of boxes, as --boxes takes it, of YOLO's text files.
+"""Make a table of boxes for --boxes from YOLO's text files.
 
     python MTCNN/data_set/boxes_of_yolo.py --images photos/images --labels photos/labels --out photos/boxes.csv
 
-A picture's file has its name with the suffix .txt, in the same subfolder, and a line a plate:
-``class x-centre y-centre width height``, the last four over the picture's size. A picture whose file is empty has no
-plate; one without a file is left out.
+A picture's label file has the picture's name with the suffix .txt, in the same subfolder, and one line per plate:
+``class x-centre y-centre width height``, the last four as shares of the picture's size. A picture whose label file is
+empty has no plate; a picture without one is left out.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ def check_table(path: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="pictures, searched through")
-    parser.add_argument("--labels", type=Path, metavar="DIR", help="where their files are (default: beside them)")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="pictures, in subfolders too")
+    parser.add_argument("--labels", type=Path, metavar="DIR", help="their label files (default: beside the pictures)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table to write")
     parser.add_argument("--seed", type=int, default=0, help="accepted by every script; nothing is random here")
-    parser.add_argument("--classes", nargs="+", metavar="CLASS", help="those that are plates (default: all)")
+    parser.add_argument("--classes", nargs="+", metavar="CLASS", help="the classes that are plates (default: all)")
     args = parser.parse_args()
     check_table(args.out)
     rows, problems, plates, seen, left_out = [], [], Counter(), set(), 0
