@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.rows import PLACES, Row
 from platekit.boxes import CROP_SIZE, at_least, sample_boxes, to_picture, upload
 from platekit.checkpoints import fill, load_weights, read_checkpoint, save_weights
+from platekit.compiled import survive_forks
 from platekit.devices import multiplies_bfloat16, pick_device, without_autocast
 from platekit.errors import UserError
 from platekit.onnx_nets import is_onnx
@@ -98,6 +98,7 @@ class Recogniser:
         ``batch_size`` is how many crops the nets take at a time, by default ``CROPS`` on the CPU and 64 elsewhere.
         """
         self.device = pick_device(device)
+        survive_forks()
         if is_onnx(lprnet_path) != is_onnx(stn_path):
             raise UserError(f"of {lprnet_path} and {stn_path} one is an ONNX file; name both as such, or none")
         if is_onnx(lprnet_path):
@@ -207,7 +208,7 @@ class Recogniser:
         pixels = upload(picture, self.device)
         height, width = picture.shape[:2]
         x1, y1, x2, y2 = box = (0, 0, width, height) if box is None else box
-        if not (0 < x2 - x1 < math.inf and 0 < y2 - y1 < math.inf):
+        if not (np.isfinite(box).all() and x1 < x2 and y1 < y2):
             raise ValueError(f"a box is x1, y1, x2, y2 with x1 < x2 and y1 < y2, not {tuple(box)}")
         size = np.array([width, height, width, height])
         boxes = np.clip([box], -size, 2 * size)

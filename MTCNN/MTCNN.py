@@ -31,6 +31,7 @@ from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import run_script
+from platekit.files import real_path
 from platekit.results import PictureResult, Plate
 from platekit.tables import BOXES_HELP, read_boxes
 
@@ -48,7 +49,7 @@ def create_mtcnn_net(image: np.ndarray, mini_lp: tuple[float, float] = MINI_LP,
     is the (width, height) of the smallest plate to find; without paths the bundled weights are taken. Use ``Detector``
     for scores and crops.
     """
-    paths = (str(Path(path).resolve()) for path in (p_model_path or PNET_WEIGHTS, o_model_path or ONET_WEIGHTS))
+    paths = (str(real_path(path)) for path in (p_model_path or PNET_WEIGHTS, o_model_path or ONET_WEIGHTS))
     return _detector(*paths, str(device), tuple(mini_lp), scale).detect(image).boxes
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from numbers import Integral
 from typing import Any, overload
 
 import numpy as np
@@ -32,6 +33,7 @@ from platekit.boxes import (
     upload,
 )
 from platekit.checkpoints import load_weights
+from platekit.compiled import survive_forks
 from platekit.devices import multiplies_bfloat16, pick_device, without_autocast
 from platekit.errors import UserError
 from platekit.images import Picture, for_each
@@ -91,7 +93,8 @@ class Detector:
         Raises UserError when weights are missing or of another shape, and for impossible sizes.
         """
         self.device = pick_device(device)
-        if rounds < 0 or rounds != int(rounds):
+        survive_forks()
+        if not isinstance(rounds, Integral) or rounds < 0:
             raise UserError(f"the rounds of ONet must be a whole number from 0 on, not {rounds}; change --rounds")
         if self.device.type == "cpu":
             keep_freed_memory(KEPT_MEMORY)

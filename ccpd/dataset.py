@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path, PureWindowsPath
+import re
+from pathlib import Path
 
 from ccpd.annotation import has_annotation
 from platekit.errors import UserError
@@ -93,7 +94,8 @@ def listed_names(path: str | os.PathLike) -> set[str]:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list {path}: {error}; check the path") from None
-    return {PureWindowsPath(line.split("\t")[0].strip()).name for line in lines if line.strip()}  # of any system's path
+    names = (re.split(r"[/\\]", line.split("\t")[0].strip())[-1] for line in lines)  # of any system's paths
+    return set(filter(None, names))
 
 
 def shows_no_plate(path: Path) -> bool:

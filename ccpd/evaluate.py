@@ -3,7 +3,8 @@
     python ccpd/evaluate.py --out evaluation    # what lies below ccpd/, without plates of MTCNN/data_set/ccpd_train
     python ccpd/evaluate.py --data CCPD2019/ccpd_* --out evaluation --release 2019
 
-The folder's name is the subset. A run that was stopped goes on with the same command.
+The folder's name is the subset. A run that was stopped goes on with the same command, where the code, the weights, the
+device and the number of threads are the same.
 
 Ablations of the detector, each to a folder of its own:
 
@@ -19,8 +20,8 @@ import dataclasses
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,10 @@ def find_photos(folders: list[Path], leave_out: Path | None = None) -> Iterator[
         several = folder.is_dir() and not holds_photo(folder) and subset_folders(folder)
         places += find_subsets(folder).values() if several else [folder]
     places = list(dict.fromkeys(place for place in places if not is_same_folder(place, leave_out)))
-    names = Counter(place.name for place in places)
     for place in places:
-        subset = place.name if names[place.name] == 1 else f"{place.parent.name}/{place.name}"
+        alike = [other for other in places if other.name == place.name]
+        depth = next(number for number in count(1) if len({other.parts[-number:] for other in alike}) == len(alike))
+        subset = "/".join(place.parts[-depth:])
         for path in walk_images(place, leave_out):
             if path not in seen:
                 seen.add(path)

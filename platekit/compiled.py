@@ -7,7 +7,7 @@ import ctypes
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -24,7 +24,8 @@ def compiled(function: Callable) -> Callable:
         made = numba.njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # there is no folder that can be written to
         return numba.njit(**OPTIONS)(function)
-    made._cache = Cache(made._cache)
+    if hasattr(made, "_cache"):  # NUMBA_DISABLE_JIT gives the function itself
+        made._cache = Cache(made._cache)
     return made
 
 
@@ -35,6 +36,8 @@ class Cache:
         self._cache = cache
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_cache":  # of a copy that has none yet
+            raise AttributeError(name)
         return getattr(self._cache, name)
 
     def load_overload(self, *arguments: Any) -> Any:
@@ -90,6 +93,13 @@ def _loaded_openmp() -> ctypes.CDLL | None:
 
 
 openmp = _loaded_openmp()
-if openmp:
-    # A forked process has no threads but the one that forked, and GNU's library waits for the others for ever.
-    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
+
+
+@cache
+def survive_forks() -> None:
+    """Have processes forked from now on compute on one thread.
+
+    They have no other than the one that forked, and GNU's library would wait for the others for ever.
+    """
+    if openmp:
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))

@@ -72,6 +72,9 @@ class FrameSource:
             raise UserError(f"the frames of {self.name} are given once; open it anew")
         self._thread = threading.Thread(target=self._read, name=f"frames of {self.name}", daemon=True)
         self._thread.start()
+        return self._frames()
+
+    def _frames(self) -> Iterator[tuple[int, np.ndarray]]:
         while True:
             with self._changed:
                 while not self._waiting and not self._ended and not self._stopped:

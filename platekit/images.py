@@ -6,6 +6,7 @@ import glob
 import io
 import os
 import stat
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -47,7 +48,8 @@ def for_each(function: Callable[[np.ndarray], Result], pictures: Picture | Itera
         pictures = pictures.read()
     if isinstance(pictures, (bytes, bytearray, memoryview)):
         return function(decode_image(np.frombuffer(bytes(pictures), np.uint8), "the bytes given"))
-    if isinstance(pictures, Iterable) and not (isinstance(pictures, (str, Mapping)) or hasattr(pictures, "shape")):
+    no_list = isinstance(pictures, (str, Mapping, np.ndarray)) or getattr(pictures, "ndim", 1) != 1  # as a tensor
+    if isinstance(pictures, Iterable) and not no_list:
         return [for_each(function, picture) for picture in pictures]
     return function(pictures)
 
@@ -107,10 +109,12 @@ def _pixels_by_header(data: np.ndarray) -> float:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            return picture.width * picture.height
-    except Image.DecompressionBombError:
-        return float("inf")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as picture:
+                return picture.width * picture.height
+    except Image.DecompressionBombError:  # it has more than twice Pillow's own limit, which a program may have set
+        return 2 * Image.MAX_IMAGE_PIXELS
     except Exception:  # of many kinds, for a broken file
         return 0
 

@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def stop_on_signal(stop: Callable[[], None] = lambda: None) -> Iterator[list[int]]:
-    """The first signal calls ``stop``; a second one acts as usual. Yields what came: whoever runs has to look."""
+    """The first signal calls ``stop``; a second one acts as usual. Yields what came: whoever runs has to look.
+
+    Signals that are ignored, as of a program that a shell runs in the background, stay so.
+    """
     came: list[int] = []
     previous = {}
 
@@ -19,8 +22,9 @@ def stop_on_signal(stop: Callable[[], None] = lambda: None) -> Iterator[list[int
         signal.signal(number, previous[number])
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(ValueError):  # outside the main thread signals are somebody else's
-            previous[number] = signal.signal(number, handle)
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: something else than Python's
+            with contextlib.suppress(ValueError):  # outside the main thread signals are somebody else's
+                previous[number] = signal.signal(number, handle)
     try:
         yield came
     finally:

@@ -148,6 +148,8 @@ def git_revision() -> str:
     def git(*command: str) -> bytes:
         return subprocess.run(["git", "-C", str(ROOT), *command], capture_output=True, check=True).stdout
 
+    if not (ROOT / "pyproject.toml").is_file():  # installed, perhaps within somebody else's
+        return "unknown"
     try:
         revision = git("describe", "--always", "--dirty").decode().strip()
         return f"{revision}-{fingerprint(git('diff', 'HEAD'))}" if revision.endswith("-dirty") else revision
@@ -158,6 +160,12 @@ def git_revision() -> str:
 def stopped(signals: list[int]) -> BaseException:
     """What ends a training after a signal, when its checkpoint is written."""
     return KeyboardInterrupt() if signals[0] == signal.SIGINT else SystemExit(128 + signals[0])
+
+
+def ignore_signals(_: int) -> None:
+    """For loader processes: what reaches all of a group is for the one that trains, and ends them in its time."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def check_workers(workers: int, data: Dataset | None = None, collate: Callable | None = None, batch_size: int = 0
@@ -171,7 +179,8 @@ def check_workers(workers: int, data: Dataset | None = None, collate: Callable |
         raise UserError(f"no loader process can be started here ({error.strerror}); give --workers 0") from None
     if data is not None:
         sample = sum(part.nbytes for part in collate([data[0, 0]]))
-        needed, room = (2 * workers + 1) * batch_size * sample / 1e6, shutil.disk_usage("/dev/shm").free / 1e6
+        of_all = 1.05 * (2 * workers + 1) * int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # batches, of torchrun's too
+        needed, room = of_all * batch_size * sample / 1e6, shutil.disk_usage("/dev/shm").free / 1e6
         if needed > room:
             raise UserError(f"{workers} loader processes hand over up to {needed:.0f} MB in /dev/shm, which has room "
                             f"for {room:.0f} MB; give fewer --workers, or the container more (--shm-size)")
@@ -246,7 +255,7 @@ class Run:
                 self.finish_epoch({"epoch": 0, "step": 0, **evaluate(self.average.eval()), "revision": git_revision()})
             try:
                 self.train_epochs(data, collate, loss, evaluate, workers, signals)
-            except RuntimeError:  # Ctrl-C ends loader processes too, where they are not forked
+            except RuntimeError:  # of another process that is lost
                 if signals:
                     raise stopped(signals) from None
                 raise
@@ -261,13 +270,16 @@ class Run:
     def train_epochs(self, data: Dataset, collate: Callable, loss: Loss,
                      evaluate: Callable[[nn.Module], dict[str, float]], workers: int, signals: list[int]) -> None:
         """All epochs that are left; process 0 evaluates and writes. After one of ``signals`` the step is the last."""
-        check_workers(workers, data, collate, math.ceil(self.settings.batch_size / distributed.world()))
         rank = distributed.rank()
         batches = EpochBatches(len(data), self.settings.batch_size, self.settings.seed, rank, distributed.world())
         loader = DataLoader(data, batch_sampler=batches, collate_fn=collate, num_workers=workers,
-                            persistent_workers=workers > 0, pin_memory=self.device.type == "cuda")
+                            persistent_workers=workers > 0, pin_memory=self.device.type == "cuda",
+                            worker_init_fn=ignore_signals)
         steps = len(batches) * self.settings.epochs
-        if self.step >= steps and rank == 0:
+        if self.step < steps:
+            check_workers(workers, data, collate, math.ceil(self.settings.batch_size / distributed.world()))
+            distributed.wait_for_all()  # before anybody's loader takes some of that memory
+        elif rank == 0:
             print(f"{self.last} is the end of this training; --restart trains anew", flush=True)
         saved = time.monotonic()
         while self.step < steps:
@@ -287,7 +299,7 @@ class Run:
                     if rank == 0 and (signals or time.monotonic() - saved > self.save_seconds):
                         save_checkpoint(self.last, self.state())
                         saved = time.monotonic()
-                    if signals:
+                    if signals and rank == 0:  # the others end with it: they may be a step behind
                         raise stopped(signals)
             if rank:
                 continue

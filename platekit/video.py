@@ -66,8 +66,9 @@ class Watch:
 
     def __iter__(self) -> Iterator[Frame]:
         tracker, start, number = Tracker(self.rules), time.perf_counter(), 0
+        frames = iter(self.source)  # raises where somebody else looks at them
         with self.source:
-            for number, picture in self.source:
+            for number, picture in frames:
                 result = self.read(picture)
                 tracks = tracker.follow(number, result.plates, self.source.second)
                 self.frames += 1

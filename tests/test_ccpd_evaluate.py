@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccpd.annotation import parse
-from ccpd.dataset import find_subsets
+from ccpd.dataset import find_subsets, listed_names
 from ccpd.evaluate import evaluate_photo, find_photos, main, not_trained_on, note_settings, read_outcomes
 from ccpd.figures import draw_training, evenly, is_failure
 from ccpd.protocol import (
@@ -256,6 +256,15 @@ def test_folders_of_one_name_are_two_subsets(photos, tmp_path):
         shutil.copytree(photos / "ccpd_dataset", tmp_path / release)
     found = Counter(subset for subset, _ in find_photos([tmp_path / "one", tmp_path / "two" / "ccpd_base"]))
     assert found == {"one/ccpd_base": 2, "two/ccpd_base": 2, "ccpd_np": 2, "ccpd_tilt": 2}
+    for release in ("one", "two"):
+        shutil.copytree(photos / "ccpd_dataset" / "ccpd_tilt", tmp_path / release / "ccpd_green" / "test")
+    found = {subset for subset, _ in find_photos([tmp_path / name / "ccpd_green" / "test" for name in ("one", "two")])}
+    assert found == {"one/ccpd_green/test", "two/ccpd_green/test"}
+
+
+def test_names_in_lists_come_from_any_system(tmp_path):
+    (tmp_path / "list.txt").write_text("C:\\photos\\a.jpg\nphotos/b.jpg\tnote\n\nc:d.jpg\n")
+    assert listed_names(tmp_path / "list.txt") == {"a.jpg", "b.jpg", "c:d.jpg"}
 
 
 def test_an_output_that_is_a_file_is_wrong_usage(call, photos, tmp_path):

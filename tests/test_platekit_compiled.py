@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -10,6 +13,7 @@ import torch
 
 from platekit import compiled as module
 from platekit.compiled import compiled, in_threads
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -75,7 +79,7 @@ def test_machine_code_needs_no_folder(monkeypatch):
     assert compiled(len) is len and made == [len]
 
 
-@pytest.mark.parametrize("error", [OSError, EOFError])
+@pytest.mark.parametrize("error", [OSError, EOFError, TypeError])
 def test_a_full_or_damaged_cache_means_that_code_is_made_anew(monkeypatch, error):
     function = compiled(lambda number: number + 1)
 
@@ -85,3 +89,9 @@ def test_a_full_or_damaged_cache_means_that_code_is_made_anew(monkeypatch, error
     for name in ("load_overload", "save_overload", "flush"):
         monkeypatch.setattr(function._cache._cache, name, fail if name != "flush" else lambda: None)
     assert function(1) == 2
+
+
+def test_without_machine_code_everything_is_there():
+    done = subprocess.run([sys.executable, "-c", "import platekit.boxes"], cwd=ROOT,
+                          env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()

@@ -245,7 +245,10 @@ def test_too_large_a_picture_is_refused_before_it_is_decoded_though_opencv_was_t
 import cv2
 from platekit.images import MAX_PIXELS, read_image
 assert MAX_PIXELS == 5000
-cv2.imdecode = None
+from PIL import Image
+Image.MAX_IMAGE_PIXELS = 2000
+read_image({str(put_picture(tmp_path / "small.png", make_picture(60, 70)))!r})  # which Pillow alone would refuse
+Image.MAX_IMAGE_PIXELS = cv2.imdecode = None
 read_image({str(path)!r})
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True,

@@ -16,6 +16,7 @@ from LPRNet.recogniser import Recogniser
 from MTCNN.detector import Detector
 from platekit.devices import pick_device
 from platekit.errors import UserError
+from platekit.images import read_image
 from platekit.pipeline import PlateReader
 from platekit.places import ROOT, SAMPLES
 from tests.conftest import make_picture, put_picture
@@ -76,6 +77,9 @@ def test_what_is_no_picture_is_refused_as_a_value_error(tmp_path):
     """One class for a program to catch; an open file is the picture in it."""
     take = Detector(device="cpu").detect
     path = put_picture(tmp_path / "a.png", make_picture(60, 100))
+    paths = np.array([path, path])
+    paths_of_a_table = type("Series", (list,), {"shape": (2,), "ndim": 1})(paths)  # as pandas has them
+    assert len(take(paths_of_a_table)) == 2
     with open(path, "rb") as file:
         assert len(take(file)) == 0 and issubclass(UserError, ValueError)
         for what in (file, {path: 1}, torch.zeros(60, 100, 3).byte(), "nothere.jpg", memoryview(b"abcd")[::2]):
@@ -84,7 +88,7 @@ def test_what_is_no_picture_is_refused_as_a_value_error(tmp_path):
 
 
 @pytest.mark.parametrize(("make", "named"), [
-    (partial(PlateReader, "cpu", rounds=-1), "rounds"), (partial(PlateReader, "cpu", rounds=2.5), "rounds"),
+    *((partial(PlateReader, "cpu", rounds=rounds), "rounds") for rounds in (-1, 2.5, 2.0, float("nan"), "2")),
     (partial(PlateReader, "cpu", mini_lp=50), "a width and"), (partial(PlateReader, "gpu"), "unknown device"),
     (partial(PlateReader, "cpu", mini_lp=(50,)), "a width and"), (partial(Recogniser, batch_size=0), "batch size")])
 def test_impossible_settings_are_refused_when_a_reader_is_made(make, named):
@@ -102,9 +106,11 @@ def doubles():
 def test_the_callers_modes_change_nothing(doubles):
     path = next(SAMPLES.glob("*.jpg"))
     reader = PlateReader("cpu")
+    picture = read_image(path)
     with torch.autocast("cpu", torch.bfloat16):
-        found = reader(path)
+        found, straight = reader(path), reader.recogniser.straighten(picture)
     torch.set_default_dtype(torch.float32)
+    assert np.array_equal(straight, reader.recogniser.straighten(picture))
     assert PlateReader("cpu")(path) == found and found.plates and len({found, found}) == 1
 
 

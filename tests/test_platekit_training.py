@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from platekit.devices import trains_in_bfloat16
 from platekit.errors import UserError, seed_number
+from platekit.signals import stop_on_signal
 from platekit.training import EpochBatches, Run, Settings, check_workers, start_weights
 from tests.conftest import ROOT
 
@@ -254,10 +255,48 @@ def test_a_polite_kill_lets_the_step_end_and_saves_it(tmp_path, reference, numbe
     assert same(state_of(run.net), reference[0]) and same(state_of(best), reference[2])
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no groups of processes there")
+def test_a_signal_to_all_processes_of_a_group_loses_no_step(tmp_path, workers):
+    """As timeout and systemd send it: loader processes must not die of it before the step is saved."""
+    code = ("import sys, torch\nfrom pathlib import Path\ntorch.set_num_threads(1)\n"
+            "from tests.test_platekit_training import *\n"
+            "def said(net, batch):\n    print('a step', flush=True)\n    return loss(net, batch)\n"
+            f"start(Path(sys.argv[1])).train(Noisy(40_000), collate, said, evaluate, workers={workers})\n")
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], cwd=ROOT, stdout=subprocess.PIPE,
+                          start_new_session=True) as process:
+        process.stdout.readline()
+        os.killpg(process.pid, signal.SIGTERM)
+        process.stdout.read()
+    assert process.returncode == 143 and start(tmp_path / "run").step > 0
+
+
+def test_a_second_signal_acts_as_usual_and_ignored_ones_stay_so(monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    came = []
+    usual = signal.signal(signal.SIGTERM, lambda *_: came.append("usual"))
+    try:
+        with stop_on_signal(lambda: came.append("stop")) as signals:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
+                os.kill(os.getpid(), number)
+        assert came == ["stop", "usual"] and signals == [signal.SIGTERM]
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert came == ["stop", "usual", "usual"]
+    finally:
+        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, usual)
+
+
 def test_loader_processes_that_would_wait_for_ever_are_refused(tmp_path, monkeypatch):
     if not os.path.isdir("/dev/shm"):
         pytest.skip("this system shares no memory there")
     check_workers(2, Noisy(), collate, 4)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: argparse.Namespace(free=640))  # samples have 16 bytes
+    check_workers(2, Noisy(), collate, 4)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="--shm-size"):
+        check_workers(2, Noisy(), collate, 4)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
     monkeypatch.setattr("shutil.disk_usage", lambda path: argparse.Namespace(free=100))
     with pytest.raises(UserError, match="--shm-size"):
         start(tmp_path).train(Noisy(), collate, loss, evaluate, workers=2)

@@ -380,6 +380,13 @@ def test_the_watch_from_python(drive):
     frames = list(watch)
     with pytest.raises(UserError, match="once"):
         next(iter(watch))
+    watch, seen = Watch(path, eyes), 0
+    for _ in watch:  # whom a second look does not disturb
+        seen += 1
+        if seen == 4:
+            with pytest.raises(UserError, match="once"):
+                next(iter(watch))
+    assert seen == 61
     assert [frame.number for frame in frames] == [*range(60), 59] and frames[-1].picture is None
     assert sorted(track.reading.text for frame in frames for track in frame.finished) == sorted(c.text for c in cars)
     assert frames[5].plates[0].text == "皖A12345"
