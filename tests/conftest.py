@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,8 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 needs_bfloat16 = pytest.mark.skipif(not multiplies_bfloat16(torch.device("cpu")),
                                     reason="the processor has no bfloat16")
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what a shell runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("untimed", deadline=None)  # machine code is made, or loaded, at the first call
 settings.load_profile("untimed")
 torch.set_num_threads(1)  # sums in one order give the same bits, and small pictures are no work for several threads
