@@ -18,7 +18,7 @@ from LPRNet.model.STN import STNet, compose
 from LPRNet.onnx_reader import OnnxReader
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.rows import PLACES, Row
-from platekit.boxes import CROP_SIZE, at_least, sample_boxes, to_picture, upload
+from platekit.boxes import CROP_SIZE, checked_boxes, sample_boxes, to_picture, upload
 from platekit.checkpoints import fill, load_weights, read_checkpoint, save_weights
 from platekit.compiled import survive_forks
 from platekit.devices import multiplies_bfloat16, pick_device, without_autocast
@@ -207,9 +207,7 @@ class Recogniser:
         """
         pixels = upload(picture, self.device)
         height, width = picture.shape[:2]
-        x1, y1, x2, y2 = box = (0, 0, width, height) if box is None else box
-        if not (np.isfinite(box).all() and x1 < x2 and y1 < y2):
-            raise ValueError(f"a box is x1, y1, x2, y2 with x1 < x2 and y1 < y2, not {tuple(box)}")
-        size = np.array([width, height, width, height])
-        boxes = np.clip([box], -size, 2 * size)
-        return pixels, (boxes if at_least(boxes, 1e-6).all() else np.array([box])).astype(np.float32)
+        boxes = checked_boxes([(0, 0, width, height) if box is None else box])
+        size = np.array([width, height, width, height], np.float32)
+        cut = boxes.clip(-size, 2 * size)
+        return pixels, cut if (cut[:, 2:] > cut[:, :2]).all() else boxes  # far outside there is nothing to cut

@@ -94,6 +94,8 @@ class Detector:
         """
         self.device = pick_device(device)
         survive_forks()
+        if np.shape(mini_lp) != (2,):
+            raise UserError(f"the smallest plate is a width and a height, not {mini_lp}; change --mini_lp")
         if not isinstance(rounds, Integral) or rounds < 0:
             raise UserError(f"the rounds of ONet must be a whole number from 0 on, not {rounds}; change --rounds")
         if self.device.type == "cpu":

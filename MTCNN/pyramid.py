@@ -59,8 +59,6 @@ def plan_levels(height: int, width: int, mini_lp: tuple[float, float] = MINI_LP,
     picture is smaller than the first window. Raises UserError for a plate smaller than ``SMALLEST``, a scale outside
     (0, 1), no aspects, and any that is not positive and finite.
     """
-    if np.shape(mini_lp) != (2,):
-        raise UserError(f"the smallest plate is a width and a height, not {mini_lp}; change --mini_lp")
     return list(_plan_levels(height, width, tuple(mini_lp), scale, tuple(aspects)))
 
 

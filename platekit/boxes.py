@@ -46,7 +46,7 @@ def to_picture(pixels: torch.Tensor) -> np.ndarray:
     return (pixels.detach() * 128 + 127.5).round().clamp(0, 255).byte().movedim(-3, -1).cpu().contiguous().numpy()
 
 
-def checked_boxes(boxes: np.ndarray) -> np.ndarray:
+def checked_boxes(boxes: np.typing.ArrayLike) -> np.ndarray:
     """Boxes (N, 4) as float32. Raises ValueError where one is not finite or has no area."""
     boxes = np.asarray(boxes, np.float32)
     if not (np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all()):

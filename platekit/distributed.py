@@ -27,7 +27,7 @@ from platekit.errors import UserError
 def join(device: torch.device) -> torch.device:
     """Join the processes that torchrun started, if it did; the device of this one. Only process 0 prints."""
     if not dist.is_torchelastic_launched() or dist.is_initialized():
-        if device.index:
+        if device.type == "cuda" and device.index:
             torch.cuda.set_device(device)  # threads of torch's own would use the first one
         return device
     if device.type == "cuda":

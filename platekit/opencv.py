@@ -6,11 +6,13 @@ import os
 import sys
 from pathlib import Path
 
+from platekit.places import ROOT
+
 
 def unusable(problem: str) -> BaseException:
     """What ends one of this project's scripts in that sentence; in other programs an ImportError."""
-    program, root = Path(sys.argv[0]).resolve(), Path(__file__).resolve().parents[1]
-    ours = program.stem == "read-plates" or (program.is_file() and root in program.parents)
+    program = Path(sys.argv[0]).resolve()
+    ours = program.stem == "read-plates" or (program.is_file() and ROOT in program.parents)
     return SystemExit(f"error: {problem}") if ours else ImportError(problem)
 
 
