@@ -10,7 +10,8 @@ distributed, sharing, parts        several processes, and results that survive a
 results, command                   what is found, and the command line of pictures
 video, frames, fusion, tracking    videos: frames, readings of one plate, plates followed
 
-Only these two know the stages: pipeline (PlateReader) and read_plates (the command line of the whole).
+Only these know the stages: pipeline (PlateReader), read_plates (the command line of the whole), serve (the same as a
+web page).
 """
 
 import os

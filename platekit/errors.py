@@ -5,14 +5,24 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import importlib
 import os
 import signal
 import sys
 from collections.abc import Callable
+from types import ModuleType
 
 
 class UserError(ValueError):
     """Bad input or usage. The message is one sentence that names the file and the remedy."""
+
+
+def need(name: str, packages: str) -> ModuleType:
+    """The module of this name, which most users do without; where it is missing, UserError that names ``packages``."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"the package {name} cannot be loaded ({error}); run 'pip install {packages}'") from None
 
 
 def seed_number(text: str) -> int:

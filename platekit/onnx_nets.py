@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import nn
 
-from platekit.errors import UserError
+from platekit.errors import UserError, need
 from platekit.files import write_bytes
 
+PACKAGES = "onnx onnxruntime onnxscript"
 LARGEST_DIFFERENCE = 1e-4  # that a file may show beside torch
-
-
-def need(name: str) -> ModuleType:
-    """The optional package of this name; UserError that names it where it is missing."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(f"the package {name} cannot be loaded ({error}); run 'pip install onnx onnxruntime onnxscript'"
-                        ) from None
 
 
 def is_onnx(path: object) -> bool:
@@ -39,7 +29,7 @@ class OnnxNet:
 
     def __init__(self, path: str | os.PathLike, outputs: Sequence[str] = (), size: Sequence[int] = ()) -> None:
         """``outputs`` are the names of the network's, and ``size`` the (height, width) of its input, empty if free."""
-        runtime = need("onnxruntime")
+        runtime = need("onnxruntime", PACKAGES)
         if not os.path.isfile(path):
             raise UserError(f"{path} not found; write the ONNX files with 'python MTCNN/export_onnx.py' and "
                             "'python LPRNet/export_onnx.py'")
@@ -75,8 +65,8 @@ def export(net: nn.Module, example: torch.Tensor, free: Sequence[int], path: str
 
     The sizes of the dimensions ``free`` of the input are open; ``example`` is at least 2 long there.
     """
-    onnx = need("onnx")
-    need("onnxscript")
+    onnx = need("onnx", PACKAGES)
+    need("onnxscript", PACKAGES)
     program = torch.onnx.export(net.eval(), (example,), dynamo=True, input_names=["x"], output_names=list(outputs),
                                 dynamic_shapes=(dict.fromkeys(free, torch.export.Dim.DYNAMIC),),
                                 external_data=False, verbose=False)

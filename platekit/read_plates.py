@@ -37,6 +37,32 @@ Exit status: 0 all inputs done, 1 some failed, 2 wrong usage or missing weights.
 """
 
 
+def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags, beside ``--device``, of what ``make_reader`` makes."""
+    add_pyramid_arguments(parser)
+    parser.add_argument("--backend", choices=BACKENDS, default="torch",
+                        help="onnx: onnxruntime runs the nets, on the CPU (default: %(default)s)")
+    weights = parser.add_argument_group("weights")
+    for net, path in BACKENDS["torch"].items():
+        weights.add_argument(f"--{net}", type=Path, metavar="FILE",
+                             help=f"default: {for_help(path)}; with --backend onnx: {for_help(BACKENDS['onnx'][net])}")
+
+
+def nets_of(args: argparse.Namespace) -> dict[str, Path]:
+    """The files of the four nets that the flags name."""
+    return {net: getattr(args, net) or path for net, path in BACKENDS[args.backend].items()}
+
+
+def make_reader(args: argparse.Namespace) -> PlateReader:
+    """The reader that the flags describe. Raises UserError as ``PlateReader``."""
+    if args.backend == "onnx" and args.device not in ("auto", "cpu"):
+        raise UserError(f"--backend onnx runs on the CPU, not on {args.device}; leave out --device")
+    device = join(pick_device("cpu" if args.backend == "onnx" else args.device))
+    reader = PlateReader(device, args.mini_lp, args.scale, **nets_of(args))
+    hand_back_files()
+    return reader
+
+
 def camera_number(text: str) -> int:
     """The type of ``--camera``, for argparse: others than these end OpenCV, not only its call."""
     if not 0 <= int(text) < 2**31:
@@ -57,24 +83,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--camera", type=camera_number, metavar="N",
                         help="number of a camera; q in its window or Ctrl-C stops")
     parser.add_argument("--show", action="store_true", help="open a window for every result")
-    add_pyramid_arguments(parser)
-    parser.add_argument("--backend", choices=BACKENDS, default="torch",
-                        help="onnx: onnxruntime runs the nets, on the CPU (default: %(default)s)")
-    weights = parser.add_argument_group("weights")
-    for net, path in BACKENDS["torch"].items():
-        weights.add_argument(f"--{net}", type=Path, metavar="FILE",
-                             help=f"default: {for_help(path)}; with --backend onnx: {for_help(BACKENDS['onnx'][net])}")
+    add_reader_arguments(parser)
     return parser.parse_intermixed_args()
 
 
 def main() -> int:
     args = parse_arguments()
-    if args.backend == "onnx" and args.device not in ("auto", "cpu"):
-        raise UserError(f"--backend onnx runs on the CPU, not on {args.device}; leave out --device")
-    device = join(pick_device("cpu" if args.backend == "onnx" else args.device))
-    nets = {net: getattr(args, net) or path for net, path in BACKENDS[args.backend].items()}
-    reader = PlateReader(device, args.mini_lp, args.scale, **nets)
-    hand_back_files()
+    reader = make_reader(args)
 
     output = args.output or (None if args.json else OUTPUTS)
     if args.video or args.camera is not None:
@@ -88,7 +103,7 @@ def main() -> int:
             raise UserError(f"{entry} is a video or an address; name it with --video, or save it if it is a picture")
     here = Path.cwd()
     samples = SAMPLES.relative_to(here) if SAMPLES.is_relative_to(here) else SAMPLES
-    settings = (*nets.values(), args.mini_lp, args.scale)
+    settings = (*nets_of(args).values(), args.mini_lp, args.scale)
     return run_pictures(args.image or [samples], lambda image, _: reader.read(image), args.json, output, args.show,
                         args.resume, settings)
 

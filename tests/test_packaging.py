@@ -82,8 +82,8 @@ def test_the_wheel_holds_the_packages_with_their_data_and_nothing_else(wheel):
         metadata = email.message_from_bytes(archive.read(next(n for n in names if n.endswith("METADATA"))))
     files = {name for name in names if ".dist-info/" not in name}
     assert {name.split("/")[0] for name in files} == {"ccpd", "LPRNet", "MTCNN", "platekit"}
-    assert files >= {*WEIGHTS, "ccpd/geometry.json", *(f"{package}/py.typed" for package in
-                                                       ("ccpd", "LPRNet", "MTCNN", "platekit"))}
+    assert files >= {*WEIGHTS, "ccpd/geometry.json", "platekit/page.html",
+                      *(f"{package}/py.typed" for package in ("ccpd", "LPRNet", "MTCNN", "platekit"))}
     sources = {path.relative_to(ROOT).as_posix() for package in ("ccpd", "LPRNet", "MTCNN", "platekit")
                for path in (ROOT / package).rglob("*.py")}
     assert {name for name in files if name.endswith(".py")} == sources

@@ -1,0 +1,124 @@
+"""The web page and its server: a process of its own, asked as browsers and other programs ask it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import jsonschema
+import pytest
+
+from main import main
+from platekit import serve
+from tests.conftest import ROOT
+
+pytest.importorskip("starlette", reason="starlette is optional: pip install -r requirements-extras.txt")
+pytest.importorskip("uvicorn", reason="uvicorn is optional: pip install -r requirements-extras.txt")
+
+SAMPLE = max((ROOT / "ccpd" / "samples").glob("*.jpg"))
+SCHEMA = json.loads((ROOT / "platekit" / "results.schema.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """Host and port. At the end it is asked politely to stop, and must not have complained."""
+    command = [sys.executable, str(ROOT / "platekit" / "serve.py"), "--port", "0", "--device", "cpu"]
+    with subprocess.Popen(command, cwd=tmp_path_factory.mktemp("elsewhere"), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True) as process:
+        said = re.match(r"open http://(127\.0\.0\.1):(\d+) ", process.stdout.readline())
+        assert said, process.stderr.read()
+        yield said[1], int(said[2])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) in (-signal.SIGTERM, 128 + signal.SIGTERM)
+        assert process.stderr.read() == ""
+
+
+def ask(server: tuple[str, int], method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(*server, timeout=60)
+    try:
+        connection.request(method, path, body)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def post(server: tuple[str, int], body: bytes, name: str = "picture") -> tuple[int, dict]:
+    status, answer = ask(server, "POST", f"/read?name={quote(name)}", body)
+    entry = json.loads(answer)
+    jsonschema.validate(entry, SCHEMA)
+    assert entry["image"] == name
+    return status, entry
+
+
+def test_a_picture_is_answered_as_main_does(server, call):
+    done = call(main, "--image", SAMPLE, "--json", "-", "--device", "cpu")
+    line = json.loads(done.out)
+    status, entry = post(server, SAMPLE.read_bytes(), "车 1.jpg")
+    assert status == 200 and entry["plates"]
+    assert {**entry, "image": "", "ms": {}} == {**line, "image": "", "ms": {}} and list(entry) == list(line)
+
+
+def test_the_page_and_health(server):
+    status, page = ask(server, "GET", "/")
+    assert status == 200 and page == serve.PAGE.read_bytes()
+    assert not re.findall(rb"https?:", page), "it must work where there is no internet"
+    assert ask(server, "GET", "/health") == (200, b'{"status":"ok"}')
+
+
+@pytest.mark.parametrize("body", [b"", b"no picture", SAMPLE.read_bytes()[:1000]])
+def test_what_is_no_picture_is_an_error(server, body):
+    status, entry = post(server, body, "broken.jpg")
+    assert status == 400 and entry["error"].startswith("cannot decode broken.jpg: ")
+
+
+def test_files_that_are_too_large_are_refused_before_they_are_held(server):
+    with socket.create_connection(server, timeout=60) as line:  # refused by what it says, before anything is sent
+        line.sendall(b"POST /read HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % (serve.MAX_BYTES + 1))
+        assert line.recv(100).startswith(b"HTTP/1.1 413 ")
+    with socket.create_connection(server, timeout=60) as line:  # or when there is too much, as it does not say
+        line.sendall(b"POST /read HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(serve.MAX_BYTES >> 20):
+            line.sendall(b"100000\r\n" + bytes(1 << 20) + b"\r\n")
+        line.sendall(b"1\r\n0\r\n")
+        assert line.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_unknown_ways_are_errors_in_json(server):
+    assert ask(server, "GET", "/elsewhere") == (404, b'{"image":"picture","error":"Not Found"}')
+    assert ask(server, "GET", "/read")[0] == 405
+
+
+def test_too_many_at_a_time_are_told_to_come_again(server):
+    slow = [socket.create_connection(server) for _ in range(serve.MOST)]
+    for line in slow:  # they say that they send something, and don't
+        line.sendall(b"POST /read HTTP/1.1\r\nHost: here\r\nContent-Length: 10\r\n\r\n12345")
+    assert ask(server, "GET", "/health")[0] == 200
+    status, entry = post(server, SAMPLE.read_bytes())
+    assert status == 503 and "try again" in entry["error"]
+    for line in slow:  # and go away
+        line.close()
+    assert ask(server, "GET", "/health")[0] == 200
+    assert post(server, SAMPLE.read_bytes())[0] == 200
+
+
+def test_a_port_that_is_taken_is_a_sentence(server, call):
+    done = call(serve.main, "--port", server[1])
+    assert done.status == 2 and f"cannot listen on 127.0.0.1, port {server[1]} (" in done.sentence()
+    assert "name others with --host and --port" in call(serve.main, "--port", 70000).sentence()
+
+
+@pytest.mark.parametrize("package", ["starlette", "uvicorn"])
+def test_a_missing_package_is_a_sentence(package, call, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    done = call(serve.main, "--port", "0")
+    assert done.status == 2 and f"the package {package} cannot be loaded" in done.sentence()
+    assert done.sentence().endswith("run 'pip install starlette uvicorn'")
