@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from platekit.devices import cores
+
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
@@ -32,5 +34,4 @@ def ahead(items: Iterable[Item], work: Callable[[Item], Result], threads: int) -
 
 def spare_threads(most: int = 4) -> int:
     """How many threads to work ahead with: this process's cores, divided among the processes that torchrun started."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(most, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    return max(1, min(most, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))

@@ -1,9 +1,12 @@
-"""The device to compute on."""
+"""The device to compute on, and how many of a processor's cores there are for it."""
 
 from __future__ import annotations
 
 import functools
+import math
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -15,8 +18,9 @@ DEVICE_HELP = "auto (a CUDA GPU where there is one, else the CPU), cpu, cuda or 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
     """The torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; UserError when it is not there.
 
-    A device of torch's is taken by its name. On a GPU convolutions of float32 numbers are exact from then on: else they
-    use TF32, with the precision of float16, in which boxes move by some pixels.
+    A device of torch's is taken by its name. From then on torch computes on as many threads as there are ``cores`` at
+    most, unless OMP_NUM_THREADS says how many: more wait for each other. On a GPU convolutions of float32 numbers are
+    exact: else they use TF32, with the precision of float16, in which boxes move by some pixels.
     """
     name = str(name)
     if name == "auto":
@@ -32,7 +36,28 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
                         "use --device cpu")
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > cores():
+        torch.set_num_threads(cores())
     return device
+
+
+@functools.cache
+def cores() -> int:
+    """How many cores this process may use: those it is bound to, or as many as its container may keep busy."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(bound, cpu_quota())))
+
+
+def cpu_quota(groups: Path = Path("/sys/fs/cgroup")) -> float:
+    """How many cores Linux lets a container keep busy, by control groups of either version; inf without a limit."""
+    try:
+        if (groups / "cpu.max").is_file():
+            quota, period = (groups / "cpu.max").read_text().split()
+        else:
+            quota, period = ((groups / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return float(quota) / float(period) if float(quota) > 0 else math.inf  # -1: no limit
+    except (OSError, ValueError):  # "max": no limit
+        return math.inf
 
 
 def without_autocast(method: Callable) -> Callable:

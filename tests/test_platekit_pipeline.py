@@ -14,7 +14,6 @@ import torch
 from LPRNet.alphabet import Reading
 from LPRNet.recogniser import Recogniser
 from MTCNN.detector import Detector
-from platekit.devices import pick_device
 from platekit.errors import UserError
 from platekit.images import read_image
 from platekit.pipeline import PlateReader
@@ -61,16 +60,6 @@ def test_a_reader_goes_to_other_processes():
     assert found.plates
     for other in (pickle.loads(pickle.dumps(reader)), copy.deepcopy(reader)):
         assert other(path).plates == found.plates
-
-
-@pytest.mark.parametrize("kind", [str, torch.device])
-def test_a_gpu_computes_exactly_and_is_there(monkeypatch, kind):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    assert pick_device(kind("cpu")) == torch.device("cpu") and torch.backends.cudnn.allow_tf32
-    with pytest.raises(UserError, match="is not there"):
-        pick_device(kind("cuda:1"))
-    assert pick_device(kind("cuda")) == torch.device("cuda") and not torch.backends.cudnn.allow_tf32
 
 
 def test_what_is_no_picture_is_refused_as_a_value_error(tmp_path):

@@ -1,0 +1,65 @@
+"""Devices, and the cores that a container leaves."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from platekit import devices
+from platekit.devices import cpu_quota, pick_device
+from platekit.errors import UserError
+
+
+@pytest.mark.parametrize("kind", [str, torch.device])
+def test_a_gpu_computes_exactly_and_is_there(monkeypatch, kind):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert pick_device(kind("cpu")) == torch.device("cpu") and torch.backends.cudnn.allow_tf32
+    with pytest.raises(UserError, match="is not there"):
+        pick_device(kind("cuda:1"))
+    assert pick_device(kind("cuda")) == torch.device("cuda") and not torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("files, quota", [
+    ({"cpu.max": "150000 100000"}, 1.5),
+    ({"cpu.max": "max 100000"}, math.inf),
+    ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 0.5),
+    ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
+    ({"cpu.max": "strange"}, math.inf),
+    ({}, math.inf),
+])
+def test_a_containers_share_of_the_processor(tmp_path: Path, files, quota):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert cpu_quota(tmp_path) == quota
+
+
+@pytest.fixture
+def two_threads(monkeypatch):
+    """torch computes on two threads, and nobody asked for that."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    devices.cores.cache_clear()
+    yield
+    torch.set_num_threads(before)
+    devices.cores.cache_clear()
+
+
+@pytest.mark.parametrize("quota, threads", [(0.5, 1), (1.5, 1), (2.0, 2), (math.inf, 2)])
+def test_torch_computes_on_no_more_threads_than_a_container_has_cores(two_threads, monkeypatch, quota, threads):
+    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: range(8), raising=False)
+    monkeypatch.setattr(devices, "cpu_quota", lambda: quota)
+    pick_device("cpu")
+    assert torch.get_num_threads() == threads
+
+
+def test_the_users_number_of_threads_holds(two_threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(devices, "cpu_quota", lambda: 0.5)
+    pick_device("cpu")
+    assert torch.get_num_threads() == 2
