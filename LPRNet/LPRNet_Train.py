@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from ccpd.plates import PlateRenderer
 from LPRNet.alphabet import CHARS, MAX_LENGTH, TIME_STEPS, Alphabet, read_alphabet
+from LPRNet.confidence import cool, fit_temperature, read_right
 from LPRNet.data import augment
 from LPRNet.data.labels import LABELS_HELP, read_labels
 from LPRNet.data.load_data import (
@@ -41,24 +42,23 @@ from LPRNet.data.load_data import (
     collate_with_corners,
     network_crop,
 )
-from LPRNet.model.LPRNET import LPRNet
 from LPRNet.model.STN import plate_corners, straightening_loss
 from LPRNet.model.training import TrainingLPRNet
 from LPRNet.paths import CROPS_TRAIN, CROPS_VAL, LPRNET_WEIGHTS, RUN, STN_WEIGHTS, TRAINED
 from LPRNet.recogniser import Reader, save_reader
 from LPRNet.transfer import start_from
 from platekit import distributed
-from platekit.boxes import CROP_SIZE, normalise
+from platekit.arguments import command_line, flags_of, for_help
 from platekit.checkpoints import load_weights
+from platekit.crops import CROP_SIZE, normalise
 from platekit.devices import pick_device
 from platekit.errors import UserError, run_script
 from platekit.files import fingerprint
 from platekit.images import read_image
-from platekit.places import command_line, flags_of, for_help, must_be_there
+from platekit.places import must_be_there
 from platekit.training import Loss, Run, Settings, add_training_arguments, check_run, seed_everything, start_weights
 
 VIEW_SEED = 7_654_321  # of the first of the hard views that are chosen by
-TEMPERATURE_SPREAD = 0.5  # of a temperature's logarithm, before any crop is seen
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -210,45 +210,8 @@ def read_all(reader: Reader, crops: torch.Tensor, device: torch.device, batch_si
     return torch.cat([reader(normalise(part.to(device))).float().cpu() for part in crops.split(batch_size)])
 
 
-def read_right(texts: list[list[int]], labels: list[list[int]]) -> np.ndarray:
-    """Which plates are read wholly right (N,)."""
-    return np.array([text == label for text, label in zip(texts, labels)])
-
-
-def fit_temperature(logits: torch.Tensor, labels: list[list[int]], alphabet: Alphabet) -> float:
-    """The number to divide the logits by, so that the confidence predicts best whether a reading is right.
-
-    Training with hard views leaves the nets less sure of ordinary crops than they may be. The temperature of the least
-    cross-entropy is taken (Guo et al., ICML 2017), with a prior: a few crops, all of them right, say that the nets may
-    be as sure as can be, and are no evidence for it. It changes no greedy reading.
-    """
-    read = alphabet.classes(logits)
-    right = read_right(read, labels)
-
-    def cross_entropy(temperature: float) -> float:
-        confidence = alphabet.likelihood(logits / temperature, read).numpy()
-        likelihood = np.log(np.clip(np.where(right, confidence, 1 - confidence), 1e-6, None)).sum()
-        return 0.5 * (np.log(temperature) / TEMPERATURE_SPREAD) ** 2 - likelihood
-
-    return float(min(np.geomspace(0.25, 4, 49), key=cross_entropy))
-
-
-def cool(lprnet: LPRNet, temperature: float) -> None:
-    """Divide the net's logits by ``temperature``, for good: its last layer is linear."""
-    with torch.no_grad():
-        for parameter in lprnet.container.parameters():
-            parameter /= temperature
-
-
-def main() -> None:
-    args = parse_arguments()
-    seed_everything(args.seed)
-    device = distributed.join(pick_device(args.device))
-    alphabet = read_alphabet(args.alphabet, args.max_length) if args.alphabet else Alphabet(CHARS, args.max_length)
-    train, (plain, hard) = build_data(args, alphabet)
-    print(f"training on {len(train)} samples an epoch ({train.rendered_count} drawn, the others views of "
-          f"{len(train.real)} crops), choosing by {len(plain)} crops, on {device}", flush=True)
-
+def build_nets(args: argparse.Namespace, alphabet: Alphabet, real: LPRDataLoader) -> Reader:
+    """The nets to train, from ``--weights`` where given; these may then find the plates in the ``real`` crops."""
     reader = Reader(len(alphabet), args.dropout_rate, TrainingLPRNet).to(memory_format=torch.channels_last)
     if "stn" in args.without:  # which starts as the identity
         reader.stn.requires_grad_(False)
@@ -261,7 +224,31 @@ def main() -> None:
         if "stn" not in args.without:
             load_weights(reader.stn, args.weights[1])
             if chars == alphabet.chars:  # other plates are laid out otherwise
-                train.real.find_corners(functools.partial(find_corners, reader))
+                real.find_corners(functools.partial(find_corners, reader))
+    return reader
+
+
+def save(reader: Reader, alphabet: Alphabet, args: argparse.Namespace) -> None:
+    """Write the trained nets, and print the command that reads crops with them."""
+    save_reader(reader, alphabet, *args.save)
+    flags = flags_of({"--lprnet": (args.save[0], LPRNET_WEIGHTS), "--stn": (args.save[1], STN_WEIGHTS)})
+    if args.img_dirs_val != [CROPS_VAL]:
+        flags += [command_line(["--image", *(args.img_dirs_val or ["OTHER_CROPS"])])]
+    if args.labels:
+        flags += [command_line(["--labels", *args.labels])]
+    print(f"wrote {args.save[0]} and {args.save[1]}; next: python LPRNet/LPRNet_Test.py", *flags)
+
+
+def main() -> None:
+    args = parse_arguments()
+    seed_everything(args.seed)
+    device = distributed.join(pick_device(args.device))
+    alphabet = read_alphabet(args.alphabet, args.max_length) if args.alphabet else Alphabet(CHARS, args.max_length)
+    train, (plain, hard) = build_data(args, alphabet)
+    print(f"training on {len(train)} samples an epoch ({train.rendered_count} drawn, the others views of "
+          f"{len(train.real)} crops), choosing by {len(plain)} crops, on {device}", flush=True)
+
+    reader = build_nets(args, alphabet, train.real)
     steps = math.ceil(len(train) / args.batch_size) * args.epoch
     settings = Settings(epochs=args.epoch, batch_size=args.batch_size, learning_rate=args.learning_rate,
                         warmup_steps=min(300, steps // 10), half=not args.float32, seed=args.seed)
@@ -297,13 +284,7 @@ def main() -> None:
     temperature = fit_temperature(read_all(best, crops_of(plain), device, args.batch_size), plain.labels, alphabet)
     cool(best.lprnet, temperature)
     print(f"confidence fitted to the validation crops: logits divided by {temperature:.2f}")
-    save_reader(best, alphabet, *args.save)
-    flags = flags_of({"--lprnet": (args.save[0], LPRNET_WEIGHTS), "--stn": (args.save[1], STN_WEIGHTS)})
-    if args.img_dirs_val != [CROPS_VAL]:
-        flags += [command_line(["--image", *(args.img_dirs_val or ["OTHER_CROPS"])])]
-    if args.labels:
-        flags += [command_line(["--labels", *args.labels])]
-    print(f"wrote {args.save[0]} and {args.save[1]}; next: python LPRNet/LPRNet_Test.py", *flags)
+    save(best, alphabet, args)
 
 
 if __name__ == "__main__":

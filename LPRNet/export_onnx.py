@@ -22,11 +22,12 @@ from ccpd.annotation import parse
 from LPRNet.onnx_reader import Probabilities, Transforms, facts_of
 from LPRNet.paths import CROPS_VAL, LPRNET_ONNX, LPRNET_WEIGHTS, STN_ONNX, STN_WEIGHTS
 from LPRNet.recogniser import Recogniser, load_reader
-from platekit.boxes import CROP_SIZE, crop_resize
-from platekit.errors import UserError, run_script, seed_number
+from platekit.arguments import add_seed, flags_of, for_help
+from platekit.crops import CROP_SIZE, crop_resize
+from platekit.errors import UserError, run_script
 from platekit.images import find_images, read_image
 from platekit.onnx_nets import compare, export
-from platekit.places import SAMPLES, flags_of, for_help
+from platekit.places import SAMPLES
 
 
 def sample_crops(recogniser: Recogniser) -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--stn_onnx", type=Path, default=STN_ONNX, help="default: %(default)s")
     parser.add_argument("--crops", type=Path, metavar="DIR",
                         help=f"to compare texts on (default: {for_help(CROPS_VAL)}, where it is there)")
-    parser.add_argument("--seed", type=seed_number, default=0, help="of the random inputs")
+    add_seed(parser, "of the random inputs")
     args = parser.parse_args()
     if args.crops and not args.crops.is_dir():
         raise UserError(f"{args.crops} is not a folder; name a folder of crops, or leave out --crops")

@@ -11,7 +11,7 @@ from torch.nn import functional
 from LPRNet.alphabet import Alphabet
 from LPRNet.model.LPRNET import fold_batch_norm
 from LPRNet.model.STN import STNet
-from platekit.boxes import CROP_SIZE
+from platekit.crops import CROP_SIZE
 from platekit.errors import UserError
 from platekit.onnx_nets import OnnxNet
 

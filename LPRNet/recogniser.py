@@ -1,4 +1,7 @@
-"""The recogniser: STNet and LPRNet together, loaded once."""
+"""The recogniser: STNet and LPRNet together, loaded once.
+
+``tests/plain.py`` is the same in plain PyTorch and gives the same texts.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,10 @@ from LPRNet.model.STN import STNet, compose
 from LPRNet.onnx_reader import OnnxReader
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.rows import PLACES, Row
-from platekit.boxes import CROP_SIZE, checked_boxes, sample_boxes, to_picture, upload
+from platekit.boxes import checked_boxes
 from platekit.checkpoints import fill, load_weights, read_checkpoint, save_weights
 from platekit.compiled import survive_forks
+from platekit.crops import CROP_SIZE, sample_boxes, to_picture, upload
 from platekit.devices import multiplies_bfloat16, pick_device, without_autocast
 from platekit.errors import UserError
 from platekit.onnx_nets import is_onnx

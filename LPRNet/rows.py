@@ -12,7 +12,7 @@ import torch
 
 from ccpd.plates import KINDS
 from LPRNet.model.STN import STRAIGHT_CORNERS
-from platekit.boxes import CROP_SIZE
+from platekit.crops import CROP_SIZE
 
 DOUBLE = KINDS["yellow_double"]
 MARGINS = (20.0, 8.0)  # mm beside a row's symbols and above them

@@ -12,7 +12,7 @@ from LPRNet.model.LPRNET import LPRNet
 from LPRNet.recogniser import recorded_alphabet
 from platekit.checkpoints import fill, read_checkpoint
 
-OF_CLASSES = ("backbone.20.", "backbone.21.", "container.")  # layers with an output a class
+OF_CLASSES = ("backbone.20.", "backbone.21.", "container.")  # layers with one output per class
 
 
 def start_from(net: LPRNet, alphabet: Alphabet, path: str | os.PathLike) -> tuple[str, ...]:

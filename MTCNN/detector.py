@@ -1,5 +1,8 @@
 """The detector: PNet over the pyramid, suppression, then ONet in three rounds on what is left.
 
+``tests/plain.py`` is the same in a few lines of plain PyTorch and gives the same boxes: read that first. Here are its
+fast forms, and what depends on the device.
+
 Boxes are (x1, y1, x2, y2) in pixels of the picture, see platekit.boxes. They are cut to the picture only at the very
 end: a proposal that reaches past the border must keep its size while offsets are applied to it.
 """
@@ -21,19 +24,10 @@ from MTCNN.model.MTCNN_nets import ONET_SIZE, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ASPECTS, MINI_LP, OWN_SHEET, SCALE, Sheet, make_sheets, output_size, plan_levels
 from MTCNN.rough import ONET_SHARE, PNET_MARGIN, TILE_SIZE, RoughNet, cells_of, cut_tiles, likely_tiles
-from platekit.boxes import (
-    at_least,
-    box_area,
-    clip_boxes,
-    common_area,
-    crop_resize,
-    decode_offsets,
-    normalise,
-    suppress,
-    upload,
-)
+from platekit.boxes import at_least, box_area, clip_boxes, common_area, decode_offsets, suppress
 from platekit.checkpoints import load_weights
 from platekit.compiled import survive_forks
+from platekit.crops import crop_resize, normalise, upload
 from platekit.devices import multiplies_bfloat16, pick_device, without_autocast
 from platekit.errors import UserError
 from platekit.images import Picture, for_each

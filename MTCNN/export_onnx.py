@@ -21,11 +21,12 @@ from MTCNN.detector import Detector
 from MTCNN.model.MTCNN_nets import ONET_SIZE, PNET_SIZE
 from MTCNN.paths import ONET_ONNX, ONET_WEIGHTS, PNET_ONNX, PNET_WEIGHTS
 from MTCNN.pyramid import resize
-from platekit.boxes import crop_resize, normalise
+from platekit.arguments import add_seed, flags_of
+from platekit.crops import crop_resize, normalise
 from platekit.errors import run_script
 from platekit.images import find_images, read_image
 from platekit.onnx_nets import compare, export
-from platekit.places import SAMPLES, flags_of
+from platekit.places import SAMPLES
 
 SHAPES = (PNET_SIZE, (13, 48), (99, 203), (240, 320), (331, 512))  # heights and widths to compare PNet on
 COUNTS = (1, 2, 3, 16, 64)  # numbers of crops to compare ONet on
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--onet", type=Path, default=ONET_WEIGHTS, help="default: %(default)s")
     parser.add_argument("--pnet_onnx", type=Path, default=PNET_ONNX, help="default: %(default)s")
     parser.add_argument("--onet_onnx", type=Path, default=ONET_ONNX, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the random inputs")
+    add_seed(parser, "of the random inputs")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     detector = Detector(args.pnet, args.onet, "cpu")

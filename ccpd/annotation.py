@@ -21,15 +21,9 @@ SERIAL_TABLE = "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789O"
 
 _NUMBER = r"(?:0|[1-9]\d*)"  # no leading zeros: every name has one reading, and every reading one name
 _POINT = rf"{_NUMBER}&{_NUMBER}"
-_FIELDS = {
-    "area": r"\d+",
-    "tilt": rf"{_NUMBER}_{_NUMBER}",
-    "box": rf"{_POINT}_{_POINT}",
-    "corners": rf"{_POINT}(?:_{_POINT}){{3}}",
-    "plate": rf"{_NUMBER}(?:_{_NUMBER}){{6,7}}",
-    "brightness": _NUMBER,
-    "blurriness": _NUMBER,
-}
+_FIELDS = {"area": r"\d+", "tilt": rf"{_NUMBER}_{_NUMBER}", "box": rf"{_POINT}_{_POINT}",
+           "corners": rf"{_POINT}(?:_{_POINT}){{3}}", "plate": rf"{_NUMBER}(?:_{_NUMBER}){{6,7}}",
+           "brightness": _NUMBER, "blurriness": _NUMBER}
 _PATTERN = re.compile("-".join(f"({shape})" for shape in _FIELDS.values()), re.ASCII)
 _SEPARATOR = re.compile("[_&]")
 Point = tuple[int, int]
@@ -95,15 +89,9 @@ def parse(name: str | PurePath) -> Annotation:
             f"{name} is no CCPD annotation: a symbol index in {symbols} is beyond its table; rename it or move it away"
         )
     horizontal, vertical = tilt.split("_")
-    return Annotation(
-        area,
-        (int(horizontal), int(vertical)),
-        (x1, y1, x2, y2),
-        tuple(zip(corners[0::2], corners[1::2])),
-        "".join(table[index] for table, index in zip(tables, indices)),
-        int(brightness),
-        int(blurriness),
-    )
+    return Annotation(area, (int(horizontal), int(vertical)), (x1, y1, x2, y2),
+                      tuple(zip(corners[0::2], corners[1::2])),
+                      "".join(table[index] for table, index in zip(tables, indices)), int(brightness), int(blurriness))
 
 
 def _what_is_wrong(stem: str) -> str:

@@ -26,10 +26,8 @@ def cast_shadow(picture: np.ndarray, rng: np.random.Generator) -> None:
     else:
         mask = np.zeros((height, width), np.float32)
         middle, angle = rng.uniform(0.2, 0.8, 2) * (width, height), rng.uniform(0, np.pi)
-        along, across = (
-            np.array([np.cos(angle), np.sin(angle)]) * 600,
-            np.array([-np.sin(angle), np.cos(angle)]) * rng.uniform(60, 500),
-        )
+        along, across = (np.array([np.cos(angle), np.sin(angle)]) * 600,
+                         np.array([-np.sin(angle), np.cos(angle)]) * rng.uniform(60, 500))
         cv2.fillPoly(
             mask,
             [np.array([middle - along, middle + along, middle + along + across, middle - along + across], np.int32)],
@@ -74,15 +72,14 @@ def rain(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     for x, y, part, tone in rng.random((int(rng.integers(30, 220)), 4)):
         start = int(x * width / 2), int(y * height / 2)
         step = length * (0.4 + part)
-        cv2.line(
-            streaks, start, (int(start[0] + slant * step), int(start[1] + step)), 15 + int(tone * 70), 1, cv2.LINE_AA
-        )
+        cv2.line(streaks, start, (int(start[0] + slant * step), int(start[1] + step)), 15 + int(tone * 70), 1,
+                 cv2.LINE_AA)
     streaks = cv2.resize(streaks, (width, height), interpolation=cv2.INTER_LINEAR)
     picture = cv2.add(picture, cv2.merge((streaks, streaks, streaks)))
     for _ in range(int(rng.integers(0, 9))):  # drops on the lens smear what is behind them
         radius = int(rng.integers(8, 45))
         x, y = int(rng.integers(radius, width - radius)), int(rng.integers(radius, height - radius))
-        part = picture[y - radius : y + radius, x - radius : x + radius]
+        part = picture[y - radius:y + radius, x - radius:x + radius]
         disc = np.zeros(part.shape[:2], np.uint8)
         cv2.circle(disc, (radius, radius), radius - 1, 255, -1)
         cv2.copyTo(cv2.blur(np.ascontiguousarray(part), (radius // 2 + 1,) * 2), disc, part)
@@ -96,16 +93,8 @@ def snow(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     flakes = np.zeros((height, width), np.uint8)
     for x, y, size, tone in rng.random((int(rng.integers(60, 500)), 4)):
         radius = 1 + int(5 * size**3)
-        cv2.ellipse(
-            flakes,
-            (int(x * width), int(y * height)),
-            (radius, radius + int(6 * size)),
-            10,
-            0,
-            360,
-            120 + int(130 * tone),
-            -1,
-        )
+        cv2.ellipse(flakes, (int(x * width), int(y * height)), (radius, radius + int(6 * size)), 10, 0, 360,
+                    120 + int(130 * tone), -1)
     flakes = cv2.GaussianBlur(flakes, (0, 0), rng.uniform(0.8, 1.8))
     return cv2.add(picture, cv2.merge((flakes, flakes, flakes)))
 
@@ -186,20 +175,14 @@ def blur(picture: np.ndarray, amount: float, moved: bool, angle: float) -> np.nd
     return cv2.GaussianBlur(picture, (0, 0), amount)
 
 
-def blur_to(
-    picture: np.ndarray,
-    box: tuple[float, float, float, float],
-    blurriness: float,
-    largest: float,
-    moved: bool,
-    angle: float,
-) -> np.ndarray:
+def blur_to(picture: np.ndarray, box: tuple[float, float, float, float], blurriness: float, largest: float, moved: bool,
+            angle: float) -> np.ndarray:
     """Blur the picture until its part in ``box`` is no sharper than ``blurriness``, by ``largest`` (see ``blur``) at
     most; a picture that is blurred enough stays as it is."""
     x1, y1, x2, y2 = (round(value) for value in box)
     margin = 16
     left, top = max(0, x1 - margin), max(0, y1 - margin)
-    part = np.ascontiguousarray(picture[top : y2 + margin, left : x2 + margin])
+    part = np.ascontiguousarray(picture[top:y2 + margin, left:x2 + margin])
     inner = slice(max(0, y1) - top, y2 - top), slice(max(0, x1) - left, x2 - left)
     if sharpness(part[inner]) <= blurriness:
         return picture
@@ -225,9 +208,8 @@ def sensor(picture: np.ndarray, rng: np.random.Generator, noise: float, sharpen:
     if noise > 0.5:
         grey = np.ascontiguousarray(grain(*picture.shape[:2], rng) * np.float32(noise))
         tint = rng.uniform(0.6, 1.1, 2)
-        picture = cv2.add(
-            picture, cv2.merge((grey * np.float32(tint[0]), grey, grey * np.float32(tint[1]))), dtype=cv2.CV_8U
-        )
+        picture = cv2.add(picture, cv2.merge((grey * np.float32(tint[0]), grey, grey * np.float32(tint[1]))),
+                          dtype=cv2.CV_8U)
     if few:
         picture = coded(picture, int(rng.integers(22, 80)))
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)

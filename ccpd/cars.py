@@ -8,10 +8,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from ccpd.camera import gain_field
 from ccpd.textures import BRANDS, MAKERS, TRIMS, cloud, foliage, grain, phrase, random_colour, sign, stamp
 from platekit.opencv import cv2
 
 Points = Sequence[tuple[float, float]]
+Colour = Sequence[float]  # BGR
 PAINTS = (  # BGR, with how often: white, silver, grey, black, then colours
     ((225, 228, 228), 0.3),
     ((165, 168, 165), 0.14),
@@ -41,7 +43,7 @@ class CarShape:
 class Face:
     """A drawing of a car's face: colour (H, W, 3) and opacity (H, W), both uint8, ``scale`` pixels per millimetre."""
 
-    def __init__(self, window: tuple[float, float, float, float], scale: float, bow: float):
+    def __init__(self, window: tuple[float, float, float, float], scale: float, bow: float) -> None:
         self.left, self.top = window[:2]
         self.scale = scale
         self.bow = bow
@@ -63,14 +65,14 @@ class Face:
             corners = np.stack((corners[:, 0], self.bend(corners[:, 0], corners[:, 1])), 1)
         return np.round((corners - (self.left, self.top)) * (self.scale * 16.0)).astype(np.int32)
 
-    def fill(self, points: Points, colour, solid: bool = False, bent: bool = True) -> None:
+    def fill(self, points: Points, colour: Colour, solid: bool = False, bent: bool = True) -> None:
         """Fill a polygon; ``solid`` also makes it part of the silhouette."""
         corners = self.pixels(points, bent)
         cv2.fillPoly(self.colour, [corners], tuple(map(float, colour)), cv2.LINE_AA, 4)
         if solid:
             cv2.fillPoly(self.opacity, [corners], 255, cv2.LINE_AA, 4)
 
-    def chrome(self, points: Points, colour, width: float) -> None:
+    def chrome(self, points: Points, colour: Colour, width: float) -> None:
         """A rounded bar ``width`` millimetres thick: dark below, where it mirrors the ground, and bright on top."""
         shifted = np.asarray(points, np.float64)
         self.line(shifted + (0, 0.3 * width), np.multiply(colour, 0.3), width)
@@ -78,25 +80,24 @@ class Face:
         if width * self.scale > 4:
             self.line(shifted - (0, 0.25 * width), np.minimum(np.multiply(colour, 1.35), 255), 0.25 * width)
 
-    def line(self, points: Points, colour, width: float) -> None:
+    def line(self, points: Points, colour: Colour, width: float) -> None:
         """A polyline ``width`` millimetres thick."""
         steps = np.linspace(0.0, 1.0, 8)
         corners = np.asarray(points, np.float64)
         bent = np.concatenate([a + (b - a) * steps[:, None] for a, b in pairwise(corners)])
         bent[:, 1] = self.bend(bent[:, 0], bent[:, 1])
         bent = np.round((bent - (self.left, self.top)) * (self.scale * 16.0)).astype(np.int32)
-        cv2.polylines(
-            self.colour, [bent], False, tuple(map(float, colour)), max(1, round(width * self.scale)), cv2.LINE_AA, 4
-        )
+        cv2.polylines(self.colour, [bent], False, tuple(map(float, colour)), max(1, round(width * self.scale)),
+                      cv2.LINE_AA, 4)
 
-    def ellipse(self, x: float, y: float, rx: float, ry: float, colour, width: float = 0.0) -> None:
+    def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour, width: float = 0.0) -> None:
         """An ellipse, filled where ``width`` is 0."""
         centre = round((x - self.left) * self.scale * 16), round((self.bend(x, y) - self.top) * self.scale * 16)
         thick = -1 if width == 0 else max(1, round(width * self.scale))
         axes = max(1, round(rx * self.scale * 16)), max(1, round(ry * self.scale * 16))
         cv2.ellipse(self.colour, centre, axes, 0, 0, 360, tuple(map(float, colour)), thick, cv2.LINE_AA, 4)
 
-    def text(self, text: str, x: float, y: float, width: float, height: float, colour) -> None:
+    def text(self, text: str, x: float, y: float, width: float, height: float, colour: Colour) -> None:
         """Lettering centred at (x, y)."""
         cx, cy = (x - self.left) * self.scale, (self.bend(x, y) - self.top) * self.scale
         w, h = width * self.scale / 2, height * self.scale / 2
@@ -110,7 +111,7 @@ class Face:
         y1, y2 = max(top, 0), min(top + size[1], self.colour.shape[0])
         x1, x2 = max(left, 0), min(left + size[0], self.colour.shape[1])
         if x2 > x1 and y2 > y1:
-            self.colour[y1:y2, x1:x2] = picture[y1 - top : y2 - top, x1 - left : x2 - left]
+            self.colour[y1:y2, x1:x2] = picture[y1 - top:y2 - top, x1 - left:x2 - left]
 
     def shade(self, knots: Sequence[tuple[float, float]], side: float) -> None:
         """Light the whole face: gain by height (y, gain), falling off towards the sides by ``side``."""
@@ -122,27 +123,19 @@ class Face:
         heights, gains = zip(*knots)
         gain = np.interp((y[:, None] + lift[None]).ravel(), heights, gains).reshape(small)
         gain = gain * (1.0 - side * np.clip(np.abs(x) / 900.0, 0, 1.2) ** 2)
-        gain = cv2.resize(gain.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-        cv2.multiply(self.colour, cv2.merge((gain, gain, gain)), dst=self.colour, dtype=cv2.CV_8U)
+        gain_field(self.colour, gain)
 
 
 def random_shape(rng: np.random.Generator) -> CarShape:
     """Front or rear of a car, its measures drawn at random."""
     rear = bool(rng.random() < 0.5)
     plate_height = rng.uniform(550, 850) if rear else rng.uniform(330, 560)
-    return CarShape(
-        rear,
-        rng.uniform(790, 920),
-        -rng.uniform(850, 1100),
-        plate_height - rng.uniform(180, 260),
-        rng.uniform(15, 60) if rear else rng.uniform(25, 95),
-        plate_height,
-    )
+    return CarShape(rear, rng.uniform(790, 920), -rng.uniform(850, 1100), plate_height - rng.uniform(180, 260),
+                    rng.uniform(15, 60) if rear else rng.uniform(25, 95), plate_height)
 
 
-def draw_face(
-    shape: CarShape, window: tuple[float, float, float, float], scale: float, rng: np.random.Generator
-) -> Face:
+def draw_face(shape: CarShape, window: tuple[float, float, float, float], scale: float,
+              rng: np.random.Generator) -> Face:
     """Paint a car's face without its plate. ``window`` (x1, y1, x2, y2) is the part to paint, in millimetres."""
     face = Face(window, scale, shape.bow)
     tones, often = zip(*PAINTS)
@@ -160,18 +153,8 @@ def draw_face(
             bent=False,
         )
     face.fill(
-        (
-            (-0.62 * w, roof),
-            (0.62 * w, roof),
-            (0.82 * w, top * 0.72),
-            (w, top * 0.45),
-            (1.02 * w, bottom * 0.4),
-            (0.93 * w, bottom),
-            (-0.93 * w, bottom),
-            (-1.02 * w, bottom * 0.4),
-            (-w, top * 0.45),
-            (-0.82 * w, top * 0.72),
-        ),
+        ((-0.62 * w, roof), (0.62 * w, roof), (0.82 * w, top * 0.72), (w, top * 0.45), (1.02 * w, bottom * 0.4),
+         (0.93 * w, bottom), (-0.93 * w, bottom), (-1.02 * w, bottom * 0.4), (-w, top * 0.45), (-0.82 * w, top * 0.72)),
         paint,
         solid=True,
     )
@@ -187,18 +170,10 @@ def _light_paint(face: Face, shape: CarShape, rng: np.random.Generator) -> None:
     """Sky on the upward surfaces, a crease, shade below; and what is mirrored in the paint."""
     crease = rng.uniform(-260, -120)
     high, low = rng.uniform(1.0, 1.35), rng.uniform(0.35, 0.75)
-    knots = [
-        (shape.top - 400, high),
-        (shape.top * 0.5, rng.uniform(0.8, 1.15)),
-        (crease - 25, rng.uniform(0.85, 1.2)),
-        (crease, rng.uniform(0.55, 0.95)),
-        (crease + 30, rng.uniform(0.75, 1.05)),
-        (60, rng.uniform(0.7, 1.0)),
-        (110, rng.uniform(0.85, 1.15)),
-        (150, rng.uniform(0.6, 0.9)),
-        (shape.bottom, low),
-        (shape.bottom + 50, 0.2),
-    ]
+    knots = [(shape.top - 400, high), (shape.top * 0.5, rng.uniform(0.8, 1.15)), (crease - 25, rng.uniform(0.85, 1.2)),
+             (crease, rng.uniform(0.55, 0.95)), (crease + 30, rng.uniform(0.75, 1.05)), (60, rng.uniform(0.7, 1.0)),
+             (110, rng.uniform(0.85, 1.15)), (150, rng.uniform(0.6, 0.9)), (shape.bottom, low),
+             (shape.bottom + 50, 0.2)]
     face.shade(knots, rng.uniform(0.05, 0.5))
     height, width = face.opacity.shape
     size = max(2, height // 4), max(2, width // 4)
@@ -208,8 +183,7 @@ def _light_paint(face: Face, shape: CarShape, rng: np.random.Generator) -> None:
     if rng.random() < 0.6:  # lights drawn out along the bulges
         streaks = cv2.resize(np.ascontiguousarray(cloud(size[0], 4, 8, rng)), size[::-1], interpolation=cv2.INTER_CUBIC)
         gain += rng.uniform(0.03, 0.25) * np.clip(streaks - 0.6, 0, 3)
-    gain = cv2.resize(gain, (width, height), interpolation=cv2.INTER_LINEAR)
-    cv2.multiply(face.colour, cv2.merge((gain, gain, gain)), dst=face.colour, dtype=cv2.CV_8U)
+    gain_field(face.colour, gain)
 
 
 def _grey(rng: np.random.Generator, low: float, high: float) -> np.ndarray:
@@ -242,9 +216,8 @@ def _bars(face: Face, outline: Points, rng: np.random.Generator) -> None:
         step = max(pitch * 0.7, 6 / face.scale)
         for x in np.arange(x1 - (y2 - y1), x2, step):
             for a, b in (((x, y1), (x + y2 - y1, y2)), ((x + y2 - y1, y1), (x, y2))):
-                face.line(
-                    (np.clip(a, (x1 + 15, y1), (x2 - 15, y2)), np.clip(b, (x1 + 15, y1), (x2 - 15, y2))), bar * 0.7, 5
-                )
+                face.line((np.clip(a, (x1 + 15, y1), (x2 - 15, y2)), np.clip(b, (x1 + 15, y1), (x2 - 15, y2))),
+                          bar * 0.7, 5)
     if rng.random() < 0.7:
         face.chrome((*outline, outline[0]), _grey(rng, 90, 215), rng.uniform(5, 18))
 
@@ -316,23 +289,15 @@ def _front(face: Face, shape: CarShape, paint: np.ndarray, rng: np.random.Genera
             face.line(((side * 250, top * 0.8), (side * 330, hood)), np.clip(paint * rng.uniform(0.6, 1.3), 0, 255), 12)
     low = min(-85.0, hood + rng.uniform(110, 260))
     half = rng.uniform(260, 0.72 * w)
-    grille = (
-        (-half, hood + 20),
-        (half, hood + 20),
-        (half * rng.uniform(0.7, 1.0), low),
-        (-half * rng.uniform(0.7, 1.0), low),
-    )
+    grille = ((-half, hood + 20), (half, hood + 20), (half * rng.uniform(0.7, 1.0), low),
+              (-half * rng.uniform(0.7, 1.0), low))
     if rng.random() < 0.25:  # one deep grille that reaches below the plate
         low = rng.uniform(90, 200)
         grille = (grille[0], grille[1], (half * 0.75, low), (-half * 0.75, low))
     _bars(face, grille, rng)
     _badge(face, 0, (hood + min(low, -70)) / 2 if rng.random() < 0.7 else hood - 45, rng.uniform(45, 75), rng)
-    lamp = (
-        (half + 40, hood + rng.uniform(10, 50)),
-        (0.93 * w, hood - rng.uniform(-20, 60)),
-        (0.95 * w, hood + 110),
-        (half + 80, hood + rng.uniform(110, 170)),
-    )
+    lamp = ((half + 40, hood + rng.uniform(10, 50)), (0.93 * w, hood - rng.uniform(-20, 60)), (0.95 * w, hood + 110),
+            (half + 80, hood + rng.uniform(110, 170)))
     for side in (-1, 1):
         _lamp(face, side, lamp, rng, red=False)
     intake = min(bottom - 50, rng.uniform(100, 150))
@@ -340,15 +305,12 @@ def _front(face: Face, shape: CarShape, paint: np.ndarray, rng: np.random.Genera
     if deep > intake + 20:
         _bars(face, ((-0.62 * w, intake), (0.62 * w, intake), (0.55 * w, deep), (-0.55 * w, deep)), rng)
         for side in (-1, 1):
-            face.ellipse(
-                side * 0.78 * w, (intake + deep) / 2, rng.uniform(35, 60), rng.uniform(30, 50), _grey(rng, 15, 60)
-            )
+            face.ellipse(side * 0.78 * w, (intake + deep) / 2, rng.uniform(35, 60), rng.uniform(30, 50),
+                         _grey(rng, 15, 60))
             face.ellipse(side * 0.78 * w, (intake + deep) / 2, 25, 25, _grey(rng, 120, 240))
     if rng.random() < 0.4:
-        face.fill(
-            ((-0.93 * w, bottom - 60), (0.93 * w, bottom - 60), (0.9 * w, bottom), (-0.9 * w, bottom)),
-            _grey(rng, 15, 60),
-        )
+        face.fill(((-0.93 * w, bottom - 60), (0.93 * w, bottom - 60), (0.9 * w, bottom), (-0.9 * w, bottom)),
+                  _grey(rng, 15, 60))
     if rng.random() < 0.12:
         face.text(" ".join(BRANDS[int(rng.integers(len(BRANDS)))]), 0, hood - 30, 700, 45, _grey(rng, 120, 240))
     if rng.random() < 0.4:
@@ -365,14 +327,8 @@ def _rear(face: Face, shape: CarShape, paint: np.ndarray, rng: np.random.Generat
     for _ in range(int(rng.integers(0, 4))):  # stickers and lettering on the glass
         x, y = rng.uniform(-0.6 * w, 0.3 * w), rng.uniform(top * 0.95, sill - 60)
         if rng.random() < 0.5:
-            face.text(
-                phrase(rng),
-                x + 150,
-                y,
-                rng.uniform(250, 700),
-                rng.uniform(30, 80),
-                random_colour(rng, (0, 0.3), (0.7, 1)),
-            )
+            face.text(phrase(rng), x + 150, y, rng.uniform(250, 700), rng.uniform(30, 80),
+                      random_colour(rng, (0, 0.3), (0.7, 1)))
         else:
             face.paste(sign(80, 200, rng), x, y, rng.uniform(100, 420), rng.uniform(50, 130))
     lid = rng.uniform(120, 200)
@@ -391,9 +347,8 @@ def _rear(face: Face, shape: CarShape, paint: np.ndarray, rng: np.random.Generat
     _badge(face, 0, rng.uniform(-240, -165), rng.uniform(40, 65), rng)
     chrome = _grey(rng, 40, 230)
     if rng.random() < 0.7:
-        face.text(
-            MAKERS[int(rng.integers(len(MAKERS)))], -rng.uniform(400, 560), rng.uniform(-120, 20), 230, 38, chrome
-        )
+        face.text(MAKERS[int(rng.integers(len(MAKERS)))], -rng.uniform(400, 560), rng.uniform(-120, 20), 230, 38,
+                  chrome)
     if rng.random() < 0.7:
         face.text(BRANDS[int(rng.integers(len(BRANDS)))], rng.uniform(400, 560), rng.uniform(-120, 20), 230, 36, chrome)
     if rng.random() < 0.5:
@@ -405,31 +360,19 @@ def _rear(face: Face, shape: CarShape, paint: np.ndarray, rng: np.random.Generat
         _lamp(face, side, lamp, rng, red=True)
     step = rng.uniform(200, 280)
     if bottom > step + 40:
-        face.fill(
-            ((-0.95 * w, step), (0.95 * w, step), (0.95 * w, step + 25), (-0.95 * w, step + 25)),
-            np.clip(paint * 1.15, 0, 255),
-        )
+        face.fill(((-0.95 * w, step), (0.95 * w, step), (0.95 * w, step + 25), (-0.95 * w, step + 25)),
+                  np.clip(paint * 1.15, 0, 255))
         if rng.random() < 0.5:
-            face.fill(
-                ((-0.8 * w, bottom - 130), (0.8 * w, bottom - 130), (0.75 * w, bottom), (-0.75 * w, bottom)),
-                _grey(rng, 12, 60),
-            )
+            face.fill(((-0.8 * w, bottom - 130), (0.8 * w, bottom - 130), (0.75 * w, bottom), (-0.75 * w, bottom)),
+                      _grey(rng, 12, 60))
         for side in (-1, 1):
             face.fill(
-                [
-                    (side * x, y)
-                    for x, y in (
-                        (0.65 * w, step + 60),
-                        (0.85 * w, step + 60),
-                        (0.85 * w, step + 85),
-                        (0.65 * w, step + 85),
-                    )
-                ],
+                [(side * x, y) for x,
+                 y in ( (0.65 * w, step + 60), (0.85 * w, step + 60), (0.85 * w, step + 85), (0.65 * w, step + 85), )],
                 (30, 30, 140),
             )
         if rng.random() < 0.5:
             face.ellipse(rng.choice((-1, 1)) * 0.55 * w, bottom - 30, 55, 30, _grey(rng, 120, 220))
     if rng.random() < 0.2:
-        face.text(
-            phrase(rng), rng.uniform(-350, 350), rng.uniform(170, 240), 400, 55, random_colour(rng, (0, 1), (0.3, 1))
-        )
+        face.text(phrase(rng), rng.uniform(-350, 350), rng.uniform(170, 240), 400, 55,
+                  random_colour(rng, (0, 1), (0.3, 1)))

@@ -15,18 +15,16 @@ CCPD_FOLDER = working_folder("ccpd")  # in a checkout, users unpack the data set
 SYNTHETIC_FOLDER = CCPD_FOLDER / "synthetic"
 PHOTO_SIZE = (720, 1160)  # width, height of every photo
 
-SUBSETS: dict[str, str] = {
-    "ccpd_base": "ordinary photos, the only ones meant for training",
-    "ccpd_blur": "blurred by a moving hand or a missed focus",
-    "ccpd_challenge": "the hardest of all kinds",
-    "ccpd_db": "very dark, very bright or unevenly lit",
-    "ccpd_fn": "very far from or very near to the camera",
-    "ccpd_rotate": "turned by 20 to 50 degrees in the picture plane",
-    "ccpd_tilt": "seen from the side and from above at once",
-    "ccpd_weather": "rain, snow and fog",
-    "ccpd_green": "new-energy plates with eight symbols (released in 2020 as CCPD-Green)",
-    "ccpd_np": "new cars without a plate",
-}
+SUBSETS: dict[str, str] = {"ccpd_base": "ordinary photos, the only ones meant for training",
+                           "ccpd_blur": "blurred by a moving hand or a missed focus",
+                           "ccpd_challenge": "the hardest of all kinds",
+                           "ccpd_db": "very dark, very bright or unevenly lit",
+                           "ccpd_fn": "very far from or very near to the camera",
+                           "ccpd_rotate": "turned by 20 to 50 degrees in the picture plane",
+                           "ccpd_tilt": "seen from the side and from above at once",
+                           "ccpd_weather": "rain, snow and fog",
+                           "ccpd_green": "new-energy plates with eight symbols (released in 2020 as CCPD-Green)",
+                           "ccpd_np": "new cars without a plate"}
 
 PLATE_FREE = "ccpd_np"
 DOWNLOAD = "https://github.com/detectRecog/CCPD"
@@ -88,14 +86,18 @@ def holds_photo(folder: Path) -> bool:
     return False
 
 
-def listed_names(path: str | os.PathLike) -> set[str]:
-    """The file names in a list, one per line or before a tab, with or without their folders. Raises UserError."""
+def list_lines(path: str | os.PathLike) -> list[str]:
+    """The lines of a text file, stripped, without empty ones. Raises UserError."""
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+        return list(filter(None, map(str.strip, Path(path).read_text(encoding="utf-8-sig").split("\n"))))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list {path}: {error}; check the path") from None
-    names = (re.split(r"[/\\]", line.split("\t")[0].strip())[-1] for line in lines)  # of any system's paths
-    return set(filter(None, names))
+
+
+def listed_names(path: str | os.PathLike) -> set[str]:
+    """The file names in a list, one per line or before a tab, with or without their folders. Raises UserError."""
+    names = {re.split(r"[/\\]", line.split("\t")[0].strip())[-1] for line in list_lines(path)}  # of any system's paths
+    return names - {""}
 
 
 def shows_no_plate(path: Path) -> bool:

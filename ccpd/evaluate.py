@@ -40,6 +40,7 @@ from ccpd.report import write_reports
 from MTCNN.detector import ROUNDS
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
 from MTCNN.pyramid import ASPECTS
+from platekit.arguments import add_seed
 from platekit.boxes import box_iou
 from platekit.devices import DEVICE_HELP
 from platekit.errors import UserError, run_script
@@ -59,26 +60,15 @@ def evaluate_photo(reader: PlateReader, path: Path, subset: str, iou_threshold: 
 def outcome_of(result: PictureResult, annotation: Annotation | None, image: str, subset: str,
                iou_threshold: float = IOU_THRESHOLD) -> Outcome:
     """What came out on the photo called ``image``; the annotation is None where it shows no plate."""
-    common = {
-        "image": image,
-        "subset": subset,
-        "plate": annotation and annotation.plate,
-        "iou_threshold": iou_threshold,
-        "boxes": len(result.plates),
-        "detect_ms": result.ms["detect"],
-        "recognise_ms": result.ms["recognise"],
-    }
+    common = {"image": image, "subset": subset, "plate": annotation and annotation.plate,
+              "iou_threshold": iou_threshold, "boxes": len(result.plates), "detect_ms": result.ms["detect"],
+              "recognise_ms": result.ms["recognise"]}
     if not result.plates:
         return Outcome(**common)
     best = result.plates[0]
-    return Outcome(
-        **common,
-        iou=box_iou(np.array([best.box]), np.array([annotation.box])).item() if annotation else 0.0,
-        text=best.text,
-        confidence=best.confidence,
-        detection_score=best.detection_score,
-        box=best.box,
-    )
+    return Outcome(**common,
+                   iou=box_iou(np.array([best.box]), np.array([annotation.box])).item() if annotation else 0.0,
+                   text=best.text, confidence=best.confidence, detection_score=best.detection_score, box=best.box)
 
 
 def read_outcomes(path: Path) -> dict[str, Outcome]:
@@ -171,34 +161,17 @@ def parse_arguments() -> argparse.Namespace:
         metavar="FILE",
         help="names of photos (one per line) with an approximate box: an IoU of 0.5 is enough to count as found",
     )
-    parser.add_argument(
-        "--training_log",
-        nargs="*",
-        type=Path,
-        default=[],
-        metavar="FILE",
-        help="log.jsonl of trainings, to draw their curves",
-    )
-    parser.add_argument(
-        "--aspects",
-        nargs="+",
-        type=float,
-        default=ASPECTS,
-        metavar="RATIO",
-        help="widths over heights of the pyramid's windows (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--rounds",
-        type=int,
-        choices=range(4),
-        default=ROUNDS,
-        help="rounds of ONet; with 0, PNet's proposals are the result (default: %(default)s)",
-    )
+    parser.add_argument("--training_log", nargs="*", type=Path, default=[], metavar="FILE",
+                        help="log.jsonl of trainings, to draw their curves")
+    parser.add_argument("--aspects", nargs="+", type=float, default=ASPECTS, metavar="RATIO",
+                        help="widths over heights of the pyramid's windows (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, choices=range(4), default=ROUNDS,
+                        help="rounds of ONet; with 0, PNet's proposals are the result (default: %(default)s)")
     for net, path in WEIGHTS.items():
         parser.add_argument(f"--{net}", type=Path, default=path, metavar="FILE", help="weights (default: %(default)s)")
     parser.add_argument("--restart", action="store_true", help="start anew instead of going on")
     parser.add_argument("--device", default="auto", help=f"{DEVICE_HELP} (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="accepted by every script; the bootstrap's is fixed")
+    add_seed(parser, "accepted by every script; the bootstrap's is fixed")
     return parser.parse_args()
 
 
@@ -246,13 +219,8 @@ def main() -> int:
     outcomes, problems = evaluate(photos, reader, log, done, approximate)
     if not outcomes:
         raise UserError("no photo could be evaluated; name folders of photos with CCPD names, and another --out")
-    facts = {
-        "release": args.release,
-        "photos": len(outcomes),
-        "unreadable or wrongly named": len(problems),
-        "of an approximate box": sum(outcome.iou_threshold == APPROXIMATE_IOU for outcome in outcomes),
-        **settings,
-    }
+    facts = {"release": args.release, "photos": len(outcomes), "unreadable or wrongly named": len(problems),
+             "of an approximate box": sum(outcome.iou_threshold == APPROXIMATE_IOU for outcome in outcomes), **settings}
     if approximate and not facts["of an approximate box"]:
         print(f"none of the {len(approximate)} names in {args.approximate} is of a photo here, such as "
               f"{min(approximate)}", file=sys.stderr)

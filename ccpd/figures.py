@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ccpd.protocol import Calibration, Outcome, calibrate_readings, edit_alignment
-from platekit.boxes import crop_resize, to_picture
+from platekit.crops import crop_resize, to_picture
 from platekit.drawing import draw_text
 from platekit.errors import UserError
 from platekit.files import atomic_path

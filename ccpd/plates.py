@@ -113,11 +113,8 @@ KINDS: dict[str, PlateKind] = {
 # tell their numbers, so that no subset has them.
 FORCES = {
     kind.name: kind
-    for kind in (
-        KINDS["white"],
-        _double("white_double", "white"),
-        replace(KINDS["white"], name="white_police", cells=_POLICE_CELLS, dot_mm=138.0, small=2),
-    )
+    for kind in (KINDS["white"], _double("white_double", "white"),
+                 replace(KINDS["white"], name="white_police", cells=_POLICE_CELLS, dot_mm=138.0, small=2))
 }
 
 # Symbols that the alphabet lacks: the last ones of the police, of driving schools, trailers, Hong Kong, Macau and
@@ -215,7 +212,7 @@ class PlateRenderer:
     font, stretched to the same cell.
     """
 
-    def __init__(self, glyphs: str | os.PathLike | None = None):
+    def __init__(self, glyphs: str | os.PathLike | None = None) -> None:
         self._files: dict[str, Path] = {}
         if glyphs is not None:
             folder = Path(glyphs)
@@ -231,9 +228,8 @@ class PlateRenderer:
         self._masks: dict[tuple, np.ndarray] = {}
         self._dirt: dict[tuple, list[np.ndarray]] = {}
 
-    def render(
-        self, text: str, kind: PlateKind | str, rng: np.random.Generator, pixels_per_mm: float = 0.5
-    ) -> np.ndarray:
+    def render(self, text: str, kind: PlateKind | str, rng: np.random.Generator,
+               pixels_per_mm: float = 0.5) -> np.ndarray:
         """Draw a plate seen straight on: uint8 BGR (height, width, 3), (70, 220, 3) for blue at 0.5.
 
         ``kind`` is one of ``KINDS``, by its name too, or of ``FORCES``. The same generator state gives the same one.
@@ -280,7 +276,7 @@ class PlateRenderer:
         cell = height // 2  # a cell is half as wide as high; wider pictures hold a cell and its margins
         if width > 1.1 * cell and not path.stem.startswith("220_"):  # those are cut tight, whatever their width
             left = (width - cell) // 2
-            picture = picture[:, left : left + cell]
+            picture = picture[:, left:left + cell]
         return 255 - picture
 
     def _ink(self, text: str, kind: PlateKind, scale: float, rng: np.random.Generator) -> np.ndarray:
@@ -300,7 +296,7 @@ class PlateRenderer:
                 size = max(2, round(size[0] * (0.5 + province / 2))), max(2, round(whole * province))
                 y += (whole - size[1]) // 2
             glyph = self._glyph(i, symbol, kind, *size)
-            part = mask[y : y + glyph.shape[0], x : x + glyph.shape[1]]
+            part = mask[y:y + glyph.shape[0], x:x + glyph.shape[1]]
             np.maximum(part, glyph, out=part)
         stroke = rng.random()
         if stroke < 0.24:
@@ -344,7 +340,7 @@ class PlateRenderer:
         plate[:] = white + (ground - white) * weight
         if text[2] in DIGITS:
             plate[:] = ground
-            plate[:, : round(135 * scale)] = _hsv(20 + 5 * draw[7], 190, ground.max())
+            plate[:,:round(135 * scale)] = _hsv(20 + 5 * draw[7], 190, ground.max())
         light = cv2.convertScaleAbs(mask, alpha=float(ink[0]) / 255.0 - 1.0, beta=255.0)  # paint swallows light
         cv2.multiply(plate, cv2.merge((light, light, light)), dst=plate, scale=1 / 255.0)
         centre = (round(kind.dot_mm * scale), round(kind.dot_y_mm * scale))  # the emblem: a ring around a white E
@@ -373,9 +369,8 @@ class PlateRenderer:
         jitter = rng.normal(0.0, 1.5, (4, 2))
         for i, (x, y) in enumerate((x, y) for y in rows for x in BOLT_XS):
             centre = (round((x * kind.width_mm + jitter[i, 0]) * scale), round((y + jitter[i, 1]) * scale))
-            cv2.circle(
-                plate, (centre[0], centre[1] + max(1, round(scale))), round(radius), (25, 25, 25), -1, cv2.LINE_AA
-            )
+            cv2.circle(plate, (centre[0], centre[1] + max(1, round(scale))), round(radius), (25, 25, 25), -1,
+                       cv2.LINE_AA)
             cv2.circle(plate, centre, round(radius), (grey * 0.95, grey, grey), -1, cv2.LINE_AA)
             if radius > 2.5:
                 light = min(255.0, grey + 60)
@@ -451,11 +446,11 @@ def _glyph_from_font(symbol: str) -> np.ndarray:
         raise UserError(f"the built-in font cannot draw '{symbol}'; give a glyph folder with --glyphs")
     cell = np.zeros((180, 90), np.uint8)
     if height < 60:  # a dash of another country's plates stays one
-        cell[90 - height // 2 : 90 - height // 2 + height, 15:75] = 255
+        cell[90 - height // 2:90 - height // 2 + height, 15:75] = 255
         return cell
     wanted = 90 if symbol != "1" else 45
-    tight = cv2.resize(canvas[y : y + height, x : x + width], (wanted, 180), interpolation=cv2.INTER_LINEAR)
-    cell[:, (90 - wanted) // 2 : (90 + wanted) // 2] = tight
+    tight = cv2.resize(canvas[y:y + height, x:x + width], (wanted, 180), interpolation=cv2.INTER_LINEAR)
+    cell[:, (90 - wanted) // 2:(90 + wanted) // 2] = tight
     return cell
 
 

@@ -25,8 +25,9 @@ from ccpd.plates import FORCES, LETTERS, PlateKind, PlateRenderer, forces_text, 
 from ccpd.protocol import Share
 from ccpd.scenes import render_photo
 from LPRNet.alphabet import CHARS
+from platekit.arguments import add_seed
 from platekit.devices import DEVICE_HELP
-from platekit.errors import run_script, seed_number
+from platekit.errors import run_script
 from platekit.pipeline import PlateReader
 
 SUBSETS = ("ccpd_base", "ccpd_tilt", "ccpd_weather", "ccpd_rotate")
@@ -50,13 +51,10 @@ def with_unread_symbol(*names: str, first: bool) -> RandomPlate:
     return plate
 
 
-KINDS: dict[str, RandomPlate] = {
-    "forces": of_forces("white"),
-    "forces_double": of_forces("white_double"),
-    "armed_police": of_forces("white_police"),
-    "other_last_symbol": with_unread_symbol("white", "yellow", "black", first=False),
-    "embassy": with_unread_symbol("black", first=True),
-}
+KINDS: dict[str, RandomPlate] = {"forces": of_forces("white"), "forces_double": of_forces("white_double"),
+                                 "armed_police": of_forces("white_police"),
+                                 "other_last_symbol": with_unread_symbol("white", "yellow", "black", first=False),
+                                 "embassy": with_unread_symbol("black", first=True)}
 
 
 def draw_scenes(name: str, count: int, renderer: PlateRenderer, seed: int) -> Iterator[tuple[np.ndarray, Annotation]]:
@@ -74,7 +72,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=40, metavar="N",
                         help="photos in each subset (default: %(default)s)")
     parser.add_argument("--glyphs", metavar="DIR", help="pictures of the plate typeface (default: OpenCV's own font)")
-    parser.add_argument("--seed", type=seed_number, default=0, help="same seed, same photos (default: %(default)s)")
+    add_seed(parser, "same seed, same photos (default: %(default)s)")
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     args = parser.parse_args()
     if args.count < 1:

@@ -30,12 +30,8 @@ def write_reports(folder: Path, outcomes: Sequence[Outcome], facts: dict[str, An
     calibration = calibrate_readings(outcomes)
     write_text(
         folder / "report.json",
-        json.dumps(
-            {"facts": facts, "subsets": rows, "calibration": calibration},
-            default=dataclasses.asdict,
-            indent=1,
-            ensure_ascii=False,
-        )
+        json.dumps({"facts": facts, "subsets": rows, "calibration": calibration}, default=dataclasses.asdict, indent=1,
+                   ensure_ascii=False)
         + "\n",
     )
     write_text(folder / "report.csv", as_csv(rows))
@@ -59,12 +55,8 @@ def as_csv(rows: dict[str, dict[str, Any]]) -> str:
                 else [f"{share.value:.4f}", f"{share.low:.4f}", f"{share.high:.4f}", share.count]
             )
         writer.writerow(
-            [
-                subset,
-                row["images"],
-                *shares,
-                *(f"{row[stage][part]:.1f}" for stage in ("detect_ms", "recognise_ms") for part in ("median", "p95")),
-            ]
+            [subset, row["images"], *shares,
+             *(f"{row[stage][part]:.1f}" for stage in ("detect_ms", "recognise_ms") for part in ("median", "p95"))]
         )
     return out.getvalue()
 

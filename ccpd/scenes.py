@@ -12,7 +12,7 @@ import numpy as np
 
 from ccpd import camera
 from ccpd.annotation import Annotation
-from ccpd.cars import CarShape, draw_face, random_shape
+from ccpd.cars import CarShape, Face, draw_face, random_shape
 from ccpd.dataset import PHOTO_SIZE
 from ccpd.geometry import Pose, box_corners, edges, sample_pose
 from ccpd.layout import HEIGHT, WIDTH, Layout, corners_of_kind, enlarge, layout_of
@@ -37,14 +37,9 @@ def random_plate(subset: str, kinds: list[str] | None, rng: np.random.Generator)
     return kind, random_text(rng, kind)
 
 
-def render_photo(
-    subset: str,
-    renderer: PlateRenderer,
-    rng: np.random.Generator,
-    kinds: list[str] | None = None,
-    size: tuple[int, int] = PHOTO_SIZE,
-    plate: tuple[PlateKind, str] | None = None,
-) -> tuple[np.ndarray, Annotation | None]:
+def render_photo(subset: str, renderer: PlateRenderer, rng: np.random.Generator, kinds: list[str] | None = None,
+                 size: tuple[int, int] = PHOTO_SIZE,
+                 plate: tuple[PlateKind, str] | None = None) -> tuple[np.ndarray, Annotation | None]:
     """A photo of a subset and its annotation (None in ccpd_np): uint8 BGR (height, width, 3), ``size`` (width, height).
 
     It shows the ``plate`` given, or a random one of ``kinds``. Pixels of the annotation are those of the returned
@@ -98,16 +93,11 @@ def annotate(photo: np.ndarray, corners: np.ndarray, text: str) -> Annotation:
     x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
     across, down = edges(corners)
     tilt = np.degrees(np.abs(np.arctan2((across[1], down[0]), (across[0], down[1]))))
-    part = photo[y1 : y2 + 1, x1 : x2 + 1]
-    return Annotation(
-        area=f"{min((x2 - x1) * (y2 - y1) / (width * height), 0.9999):.4f}"[2:],
-        tilt=(round(tilt[0]), round(tilt[1])),
-        box=(int(x1), int(y1), int(x2), int(y2)),
-        vertices=tuple((int(x), int(y)) for x, y in points),
-        plate=text,
-        brightness=round(float(part.mean())),
-        blurriness=round(camera.sharpness(part)),
-    )
+    part = photo[y1:y2 + 1, x1:x2 + 1]
+    return Annotation(area=f"{min((x2 - x1) * (y2 - y1) / (width * height), 0.9999):.4f}"[2:],
+                      tilt=(round(tilt[0]), round(tilt[1])), box=(int(x1), int(y1), int(x2), int(y2)),
+                      vertices=tuple((int(x), int(y)) for x, y in points), plate=text,
+                      brightness=round(float(part.mean())), blurriness=round(camera.sharpness(part)))
 
 
 def plate_scale(pixels_per_mm: float) -> float:
@@ -124,9 +114,8 @@ def _inside(corners: np.ndarray) -> np.ndarray:
 # What is drawn.
 
 
-def _car(
-    photo: np.ndarray, layout: Layout, shape: CarShape, kind: PlateKind, bare: bool, rng: np.random.Generator
-) -> None:
+def _car(photo: np.ndarray, layout: Layout, shape: CarShape, kind: PlateKind, bare: bool,
+         rng: np.random.Generator) -> None:
     """Draw the car's face, its plate frame included, into the photo; ``bare`` cars carry a dealer's card or nothing."""
     inverse = cv2.invertAffineTransform(layout.plane)
     seen = np.array([(0, 0), (WIDTH, 0), (0, HEIGHT), (WIDTH, HEIGHT)], float) @ inverse[:, :2].T + inverse[:, 2]
@@ -136,17 +125,13 @@ def _car(
     face = draw_face(shape, (*low, *high), scale, rng)
     _plate_place(face, kind, bare, rng)
     to_face = np.array([[1 / scale, 0, face.left], [0, 1 / scale, face.top], [0, 0, 1.0]])
-    layer = cv2.warpAffine(
-        cv2.merge((*cv2.split(face.colour), face.opacity)),
-        (layout.plane @ to_face)[:2],
-        (WIDTH, HEIGHT),
-        flags=cv2.INTER_LINEAR,
-    )
+    layer = cv2.warpAffine(cv2.merge((*cv2.split(face.colour), face.opacity)), (layout.plane @ to_face)[:2],
+                           (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)
     weight = layer[:, :, 3].astype(np.float32) / 255.0
     photo[:] = cv2.blendLinear(cv2.cvtColor(layer, cv2.COLOR_BGRA2BGR), photo, weight, 1.0 - weight)
 
 
-def _plate_place(face, kind: PlateKind, bare: bool, rng: np.random.Generator) -> None:
+def _plate_place(face: Face, kind: PlateKind, bare: bool, rng: np.random.Generator) -> None:
     """What surrounds a plate: its shadow, a dealer's frame with lettering below, or a card in its stead."""
     half, high = kind.width_mm / 2, kind.height_mm / 2
 
@@ -167,12 +152,8 @@ def _plate_place(face, kind: PlateKind, bare: bool, rng: np.random.Generator) ->
             words = f"{WORDS[int(rng.integers(len(WORDS)))]}  {phrase(rng)}  {phrase(rng)}"
             centre = (-face.left * face.scale, (high + chin / 2 + 2 - face.top) * face.scale)
             reach = (0.9 * half * face.scale, 0.4 * chin * face.scale)
-            stamp(
-                face.colour,
-                words,
-                (centre[0] - reach[0], centre[1] - reach[1], centre[0] + reach[0], centre[1] + reach[1]),
-                ink,
-            )
+            stamp(face.colour, words,
+                  (centre[0] - reach[0], centre[1] - reach[1], centre[0] + reach[0], centre[1] + reach[1]), ink)
     if bare:
         if style < 0.6:
             tone = rng.uniform(10, 200)
@@ -184,9 +165,8 @@ def _plate_place(face, kind: PlateKind, bare: bool, rng: np.random.Generator) ->
             face.paste(sign(140, 440, rng), -half, -high, 2 * half, 2 * high)
 
 
-def mount_plate(
-    photo: np.ndarray, corners: np.ndarray, plate: np.ndarray, brightness: float, rng: np.random.Generator
-) -> None:
+def mount_plate(photo: np.ndarray, corners: np.ndarray, plate: np.ndarray, brightness: float,
+                rng: np.random.Generator) -> None:
     """Warp a plate onto ``corners`` (4, 2) in CCPD's order, lit so that its mean comes to ``brightness`` (0..255)."""
     rows, columns = photo.shape[:2]
     height, width = plate.shape[:2]
@@ -195,13 +175,8 @@ def mount_plate(
     if rng.random() < 0.08:  # a mirrored window or lamp
         mask = np.zeros((height, width), np.float32)
         x = rng.uniform(0, width)
-        cv2.line(
-            mask,
-            (int(x), 0),
-            (int(x + rng.normal(0, 0.4 * height)), height),
-            1.0,
-            max(1, int(rng.uniform(0.1, 0.7) * height)),
-        )
+        cv2.line(mask, (int(x), 0), (int(x + rng.normal(0, 0.4 * height)), height), 1.0,
+                 max(1, int(rng.uniform(0.1, 0.7) * height)))
         mask = cv2.GaussianBlur(mask, (0, 0), max(0.6, height / 12)) * rng.uniform(40, 150)
         cv2.add(plate, cv2.merge((mask, mask, mask)), dst=plate, dtype=cv2.CV_8U)
     plate = camera.expose(plate, np.clip(brightness / max(8.0, float(plate.mean())), 0.06, 3.0))

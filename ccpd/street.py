@@ -30,13 +30,8 @@ def surroundings(layout: Layout, shape: CarShape, rng: np.random.Generator) -> n
     from_tile = np.vstack((np.column_stack((spread, middle)), (0, 0, 1)))
     # All of this is out of the plate's plane: half the resolution is enough, and twice as fast.
     half = (WIDTH // 2, HEIGHT // 2)
-    photo = cv2.warpPerspective(
-        tile,
-        np.diag((0.5, 0.5, 1.0)) @ lens @ to_camera @ from_tile,
-        half,
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_WRAP,
-    )
+    photo = cv2.warpPerspective(tile, np.diag((0.5, 0.5, 1.0)) @ lens @ to_camera @ from_tile, half,
+                                flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     row = layout.row_at(layout.distance + rng.choice((600.0, 1500.0, 4000.0, 9000.0)) * rng.uniform(0.8, 2.0))
     reach = 1400
     if row > -300:
@@ -46,14 +41,9 @@ def surroundings(layout: Layout, shape: CarShape, rng: np.random.Generator) -> n
             cv2.copyTo(_street(layout, row, rng), (mask * 255).astype(np.uint8), photo)
     w = shape.half_width
     below = np.array(
-        [
-            (-w, shape.bottom - 200),
-            (w, shape.bottom - 200),
-            (w, shape.road + 40),
-            (0.5 * w, shape.road + rng.uniform(60, 350)),
-            (-0.5 * w, shape.road + rng.uniform(60, 350)),
-            (-w, shape.road + 40),
-        ]
+        [(-w, shape.bottom - 200), (w, shape.bottom - 200), (w, shape.road + 40),
+         (0.5 * w, shape.road + rng.uniform(60, 350)), (-0.5 * w, shape.road + rng.uniform(60, 350)),
+         (-w, shape.road + 40)]
     )
     below = below @ layout.plane[:, :2].T + layout.plane[:, 2]
     shadow = cv2.GaussianBlur(draw_mask(below), (0, 0), max(0.6, 14 * layout.pixels_per_mm))
@@ -78,7 +68,7 @@ def _paint_road(tile: np.ndarray, millimetres: float, rng: np.random.Generator) 
         width = int(height * rng.uniform(2.2, 3.2))
         x, y = int(rng.integers(max(1, size - width))), int(rng.integers(max(1, size - height)))
         if rng.random() < 0.6:
-            tile[y : y + height, x : x + width] = (190, 205, 205)
+            tile[y:y + height, x:x + width] = (190, 205, 205)
             stamp(tile, f"{rng.integers(100000, 299999)}", (x + 4, y + 4, x + width - 4, y + height - 4), (50, 70, 80))
         else:
             stamp(tile, phrase(rng), (x, y, x + width, y + height), (210, 210, 210))
@@ -86,13 +76,8 @@ def _paint_road(tile: np.ndarray, millimetres: float, rng: np.random.Generator) 
         centre, radius = (int(rng.integers(size)), int(rng.integers(size))), int(300 / millimetres)
         cv2.circle(tile, centre, radius, (60, 62, 65), -1, cv2.LINE_AA)
         for step in range(-4, 5):
-            cv2.line(
-                tile,
-                (centre[0] - radius, centre[1] + step * radius // 5),
-                (centre[0] + radius, centre[1] + step * radius // 5),
-                (35, 35, 38),
-                max(1, radius // 20),
-            )
+            cv2.line(tile, (centre[0] - radius, centre[1] + step * radius // 5),
+                     (centre[0] + radius, centre[1] + step * radius // 5), (35, 35, 38), max(1, radius // 20))
     if rng.random() < 0.25:
         for x, y, part in rng.random((int(rng.integers(5, 40)), 3)):
             tone = (40 * part, 90 + 60 * part, 120 + 80 * part)
@@ -114,7 +99,7 @@ def _street(layout: Layout, row: float, rng: np.random.Generator) -> np.ndarray:
         x = 0
         while x < canvas_width:
             wide = int(rng.uniform(2500, 7000) * unit) + 30
-            part = canvas[top:foot, x : x + wide]
+            part = canvas[top:foot, x:x + wide]
             if part.size:
                 part[:] = surface(part.shape[0], part.shape[1], random_colour(rng, (0, 0.14), (0.3, 0.85)), 0.06, rng)
                 _windows(part, unit, rng)
@@ -134,31 +119,20 @@ def _street(layout: Layout, row: float, rng: np.random.Generator) -> np.ndarray:
         board = sign(high, wide, rng)
         x1, y1, x2, y2 = max(0, x), max(0, y), min(canvas_width, x + wide), min(980, y + high)
         if x2 > x1 and y2 > y1:
-            canvas[y1:y2, x1:x2] = board[y1 - y : y2 - y, x1 - x : x2 - x]
+            canvas[y1:y2, x1:x2] = board[y1 - y:y2 - y, x1 - x:x2 - x]
     for _ in range(int(rng.integers(0, 4))):  # parked cars, without detail
         high, wide = 1400 * unit, rng.uniform(1700, 4200) * unit
         x = rng.uniform(0, canvas_width)
         colour = tuple(map(float, random_colour(rng, (0, 0.1) if rng.random() < 0.75 else (0.4, 0.9), (0.1, 0.9))))
         body = np.array(
-            [
-                (x, foot),
-                (x, foot - 0.5 * high),
-                (x + 0.15 * wide, foot - 0.6 * high),
-                (x + 0.3 * wide, foot - high),
-                (x + 0.75 * wide, foot - high),
-                (x + 0.9 * wide, foot - 0.55 * high),
-                (x + wide, foot - 0.5 * high),
-                (x + wide, foot),
-            ]
+            [(x, foot), (x, foot - 0.5 * high), (x + 0.15 * wide, foot - 0.6 * high), (x + 0.3 * wide, foot - high),
+             (x + 0.75 * wide, foot - high), (x + 0.9 * wide, foot - 0.55 * high), (x + wide, foot - 0.5 * high),
+             (x + wide, foot)]
         )
         cv2.fillPoly(canvas, [body.astype(np.int32)], colour, cv2.LINE_AA)
         glass = np.array(
-            [
-                (x + 0.2 * wide, foot - 0.62 * high),
-                (x + 0.33 * wide, foot - 0.93 * high),
-                (x + 0.72 * wide, foot - 0.93 * high),
-                (x + 0.84 * wide, foot - 0.6 * high),
-            ]
+            [(x + 0.2 * wide, foot - 0.62 * high), (x + 0.33 * wide, foot - 0.93 * high),
+             (x + 0.72 * wide, foot - 0.93 * high), (x + 0.84 * wide, foot - 0.6 * high)]
         )
         cv2.fillPoly(canvas, [glass.astype(np.int32)], (45, 42, 40), cv2.LINE_AA)
         for part in (0.2, 0.8):
@@ -167,9 +141,8 @@ def _street(layout: Layout, row: float, rng: np.random.Generator) -> np.ndarray:
     c, s = np.cos(layout.roll), np.sin(layout.roll)
     anchor = layout.turn(np.array([[WIDTH / 2, 2.0 * (foot - 200)]]))[0] / 2
     turn = np.array([[c, -s, anchor[0] - c * 350 + s * foot], [s, c, anchor[1] - s * 350 - c * foot]])
-    return cv2.warpAffine(
-        canvas, turn, (WIDTH // 2, HEIGHT // 2), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-    )
+    return cv2.warpAffine(canvas, turn, (WIDTH // 2, HEIGHT // 2), flags=cv2.INTER_LINEAR,
+                          borderMode=cv2.BORDER_REFLECT)
 
 
 def _windows(wall: np.ndarray, unit: float, rng: np.random.Generator) -> None:

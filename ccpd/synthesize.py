@@ -27,22 +27,16 @@ from tqdm import tqdm
 from ccpd.dataset import PHOTO_SIZE, SUBSETS, SYNTHETIC_FOLDER
 from ccpd.plates import KINDS, PlateRenderer
 from ccpd.scenes import render_photo
-from platekit.errors import UserError, run_script, seed_number
+from platekit.arguments import add_seed, flags_of
+from platekit.errors import UserError, run_script
 from platekit.files import write_bytes, write_text
 from platekit.opencv import cv2
-from platekit.places import flags_of
 
 INDEX = "index.json"  # in each subset folder: which photo number became which file
 
 
-def photo_file(
-    subset: str,
-    index: int,
-    seed: int,
-    renderer: PlateRenderer,
-    kinds: list[str] | None = None,
-    size: tuple[int, int] = PHOTO_SIZE,
-) -> tuple[str, bytes]:
+def photo_file(subset: str, index: int, seed: int, renderer: PlateRenderer, kinds: list[str] | None = None,
+               size: tuple[int, int] = PHOTO_SIZE) -> tuple[str, bytes]:
     """Name and JPEG bytes of photo ``index`` of a subset; ``size`` is (width, height)."""
     rng = np.random.default_rng([seed, zlib.crc32(subset.encode()), index])
     photo, annotation = render_photo(subset, renderer, rng, kinds, size)
@@ -51,31 +45,17 @@ def photo_file(
     return annotation.file_name() if annotation else f"np_{index + 1:05d}.jpg", data.tobytes()
 
 
-class _Task:
-    """Draws photo ``index``; carries what a worker process needs, and reads the glyphs there once."""
-
-    def __init__(self, subset: str, seed: int, glyphs: Path | None, kinds: list[str] | None, size: tuple[int, int]):
-        self.subset, self.seed, self.glyphs, self.kinds, self.size = subset, seed, glyphs, kinds, size
-
-    def __call__(self, index: int) -> tuple[int, str, bytes]:
-        return index, *photo_file(self.subset, index, self.seed, _renderer(self.glyphs), self.kinds, self.size)
+def _numbered_photo(index: int, subset: str, seed: int, glyphs: Path | None, kinds: list[str] | None,
+                    size: tuple[int, int]) -> tuple[int, str, bytes]:
+    """``photo_file`` behind its index, for a worker process, which reads the glyphs once."""
+    return index, *photo_file(subset, index, seed, _renderer(glyphs), kinds, size)
 
 
-@functools.cache
-def _renderer(glyphs: Path | None) -> PlateRenderer:
-    return PlateRenderer(glyphs)
+_renderer = functools.cache(PlateRenderer)
 
 
-def synthesize(
-    out: Path,
-    subset: str,
-    count: int,
-    seed: int = 0,
-    glyphs: Path | None = None,
-    kinds: list[str] | None = None,
-    size: tuple[int, int] = PHOTO_SIZE,
-    workers: int = 1,
-) -> int:
+def synthesize(out: Path, subset: str, count: int, seed: int = 0, glyphs: Path | None = None,
+               kinds: list[str] | None = None, size: tuple[int, int] = PHOTO_SIZE, workers: int = 1) -> int:
     """Write the first ``count`` photos of a subset to ``out/subset``, those that are there excepted; return how many.
 
     Raises UserError when the folder holds photos of another seed, kind or size, or cannot be written.
@@ -87,13 +67,13 @@ def synthesize(
     if not missing:
         return 0
     _write_index(folder, settings, index)  # first, so that photos of other settings cannot be mixed in
-    task = _Task(subset, seed, glyphs, kinds, size)
+    draw = functools.partial(_numbered_photo, subset=subset, seed=seed, glyphs=glyphs, kinds=kinds, size=size)
     with contextlib.ExitStack() as stack:
         if workers > 1:
             pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(workers))
-            photos = pool.imap(task, missing)
+            photos = pool.imap(draw, missing)
         else:
-            photos = map(task, missing)
+            photos = map(draw, missing)
         progress = tqdm(photos, desc=subset, total=len(missing), unit="photo", leave=False, disable=None)
         for i, name, data in progress:
             write_bytes(folder / name, data)
@@ -128,35 +108,21 @@ def _read_index(folder: Path, settings: dict) -> dict[str, str]:
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description="Draw a synthetic stand-in for the CCPD data set.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument(
-        "--out", type=Path, default=SYNTHETIC_FOLDER, metavar="DIR", help="folder for the subset folders"
-    )
+    parser = argparse.ArgumentParser(description="Draw a synthetic stand-in for the CCPD data set.",
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--out", type=Path, default=SYNTHETIC_FOLDER, metavar="DIR",
+                        help="folder for the subset folders")
     parser.add_argument("--count", type=int, default=60, metavar="N", help="photos in each subset")
-    parser.add_argument(
-        "--subsets", nargs="+", default=list(SUBSETS), choices=list(SUBSETS), metavar="NAME", help="subsets to draw"
-    )
-    parser.add_argument(
-        "--kinds",
-        nargs="+",
-        choices=list(KINDS),
-        metavar="KIND",
-        help=f"draw these plates only, of {', '.join(KINDS)}; the default is each subset's own mixture",
-    )
-    parser.add_argument(
-        "--glyphs",
-        type=Path,
-        metavar="DIR",
-        help="folder of glyph pictures 140_<symbol>.jpg; the default is OpenCV's built-in font",
-    )
+    parser.add_argument("--subsets", nargs="+", default=list(SUBSETS), choices=list(SUBSETS), metavar="NAME",
+                        help="subsets to draw")
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), metavar="KIND",
+                        help=f"draw these plates only, of {', '.join(KINDS)}; the default is each subset's own mixture")
+    parser.add_argument("--glyphs", type=Path, metavar="DIR",
+                        help="folder of glyph pictures 140_<symbol>.jpg; the default is OpenCV's built-in font")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that draw")
-    parser.add_argument("--seed", type=seed_number, default=0, help="same seed, same photos")
-    parser.add_argument(
-        "--size", type=int, nargs=2, default=PHOTO_SIZE, metavar=("WIDTH", "HEIGHT"), help="size of a photo"
-    )
+    add_seed(parser, "same seed, same photos")
+    parser.add_argument("--size", type=int, nargs=2, default=PHOTO_SIZE, metavar=("WIDTH", "HEIGHT"),
+                        help="size of a photo")
     options = parser.parse_args(arguments)
     if min(options.count, options.workers) < 1 or min(options.size) < 64:
         parser.error("--count and --workers must be at least 1 and --size at least 64 64")
@@ -170,9 +136,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"read glyphs from {options.glyphs}" if options.glyphs else "no --glyphs given: drawn with the built-in font")
     size = tuple(options.size)
     for subset in options.subsets:
-        written = synthesize(
-            options.out, subset, options.count, options.seed, options.glyphs, options.kinds, size, options.workers
-        )
+        written = synthesize(options.out, subset, options.count, options.seed, options.glyphs, options.kinds, size,
+                             options.workers)
         print(f"wrote {written} photos to {options.out / subset} ({options.count - written} were there)")
     print("next: python MTCNN/data_set/preprocess.py", *flags_of({"--img_dirs": (options.out, SYNTHETIC_FOLDER)}))
     return 0

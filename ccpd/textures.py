@@ -39,7 +39,7 @@ def _cut(tile: np.ndarray, height: int, width: int, rng: np.random.Generator) ->
     if height > TILE or width > TILE:
         tile = np.tile(tile, (-(-height // TILE), -(-width // TILE)))
     y, x = int(rng.integers(tile.shape[0] - height + 1)), int(rng.integers(tile.shape[1] - width + 1))
-    part = tile[y : y + height, x : x + width]
+    part = tile[y:y + height, x:x + width]
     flip = int(rng.integers(4))
     return part[:: -1 if flip & 1 else 1, :: -1 if flip & 2 else 1]
 
@@ -90,9 +90,8 @@ def ground(size: int, rng: np.random.Generator) -> np.ndarray:
         if rng.random() < 0.3:  # cracks and sealed seams
             for _ in range(int(rng.integers(1, 4))):
                 points = np.cumsum(rng.normal(0, 60, (12, 2)), axis=0) + rng.uniform(0, size, 2)
-                cv2.polylines(
-                    picture, [points.astype(np.int32)], False, (30, 30, 30), int(rng.integers(1, 4)), cv2.LINE_AA
-                )
+                cv2.polylines(picture, [points.astype(np.int32)], False, (30, 30, 30), int(rng.integers(1, 4)),
+                              cv2.LINE_AA)
     else:
         warm = rng.uniform(0.0, 0.3) ** 1.5  # stone and clay are grey to reddish
         colour = rng.uniform(90, 190) * np.array([1.0 - 1.2 * warm, 1.0 - 0.6 * warm, 1.0], np.float32)
@@ -106,7 +105,7 @@ def ground(size: int, rng: np.random.Generator) -> np.ndarray:
         tones[:, ::wide] = tones[:, 1::wide] = 0.6
         if rng.random() < 0.6:  # running bond
             for row in range(1, rows, 2):
-                tones[row * high : (row + 1) * high] = np.roll(tones[row * high : (row + 1) * high], wide // 2, 1)
+                tones[row * high:(row + 1) * high] = np.roll(tones[row * high:(row + 1) * high], wide // 2, 1)
         tones = np.ascontiguousarray(tones[:size, :size])
         picture = cv2.multiply(picture, cv2.merge((tones, tones, tones)), dtype=cv2.CV_8U)
         if style > 0.94:
@@ -126,7 +125,7 @@ def lettering(text: str, weight: int = 600) -> np.ndarray:
     canvas = np.zeros((120, 80 + 64 * len(text)), np.uint8)
     cv2.putText(canvas, text, (20, 84), 255, cv2.FontFace("sans"), 56, weight)
     x, y, width, height = cv2.boundingRect(canvas)
-    return canvas[y : y + max(1, height), x : x + max(1, width)]
+    return canvas[y:y + max(1, height), x:x + max(1, width)]
 
 
 def phrase(rng: np.random.Generator) -> str:
@@ -143,12 +142,7 @@ def phrase(rng: np.random.Generator) -> str:
     return BRANDS[int(rng.integers(len(BRANDS)))] if style < 0.9 else TRIMS[int(rng.integers(len(TRIMS)))]
 
 
-def stamp(
-    picture: np.ndarray,
-    text: str,
-    box: tuple[float, float, float, float],
-    colour: np.ndarray | tuple,
-) -> None:
+def stamp(picture: np.ndarray, text: str, box: tuple[float, float, float, float], colour: np.ndarray | tuple) -> None:
     """Write text into a box (x1, y1, x2, y2) of a picture, in place; what lies outside the picture is cut off."""
     ink = lettering(text)
     x1, y1, x2, y2 = box
@@ -163,8 +157,8 @@ def stamp(
     right, bottom = min(left + mask.shape[1], picture.shape[1]), min(top + mask.shape[0], picture.shape[0])
     if right <= max(left, 0) or bottom <= max(top, 0):
         return
-    mask = mask[max(-top, 0) : bottom - top, max(-left, 0) : right - left, None].astype(np.float32) / 255.0
-    part = picture[max(top, 0) : bottom, max(left, 0) : right]
+    mask = mask[max(-top, 0):bottom - top, max(-left, 0):right - left, None].astype(np.float32) / 255.0
+    part = picture[max(top, 0):bottom, max(left, 0):right]
     part[:] = part + (np.asarray(colour, np.float32) - part) * mask
 
 
@@ -184,10 +178,6 @@ def sign(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
         cv2.rectangle(board, (0, 0), (width - 1, height - 1), tuple(map(float, front)), max(1, height // 20))
     lines = 1 if rng.random() < 0.7 else 2
     for line in range(lines):
-        stamp(
-            board,
-            phrase(rng),
-            (0.05 * width, height * (line + 0.15) / lines, 0.95 * width, height * (line + 0.85) / lines),
-            front,
-        )
+        stamp(board, phrase(rng),
+              (0.05 * width, height * (line + 0.15) / lines, 0.95 * width, height * (line + 0.85) / lines), front)
     return board

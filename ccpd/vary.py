@@ -26,11 +26,11 @@ from ccpd import camera
 from ccpd.annotation import Annotation, has_annotation, parse
 from ccpd.geometry import bounding_box, box_corners
 from MTCNN.data_preprocessing.views import POSES, make_view
-from platekit.errors import UserError, run_script, seed_number
+from platekit.arguments import add_seed, command_line
+from platekit.errors import UserError, run_script
 from platekit.files import write_text
 from platekit.images import is_same_folder, read_image, walk_images, write_image
 from platekit.opencv import cv2
-from platekit.places import command_line
 
 # A change gets a picture, its plate's corners (4, 2), which it may draw by, and a generator; it returns the new picture
 # and, where it moved things, the matrix (3, 3) that moves points along.
@@ -85,7 +85,7 @@ def shade(picture: np.ndarray, depth: np.ndarray) -> np.ndarray:
 def distance(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Distances (H, W) of the pixels from a line of any direction through the middle part of the plate."""
     x0, y0 = corners.mean(axis=0) + rng.uniform(-0.3, 0.3, 2) * np.ptp(corners, axis=0)
-    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]].astype(np.float32)
+    y, x = np.mgrid[:picture.shape[0], :picture.shape[1]].astype(np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     return (x - x0) * np.cos(angle) + (y - y0) * np.sin(angle)
 
@@ -93,7 +93,7 @@ def distance(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator)
 def reflection(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:
     """A bright spot on the plate, a third of it wide, through which a third of the contrast is left."""
     x0, y0 = corners.mean(axis=0) + rng.uniform(-0.4, 0.4, 2) * np.ptp(corners, axis=0)
-    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]].astype(np.float32)
+    y, x = np.mgrid[:picture.shape[0], :picture.shape[1]].astype(np.float32)
     radius = np.ptp(corners[:, 0]) / 6
     spot = (0.67 * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * radius**2))).astype(np.float32)
     return cv2.blendLinear(picture, np.full_like(picture, 250), 1 - spot, spot), None
@@ -176,10 +176,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of photos")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where a folder a change goes")
-    parser.add_argument(
-        "--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME", help="default: %(default)s"
-    )
-    parser.add_argument("--seed", type=seed_number, default=0, help="default: %(default)s")
+    parser.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME",
+                        help="default: %(default)s")
+    add_seed(parser, "default: %(default)s")
     options = parser.parse_args()
     folders = [folder for folder in options.data if not is_same_folder(folder, options.out)]
     if not folders:

@@ -14,6 +14,7 @@ if __package__ in (None, ""):
 
 import torch
 
+from platekit.arguments import add_seed
 from platekit.checkpoints import read_checkpoint, save_state
 from platekit.errors import UserError, run_script
 
@@ -23,7 +24,7 @@ def main() -> None:
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("weights", nargs=2, type=Path, metavar="FILE", help="the two weights")
     parser.add_argument("--share", type=float, default=0.5, help="of the second")
-    parser.add_argument("--seed", type=int, default=0, help="accepted by every script; nothing is random here")
+    add_seed(parser)
     parser.add_argument("--save", type=Path, required=True, metavar="FILE", help="where the average goes")
     options = parser.parse_args()
     if not 0 <= options.share <= 1:

@@ -1,4 +1,4 @@
-"""Box arithmetic and the crop that both stages see.
+"""Box arithmetic.
 
 A box is ``(x1, y1, x2, y2)`` in pixels of the picture, float, x2 and y2 exclusive edges, so that the width is
 ``x2 - x1`` and the whole picture is ``(0, 0, W, H)``. Batches are arrays (N, 4), on the processor whatever the nets
@@ -7,43 +7,14 @@ compute on: choosing among a few boxes elsewhere would wait for the device at ev
 
 from __future__ import annotations
 
-import math
 from typing import TypeVar
 
 import numpy as np
 import torch
-from torch.nn import functional
 
-from platekit.compiled import compiled, in_threads
-from platekit.images import check_picture
-from platekit.opencv import cv2
-
-CROP_SIZE = (24, 94)  # height, width of the crop that ONet, STNet and LPRNet see
-SAMPLES = (4, 2)  # of the picture, one below another and side by side, for a pixel of a transformed crop
-LEAST_CROPS = 8  # for a thread
+from platekit.compiled import compiled
 
 Boxes = TypeVar("Boxes", np.ndarray, torch.Tensor)  # training computes offsets of tensors
-
-
-def upload(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
-    """A BGR uint8 picture (H, W, 3) as uint8 (1, 3, H, W) on the device, channels last in memory.
-
-    Raises ValueError for any other array.
-    """
-    check_picture(image)
-    pixels = torch.from_numpy(np.require(image, requirements="CW"))  # of one that is not writable a copy
-    pixels = pixels.pin_memory() if torch.device(device).type == "cuda" else pixels
-    return pixels.to(device, non_blocking=True).permute(2, 0, 1).unsqueeze(0)
-
-
-def normalise(pixels: torch.Tensor) -> torch.Tensor:
-    """Pixel values 0..255 of any shape to network input: float32, ``(x - 127.5) / 128``."""
-    return pixels.float().sub_(127.5).mul_(1 / 128) if pixels.dtype == torch.uint8 else (pixels - 127.5) / 128
-
-
-def to_picture(pixels: torch.Tensor) -> np.ndarray:
-    """Network input (..., 3, H, W) as BGR uint8 (..., H, W, 3): the inverse of ``normalise``."""
-    return (pixels.detach() * 128 + 127.5).round().clamp(0, 255).byte().movedim(-3, -1).cpu().contiguous().numpy()
 
 
 def checked_boxes(boxes: np.typing.ArrayLike) -> np.ndarray:
@@ -125,154 +96,3 @@ def _suppress(boxes: np.ndarray, overlap: float, limit: int) -> np.ndarray:
             kept[count] = index
             count += 1
     return kept[:count]
-
-
-def crop_resize(pixels: torch.Tensor, boxes: np.ndarray, size: tuple[int, int] = CROP_SIZE) -> torch.Tensor:
-    """Cut ``boxes`` (N, 4) out of one picture (1, 3, H, W) and resize them: (N, 3, *size), on the picture's device.
-
-    The picture is uint8, the crops are network input. Every output pixel is the mean over its part of the box (bilinear
-    where the box is smaller than ``size``), so that large plates do not alias. Parts of a box outside the picture come
-    out as mid-grey. Raises ValueError for a picture of floats and for boxes that are not finite or have no area.
-    """
-    if pixels.dtype != torch.uint8:
-        raise ValueError(f"a picture of uint8 pixels is needed, not of {pixels.dtype}")
-    boxes = checked_boxes(boxes)
-    if pixels.device.type != "cpu":
-        from torchvision.ops import roi_align  # the same function; to import it takes seconds
-
-        rois = torch.from_numpy(np.pad(boxes, ((0, 0), (1, 0)))).to(pixels.device, non_blocking=True)
-        return roi_align(normalise(pixels), rois, size, spatial_scale=1.0, sampling_ratio=-1, aligned=True)
-    crops = np.empty((len(boxes), *size, 3), np.float32)
-    in_threads(_cut, len(boxes), LEAST_CROPS, pixels[0].permute(1, 2, 0).contiguous().flatten(1).numpy(), boxes, crops)
-    return torch.from_numpy(crops).permute(0, 3, 1, 2)
-
-
-@compiled
-def _cut(lines: np.ndarray, boxes: np.ndarray, crops: np.ndarray, first: int, last: int) -> None:
-    """Network input (N, h, w, 3), from box ``first`` to ``last``, out of the lines (H, 3 W) of a uint8 picture."""
-    rows, columns = crops.shape[1:3]
-    height, width = lines.shape[0], lines.shape[1] // 3
-    for number in range(first, last):
-        x1, y1, x2, y2 = boxes[number]
-        tall, above, upper, lower = _samples(y1, y2, rows, height)
-        wide, before, near, far = _samples(x1, x2, columns, width)
-        left = 3 * before[0]
-        sums = np.empty(3 * (before[-1] + 2) - left, np.float32)
-        known = min(len(sums), lines.shape[1] - left)
-        for row in range(rows):
-            part = slice(row * tall, (row + 1) * tall)
-            sums[:] = np.float32(-127.5) * (upper[part].sum() + lower[part].sum())
-            for sample in range(part.start, part.stop):
-                line, following = lines[above[sample], left:], lines[min(above[sample] + 1, height - 1), left:]
-                for place in range(known):
-                    sums[place] += upper[sample] * line[place] + lower[sample] * following[place]
-            for column in range(columns):
-                blue = green = red = np.float32(0)
-                for sample in range(column * wide, (column + 1) * wide):
-                    place = 3 * before[sample] - left
-                    blue += near[sample] * sums[place] + far[sample] * sums[place + 3]
-                    green += near[sample] * sums[place + 1] + far[sample] * sums[place + 4]
-                    red += near[sample] * sums[place + 2] + far[sample] * sums[place + 5]
-                crop = crops[number, row, column]
-                crop[0], crop[1], crop[2] = blue / 128, green / 128, red / 128
-
-
-@compiled
-def _samples(low: float, high: float, count: int, length: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-    """How ``count`` output pixels from ``low`` to ``high`` follow from a line of ``length`` input pixels.
-
-    Every output pixel is the sum of as many bilinear samples, evenly spread over it, as it has input pixels, rounded
-    up. Returns that number, and for all samples the pixel before it, and the weights of that one and the next.
-    """
-    samples = max(1, math.ceil((high - low) / count))
-    step = (high - low) / (count * samples)
-    before = np.empty(count * samples, np.int64)
-    near, far = np.empty(count * samples, np.float32), np.empty(count * samples, np.float32)
-    for sample in range(count * samples):
-        place = low - 0.5 + step * (sample + 0.5)
-        weight = (-1 <= place <= length) / samples
-        place = min(max(place, 0), length - 1)
-        before[sample] = int(place)
-        far[sample] = (place - before[sample]) * weight
-        near[sample] = weight - far[sample]
-    return samples, before, near, far
-
-
-def sample_boxes(pixels: torch.Tensor, boxes: np.ndarray, theta: torch.Tensor) -> torch.Tensor:
-    """Crops (N, 3, *CROP_SIZE), network input, of ``boxes`` (N, 4) of a uint8 picture (1, 3, H, W), each transformed.
-
-    The transforms ``theta`` (N, 2, 3) go from output to input, both in -1..1 over the box, and may lead out of it.
-    Every output pixel is the mean of ``SAMPLES`` bilinear samples of the picture, made smaller by a power of two where
-    the box's would else lie more than two of its pixels apart, in the mean of both directions. Outside the picture it
-    is mid-grey, from a pixel behind the border on. Raises ValueError as ``crop_resize``.
-    """
-    if pixels.dtype != torch.uint8:
-        raise ValueError(f"a picture of uint8 pixels is needed, not of {pixels.dtype}")
-    height, width = CROP_SIZE[0] * SAMPLES[0], CROP_SIZE[1] * SAMPLES[1]
-    low, high = np.split(checked_boxes(boxes), 2, axis=1)
-    factors = 2 ** np.floor(np.log2((high - low) / (width, height)).mean(axis=1)).clip(min=0).astype(int)
-    half, centre = (torch.from_numpy(side / 2).to(theta.device, non_blocking=True) for side in (high - low, high + low))
-    places = theta.float() * half[:, :, None]  # from -1..1 over the samples to pixels of the picture
-    places[:, :, 2] += centre
-    sample = _sample_by_opencv if pixels.device.type == "cpu" else _sample_by_torch
-    return functional.avg_pool2d(sample(pixels, places, factors, (height, width)), SAMPLES)
-
-
-def _sample_by_opencv(pixels: torch.Tensor, places: torch.Tensor, factors: np.ndarray,
-                      size: tuple[int, int]) -> torch.Tensor:
-    """Samples (N, 3, *size) of a uint8 picture made smaller by ``factors`` (N,), where ``places`` (N, 2, 3) say."""
-    rows, places, (height, width) = pixels[0].permute(1, 2, 0).numpy(), places.numpy(), size
-    reach = np.abs(places[:, :, :2]).sum(axis=2)
-    sides = np.concatenate([places[:, :, 2] - reach, places[:, :, 2] + reach], axis=1)
-    samples = np.empty((len(places), *size, 3), np.uint8)
-    steps = np.array([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]], np.float32)
-    boxes = list(zip(samples, places @ steps, factors.tolist(), sides.tolist()))
-
-    def sample(first: int, last: int) -> None:
-        for box in boxes[first:last]:
-            _sample_one(rows, *box)
-
-    in_threads(sample, len(boxes), LEAST_CROPS)
-    return normalise(torch.from_numpy(samples)).permute(0, 3, 1, 2)
-
-
-def _sample_one(rows: np.ndarray, sample: np.ndarray, place: np.ndarray, factor: int, sides: list[float]) -> None:
-    """Fill ``sample`` (h, w, 3) from the picture (H, W, 3) within its ``sides`` (x1, y1, x2, y2)."""
-    # A pixel more than the samples see, and one that stands for the one behind the border.
-    left, top = (max(0, math.floor(side / factor) - 2) * factor for side in sides[:2])
-    right, bottom = (max(0, math.ceil(side / factor) + 2) * factor for side in sides[2:])
-    part = rows[top:bottom, left:right]
-    if not part.size:
-        sample[:] = 127
-        return
-    place[:, 2] -= left, top
-    if left == 0 or top == 0 or right > rows.shape[1] or bottom > rows.shape[0]:
-        down, across = (-side % factor + factor for side in part.shape[:2])
-        part = cv2.copyMakeBorder(part, factor, down, factor, across, cv2.BORDER_REPLICATE)
-        place[:, 2] += factor
-    if factor > 1:
-        part = cv2.resize(part, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
-    place /= factor
-    place[:, 2] -= 0.5  # OpenCV counts from the middle of the first pixel
-    cv2.warpAffine(part, place, sample.shape[1::-1], sample, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                   cv2.BORDER_CONSTANT, (127, 127, 127))
-
-
-def _sample_by_torch(pixels: torch.Tensor, places: torch.Tensor, factors: np.ndarray,
-                     size: tuple[int, int]) -> torch.Tensor:
-    """The same in a few large calls."""
-    picture = normalise(pixels)
-    samples = picture.new_empty(len(places), 3, *size)
-    for factor in np.unique(factors).tolist():
-        mine = torch.from_numpy(np.flatnonzero(factors == factor)).to(places.device, non_blocking=True)
-        down, across = (-side % factor + factor for side in picture.shape[2:])
-        level = functional.avg_pool2d(functional.pad(picture, (factor, across, factor, down), mode="replicate"), factor)
-        transform = places[mine] * (2 / factor)
-        transform[:, :, 2] += 2
-        transform[:, 0] /= level.shape[3]
-        transform[:, 1] /= level.shape[2]
-        transform[:, :, 2] -= 1
-        grid = functional.affine_grid(transform, [len(mine), 3, *size], align_corners=False)
-        found = functional.grid_sample(level, grid.flatten(0, 1)[None], align_corners=False)
-        samples[mine] = found[0].unflatten(1, (len(mine), size[0])).transpose(0, 1)
-    return samples

@@ -79,7 +79,7 @@ def read_sums(folder: Path) -> dict[str, set[str]]:
 
 
 def write_sum(path: Path, data: bytes | memoryview, keep: bool = False) -> None:
-    """Set the sum of the file ``path`` to that of ``data``; ``keep`` the one that was there beside it."""
+    """Set the sum of the file ``path`` to that of ``data``; with ``keep`` its old sum stays valid too."""
     sums = read_sums(path.parent)
     sums[path.name] = {hashlib.sha256(data).hexdigest(), *(sums[path.name] if keep else ())}
     lines = [f"{digest}  {name}\n" for name in sorted(sums) for digest in sorted(sums[name])]
@@ -130,7 +130,10 @@ def fill(net: nn.Module, state: dict[str, Any], path: str | os.PathLike) -> None
     if wrong:
         raise UserError(f"{path} does not fit {type(net).__name__}: '{wrong[0]}' is missing, unknown or of another "
                         f"shape ({len(wrong)} such entries); name weights of this network")
-    broken = [key for key in wanted if not state[key].isfinite().all()]
+    try:
+        broken = [key for key in wanted if not state[key].isfinite().all()]
+    except RuntimeError:  # sparse, quantised or meta tensors
+        raise UserError(f"{path} holds tensors that are not dense; name weights of this network") from None
     if broken:
         raise UserError(f"cannot load {path}: '{broken[0]}' holds numbers that are not finite; fetch or train the file "
                         "again")

@@ -9,6 +9,7 @@ import functools
 import itertools
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ import torch
 from tqdm import tqdm
 
 from platekit.ahead import ahead, spare_threads
+from platekit.arguments import add_seed
 from platekit.devices import DEVICE_HELP
 from platekit.distributed import rank, wait_for_all, world
 from platekit.drawing import draw_plates
@@ -47,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser, default: str | None = None) -
                         help="keep the lines that an earlier run wrote for --json, except errors")
     parser.add_argument("--output", metavar="DIR", type=Path, help="write annotated pictures there")
     parser.add_argument("--device", default="auto", help=f"{DEVICE_HELP} (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="accepted by every script; nothing is random here")
+    add_seed(parser)
 
 
 @contextlib.contextmanager
@@ -93,9 +95,11 @@ def results_place(json_path: str | None, inputs: Iterable[object]) -> str | None
 
 
 def check_display(show: bool) -> None:
-    """UserError where no window can be opened: Qt would end the process."""
-    if show and sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise UserError("there is no display to open windows on; leave out --show, or name a display in DISPLAY")
+    """UserError where no window can be opened. Another process tries it: Qt would end this one."""
+    probe = [sys.executable, "-c", "import cv2; cv2.namedWindow('plates')"]
+    if show and subprocess.run(probe, capture_output=True).returncode:
+        raise UserError("no window can be opened here; leave out --show, or name a display in DISPLAY, and install "
+                        "opencv-python, not opencv-python-headless")
 
 
 def write_line(stream: TextIO | None, entry: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ def compiled(function: Callable) -> Callable:
 
 
 class Cache:
-    """numba's own of one function; where its disk is full or a file of it is damaged, code is made anew."""
+    """numba's cache of one function; with a full disk or a damaged file the code is made anew."""
 
     def __init__(self, cache: Any) -> None:
         self._cache = cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
 import importlib
@@ -23,14 +22,6 @@ def need(name: str, packages: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise UserError(f"the package {name} cannot be loaded ({error}); run 'pip install {packages}'") from None
-
-
-def seed_number(text: str) -> int:
-    """The type of a flag ``--seed``, for argparse."""
-    number = int(text)
-    if not 0 <= number < 2**63:
-        raise argparse.ArgumentTypeError(f"must be from 0 to {2**63 - 1}, not {number}")
-    return number
 
 
 def run_script(main: Callable[[], int | None], at_once: bool = False) -> None:

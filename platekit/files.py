@@ -85,7 +85,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def is_device(path: str | os.PathLike) -> bool:
-    """Whether a device or a pipe is there, which a file in its place would be the end of, as of /dev/null."""
+    """Whether the path is a device or a pipe, such as /dev/null, which writing a file there would destroy."""
     return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 

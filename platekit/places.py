@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
-import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from platekit.errors import UserError
@@ -21,23 +19,6 @@ def working_folder(package: str) -> Path:
     site-packages is no place for photos, and the next upgrade would take the weights away.
     """
     return ROOT / package if (ROOT / "pyproject.toml").is_file() else Path(package)
-
-
-def for_help(path: Path) -> str:
-    """A path as a part of a help text, which argparse formats."""
-    return str(path).replace("%", "%%")
-
-
-def command_line(parts: Iterable[object]) -> str:
-    """Words of a command as the system's shell takes them: for the command that comes next."""
-    words = list(map(str, parts))
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
-
-
-def flags_of(files: Mapping[str, tuple[Path, Path]]) -> list[str]:
-    """The flags that name files, each with its default, that are not there: for the command that comes next."""
-    return [command_line([flag, path]) for flag, (path, default) in files.items()
-            if path.resolve() != default.resolve()]
 
 
 def must_be_there(folders: Iterable[str | os.PathLike], script: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from LPRNet.paths import LPRNET_ONNX, STN_ONNX
 from MTCNN.paths import ONET_ONNX, PNET_ONNX
 from MTCNN.pyramid import add_pyramid_arguments
+from platekit.arguments import for_help
 from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
@@ -17,7 +18,7 @@ from platekit.frames import VIDEOS, is_live
 from platekit.images import expand_inputs
 from platekit.memory import hand_back_files
 from platekit.pipeline import WEIGHTS, PlateReader
-from platekit.places import SAMPLES, for_help
+from platekit.places import SAMPLES
 from platekit.video import run_video
 
 OUTPUTS = Path("outputs")
@@ -87,20 +88,24 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
-def main() -> int:
-    args = parse_arguments()
-    reader = make_reader(args)
-
-    output = args.output or (None if args.json else OUTPUTS)
-    if args.video or args.camera is not None:
-        if args.image or args.resume:
-            raise UserError("--image and --resume exclude --video and --camera; run them one after the other")
-        videos = [video for entry in args.video or [] for video in videos_of(entry, output)]
-        return run_video(videos + ([] if args.camera is None else [args.camera]), reader.read, args.json, output,
-                         args.show)
+def check_inputs(args: argparse.Namespace) -> None:
+    """UserError for inputs that exclude each other, and for what is no picture by its name."""
+    if (args.video or args.camera is not None) and (args.image or args.resume):
+        raise UserError("--image and --resume exclude --video and --camera; run them one after the other")
     for entry in args.image or []:
         if "://" in entry or (entry.lower().endswith(VIDEOS) and not os.path.isdir(entry)):
             raise UserError(f"{entry} is a video or an address; name it with --video, or save it if it is a picture")
+
+
+def main() -> int:
+    args = parse_arguments()
+    check_inputs(args)
+    reader = make_reader(args)
+    output = args.output or (None if args.json else OUTPUTS)
+    if args.video or args.camera is not None:
+        videos = [video for entry in args.video or [] for video in videos_of(entry, output)]
+        return run_video(videos + ([] if args.camera is None else [args.camera]), reader.read, args.json, output,
+                         args.show)
     here = Path.cwd()
     samples = SAMPLES.relative_to(here) if SAMPLES.is_relative_to(here) else SAMPLES
     settings = (*nets_of(args).values(), args.mini_lp, args.scale)

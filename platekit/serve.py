@@ -23,6 +23,7 @@ if __package__ in (None, ""):
 
 import numpy as np
 
+from platekit.arguments import add_seed
 from platekit.devices import DEVICE_HELP
 from platekit.errors import UserError, need, run_script
 from platekit.images import decode_image, find_images
@@ -121,7 +122,7 @@ def parse_arguments() -> argparse.Namespace:
                         help="address to listen on; 0.0.0.0 lets other machines in (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any that is free (default: %(default)s)")
     parser.add_argument("--device", default="auto", help=f"{DEVICE_HELP} (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="accepted by every script; nothing is random here")
+    add_seed(parser)
     add_reader_arguments(parser)
     return parser.parse_args()
 

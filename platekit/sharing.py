@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ from platekit.distributed import world
 
 Item = TypeVar("Item")
 TAKEN = 4  # items that a process takes at a time
+_walks = itertools.count()  # every one has a counter of its own
 
 
 def own_items(items: Iterable[Item]) -> Iterator[Item]:
@@ -21,10 +23,10 @@ def own_items(items: Iterable[Item]) -> Iterator[Item]:
     if world() == 1:
         yield from items
         return
-    counter, _, _ = next(rendezvous("env://"))
+    counter, key = next(rendezvous("env://"))[0], f"items taken in walk {next(_walks)}"
     first = -TAKEN
     for number, item in enumerate(items):
         if number == first + TAKEN:
-            first = counter.add("items taken", TAKEN) - TAKEN
+            first = counter.add(key, TAKEN) - TAKEN
         if number >= first:
             yield item

@@ -32,9 +32,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from platekit import distributed
+from platekit.arguments import add_seed
 from platekit.checkpoints import read_checkpoint, save_checkpoint
 from platekit.devices import DEVICE_HELP, trains_in_bfloat16
-from platekit.errors import UserError, seed_number
+from platekit.errors import UserError
 from platekit.files import file_fingerprint, fingerprint, real_path, write_text
 from platekit.memory import keep_freed_memory
 from platekit.places import ROOT
@@ -103,7 +104,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, epochs: int, batch_s
     learning.add_argument("--batch_size", type=int, default=batch_size, help="default: %(default)s")
     learning.add_argument("--learning_rate", type=float, default=learning_rate, help="default: %(default)s")
     learning.add_argument("--float32", action="store_true", help="no mixed precision; it is used only if faster")
-    learning.add_argument("--seed", type=seed_number, default=0, help="default: %(default)s")
+    add_seed(learning, "default: %(default)s")
     running = parser.add_argument_group("running")
     running.add_argument("--run", type=Path, default=run, metavar="DIR",
                          help="folder of checkpoints and logs (default: %(default)s)")
@@ -116,7 +117,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, epochs: int, batch_s
 
 
 def check_run(args: argparse.Namespace, save: Sequence[Path]) -> None:
-    """UserError for what no training can have, and where its weights cannot go to ``save``: before it, not behind."""
+    """Before a training: UserError for flags that make none, and for a place in ``save`` that weights cannot go to."""
     for flag in ("epoch", "batch_size"):
         if getattr(args, flag) < 1:
             raise UserError(f"--{flag} must be at least 1, not {getattr(args, flag)}")

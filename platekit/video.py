@@ -66,7 +66,7 @@ class Watch:
 
     def __iter__(self) -> Iterator[Frame]:
         tracker, start, number = Tracker(self.rules), time.perf_counter(), 0
-        frames = iter(self.source)  # raises where somebody else looks at them
+        frames = iter(self.source)  # raises if somebody reads them already
         with self.source:
             for number, picture in frames:
                 result = self.read(picture)

@@ -32,6 +32,7 @@ import numpy as np
 from PIL import Image
 
 from platekit import MAX_PIXELS
+from platekit.arguments import add_seed
 from platekit.opencv import cv2
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -284,7 +285,7 @@ def run(count: int, folder: Path, seed: int = 0, chunk: int = 1000, scripts: tup
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=10_000, help="random bad files (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
+    add_seed(parser, "of all that is random")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         counts = run(options.count, Path(folder), options.seed)

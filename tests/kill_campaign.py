@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from platekit.arguments import add_seed
+
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
@@ -216,7 +218,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=7, help="of each script (default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=KILLED, default=KILLED, metavar="NAME", help=", ".join(KILLED))
-    parser.add_argument("--seed", type=int, default=0)
+    add_seed(parser, "of all that is random")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         campaign = Campaign(Path(folder), options.seed)

@@ -31,6 +31,7 @@ import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from ccpd.plates import PlateRenderer, random_text  # noqa: E402
+from platekit.arguments import add_seed  # noqa: E402
 from platekit.opencv import cv2  # noqa: E402
 from platekit.parts import numbered_lines  # noqa: E402
 
@@ -129,7 +130,7 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=1500, help="photos to compare rates on (default: %(default)s)")
     parser.add_argument("--processes", type=int, default=2, help="processes of torchrun (default: %(default)s)")
     parser.add_argument("--kills", type=int, default=10, help="kills in between (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills (default: %(default)s)")
+    add_seed(parser, "of the moments of the kills (default: %(default)s)")
     args = parser.parse_args()
     random.seed(args.seed)
     with tempfile.TemporaryDirectory() as name:

@@ -227,6 +227,15 @@ def test_crops_of_a_table_are_what_lprnet_learns_from(call, photos, table, tmp_p
     assert f"--labels {tmp_path / 'crops' / 'labels.csv'}" in done.out
 
 
+def test_a_crop_of_a_photo_with_a_long_name_has_a_name_too(call, photos, table, tmp_path):
+    """File systems allow 255 bytes, to which the crop's name adds some of its own."""
+    name = 83 * "长"
+    (photos / "a" / "one.png").rename(photos / "a" / f"{name}.png")
+    table.write_text(table.read_text("utf-8").replace("a/one.png", f"a/{name}.png"), encoding="utf-8")
+    done = call(crops_of_boxes.main, "--boxes", table, "--out", tmp_path / "crops")
+    assert done.status == 0 and len(find_images(tmp_path / "crops")) == 3, done
+
+
 def test_a_plate_is_found_once(tmp_path):
     plates = np.array([(10, 10, 110, 40), (200, 10, 300, 40)], float)
     score = Score({tmp_path / "a.jpg": plates, tmp_path / "b.jpg": np.zeros((0, 4))})

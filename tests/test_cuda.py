@@ -12,7 +12,8 @@ from MTCNN.detector import Detector
 from MTCNN.train import Train_Onet
 from MTCNN.train.dataset import SampleList
 from MTCNN.train.trainer import evaluate, train
-from platekit.boxes import CROP_SIZE, box_iou, crop_resize, sample_boxes, upload
+from platekit.boxes import box_iou
+from platekit.crops import CROP_SIZE, crop_resize, sample_boxes, upload
 from platekit.images import read_image
 from platekit.pipeline import PlateReader
 from platekit.read_plates import SAMPLES

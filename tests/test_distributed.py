@@ -19,6 +19,7 @@ from LPRNet import LPRNet_Train
 from MTCNN.model.MTCNN_nets import ONET_SIZE, PNET_SIZE
 from MTCNN.train import Train_Onet, Train_Pnet
 from platekit import distributed
+from platekit.sharing import own_items
 from platekit.training import EpochBatches, Run, Settings
 from tests.conftest import ROOT, files_below, needs_bfloat16
 from tests.test_lprnet_scripts import draw_crops
@@ -78,6 +79,25 @@ def torchrun_patches(processes: int, folder: Path, **options: int) -> tuple[int,
     process = torchrun(processes, script, folder, json.dumps(options))
     _, err = process.communicate(timeout=300)
     return process.returncode, err
+
+
+def share_items(folder: Path) -> None:
+    """Share two walks over items; what this process got is in a file of its own."""
+    distributed.join(torch.device("cpu"))
+    got = [list(own_items(range(40))) for _ in range(2)]
+    (folder / f"{distributed.rank()}.json").write_text(json.dumps(got))
+    distributed.wait_for_all()
+
+
+def test_every_walk_over_items_is_shared_anew(tmp_path):
+    script = tmp_path / "share.py"
+    script.write_text("import sys\nfrom pathlib import Path\nfrom tests.test_distributed import share_items\n"
+                      "share_items(Path(sys.argv[1]))\n")
+    process = torchrun(2, script, tmp_path)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    walks = zip(*(json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)))
+    assert [sorted(first + second) for first, second in walks] == [list(range(40))] * 2
 
 
 def last_weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -127,6 +127,8 @@ def test_several_folders_and_a_subset(crops, tmp_path):
     part = data.subset([3, 0], augmented=True)
     assert [name.plate for _, name in part.items] == ["粤Z99999", "京A12345"]
     assert part.augmented and not data.augmented and part[0][1] == data[3][1]
+    both = part.joined(LPRDataLoader([crops, tmp_path / "more"]))
+    assert both.augmented and sorted(both.items) == sorted(data.items) and len(both.labels) == 4  # each once
 
 
 @pytest.mark.parametrize(("name", "reason"), [

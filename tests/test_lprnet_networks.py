@@ -16,7 +16,7 @@ from LPRNet.model.mixed import TapAndPool
 from LPRNet.model.STN import STRAIGHT_CORNERS, STNet, compose, plate_corners, straightening_loss
 from LPRNet.model.training import BitReLU, ByteDropout, TrainingLPRNet
 from LPRNet.recogniser import Reader
-from platekit.boxes import CROP_SIZE
+from platekit.crops import CROP_SIZE
 
 STN_SHAPES = {
     "localization.0.weight": (32, 3, 3, 3), "localization.0.bias": (32,),

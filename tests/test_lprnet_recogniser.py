@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from ccpd.plates import FORCES, KINDS, UNREAD_SYMBOLS, PlateRenderer, forces_text, unread_plate
 from LPRNet.alphabet import Alphabet
-from LPRNet.LPRNet_Train import cool, fit_temperature
+from LPRNet.confidence import cool, fit_temperature
 from LPRNet.model.fast import INTEGERS, FastLPRNet, FastReader, pool_rectified, rectify
 from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
 from LPRNet.model.STN import STNet
 from LPRNet.recogniser import LOOKS, MARGINS, SURE, Reader, Recogniser, save_reader
-from platekit.boxes import crop_resize
+from platekit.crops import crop_resize
 from platekit.opencv import cv2
 from tests.conftest import make_picture, needs_bfloat16
 

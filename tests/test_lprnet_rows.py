@@ -13,7 +13,7 @@ from LPRNet.data.load_data import RenderedPlates
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from LPRNet.recogniser import MARGINS_OF_ROWS, Recogniser
 from LPRNet.rows import PLACES, ROWS, SHIFTS
-from platekit.boxes import CROP_SIZE, to_picture, upload
+from platekit.crops import CROP_SIZE, to_picture, upload
 from platekit.opencv import cv2
 
 DOUBLE = KINDS["yellow_double"]

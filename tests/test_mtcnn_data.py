@@ -47,8 +47,9 @@ from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.paths import PNET_WEIGHTS
 from MTCNN.pyramid import make_sheets, plan_levels
 from MTCNN.train.dataset import SampleList
-from platekit.boxes import crop_resize, decode_offsets, normalise, to_picture
+from platekit.boxes import decode_offsets
 from platekit.checkpoints import save_checkpoint
+from platekit.crops import crop_resize, normalise, to_picture
 from platekit.errors import UserError
 from platekit.images import find_images, read_image, read_list
 from platekit.opencv import cv2
@@ -403,6 +404,13 @@ def test_a_killed_writer_goes_on_where_it_stopped(tmp_path):
     assert SampleWriter(tmp_path / "whole", (12, 47), {"seed": 1}).complete
     with pytest.raises(UserError, match="another seed"):
         SampleWriter(tmp_path / "whole", (12, 47), {"seed": 2})
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": [1], "steps": 1, "rows": {}}', '{"settings": 3}'])
+def test_a_folder_of_samples_with_a_damaged_summary_is_refused(tmp_path, text):
+    (tmp_path / "samples.json").write_text(text)
+    with pytest.raises(UserError, match="is damaged; remove"):
+        SampleWriter(tmp_path, (12, 47), {"seed": 1})
 
 
 def test_offsets_keep_full_precision_and_kinds_may_be_empty(tmp_path):

@@ -23,8 +23,9 @@ from MTCNN.detector import Detector, Thresholds, drop_nested
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.MTCNN import create_mtcnn_net, parse_arguments
 from MTCNN.pyramid import ASPECTS, OWN_SHEET, arrange, make_sheets, plan_levels, resize
-from platekit.boxes import box_iou, encode_offsets, upload
+from platekit.boxes import box_iou, encode_offsets
 from platekit.checkpoints import save_checkpoint
+from platekit.crops import upload
 from platekit.errors import UserError
 from platekit.images import find_images, read_image
 from platekit.opencv import cv2

@@ -23,7 +23,8 @@ from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.data_set import preprocess
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.train import Train_Onet, Train_Pnet
-from MTCNN.train.dataset import Batch, SampleList, blur_some, change_colours, light_some
+from MTCNN.train.augment import blur_some, change_colours, light_some
+from MTCNN.train.dataset import Batch, SampleList
 from MTCNN.train.losses import box_loss, box_overlaps, class_loss
 from MTCNN.train.trainer import average_precision, evaluate, parse_arguments, sample_loss, train
 from platekit.boxes import encode_offsets

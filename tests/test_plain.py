@@ -10,8 +10,8 @@ from MTCNN import detector
 from MTCNN.model.fast import FastPNet
 from MTCNN.model.MTCNN_nets import PNet
 from MTCNN.paths import PNET_WEIGHTS
-from platekit.boxes import normalise
 from platekit.checkpoints import load_weights
+from platekit.crops import normalise
 from platekit.devices import multiplies_bfloat16
 from platekit.images import find_images, read_image
 from platekit.pipeline import PlateReader

@@ -9,19 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torchvision import ops
 
-from platekit.boxes import (
-    _sample_by_opencv,
-    _sample_by_torch,
-    box_iou,
-    clip_boxes,
-    crop_resize,
-    decode_offsets,
-    encode_offsets,
-    normalise,
-    sample_boxes,
-    suppress,
-    upload,
-)
+from platekit.boxes import box_iou, clip_boxes, decode_offsets, encode_offsets, suppress
+from platekit.crops import _sample_by_opencv, _sample_by_torch, crop_resize, normalise, sample_boxes, upload
 from platekit.opencv import cv2
 from tests.conftest import make_picture
 
@@ -178,7 +167,7 @@ def test_all_devices_sample_the_same(places, numbers):
     theta = torch.tensor(numbers).view(1, 2, 3).repeat(len(boxes), 1, 1)
     mine = sample_boxes(pixels, boxes, theta)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("platekit.boxes._sample_by_opencv", _sample_by_torch)
+        patch.setattr("platekit.crops._sample_by_opencv", _sample_by_torch)
         torch.testing.assert_close(mine, sample_boxes(pixels, boxes, theta), atol=0.05, rtol=0)
 
 
@@ -193,7 +182,7 @@ def test_the_outside_is_sampled_as_mid_grey():
 @pytest.mark.parametrize("size", [(24, 94), (12, 47), (255, 1000), (1277, 5003), (3000, 96), (9000, 40), (3, 40_000)])
 @pytest.mark.parametrize("sample", [_sample_by_opencv, _sample_by_torch])
 def test_a_whole_picture_is_sampled_to_its_border(size, sample, monkeypatch):
-    monkeypatch.setattr("platekit.boxes._sample_by_opencv", sample)
+    monkeypatch.setattr("platekit.crops._sample_by_opencv", sample)
     pixels = upload(np.full((*size, 3), 255, np.uint8))
     crop = sample_boxes(pixels, np.array([[0.0, 0, size[1], size[0]]]), IDENTITY)
     assert torch.allclose(crop, torch.tensor(127.5 / 128))

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from platekit.arguments import command_line
 from platekit.command import json_lines, run_pictures
 from platekit.errors import UserError, run_script
 from platekit.files import write_bytes
 from platekit.images import read_image
-from platekit.places import command_line
 from platekit.results import PictureResult, Plate
 from platekit.video import run_video
 from tests.conftest import ROOT, files_below, make_picture, put_picture
@@ -356,9 +356,10 @@ def test_results_never_replace_an_input(folder, tmp_path, kind):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
-def test_without_a_display_no_window_is_tried(folder, monkeypatch):
-    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(name, raising=False)
+@pytest.mark.parametrize("display", ["", ":987"])
+def test_without_a_display_no_window_is_tried(folder, monkeypatch, display):
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", display)  # Qt ends the process where nobody answers
     for run, source in ((run_pictures, folder), (run_video, "clip.mp4")):
-        with pytest.raises(UserError, match="no display"):
+        with pytest.raises(UserError, match="no window can be opened"):
             run([source], read, show=True)

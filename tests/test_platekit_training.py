@@ -18,8 +18,9 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from platekit.arguments import seed_number
 from platekit.devices import trains_in_bfloat16
-from platekit.errors import UserError, seed_number
+from platekit.errors import UserError
 from platekit.signals import stop_on_signal
 from platekit.training import EpochBatches, Run, Settings, check_workers, start_weights
 from tests.conftest import ROOT

@@ -16,7 +16,7 @@ from ccpd.geometry import bounding_box, box_corners, relative_corners, sample_po
 from ccpd.plates import BLUE_TONE, KINDS, in_light_of
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from LPRNet.rows import ROWS
-from platekit.boxes import CROP_SIZE
+from platekit.crops import CROP_SIZE
 from platekit.opencv import cv2
 
 HEIGHT, WIDTH = CROP_SIZE

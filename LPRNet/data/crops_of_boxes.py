@@ -20,9 +20,9 @@ if __package__ in (None, ""):  # run as a file: import from the repository root
 from tqdm import tqdm
 
 from LPRNet.data.preprocess import Cut
+from platekit.arguments import add_seed, command_line
 from platekit.errors import UserError, run_script
 from platekit.images import read_image, write_image
-from platekit.places import command_line
 from platekit.tables import BOX, BOXES_HELP, Row, box_of, read_rows, write_rows
 
 COLUMNS = ("file", "text", "photo")  # of the table of crops; the last shows that this script has written it
@@ -46,14 +46,14 @@ def earlier_crops(folder: Path) -> set[Path]:
 def crop_name(row: Row, box: list[float]) -> str:
     """A name of its own for what a row says, so that no crop is ever taken for that of another box or text."""
     checksum = zlib.crc32(repr((row.texts["file"], box, row.texts["text"])).encode())
-    return f"{checksum}_{row.picture.stem}.jpg"
+    return f"{checksum}_{row.picture.stem[:60]}.jpg"  # a longer name may be too long with the number
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--boxes", type=Path, required=True, metavar="FILE", help=f"{BOXES_HELP}; and a column text")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the crops and of labels.csv")
-    parser.add_argument("--seed", type=int, default=0, help="accepted by every script; nothing is random here")
+    add_seed(parser)
     args = parser.parse_args()
     plates = [(row, box) for row in read_rows(args.boxes, ("file", *BOX, "text"))
               if (box := box_of(row)) and row.texts["text"]]

@@ -34,7 +34,7 @@ from LPRNet.alphabet import CHARS, CHARS_DICT, TIME_STEPS, Alphabet
 from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName
 from LPRNet.data.labels import Labels, label_of
-from platekit.boxes import crop_resize, normalise, to_picture, upload
+from platekit.crops import crop_resize, normalise, to_picture, upload
 from platekit.errors import UserError
 from platekit.files import real_path
 from platekit.images import find_images, read_image
@@ -50,7 +50,7 @@ KIND_SHARES = {"blue": 6, "green": 7, "yellow": 5, "white": 13, "black": 7, "yel
                "moped": 7}
 FORCES_SHARE = 0.5  # of the white plates, that are of the armed forces
 FORCES_KIND_SHARES = {"white": 0.3, "white_police": 0.2, "white_double": 0.5}
-UNREAD_SHARE = 0.35  # of the plates, of kinds that have such, with a symbol outside the alphabet: the label lacks it
+UNREAD_SHARE = 0.35  # of plates with a symbol outside the alphabet, among kinds that can have one; labels omit it
 LOCAL = 0.5  # share of the blue plates drawn into a scene that are of its own plate's city, as most are on a street
 IN_SCENE = 0.4  # share of the real samples that are crops with surroundings, where there are such and others
 SIDE_BY_SIDE = {True: 0.5, False: 0.03}  # share of drawn plates of two rows, and of others, shown as if of two rows
@@ -101,8 +101,10 @@ class LPRDataLoader(Dataset):
         return self._with(augmented, ([part[index] for index in chosen] for part in self._parts()))
 
     def joined(self, other: LPRDataLoader) -> LPRDataLoader:
-        """The items of both."""
-        return self._with(self.augmented, map(list.__add__, self._parts(), other._parts()))
+        """The items of both, each picture once."""
+        mine = {real_path(path) for path, _ in self.items}
+        new = other.subset([index for index, (path, _) in enumerate(other.items) if real_path(path) not in mine], False)
+        return self._with(self.augmented, map(list.__add__, self._parts(), new._parts()))
 
     def _parts(self) -> tuple[list, list, list]:
         return self.items, self.labels, self.corners

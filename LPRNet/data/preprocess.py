@@ -31,9 +31,10 @@ from LPRNet.alphabet import Alphabet
 from LPRNet.data.crop_names import CropName
 from LPRNet.paths import CROPS_TRAIN
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
+from platekit.arguments import add_seed, flags_of
 from platekit.errors import UserError, run_script
 from platekit.images import find_images, read_image, write_image
-from platekit.places import flags_of, must_be_there
+from platekit.places import must_be_there
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def main() -> int:
                         help="surroundings on each side, as a share of the plate's width (default: %(default)s)")
     parser.add_argument("--plain_list", type=Path, metavar="FILE",
                         help="names (one per line) of photos with unreliable corners: only their box is cut out")
-    parser.add_argument("--seed", type=int, default=0, help="accepted by every script; nothing is random here")
+    add_seed(parser)
     args = parser.parse_args()
     if not 0 <= args.context <= 100:
         raise UserError(f"--context must be from 0 to 100, not {args.context}")

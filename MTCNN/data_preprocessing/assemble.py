@@ -16,9 +16,9 @@ import numpy as np
 from MTCNN import paths
 from MTCNN.data_preprocessing.sample_store import SUMMARY, are_ones_own, open_array, read_rows, rows_as_text
 from MTCNN.data_preprocessing.windows import KINDS
-from platekit.errors import UserError, seed_number
+from platekit.arguments import add_seed, command_line, flags_of
+from platekit.errors import UserError
 from platekit.files import file_fingerprint, relative_name, write_text
-from platekit.places import command_line, flags_of
 
 SHARES = {"positive": 1.0, "part": 1.0, "negative": 3.0}  # of the kinds, by default
 
@@ -78,7 +78,7 @@ def run(net: str, description: str, arguments: list[str] | None = None) -> None:
     parser.add_argument("--take", nargs="+", type=float, metavar="SHARE",
                         help="share of each training folder's samples to choose from; all of them by default")
     parser.add_argument("--size", type=int, help="samples in the training list, at most")
-    parser.add_argument("--seed", type=seed_number, default=0)
+    add_seed(parser, "of all that is random")
     options = parser.parse_args(arguments)
     shares = {kind: getattr(options, f"{kind}s") for kind in KINDS}
     if not all(0 <= share <= 1e6 for share in shares.values()) or shares["positive"] == 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import operator
 import os
 import time
 from collections.abc import Callable
@@ -27,12 +28,14 @@ from MTCNN.data_preprocessing.swap import PlateSwapper
 from MTCNN.data_preprocessing.views import POSES, View, make_view
 from MTCNN.data_preprocessing.windows import ANYWHERE, KINDS
 from MTCNN.data_set.split import belongs_to_val
-from platekit.boxes import crop_resize, encode_offsets, to_picture
-from platekit.errors import UserError, seed_number
+from platekit.arguments import add_seed, flags_of
+from platekit.boxes import encode_offsets
+from platekit.crops import crop_resize, to_picture
+from platekit.errors import UserError
 from platekit.files import file_fingerprint, fingerprint, write_bytes
 from platekit.images import read_image
 from platekit.memory import keep_freed_memory
-from platekit.places import flags_of, must_be_there
+from platekit.places import must_be_there
 from platekit.tables import BOXES_HELP, read_boxes
 from platekit.training import check_workers
 
@@ -93,11 +96,6 @@ class ViewSamples(Dataset):
         return cut_samples(pixels, view.box, chosen, self.size)
 
 
-def first_of(batch: list) -> Samples | str:
-    """Collate function of batches of one."""
-    return batch[0]
-
-
 def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> SampleWriter:
     """Write the samples of all views into ``folder``; goes on where a killed run stopped. Returns what has written."""
     writer = SampleWriter(folder, data.size, settings)
@@ -111,7 +109,7 @@ def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> S
     check_workers(workers)
     started, before = time.monotonic(), sum(writer.rows.values())
     loader = DataLoader(data, batch_size=1, sampler=range(writer.steps, len(data)), num_workers=workers,
-                        collate_fn=first_of)
+                        collate_fn=operator.itemgetter(0))
     for samples in tqdm(loader, desc=folder.name, unit="view", initial=writer.steps, total=len(data)):
         if isinstance(samples, str):
             writer.left_out[samples] = None
@@ -169,7 +167,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
                        help="share of the training views in which a drawn plate of any kind hides the photo's own")
     views.add_argument("--glyphs", type=Path, metavar="DIR",
                        help="glyph pictures for --swap; the default is OpenCV's built-in font")
-    parser.add_argument("--seed", type=seed_number, default=0)
+    add_seed(parser, "of all that is random")
     parser.add_argument("--workers", type=int, default=0, help="processes beside the main one; each takes one core")
 
 

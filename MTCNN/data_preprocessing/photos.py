@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ccpd.annotation import parse
-from ccpd.dataset import PLATE_FREE, listed_names, shows_no_plate
+from ccpd.dataset import PLATE_FREE, list_lines, listed_names, shows_no_plate
 from platekit.errors import UserError
 from platekit.files import real_path
 from platekit.images import find_images
@@ -72,17 +72,10 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
     return photos
 
 
-def _lines(path: str | os.PathLike) -> list[str]:
-    try:
-        return [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the list {path}: {error}; check the path") from None
-
-
 def _read_boxes(path: str | os.PathLike) -> dict[str, list[list[float]]]:
     """Lines ``name x1 y1 x2 y2`` as name -> boxes."""
     boxes: dict[str, list[list[float]]] = {}
-    for line in _lines(path):
+    for line in list_lines(path):
         try:
             name, *numbers = line.rsplit(maxsplit=4)
             x1, y1, x2, y2 = box = [float(number) for number in numbers]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from MTCNN.data_preprocessing.windows import KINDS, LABELS
 from platekit.errors import UserError
-from platekit.files import write_text
+from platekit.files import atomic_path, write_text
 
 SUMMARY, PROGRESS = "samples.json", "progress.json"
 PHOTOS = "photos.txt"  # that the samples are of, one path per line
@@ -48,16 +49,16 @@ class SampleWriter:
     def _restore(self, path: Path) -> None:
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
-            differing = [key for key in {**self.settings, **state["settings"]}
-                         if state["settings"].get(key) != self.settings.get(key)]
+            theirs = dict(state["settings"])
+            differing = [key for key in {**self.settings, **theirs} if theirs.get(key) != self.settings.get(key)]
             self.steps, self.rows = state["steps"], state["rows"]
             self.left_out = dict.fromkeys(state.get("left_out", ()))
-        except (OSError, ValueError, KeyError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError):
             raise UserError(f"{path} is damaged; remove {self.folder} and generate it again") from None
         if differing:
-            theirs, ours = (settings.get(differing[0]) for settings in (state["settings"], self.settings))
-            raise UserError(f"{self.folder} holds samples made with another {differing[0]} ({theirs}, now {ours}); "
-                            "remove it or name another folder")
+            key = differing[0]
+            raise UserError(f"{self.folder} holds samples made with another {key} ({theirs.get(key)}, now "
+                            f"{self.settings.get(key)}); remove it or name another folder")
 
     def _open(self) -> None:
         """Open the growing files and cut off what a killed run wrote after its last ``progress.json``."""
@@ -96,8 +97,6 @@ class SampleWriter:
 
     def finish(self) -> dict[str, int]:
         """Turn the growing files into arrays and lists, then write the summary; return the rows of each kind."""
-        if self.complete:
-            return self.rows
         self.save_progress()
         for kind in KINDS:
             self.pixels[kind].close()
@@ -118,22 +117,14 @@ class SampleWriter:
         (self.folder / PROGRESS).unlink(missing_ok=True)
 
     def _to_array(self, kind: str) -> None:
-        """Copy ``kind.partial`` into ``kind.npy``, a block at a time."""
-        target = self.folder / f"{kind}.npy"
-        temporary = target.with_suffix(".npy.tmp")
-        try:
-            with open(temporary, "wb") as file, open(self.folder / f"{kind}.partial", "rb") as source:
-                np.lib.format.write_array_header_1_0(file, {
-                    "descr": "|u1", "fortran_order": False, "shape": (self.rows[kind], *self.size, 3)})
-                while block := source.read(1 << 24):
-                    file.write(block)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except OSError as error:
-            raise UserError(f"cannot write {target}: {error.strerror}; free some space and run it again") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        """Copy ``kind.partial`` behind the header of ``kind.npy``."""
+        with atomic_path(self.folder / f"{kind}.npy") as temporary, open(temporary, "wb") as file, \
+                open(self.folder / f"{kind}.partial", "rb") as source:
+            np.lib.format.write_array_header_1_0(file, {
+                "descr": "|u1", "fortran_order": False, "shape": (self.rows[kind], *self.size, 3)})
+            shutil.copyfileobj(source, file, 1 << 24)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def are_ones_own(folder: Path) -> bool:

@@ -19,7 +19,7 @@ from platekit.opencv import cv2
 
 KIND_SHARES = {"green": 0.14, "yellow": 0.1, "white": 0.16, "black": 0.2, "blue": 0.06, "yellow_double": 0.1,
                "motorcycle": 0.06, "moped": 0.06, "white_double": 0.1, "white_police": 0.02}
-UNREAD = 0.5  # share of the plates, of kinds that have such, with a symbol outside the alphabet and the dot as on those
+UNREAD = 0.5  # share of plates with a symbol outside the alphabet, and its dot, among kinds that can have one
 MOVED_DOTS = 0.3  # share of the others of one row whose dot is somewhere else
 SIGNS = 0.08  # share of swaps that leave no plate but a sign
 RIM = 1.03  # the drawn plate is this much larger than the photo's own, to hide its rim

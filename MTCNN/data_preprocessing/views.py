@@ -186,9 +186,7 @@ def _light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     table = np.clip(levels * 255, 0, 255).astype(np.uint8)
     image = cv2.LUT(image, table[:, None, :])
     if rng.random() < 0.3:
-        height, width = image.shape[:2]
-        image = cv2.multiply(image, cv2.resize(_soft_field(rng), (width, height))[:, :, None].repeat(3, axis=2),
-                             dtype=cv2.CV_8U)
+        camera.gain_field(image, _soft_field(rng))
     return image
 
 

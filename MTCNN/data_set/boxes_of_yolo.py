@@ -21,10 +21,10 @@ if __package__ in (None, ""):
 import numpy as np
 from tqdm import tqdm
 
+from platekit.arguments import add_seed, command_line
 from platekit.errors import UserError, run_script
 from platekit.files import relative_name
 from platekit.images import find_images, read_image
-from platekit.places import command_line
 from platekit.tables import BOX, LEAST_SIDE, write_rows
 
 
@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="pictures, in subfolders too")
     parser.add_argument("--labels", type=Path, metavar="DIR", help="their label files (default: beside the pictures)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table to write")
-    parser.add_argument("--seed", type=int, default=0, help="accepted by every script; nothing is random here")
+    add_seed(parser)
     parser.add_argument("--classes", nargs="+", metavar="CLASS", help="the classes that are plates (default: all)")
     args = parser.parse_args()
     check_table(args.out)

@@ -16,8 +16,8 @@ if __package__ in (None, ""):
 from ccpd.dataset import find_subsets
 from MTCNN.data_set.split import split_photos
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
+from platekit.arguments import add_seed, flags_of
 from platekit.errors import UserError, run_script
-from platekit.places import flags_of
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -29,7 +29,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("-dir_val", "--dir_val", type=Path, default=PHOTOS_VAL, metavar="DIR")
     parser.add_argument("--val_share", type=float, default=0.1, help="share of the plate numbers to validate on")
     parser.add_argument("--copy", action="store_true", help="copy the files even where hard links would do")
-    parser.add_argument("--seed", type=int, default=0)
+    add_seed(parser, "of all that is random")
     return parser.parse_args(arguments)
 
 

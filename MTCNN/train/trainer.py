@@ -13,14 +13,15 @@ import torch
 from torch import nn
 
 from MTCNN import paths
-from MTCNN.train.dataset import Batch, SampleList, prepare
+from MTCNN.train.augment import prepare
+from MTCNN.train.dataset import Batch, SampleList
 from MTCNN.train.losses import box_loss, box_overlaps, class_loss
 from platekit import distributed
+from platekit.arguments import command_line, flags_of
 from platekit.checkpoints import load_weights, save_weights
 from platekit.devices import pick_device
 from platekit.errors import UserError
 from platekit.files import file_fingerprint
-from platekit.places import command_line, flags_of
 from platekit.training import Run, Settings, add_training_arguments, check_run, seed_everything, start_weights
 
 
