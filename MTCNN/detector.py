@@ -12,33 +12,31 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 import torch
 
-from MTCNN.model.fast import FastONet, FastPNet
+from MTCNN.model.fast import FastONet
 from MTCNN.model.MTCNN_nets import ONET_SIZE, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
-from MTCNN.pyramid import ASPECTS, MINI_LP, OWN_SHEET, SCALE, Sheet, make_sheets, output_size, plan_levels
-from MTCNN.rough import ONET_SHARE, PNET_MARGIN, TILE_SIZE, RoughNet, cells_of, cut_tiles, likely_tiles
+from MTCNN.pyramid import ASPECTS, MINI_LP, OWN_SHEET, SCALE, make_sheets, plan_levels
+from MTCNN.rough import ONET_SHARE, make_rough
+from MTCNN.scan import Found, Scanner, score_without
 from platekit.boxes import at_least, box_area, clip_boxes, common_area, decode_offsets, suppress
 from platekit.checkpoints import load_weights
 from platekit.compiled import survive_forks
-from platekit.crops import crop_resize, normalise, upload
-from platekit.devices import multiplies_bfloat16, pick_device, without_autocast
+from platekit.crops import crop_resize, upload
+from platekit.devices import pick_device, without_autocast
 from platekit.errors import UserError
 from platekit.images import Picture, for_each
 from platekit.memory import keep_freed_memory
 from platekit.onnx_nets import OnnxNet, is_onnx
 
-Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # PNet's windows (N, 4), their offsets (N, 4) and scores (N,)
 ROUNDS = 3  # of ONet
-BAND_PIXELS = {"cpu": 800_000, "cuda": 8_000_000}  # PNet takes sheets in bands of rows
 KEPT_MEMORY = 64 << 20  # bytes at most, for the next picture
-TILES = 2000  # that PNet takes at a time
 CROPS = 32  # that ONet takes at a time on the CPU; twice as many, in fresh pages of memory, take twice the time each
 
 
@@ -95,27 +93,15 @@ class Detector:
         if self.device.type == "cpu":
             keep_freed_memory(KEPT_MEMORY)
         self.pnet, self.onet = _ready(PNet, pnet), _ready(ONet, onet)
-        self._scorer = FastPNet(self.pnet).to(self.device) if type(self.pnet) is PNet else _InOne(self.pnet)
+        self.scanner = Scanner(self.pnet, self.device)
         for net in (self.pnet, self.onet):
             if isinstance(net, torch.nn.Module):
                 net.to(self.device, memory_format=torch.channels_last)
         self._judge = FastONet(self.onet) if type(self.onet) is ONet else self.onet
-        self._make_rough_nets()
+        self._rough_onet = make_rough(self.onet, self.device)
         self.mini_lp, self.scale, self.thresholds, self.rounds = mini_lp, scale, thresholds, rounds
         self.aspects = tuple(aspects)
         plan_levels(100, 100, mini_lp, scale, aspects)  # refuses what is impossible here, not at the first picture
-
-    def _make_rough_nets(self) -> None:
-        rough = multiplies_bfloat16(self.device)
-        self._rough_pnet = RoughNet(self.pnet) if rough and type(self.pnet) is PNet else None
-        self._rough_onet = RoughNet(self.onet) if rough and type(self.onet) is ONet else None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_rough_pnet": None, "_rough_onet": None}  # oneDNN's tensors cannot be pickled
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._make_rough_nets()
 
     @overload
     def detect(self, pictures: Picture) -> Detections: ...
@@ -154,69 +140,17 @@ class Detector:
         def scan_from(least: float) -> Found:
             # Elsewhere than on the CPU all levels share one sheet: few large calls, and one wait for the answer.
             sheets = make_sheets(pixels, levels, OWN_SHEET if self.device.type == "cpu" else math.inf)
-            return self.scan_sheets(sheets, height, width, least)
+            return self.scanner.scan(sheets, height, width, least)
 
         limits = self.thresholds
         low = min(limits.pnet_low, limits.pnet_score)
         # Behind a rough look lower windows cost time, which few pictures need; an exact scan has them anyway.
-        first = limits.pnet_score if self._rough_pnet else low
+        first = limits.pnet_score if self.scanner.rough else low
         found = scan_from(first)
         good = found[2] >= limits.pnet_score
         if good.sum() >= limits.few:
             return tuple(part[good] for part in found)
         return scan_from(low) if low < first else found
-
-    @torch.inference_mode()
-    def scan_sheets(self, sheets: Iterable[Sheet], height: int, width: int, least: float) -> Found:
-        """PNet on the sheets of a picture of ``height`` x ``width``; returns as ``scan``, scored at least ``least``."""
-        found = [(np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32), np.zeros(0))]
-        likely: list[tuple[torch.Tensor, np.ndarray, np.ndarray]] = []  # the tiles of all sheets make few large calls
-        for sheet in sheets:
-            for first, pixels in self.bands(sheet.pixels):
-                maps = self._scorer.pooled(pixels)
-                tiles = self._tiles_to_compute(maps, least) if self._rough_pnet else None
-                if tiles is None:
-                    rows, columns, *answers = self.scan_maps(maps, least)
-                    windows, inside = sheet.windows(rows + first, columns, height, width)
-                    found.append(tuple(part[inside] for part in (windows, *answers)))
-                else:
-                    rows, columns = cells_of(tiles)
-                    likely.append((cut_tiles(maps, tiles), *sheet.windows(rows + first, columns, height, width)))
-        if likely:
-            maps, windows, inside = zip(*likely)
-            found.append(self.scan_tiles(torch.cat(maps), np.concatenate(windows), np.concatenate(inside), least))
-        return tuple(map(np.concatenate, zip(*found)))
-
-    def bands(self, pixels: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-        """A sheet's pixels in bands, and the first row of PNet's cells in each."""
-        rows, _ = output_size(*pixels.shape[2:])
-        band = max(1, BAND_PIXELS[self.device.type] // (2 * pixels.shape[3]))
-        for first in range(0, rows, band):
-            yield first, pixels[:, :, 2 * first:2 * (first + band) + 10]
-
-    def scan_maps(self, maps: torch.Tensor, least: float) -> tuple[np.ndarray, ...]:
-        """The cells that PNet scores at least ``least``: their rows, columns, offsets (N, 4) and scores."""
-        offsets, scores = self._scorer.score(maps)
-        rows, columns = torch.nonzero(scores[0, 1] >= least, as_tuple=True)
-        found = torch.stack([rows, columns, scores[0, 0, rows, columns], *offsets[0, :, rows, columns]])
-        rows, columns, others, *offsets = found.float().cpu().numpy()
-        return rows.astype(int), columns.astype(int), np.stack(offsets, axis=1), score_without(others)
-
-    def _tiles_to_compute(self, maps: torch.Tensor, least: float) -> np.ndarray | None:
-        """The tiles (T, 2) that PNet may score ``least`` in, by a rough look at the maps of its first layers.
-
-        None when computing them takes longer than all of the maps.
-        """
-        tiles = likely_tiles(self._rough_pnet(maps)[0, 0].numpy(), least - PNET_MARGIN)
-        return tiles if len(tiles) * math.prod(TILE_SIZE) < math.prod(maps.shape[2:]) else None
-
-    def scan_tiles(self, maps: torch.Tensor, windows: np.ndarray, inside: np.ndarray, least: float) -> Found:
-        """PNet on tiles (T, C, *TILE_SIZE), their cells' windows, whether these count; returns as ``scan_sheets``."""
-        parts = [self._scorer.score(part) for part in maps.split(TILES)]
-        offsets = torch.cat([part.permute(0, 2, 3, 1).flatten(0, 2) for part, _ in parts]).numpy()
-        scores = score_without(torch.cat([part[:, 0].flatten() for _, part in parts]).numpy())
-        kept = inside & (scores >= least)
-        return windows[kept], offsets[kept], scores[kept]
 
     @torch.inference_mode()
     def propose(self, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -295,21 +229,6 @@ class Detector:
         kept = suppress(boxes, scores, self.thresholds.overlap)
         kept = kept[drop_nested(boxes[kept])]
         return boxes[kept], scores[kept].astype(np.float32)
-
-
-class _InOne:
-    """Any other net, called as ``FastPNet``."""
-
-    def __init__(self, net: Callable) -> None:
-        self.pooled, self.score = normalise, net
-
-
-def score_without(others: np.ndarray) -> np.ndarray:
-    """The scores (N,) of plates in float64, from what is left for everything else.
-
-    In float32 the best boxes of a plate all have one of the few numbers next to 1, and chance would choose.
-    """
-    return 1 - others.astype(np.float64)
 
 
 def mean_odds(scores: np.ndarray, others: np.ndarray) -> np.ndarray:

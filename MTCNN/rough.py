@@ -11,6 +11,7 @@ best had an exact score of 0.0038.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import nn
 from MTCNN.model.fast import constant
 from MTCNN.model.MTCNN_nets import ONet, PNet, pool_first
 from platekit.compiled import compiled
+from platekit.devices import multiplies_bfloat16
 
 PNET_MARGIN = 0.05  # a cell may pass whose rough score is less than this below PNet's threshold
 ONET_SHARE = 0.3  # a proposal may pass whose rough score is this share of ONet's threshold
@@ -46,6 +48,7 @@ class RoughNet(nn.Module):
 
     def __init__(self, net: PNet | ONet) -> None:
         super().__init__()
+        self._made_of = net, torch.device("cpu")  # in a tuple, so that the net is no part of this module
         layers, last = copy.deepcopy((net.features, net.conv4_1 if isinstance(net, PNet) else net.conv6_1))
         last.weight, last.bias = (constant(values[1:] - values[:1]) for values in (last.weight, last.bias))
         if isinstance(net, PNet):
@@ -55,8 +58,16 @@ class RoughNet(nn.Module):
             flat = ordered.index(layers.flatten)
             self.layers = nn.Sequential(OwnOrder(*ordered[:flat]), *ordered[flat:], last).bfloat16()
 
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        return make_rough, self._made_of  # oneDNN's tensors cannot be pickled
+
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return self.layers(maps.bfloat16()).float().sigmoid()
+
+
+def make_rough(net: PNet | ONet | Callable, device: torch.device) -> RoughNet | None:
+    """The rough form of PNet or ONet; None of any other net, and where the device gains nothing by it."""
+    return RoughNet(net) if type(net) in (PNet, ONet) and multiplies_bfloat16(device) else None
 
 
 @compiled

@@ -133,7 +133,7 @@ def stages(threads: int) -> Rows:
         add("decode", photo, partial(read_image, photo), partial(cv2.imread, str(photo)), 0, image.nbytes)
         add("pyramid", photo, lambda p=pixels, n=levels: list(make_sheets(p, n)), partial(plain.pyramid, image), 0,
             image.nbytes + level_bytes)
-        add("PNet", photo, lambda s=sheets: detector.scan_sheets(s, 1160, 720, detector.thresholds.pnet_score),
+        add("PNet", photo, lambda s=sheets: detector.scanner.scan(s, 1160, 720, detector.thresholds.pnet_score),
             partial(plain.scan, image, plain_levels))
         add("suppression", photo, partial(detector.choose, *found), partial(plain.suppress, *plain_found), 0,
             20 * len(found[2]))

@@ -49,7 +49,7 @@ def test_crops_are_the_same():
 def test_bands_of_a_large_picture_change_nothing(monkeypatch):
     detector, image = Detector(device="cuda"), read_image(sorted(SAMPLES.glob("*.jpg"))[0])
     whole = detector.detect(image)
-    monkeypatch.setattr("MTCNN.detector.BAND_PIXELS", {"cuda": 100_000})
+    monkeypatch.setattr("MTCNN.scan.BAND_PIXELS", {"cuda": 100_000})
     assert len(whole) and detector.detect(image).boxes == pytest.approx(whole.boxes, abs=0.01)
 
 

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision import ops
 
-from MTCNN import detector as detector_module
 from MTCNN.detector import Detector, Thresholds, drop_nested
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.MTCNN import create_mtcnn_net, parse_arguments
 from MTCNN.pyramid import ASPECTS, OWN_SHEET, arrange, make_sheets, plan_levels, resize
+from MTCNN.scan import BAND_PIXELS
 from platekit.boxes import box_iou, encode_offsets
 from platekit.checkpoints import save_checkpoint
 from platekit.crops import upload
@@ -132,7 +132,7 @@ def test_where_few_windows_score_well_lower_ones_count_too(rough):
     for few in (0, 5, 10_000):
         limits = Thresholds(pnet_score=0.45, pnet_low=0.3, few=few)
         finder = make((60.0, 90.0, 180.0, 122.0), thresholds=limits)
-        finder._rough_pnet, finder._tiles_to_compute = rough, lambda maps, least: None  # all of them
+        finder.scanner.rough, finder.scanner.tiles_to_compute = rough, lambda maps, least: None  # all of them
         found[few] = finder.scan(finder.upload(map_picture()))[2]
     assert found[0].min() >= 0.45 and 5 < len(found[0]) < len(found[10_000]) and 0.3 <= found[10_000].min() < 0.4
     assert np.array_equal(found[5], found[0])
@@ -276,7 +276,7 @@ def test_large_levels_in_bands_give_the_same(monkeypatch):
     image = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
     finder = Detector(PNet(), ONet(), "cpu", thresholds=Thresholds(pnet_score=0.4))
     whole = finder.scan(finder.upload(image))
-    monkeypatch.setitem(detector_module.BAND_PIXELS, "cpu", 4000)
+    monkeypatch.setitem(BAND_PIXELS, "cpu", 4000)
     banded = finder.scan(finder.upload(image))
     assert len(whole[0]) == len(banded[0]) > 100
     for first, second in zip(whole, banded):
@@ -323,7 +323,7 @@ def test_nested_boxes_are_one_plate():
 def test_a_detector_can_be_sent_to_another_process():
     finder = Detector(device="cpu")
     sent = ForkingPickler.loads(ForkingPickler.dumps(finder))
-    assert type(sent._rough_pnet) is type(finder._rough_pnet) and type(sent._rough_onet) is type(finder._rough_onet)
+    assert type(sent.scanner.rough) is type(finder.scanner.rough) and type(sent._rough_onet) is type(finder._rough_onet)
     pixels = finder.upload(read_image(find_images(SAMPLES)[0]))
     for found, wanted in zip(sent.find(pixels), finder.find(pixels)):
         assert len(wanted) and np.array_equal(found, wanted)
@@ -351,12 +351,12 @@ def test_all_of_the_nets_and_levels_is_on_the_device(monkeypatch):
     """A device that only holds shapes stands for a GPU."""
     monkeypatch.setattr("MTCNN.detector.pick_device", torch.device)
     detector = Detector(device="meta")
-    nets = (detector.pnet, detector.onet, detector._scorer)
+    nets = (detector.pnet, detector.onet, detector.scanner.scorer)
     assert {tensor.device.type for net in nets for tensor in net.state_dict().values()} == {"meta"}
     picture = torch.zeros(1, 3, 1160, 720, dtype=torch.uint8, device="meta")
     sheet, = make_sheets(picture, plan_levels(1160, 720), math.inf)
     assert sheet.pixels.device.type == "meta" and sheet.pixels.dtype == torch.uint8
-    offsets, scores = detector._scorer(sheet.pixels)
+    offsets, scores = detector.scanner.scorer(sheet.pixels)
     assert (offsets.shape[1], scores.shape[1]) == (4, 2)
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from MTCNN import detector as detector_module
 from MTCNN.detector import Detector, Thresholds
 from MTCNN.model.fast import FastPNet
 from MTCNN.model.MTCNN_nets import ONet, PNet
@@ -24,7 +23,7 @@ def noise(height: int, width: int) -> torch.Tensor:
 @needs_bfloat16
 def test_what_is_found_is_the_same_with_and_without(monkeypatch):
     rough = Detector(device="cpu")
-    monkeypatch.setattr(detector_module, "multiplies_bfloat16", lambda device: False)
+    monkeypatch.setattr("MTCNN.rough.multiplies_bfloat16", lambda device: False)
     exact = Detector(device="cpu")
     for path in find_images(SAMPLES):
         pixels = rough.upload(read_image(path))
@@ -38,13 +37,13 @@ def test_what_is_found_is_the_same_with_and_without(monkeypatch):
 def test_the_exact_nets_see_little(monkeypatch):
     finder = Detector(device="cpu")
     seen = {"cells": 0, "crops": 0}
-    score, onet = finder._scorer.score, finder._judge.forward
+    score, onet = finder.scanner.scorer.score, finder._judge.forward
 
     def count(name, number, net, x):
         seen[name] += number
         return net(x)
 
-    monkeypatch.setattr(finder._scorer, "score", lambda x: count("cells", len(x) * x[0, 0].numel(), score, x))
+    monkeypatch.setattr(finder.scanner.scorer, "score", lambda x: count("cells", len(x) * x[0, 0].numel(), score, x))
     monkeypatch.setattr(finder._judge, "forward", lambda x: count("crops", len(x), onet, x))
     pixels = finder.upload(read_image(find_images(SAMPLES)[0]))
     proposals = len(finder.propose(pixels)[0])
@@ -63,7 +62,7 @@ def test_other_weights_have_the_same_cells(share, monkeypatch):
     with torch.no_grad():
         net.conv4_1.weight.mul_(30)  # scores of an untrained net are all alike
     rough = Detector(net, ONet(), "cpu", thresholds=Thresholds(pnet_score=0))
-    monkeypatch.setattr(detector_module, "multiplies_bfloat16", lambda device: False)
+    monkeypatch.setattr("MTCNN.rough.multiplies_bfloat16", lambda device: False)
     exact = Detector(net, ONet(), "cpu", thresholds=rough.thresholds)
     threshold = float(np.quantile(exact.scan(pixels)[2], 1 - share))
     rough.thresholds = exact.thresholds = Thresholds(pnet_score=threshold)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from MTCNN import detector
 from MTCNN.model.fast import FastPNet
 from MTCNN.model.MTCNN_nets import PNet
 from MTCNN.paths import PNET_WEIGHTS
@@ -21,7 +20,7 @@ from tests.plain import PlainReader
 
 @pytest.mark.parametrize("rough", [True, False], ids=["rough look first", "exact at once"])
 def test_the_fast_path_reads_what_the_plain_one_reads(rough, one_thread, monkeypatch):
-    monkeypatch.setattr(detector, "multiplies_bfloat16", lambda device: rough and multiplies_bfloat16(device))
+    monkeypatch.setattr("MTCNN.rough.multiplies_bfloat16", lambda device: rough and multiplies_bfloat16(device))
     reader, plain = PlateReader("cpu"), PlainReader(exact=True)
     for path in find_images(SAMPLES):
         image = read_image(path)

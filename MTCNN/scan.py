@@ -1,0 +1,95 @@
+"""PNet over the sheets of a pyramid, computed where it may find something."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+
+from MTCNN.model.fast import FastPNet
+from MTCNN.model.MTCNN_nets import PNet
+from MTCNN.pyramid import Sheet, output_size
+from MTCNN.rough import PNET_MARGIN, TILE_SIZE, cells_of, cut_tiles, likely_tiles, make_rough
+from platekit.crops import normalise
+
+Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # PNet's windows (N, 4), their offsets (N, 4) and scores (N,)
+BAND_PIXELS = {"cpu": 800_000, "cuda": 8_000_000}  # PNet takes sheets in bands of rows
+TILES = 2000  # that PNet takes at a time
+
+
+class Scanner:
+    """PNet, or another net of its outputs, on one device."""
+
+    def __init__(self, pnet: PNet | Callable, device: torch.device) -> None:
+        self.device = device
+        self.scorer = FastPNet(pnet).to(device) if type(pnet) is PNet else InOne(pnet)
+        self.rough = make_rough(pnet, device)
+
+    @torch.inference_mode()
+    def scan(self, sheets: Iterable[Sheet], height: int, width: int, least: float) -> Found:
+        """Windows that score ``least`` or more, in no order, in the sheets of a picture of ``height`` x ``width``."""
+        found = [(np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32), np.zeros(0))]
+        likely: list[tuple[torch.Tensor, np.ndarray, np.ndarray]] = []  # the tiles of all sheets make few large calls
+        for sheet in sheets:
+            for first, pixels in self.bands(sheet.pixels):
+                maps = self.scorer.pooled(pixels)
+                tiles = self.tiles_to_compute(maps, least) if self.rough else None
+                if tiles is None:
+                    rows, columns, *answers = self.scan_maps(maps, least)
+                    windows, inside = sheet.windows(rows + first, columns, height, width)
+                    found.append(tuple(part[inside] for part in (windows, *answers)))
+                else:
+                    rows, columns = cells_of(tiles)
+                    likely.append((cut_tiles(maps, tiles), *sheet.windows(rows + first, columns, height, width)))
+        if likely:
+            maps, windows, inside = zip(*likely)
+            found.append(self.scan_tiles(torch.cat(maps), np.concatenate(windows), np.concatenate(inside), least))
+        return tuple(map(np.concatenate, zip(*found)))
+
+    def bands(self, pixels: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+        """A sheet's pixels in bands, and the first row of PNet's cells in each."""
+        rows, _ = output_size(*pixels.shape[2:])
+        band = max(1, BAND_PIXELS[self.device.type] // (2 * pixels.shape[3]))
+        for first in range(0, rows, band):
+            yield first, pixels[:, :, 2 * first:2 * (first + band) + 10]
+
+    def scan_maps(self, maps: torch.Tensor, least: float) -> tuple[np.ndarray, ...]:
+        """The cells that PNet scores at least ``least``: their rows, columns, offsets (N, 4) and scores."""
+        offsets, scores = self.scorer.score(maps)
+        rows, columns = torch.nonzero(scores[0, 1] >= least, as_tuple=True)
+        found = torch.stack([rows, columns, scores[0, 0, rows, columns], *offsets[0, :, rows, columns]])
+        rows, columns, others, *offsets = found.float().cpu().numpy()
+        return rows.astype(int), columns.astype(int), np.stack(offsets, axis=1), score_without(others)
+
+    def tiles_to_compute(self, maps: torch.Tensor, least: float) -> np.ndarray | None:
+        """The tiles (T, 2) that PNet may score ``least`` in, by a rough look at the maps of its first layers.
+
+        None when computing them takes longer than all of the maps.
+        """
+        tiles = likely_tiles(self.rough(maps)[0, 0].numpy(), least - PNET_MARGIN)
+        return tiles if len(tiles) * math.prod(TILE_SIZE) < math.prod(maps.shape[2:]) else None
+
+    def scan_tiles(self, maps: torch.Tensor, windows: np.ndarray, inside: np.ndarray, least: float) -> Found:
+        """PNet on tiles (T, C, *TILE_SIZE), their cells' windows, whether these count; returns as ``scan``."""
+        parts = [self.scorer.score(part) for part in maps.split(TILES)]
+        offsets = torch.cat([part.permute(0, 2, 3, 1).flatten(0, 2) for part, _ in parts]).numpy()
+        scores = score_without(torch.cat([part[:, 0].flatten() for _, part in parts]).numpy())
+        kept = inside & (scores >= least)
+        return windows[kept], offsets[kept], scores[kept]
+
+
+class InOne:
+    """Any other net, called as ``FastPNet``."""
+
+    def __init__(self, net: Callable) -> None:
+        self.pooled, self.score = normalise, net
+
+
+def score_without(others: np.ndarray) -> np.ndarray:
+    """The scores (N,) of plates in float64, from what is left for everything else.
+
+    In float32 the best boxes of a plate all have one of the few numbers next to 1, and chance would choose.
+    """
+    return 1 - others.astype(np.float64)
