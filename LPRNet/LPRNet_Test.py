@@ -17,6 +17,7 @@ if __package__ in (None, ""):  # run as a file: import from the repository root
 
 import numpy as np
 
+from LPRNet.alphabet import decode
 from LPRNet.data.labels import LABELS_HELP, read_labels
 from LPRNet.data.load_data import crop_box
 from LPRNet.paths import CROPS_VAL, LPRNET_WEIGHTS, STN_WEIGHTS
@@ -29,6 +30,8 @@ from platekit.distributed import join
 from platekit.errors import run_script
 from platekit.places import must_be_there
 from platekit.results import PictureResult, Plate
+
+__all__ = ["decode", "main"]
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -78,11 +79,9 @@ class Alphabet:
 
         Raises ValueError for logits of another shape.
         """
-        if logits.dim() != 3 or logits.shape[1] != len(self):
-            raise ValueError(f"logits of (N, {len(self)}, time steps) are needed, not of {tuple(logits.shape)}")
-        if not len(logits):
+        log_probs = self._log_probabilities(logits)
+        if not len(log_probs):
             return []
-        log_probs = _log_probabilities(logits)
         paths = self._best_paths(log_probs)
         probabilities = self._log_likelihood(log_probs, [[index for index, _ in path] for path in paths]).exp()
         return [
@@ -92,11 +91,16 @@ class Alphabet:
 
     def classes(self, logits: torch.Tensor) -> list[list[int]]:
         """The classes of what ``decode`` reads, without its confidences, which take most of the time."""
-        return [[index for index, _ in path] for path in self._best_paths(_log_probabilities(logits))]
+        return [[index for index, _ in path] for path in self._best_paths(self._log_probabilities(logits))]
 
     def likelihood(self, logits: torch.Tensor, texts: Sequence[Sequence[int]]) -> torch.Tensor:
         """The probability (N,) of each sample's text (classes) by its logits (N, class, T), over every alignment."""
-        return self._log_likelihood(_log_probabilities(logits), texts).exp()
+        return self._log_likelihood(self._log_probabilities(logits), texts).exp()
+
+    def _log_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        if logits.dim() != 3 or logits.shape[1] != len(self):
+            raise ValueError(f"logits of (N, {len(self)}, time steps) are needed, not of {tuple(logits.shape)}")
+        return logits.detach().float().log_softmax(dim=1).cpu()
 
     def _best_paths(self, log_probs: torch.Tensor) -> list[list[tuple[int, float]]]:
         """What each sample (N, class, T) is read as: the symbols' classes, and the probability of each."""
@@ -138,8 +142,12 @@ class Alphabet:
         return cost.neg().clamp(max=0)
 
 
-def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:
-    return logits.detach().float().log_softmax(dim=1).cpu()
+def decode(preds: torch.Tensor | np.ndarray, chars: Sequence[str] = CHARS) -> tuple[list[str], list[list[int]]]:
+    """The texts of logits (N, class, T), and their classes: the familiar form of ``Alphabet.decode``, which also gives
+    confidences. Raises ValueError for logits of another shape.
+    """
+    classes = Alphabet(chars, TIME_STEPS).classes(torch.as_tensor(preds))
+    return ["".join(chars[index] for index in text) for text in classes], classes
 
 
 def read_alphabet(path: str | os.PathLike, max_length: int = MAX_LENGTH) -> Alphabet:
@@ -150,7 +158,8 @@ def read_alphabet(path: str | os.PathLike, max_length: int = MAX_LENGTH) -> Alph
     try:
         text = unicodedata.normalize("NFC", Path(path).read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the alphabet {path}: {error}; name a text file in UTF-8") from None
+        raise UserError(f"cannot read the alphabet {path}: {getattr(error, 'strerror', None) or error}; name a text "
+                        "file in UTF-8") from None
     lines = [line for line in text.split("\n") if line]
     symbols = list(lines[0].strip()) if len(lines) == 1 else lines
     for symbol in symbols:

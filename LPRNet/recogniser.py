@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from LPRNet.alphabet import CHARS, MAX_LENGTH, Alphabet, Reading
+from LPRNet.alphabet import CHARS, Alphabet, Reading
 from LPRNet.model.fast import FastReader
 from LPRNet.model.LPRNET import LPRNet
 from LPRNet.model.STN import STNet, compose
@@ -74,13 +74,20 @@ def load_reader(lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str |
     return reader.eval(), alphabet
 
 
-def recorded_alphabet(state: dict[str, Any], facts: dict[str, Any], path: str | os.PathLike) -> Alphabet:
-    """The alphabet of LPRNet's weights that were read from ``path``. Raises UserError where they are not of its size.
+def recorded_alphabet(state: dict[str, Any], facts: dict[str, Any], path: str | os.PathLike,
+                      other: Alphabet | None = None) -> Alphabet:
+    """The alphabet of LPRNet's weights that were read from ``path``: where none is recorded, of ``CHARS`` and the
+    ``other`` one that of their size. Raises UserError where they are of another.
     """
-    chars, max_length = facts.get("chars", CHARS), facts.get("max_length", MAX_LENGTH)
+    shape = getattr(state.get("container.0.bias"), "shape", None)
+    default = other if other and shape == (len(other),) != (len(CHARS),) else Alphabet()
+    chars, max_length = facts.get("chars", default.chars), facts.get("max_length", default.max_length)
     if not isinstance(chars, (str, tuple)) or not isinstance(max_length, int) or set(map(type, chars)) - {str}:
         raise UserError(f"{path} records no alphabet but {str(chars)[:80]!r}; name weights of LPRNet")
-    if getattr(state.get("container.0.bias"), "shape", None) != (len(chars),):  # before a net of that size is made
+    if shape != (len(chars),):  # before a net of that size is made
+        if shape and "chars" not in facts:
+            raise UserError(f"{path} is for {shape[0]} classes and records no alphabet; 'python LPRNet/LPRNet_Train.py "
+                            "--alphabet FILE --weights' goes on from it and records one")
         raise UserError(f"{path} does not fit an LPRNet of {len(chars)} classes; name weights of LPRNet")
     return Alphabet(chars, max_length)
 

@@ -21,7 +21,7 @@ def start_from(net: LPRNet, alphabet: Alphabet, path: str | os.PathLike) -> tupl
     Raises UserError when they are missing or no LPRNet's.
     """
     state, facts = read_checkpoint(path)
-    chars = recorded_alphabet(state, facts, path).chars
+    chars = recorded_alphabet(state, facts, path, alphabet).chars
     given = net if chars == alphabet.chars else LPRNet(len(chars))
     fill(given, state, path)
     if given is not net:

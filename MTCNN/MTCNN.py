@@ -15,6 +15,7 @@ import argparse
 import functools
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 if __package__ in (None, ""):
@@ -32,6 +33,7 @@ from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import run_script
 from platekit.files import real_path
+from platekit.places import samples_from_here
 from platekit.results import PictureResult, Plate
 from platekit.tables import BOXES_HELP, read_boxes
 
@@ -50,21 +52,19 @@ def create_mtcnn_net(image: np.ndarray, mini_lp: tuple[float, float] = MINI_LP,
     for scores and crops.
     """
     paths = (str(real_path(path)) for path in (p_model_path or PNET_WEIGHTS, o_model_path or ONET_WEIGHTS))
-    return _detector(*paths, str(device), tuple(mini_lp), scale).detect(image).boxes
+    smallest = tuple(mini_lp) if isinstance(mini_lp, Iterable) else mini_lp  # others are refused by the detector
+    return _detector(*paths, str(device), smallest, scale).detect(image).boxes
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Find licence plates in pictures.")
-    add_arguments(parser)
+    add_arguments(parser, default="the bundled samples")
     add_pyramid_arguments(parser)
     parser.add_argument("--boxes", nargs="+", type=Path, default=[], metavar="FILE",
                         help=f"count what is found by them: {BOXES_HELP}")
     parser.add_argument("--pnet", default=PNET_WEIGHTS, type=Path, help="weights of PNet (default: the bundled ones)")
     parser.add_argument("--onet", default=ONET_WEIGHTS, type=Path, help="weights of ONet (default: the bundled ones)")
-    options = parser.parse_intermixed_args(arguments)
-    if not options.image:
-        parser.error("name pictures, folders, patterns or lists")
-    return options
+    return parser.parse_intermixed_args(arguments)
 
 
 def main() -> int:
@@ -81,8 +81,8 @@ def main() -> int:
         return PictureResult(image.shape[1], image.shape[0], plates, milliseconds)
 
     settings = (arguments.pnet, arguments.onet, arguments.mini_lp, arguments.scale)
-    return run_pictures(arguments.image, read, arguments.json, arguments.output, resume=arguments.resume,
-                        settings=settings, score=score)
+    return run_pictures(arguments.image or [samples_from_here()], read, arguments.json, arguments.output,
+                        resume=arguments.resume, settings=settings, score=score)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,8 @@ def list_lines(path: str | os.PathLike) -> list[str]:
     try:
         return list(filter(None, map(str.strip, Path(path).read_text(encoding="utf-8-sig").split("\n"))))
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the list {path}: {error}; check the path") from None
+        raise UserError(f"cannot read the list {path}: {getattr(error, 'strerror', None) or error}; check the path") \
+            from None
 
 
 def listed_names(path: str | os.PathLike) -> set[str]:

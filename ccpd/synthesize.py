@@ -121,7 +121,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help="folder of glyph pictures 140_<symbol>.jpg; the default is OpenCV's built-in font")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that draw")
     add_seed(parser, "same seed, same photos")
-    parser.add_argument("--size", type=int, nargs=2, default=PHOTO_SIZE, metavar=("WIDTH", "HEIGHT"),
+    parser.add_argument("-size", "--size", type=int, nargs=2, default=PHOTO_SIZE, metavar=("WIDTH", "HEIGHT"),
                         help="size of a photo")
     options = parser.parse_args(arguments)
     if min(options.count, options.workers) < 1 or min(options.size) < 64:

@@ -24,6 +24,8 @@ from platekit.errors import UserError
 from platekit.files import write_bytes, write_text
 
 SUMS = "SHA256SUMS"
+WRAPPERS = "net_state_dict", "model_state_dict", "state_dict"  # under which others' checkpoints hold a state dict
+COUNTER = "num_batches_tracked"  # of batch norm, which files of old versions of torch lack, and nothing here needs
 
 
 def save_checkpoint(path: str | os.PathLike, content: dict[str, Any]) -> None:
@@ -87,7 +89,10 @@ def write_sum(path: Path, data: bytes | memoryview, keep: bool = False) -> None:
 
 
 def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A file's content on the CPU and the facts saved with it; code in the file is refused. Raises UserError."""
+    """A file's content on the CPU and the facts saved with it; code in the file is refused. Raises UserError.
+
+    Of a checkpoint that holds a state dict among other things, as others write them, the content is the state dict.
+    """
     path = Path(path)
     if not os.path.isfile(path):
         raise UserError(f"weights {path} not found; train them, or restore the file with 'git checkout'")
@@ -97,18 +102,20 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, 
         raise UserError(f"cannot load {path}: {error.strerror}; check the file") from None
     allowed = read_sums(path.parent).get(path.name)
     if allowed and hashlib.sha256(data).hexdigest() not in allowed:
-        raise UserError(f"cannot load {path}: its SHA-256 is not the one in {path.parent / SUMS}; restore "
-                        "it with 'git checkout', or keep your own weights in another folder")
+        raise UserError(f"cannot load {path}: its SHA-256 is not the one in {path.parent / SUMS}; restore it with 'git "
+                        "checkout', or, if you put it there yourself, delete its line in that file")
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a broken or hostile file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"cannot load {path}: it is no file of weights, or damaged ({reason[:120]}); name another, or "
-                        "fetch or train it again") from None
+    except Exception:  # torch raises many kinds for a broken or hostile file
+        raise UserError(f"cannot load {path}: it is no file of weights, holds more than tensors, such as code, or is "
+                        "damaged; name another, save its state_dict() alone, or fetch it again") from None
     if not isinstance(content, dict):
         raise UserError(f"cannot load {path}: it holds no state dict; fetch or train the file again")
+    content = next((content[name] for name in WRAPPERS if isinstance(content.get(name), dict)), content)
     metadata = getattr(content, "_metadata", None)
     facts = metadata.get("") if isinstance(metadata, dict) else None
+    if content and all(str(key).startswith("module.") for key in content):  # of a net that several GPUs trained
+        content = {key.removeprefix("module."): value for key, value in content.items()}
     return content, facts if isinstance(facts, dict) else {}
 
 
@@ -125,6 +132,7 @@ def load_weights(net: nn.Module, path: str | os.PathLike) -> dict[str, Any]:
 def fill(net: nn.Module, state: dict[str, Any], path: str | os.PathLike) -> None:
     """Load a state dict that was read from ``path`` strictly into ``net``. Raises UserError as ``load_weights``."""
     wanted = net.state_dict()
+    state = {**{key: value for key, value in wanted.items() if key.endswith(COUNTER)}, **state}
     wrong = sorted(map(str, set(wanted) ^ set(state))) or sorted(
         key for key, value in wanted.items() if getattr(state[key], "shape", None) != value.shape)
     if wrong:

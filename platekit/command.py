@@ -27,7 +27,15 @@ from platekit.distributed import rank, wait_for_all, world
 from platekit.drawing import draw_plates
 from platekit.errors import UserError
 from platekit.files import file_fingerprint, is_device, real_path, writing
-from platekit.images import FOUND, WRITABLE, expand_inputs, is_same_folder, read_image, write_image
+from platekit.images import (
+    FOUND,
+    WRITABLE,
+    expand_inputs,
+    expand_what_is_there,
+    is_same_folder,
+    read_image,
+    write_image,
+)
 from platekit.opencv import cv2
 from platekit.parts import Parts
 from platekit.results import PictureResult
@@ -142,6 +150,20 @@ class OutputFolder:
         return self.folder / os.path.relpath(os.path.abspath(source.parent), self.root) / name
 
 
+def check_inputs(inputs: Sequence[str | os.PathLike], leave_out: Path | None) -> None:
+    """UserError, before anything is written, where no input has a picture, and for one that is an empty text."""
+    problems = []
+    for entry in inputs:
+        try:
+            next(expand_inputs([entry], leave_out))
+        except UserError as error:
+            if not str(entry):
+                raise
+            problems.append(error)
+    if problems and len(problems) == len(inputs):
+        raise problems[0]
+
+
 class Score(Protocol):
     """Counts what a run has found; empty as a text where there was nothing to count."""
 
@@ -162,9 +184,8 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     # The pattern * names what a run before has written too.
     named = list(inputs)
     inputs = [entry for entry in named if not is_same_folder(entry, output)] or named
-    sources = functools.partial(expand_inputs, inputs, output)  # called anew for every walk: inputs are never all held
-    for entry in inputs:
-        next(expand_inputs([entry], output))  # wrong usage shows before anything is written
+    check_inputs(inputs, output)
+    sources = functools.partial(expand_what_is_there, inputs, output)  # anew for every walk: inputs are never all held
     json_path = results_place(json_path, inputs)
     check_display(show)
     folder = OutputFolder(output, sources()) if output else None

@@ -72,6 +72,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         facts = os.stat(path)
         if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):  # opening a pipe would wait for ever
             raise UserError(f"cannot read {path}: it is a pipe or a device; name a file")
+        if stat.S_ISDIR(facts.st_mode):
+            raise UserError(f"cannot read {path}: it is a folder; name a picture, or put some into it")
         if facts.st_size > 8 * MAX_PIXELS:  # four channels of 16 bits, not compressed
             raise UserError(f"cannot decode {path}: no picture of up to {MAX_PIXELS / 1e6:g} megapixels is so large a "
                             "file; make it smaller")
@@ -211,6 +213,16 @@ def expand_inputs(inputs: Iterable[str | os.PathLike], leave_out: Path | None = 
                 raise UserError(f"the pattern {entry} matches no {_kind(suffixes)}, but folders without any; check it")
             yield first
             yield from found
+
+
+def expand_what_is_there(inputs: Iterable[str | os.PathLike], leave_out: Path | None = None) -> Iterator[Path]:
+    """``expand_inputs``, but an input without pictures is passed on as it is: reading it reports it beside the others.
+    """
+    for entry in inputs:
+        try:
+            yield from expand_inputs([entry], leave_out)
+        except UserError:  # always before the first path
+            yield Path(entry)
 
 
 def _matches(pattern: str) -> list[Path]:

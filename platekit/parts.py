@@ -10,6 +10,7 @@ import contextlib
 import errno
 import heapq
 import itertools
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -146,11 +147,19 @@ def lines_by_source(lines: Iterable[tuple[int, bytes]], sources: Iterable[Path],
             continue
         start = json_line({"image": str(source)})[:-2] + b", "  # in place of the closing brace
         if not line.startswith(start):
-            raise changed(path, index, f"now it is {source}, before it was {line.decode('utf-8', 'replace')[:200]}")
+            raise changed(path, index, f"now it is {source}, before it was {_input_of(line)}")
         yield index, line, line.startswith(b'"error": ', len(start))
         number, line = next(single, none)
     if line:
         raise changed(path, number, "now there are fewer inputs")
+
+
+def _input_of(line: bytes) -> str:
+    """The input that a line is of, for a message."""
+    try:
+        return json.loads(line)["image"]
+    except (ValueError, KeyError, TypeError):
+        return line.decode("utf-8", "replace").strip()[:200]
 
 
 def changed(path: Path, number: int, what: str) -> UserError:

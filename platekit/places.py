@@ -12,6 +12,12 @@ ROOT = Path(__file__).resolve().parents[1]  # of the checkout, or site-packages
 SAMPLES = ROOT / "ccpd" / "samples"  # photos of the generator
 
 
+def samples_from_here() -> Path:
+    """The folder of samples, by its short name where it lies below the working directory."""
+    here = Path.cwd()
+    return SAMPLES.relative_to(here) if SAMPLES.is_relative_to(here) else SAMPLES
+
+
 def working_folder(package: str) -> Path:
     """The folder of a package's data, runs and newly trained weights.
 

@@ -18,7 +18,7 @@ from platekit.frames import VIDEOS, is_live
 from platekit.images import expand_inputs
 from platekit.memory import hand_back_files
 from platekit.pipeline import WEIGHTS, PlateReader
-from platekit.places import SAMPLES
+from platekit.places import samples_from_here
 from platekit.video import run_video
 
 OUTPUTS = Path("outputs")
@@ -106,11 +106,9 @@ def main() -> int:
         videos = [video for entry in args.video or [] for video in videos_of(entry, output)]
         return run_video(videos + ([] if args.camera is None else [args.camera]), reader.read, args.json, output,
                          args.show)
-    here = Path.cwd()
-    samples = SAMPLES.relative_to(here) if SAMPLES.is_relative_to(here) else SAMPLES
     settings = (*nets_of(args).values(), args.mini_lp, args.scale)
-    return run_pictures(args.image or [samples], lambda image, _: reader.read(image), args.json, output, args.show,
-                        args.resume, settings)
+    return run_pictures(args.image or [samples_from_here()], lambda image, _: reader.read(image), args.json, output,
+                        args.show, args.resume, settings)
 
 
 def command() -> None:

@@ -20,6 +20,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -301,6 +302,8 @@ class Run:
                         save_checkpoint(self.last, self.state())
                         saved = time.monotonic()
                     if signals and rank == 0:  # the others end with it: they may be a step behind
+                        tqdm.write(f"stopped and saved after {self.step} of {steps} steps; the same command goes on",
+                                   file=sys.stderr)
                         raise stopped(signals)
             if rank:
                 continue

@@ -54,8 +54,7 @@ from platekit.drawing import draw_plates
 from platekit.images import read_image, write_image
 from platekit.opencv import cv2
 from platekit.pipeline import PlateReader
-from platekit.places import ROOT
-from platekit.read_plates import SAMPLES
+from platekit.places import ROOT, SAMPLES
 from platekit.training import Run, Settings
 from tests.plain import PlainReader, with_published_pools
 

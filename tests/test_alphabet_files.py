@@ -20,7 +20,7 @@ from LPRNet.data.load_data import LPRDataLoader
 from LPRNet.model.LPRNET import LPRNet
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.recogniser import Recogniser, load_reader
-from LPRNet.transfer import translated
+from LPRNet.transfer import start_from, translated
 from main import main
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from platekit.checkpoints import read_checkpoint, save_weights
@@ -199,6 +199,20 @@ def test_training_goes_on_from_weights_of_another_alphabet(call, symbols, tmp_pa
                 "--learning_rate", 1e-6, "--workers", 0, "--device", "cpu", "--float32")
     assert done.status == 0 and "which knows 14 of 18 symbols" in done.out, done
     assert load_reader(tmp_path / "l", tmp_path / "s")[1].chars == (*SYMBOLS, "_")
+
+
+def test_weights_that_record_no_alphabet_are_of_the_one_that_fits(tmp_path):
+    """Other programs save state dicts alone; of Chinese plates' size they are those of Chinese plates."""
+    own = Alphabet((*SYMBOLS, "_"), 7)
+    for size in (len(own), len(CHARS)):
+        torch.manual_seed(size)
+        torch.save(dict(LPRNet(size).state_dict()), tmp_path / f"{size}.pth")
+    net = LPRNet(len(own))
+    assert start_from(net, own, tmp_path / f"{len(own)}.pth") == own.chars
+    assert torch.equal(net.container[0].bias, torch.load(tmp_path / f"{len(own)}.pth")["container.0.bias"])
+    assert start_from(net, own, tmp_path / f"{len(CHARS)}.pth") == CHARS
+    with pytest.raises(UserError, match=f"is for {len(own)} classes and records no alphabet; .*--alphabet FILE"):
+        load_reader(tmp_path / f"{len(own)}.pth")
 
 
 def test_weights_for_the_same_symbols_in_another_order_are_the_same_weights():

@@ -16,7 +16,7 @@ from platekit.boxes import box_iou
 from platekit.crops import CROP_SIZE, crop_resize, sample_boxes, upload
 from platekit.images import read_image
 from platekit.pipeline import PlateReader
-from platekit.read_plates import SAMPLES
+from platekit.places import SAMPLES
 from platekit.training import Run, Settings
 from tests.conftest import make_picture
 from tests.test_mtcnn_training import options_for, write_list

@@ -10,8 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from LPRNet import LPRNet_Test
 from LPRNet.alphabet import CHARS, CHARS_DICT, Alphabet, Reading
 from LPRNet.data import load_data
+from LPRNet.model import LPRNET
 from platekit.errors import UserError
 
 SYMBOLS = CHARS[:-1]
@@ -67,6 +69,24 @@ def test_ideal_logits_of_a_text_decode_to_it(symbols, data):
 ])
 def test_repeats_merge_and_blanks_part_them(path, text):
     assert read(*path) == text
+
+
+@pytest.mark.parametrize("take", [torch.from_numpy, np.asarray], ids=["tensor", "array"])
+def test_decode_by_its_familiar_name(take):
+    logits = np.full((2, len(CHARS), 18), -5.0, np.float32)
+    logits[:, -1] = 0
+    for step, symbol in enumerate("皖AA-A"):
+        logits[0, CHARS_DICT[symbol], step] = 5
+    texts, classes = LPRNet_Test.decode(take(logits), CHARS)
+    assert texts == ["皖AA", ""] and classes == [[CHARS_DICT[symbol] for symbol in "皖AA"], []]
+    with pytest.raises(ValueError, match="are needed"):
+        LPRNet_Test.decode(take(logits[0]))
+
+
+def test_the_alphabet_is_where_users_look_for_it():
+    assert (LPRNET.CHARS, LPRNET.CHARS_DICT) == (load_data.CHARS, load_data.CHARS_DICT) == (CHARS, CHARS_DICT)
+    with pytest.raises(AttributeError, match="no attribute OTHERS"):
+        LPRNET.OTHERS  # noqa: B018
 
 
 def test_no_crops_give_no_readings():

@@ -115,6 +115,11 @@ def test_the_same_key_gives_the_same_view_and_another_seed_another(crops, index)
     assert first[0].shape == (24, 94, 3) and first[0].dtype == np.uint8
 
 
+def test_a_size_is_no_alphabet(crops):
+    with pytest.raises(UserError, match=r"is an Alphabet, not \(94, 24\); crops are always 24 x 94"):
+        LPRDataLoader([crops], (94, 24))
+
+
 def test_without_augmentation_the_seed_changes_nothing(crops):
     data = LPRDataLoader(crops)
     assert same(data[1, 5], data[1, 6]) and same(data[1, 5], data[1])

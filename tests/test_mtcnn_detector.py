@@ -341,6 +341,11 @@ def test_impossible_plates_are_refused(mini_lp):
         make(BOXES["upright"], mini_lp=mini_lp)
 
 
+def test_one_number_is_no_smallest_plate():
+    with pytest.raises(UserError, match="a width and a height, not 50"):
+        create_mtcnn_net(map_picture(), 50, "cpu")
+
+
 @pytest.mark.parametrize("aspects", [(), (0,), (3, float("nan"))])
 def test_impossible_aspects_are_refused(aspects):
     with pytest.raises(UserError, match="aspects must be positive"):

@@ -11,7 +11,7 @@ from MTCNN.model.fast import FastPNet
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.rough import TILE_SIZE, cells_of, cut_tiles, likely_tiles
 from platekit.images import find_images, read_image
-from platekit.read_plates import SAMPLES
+from platekit.places import SAMPLES
 from tests.conftest import needs_bfloat16
 
 

@@ -14,7 +14,7 @@ from platekit.crops import normalise
 from platekit.devices import multiplies_bfloat16
 from platekit.images import find_images, read_image
 from platekit.pipeline import PlateReader
-from platekit.read_plates import SAMPLES
+from platekit.places import SAMPLES
 from tests.plain import PlainReader
 
 

@@ -102,6 +102,21 @@ def test_other_contents_are_refused_and_the_net_stays(tmp_path, kind):
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
 
 
+@pytest.mark.parametrize("form", ["several GPUs", "net_state_dict", "state_dict", "both", "old torch"])
+def test_the_forms_of_others_files_are_read(tmp_path, form):
+    state = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).state_dict()
+    if form in ("several GPUs", "both"):
+        written = {f"module.{key}": value for key, value in state.items()}
+    else:
+        written = {key: value for key, value in state.items() if form != "old torch" or "tracked" not in key}
+    if form in ("net_state_dict", "state_dict", "both"):
+        written = {"epoch": 3, form.replace("both", "net_state_dict"): written, "optimizer": {"state": {}}}
+    torch.save(written, tmp_path / "theirs.ckpt")
+    net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    load_weights(net, tmp_path / "theirs.ckpt")
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+
+
 def test_odd_facts_are_ignored(tmp_path):
     state = collections.OrderedDict(Small().state_dict())
     for metadata in (5, {"": 5}, {"": None}):

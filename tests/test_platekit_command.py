@@ -126,8 +126,25 @@ def test_wrong_usage_shows_before_anything_is_written(folder, tmp_path):
         raise AssertionError("nothing is read when the usage is wrong")
 
     with pytest.raises(UserError, match="matches no file"):
-        run_pictures([folder, tmp_path / "none*.jpg"], never, str(tmp_path / "plates.jsonl"), tmp_path / "out")
+        run_pictures([tmp_path / "none*.jpg"], never, str(tmp_path / "plates.jsonl"), tmp_path / "out")
+    with pytest.raises(UserError, match="empty text"):
+        run_pictures([folder, ""], never, str(tmp_path / "plates.jsonl"), tmp_path / "out")
     assert files_below(tmp_path) == ["in/a.png", "in/b.jpg", "in/c.png"]
+
+
+def test_inputs_without_pictures_are_reported_beside_the_others(folder, tmp_path):
+    """As when one camera of several has seen nothing in a night."""
+    (tmp_path / "quiet").mkdir()
+    (tmp_path / "list.txt").touch()
+    inputs = [tmp_path / "quiet", folder, tmp_path / "none*.jpg", tmp_path / "list.txt"]
+    target = tmp_path / "plates.jsonl"
+    for _ in range(2):
+        assert run_pictures(inputs, read, str(target), resume=target.exists()) == 1
+        entries = [json.loads(line) for line in target.read_text("utf-8").splitlines()]
+        assert [Path(entry["image"]).name for entry in entries] == [
+            "quiet", "a.png", "b.jpg", "c.png", "none*.jpg", "list.txt"]
+        assert ["error" in entry for entry in entries] == [True, False, True, False, True, True]
+    assert "is a folder" in entries[0]["error"]
 
 
 @pytest.mark.parametrize("target", ["in", "in/a.png/plates.jsonl"])

@@ -71,7 +71,7 @@ def broken_files(folder: Path) -> dict[str, str]:
     (folder / "text.jpg").write_text("this is no picture")
     (folder / "folder.jpg").mkdir()
     (folder / "dangling.jpg").symlink_to(folder / "nowhere.jpg")
-    reasons = {"empty.jpg": "the file is empty", "folder.jpg": "Is a directory", "missing.jpg": "No such file",
+    reasons = {"empty.jpg": "the file is empty", "folder.jpg": "it is a folder", "missing.jpg": "No such file",
                "dangling.jpg": "No such file"}
     names = ["truncated.jpg", "almost.jpg", "header.jpg", "truncated.png", "bomb.png", "text.jpg"]
     return reasons | dict.fromkeys(names, "cannot decode")

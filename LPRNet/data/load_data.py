@@ -34,7 +34,7 @@ from LPRNet.alphabet import CHARS, CHARS_DICT, TIME_STEPS, Alphabet
 from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName
 from LPRNet.data.labels import Labels, label_of
-from platekit.crops import crop_resize, normalise, to_picture, upload
+from platekit.crops import CROP_SIZE, crop_resize, normalise, to_picture, upload
 from platekit.errors import UserError
 from platekit.files import real_path
 from platekit.images import find_images, read_image
@@ -80,6 +80,9 @@ class LPRDataLoader(Dataset):
 
     def __init__(self, img_dirs: str | Path | Sequence[str | Path], alphabet: Alphabet | None = None,
                  augmented: bool = False, labels: Labels | None = None) -> None:
+        if not isinstance(alphabet, Alphabet | None):
+            raise UserError(f"the second argument is an Alphabet, not {alphabet}; crops are always {CROP_SIZE[0]} x "
+                            f"{CROP_SIZE[1]}, and need no size")
         folders = [img_dirs] if isinstance(img_dirs, (str, Path)) else img_dirs
         alphabet, labels = alphabet or Alphabet(), labels or Labels()
         items, bad = [], []

@@ -11,6 +11,15 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
+def __getattr__(name: str) -> object:
+    """``CHARS`` and ``CHARS_DICT`` can be imported from here too; the networks need them not."""
+    if name not in ("CHARS", "CHARS_DICT"):
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    from LPRNet import alphabet
+
+    return getattr(alphabet, name)
+
+
 class SmallBasicBlock(nn.Module):
     """(N, ch_in, H, W) -> (N, ch_out, H, W) through a bottleneck of 3x1 and 1x3 convolutions."""
 

@@ -77,7 +77,7 @@ def run(net: str, description: str, arguments: list[str] | None = None) -> None:
                             help=f"most {kind}s in the list, relative to the other kinds")
     parser.add_argument("--take", nargs="+", type=float, metavar="SHARE",
                         help="share of each training folder's samples to choose from; all of them by default")
-    parser.add_argument("--size", type=int, help="samples in the training list, at most")
+    parser.add_argument("-size", "--size", type=int, help="samples in the training list, at most")
     add_seed(parser, "of all that is random")
     options = parser.parse_args(arguments)
     shares = {kind: getattr(options, f"{kind}s") for kind in KINDS}
