@@ -81,10 +81,10 @@ def shear_corners(slope: float, lean: float) -> np.ndarray:
 
 def is_convex(corners: np.ndarray) -> bool:
     """Whether corners (4, 2) in CCPD's order make a convex plate that faces the camera, no corner nearly straight."""
-    edges = np.roll(corners, -1, axis=0) - corners
-    following = np.roll(edges, -1, axis=0)
-    cross = edges[:, 0] * following[:, 1] - edges[:, 1] * following[:, 0]
-    return bool((cross > 1e-3 * np.linalg.norm(edges, axis=1) * np.linalg.norm(following, axis=1)).all())
+    sides = np.roll(corners, -1, axis=0) - corners
+    following = np.roll(sides, -1, axis=0)
+    cross = sides[:, 0] * following[:, 1] - sides[:, 1] * following[:, 0]
+    return bool((cross > 1e-3 * np.linalg.norm(sides, axis=1) * np.linalg.norm(following, axis=1)).all())
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from platekit.images import check_picture
 from platekit.opencv import cv2
 
 CROP_SIZE = (24, 94)  # height, width of the crop that ONet, STNet and LPRNet see
-SAMPLES = (4, 2)  # of the picture, one below another and side by side, for a pixel of a transformed crop
+SAMPLES_PER_PIXEL = (4, 2)  # of the picture, one below another and side by side, for a pixel of a transformed crop
 LEAST_CROPS = 8  # for a thread
 
 
@@ -114,20 +114,20 @@ def sample_boxes(pixels: torch.Tensor, boxes: np.ndarray, theta: torch.Tensor) -
     """Crops (N, 3, *CROP_SIZE), network input, of ``boxes`` (N, 4) of a uint8 picture (1, 3, H, W), each transformed.
 
     The transforms ``theta`` (N, 2, 3) go from output to input, both in -1..1 over the box, and may lead out of it.
-    Every output pixel is the mean of ``SAMPLES`` bilinear samples. For a large box the picture is first made smaller by
-    a power of two, so that samples lie at most two of its pixels apart, in the mean of both directions. Outside the
-    picture it is mid-grey, from a pixel behind the border on. Raises ValueError as ``crop_resize``.
+    Every output pixel is the mean of ``SAMPLES_PER_PIXEL`` bilinear samples. For a large box the picture is first made
+    smaller by a power of two, so that samples lie at most two of its pixels apart, in the mean of both directions.
+    Outside the picture it is mid-grey, from a pixel behind the border on. Raises ValueError as ``crop_resize``.
     """
     if pixels.dtype != torch.uint8:
         raise ValueError(f"a picture of uint8 pixels is needed, not of {pixels.dtype}")
-    height, width = CROP_SIZE[0] * SAMPLES[0], CROP_SIZE[1] * SAMPLES[1]
+    height, width = CROP_SIZE[0] * SAMPLES_PER_PIXEL[0], CROP_SIZE[1] * SAMPLES_PER_PIXEL[1]
     low, high = np.split(checked_boxes(boxes), 2, axis=1)
     factors = 2 ** np.floor(np.log2((high - low) / (width, height)).mean(axis=1)).clip(min=0).astype(int)
     half, centre = (torch.from_numpy(side / 2).to(theta.device, non_blocking=True) for side in (high - low, high + low))
     places = theta.float() * half[:, :, None]  # from -1..1 over the samples to pixels of the picture
     places[:, :, 2] += centre
     sample = _sample_by_opencv if pixels.device.type == "cpu" else _sample_by_torch
-    return functional.avg_pool2d(sample(pixels, places, factors, (height, width)), SAMPLES)
+    return functional.avg_pool2d(sample(pixels, places, factors, (height, width)), SAMPLES_PER_PIXEL)
 
 
 def _sample_by_opencv(pixels: torch.Tensor, places: torch.Tensor, factors: np.ndarray,

@@ -15,7 +15,7 @@ import numpy as np
 
 from MTCNN import paths
 from MTCNN.data_preprocessing.sample_store import SUMMARY, are_ones_own, open_array, read_rows, rows_as_text
-from MTCNN.data_preprocessing.windows import KINDS
+from MTCNN.data_preprocessing.windows import SAMPLE_KINDS
 from platekit.arguments import add_seed, command_line, flags_of
 from platekit.errors import UserError
 from platekit.files import file_fingerprint, relative_name, write_text
@@ -35,11 +35,11 @@ def assemble(folders: Sequence[Path], target: Path, shares: dict[str, float], si
     if len(take) != len(folders) or not all(0 <= share <= 1 for share in take):
         raise UserError(f"--take needs a share between 0 and 1 for each of the {len(folders)} folders of samples")
     arrays: list[Path] = []
-    found: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
+    found: dict[str, list[np.ndarray]] = {kind: [] for kind in SAMPLE_KINDS}
     for number, folder in enumerate(folders):
         if not (folder / SUMMARY).exists():
             raise UserError(f"{folder} holds no complete samples; run the gen_*_train_data.py script for it (again)")
-        for kind in KINDS:
+        for kind in SAMPLE_KINDS:
             rows = read_rows(folder / f"{kind}.txt")
             array = open_array(folder / f"{kind}.npy")
             if len(rows) != len(array):
@@ -80,7 +80,7 @@ def run(net: str, description: str, arguments: list[str] | None = None) -> None:
     parser.add_argument("-size", "--size", type=int, help="samples in the training list, at most")
     add_seed(parser, "of all that is random")
     options = parser.parse_args(arguments)
-    shares = {kind: getattr(options, f"{kind}s") for kind in KINDS}
+    shares = {kind: getattr(options, f"{kind}s") for kind in SAMPLE_KINDS}
     if not all(0 <= share <= 1e6 for share in shares.values()) or shares["positive"] == 0:
         raise UserError("the shares must be from 0 to a million, and that of the positives not 0")
     if options.size is not None and options.size < 1:

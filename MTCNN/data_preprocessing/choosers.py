@@ -13,8 +13,8 @@ import torch
 from MTCNN.data_preprocessing.views import View
 from MTCNN.data_preprocessing.windows import (
     ANYWHERE,
-    KINDS,
     NEGATIVE,
+    SAMPLE_KINDS,
     Counts,
     choose,
     draw_windows,
@@ -64,7 +64,7 @@ class ONetWindows:
     def __call__(self, view: View, pixels: torch.Tensor, rng: np.random.Generator) -> dict[str, np.ndarray]:
         windows, corrected = self.look(pixels)
         free = ~touching(windows, view.ignore)
-        chosen = {kind: np.zeros((0, 4)) for kind in KINDS}
+        chosen = {kind: np.zeros((0, 4)) for kind in SAMPLE_KINDS}
         elsewhere = windows_anywhere(*view.image.shape[:2], ANYWHERE, rng)
         if view.box is None:
             hard = windows[free]

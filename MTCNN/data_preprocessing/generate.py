@@ -26,7 +26,7 @@ from MTCNN.data_preprocessing.photos import Photo, read_photos
 from MTCNN.data_preprocessing.sample_store import PHOTOS, SampleWriter
 from MTCNN.data_preprocessing.swap import PlateSwapper
 from MTCNN.data_preprocessing.views import POSES, View, make_view
-from MTCNN.data_preprocessing.windows import ANYWHERE, KINDS
+from MTCNN.data_preprocessing.windows import ANYWHERE, SAMPLE_KINDS
 from MTCNN.data_set.split import belongs_to_val
 from platekit.arguments import add_seed, flags_of
 from platekit.boxes import encode_offsets
@@ -50,7 +50,7 @@ def cut_samples(picture: torch.Tensor, box: np.ndarray | None, chosen: dict[str,
     """The chosen windows (kind -> (N, 4)) of the uint8 picture (1, 3, H, W), resized to ``size`` as the detector does,
     and their offsets; negatives have offsets of 0."""
     samples = {}
-    for kind in KINDS:
+    for kind in SAMPLE_KINDS:
         windows = chosen[kind]
         offsets = np.zeros((len(windows), 4), np.float32)
         if kind != "negative" and len(windows):

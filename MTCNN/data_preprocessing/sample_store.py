@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from MTCNN.data_preprocessing.windows import KINDS, LABELS
+from MTCNN.data_preprocessing.windows import LABELS, SAMPLE_KINDS
 from platekit.errors import UserError
 from platekit.files import atomic_path, write_text
 
@@ -33,7 +33,7 @@ class SampleWriter:
         """``size`` is (height, width) of the samples. Raises UserError when the folder holds other samples."""
         self.folder, self.size, self.settings = Path(folder), size, json.loads(json.dumps(settings))
         self.steps, self.left_out = 0, {}  # what could not be used: keys, in the order of their coming
-        self.rows = dict.fromkeys(KINDS, 0)
+        self.rows = dict.fromkeys(SAMPLE_KINDS, 0)
         for name in (SUMMARY, PROGRESS):
             if (self.folder / name).exists():
                 self._restore(self.folder / name)
@@ -64,7 +64,7 @@ class SampleWriter:
         """Open the growing files and cut off what a killed run wrote after its last ``progress.json``."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for kind in KINDS:
+            for kind in SAMPLE_KINDS:
                 self.pixels[kind] = open(self.folder / f"{kind}.partial", "ab")
                 self.lists[kind] = open(self.folder / f"{kind}.offsets.partial", "ab")
                 self.pixels[kind].truncate(self.rows[kind] * self.size[0] * self.size[1] * 3)
@@ -98,7 +98,7 @@ class SampleWriter:
     def finish(self) -> dict[str, int]:
         """Turn the growing files into arrays and lists, then write the summary; return the rows of each kind."""
         self.save_progress()
-        for kind in KINDS:
+        for kind in SAMPLE_KINDS:
             self.pixels[kind].close()
             self.lists[kind].close()
             offsets = np.fromfile(self.folder / f"{kind}.offsets.partial", dtype=np.float32).reshape(-1, 4)
@@ -111,7 +111,7 @@ class SampleWriter:
         return self.rows
 
     def _remove_partial(self) -> None:
-        for kind in KINDS:
+        for kind in SAMPLE_KINDS:
             (self.folder / f"{kind}.partial").unlink(missing_ok=True)
             (self.folder / f"{kind}.offsets.partial").unlink(missing_ok=True)
         (self.folder / PROGRESS).unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from platekit.boxes import box_iou, common_area
 
 POSITIVE, PART = 0.65, 0.4  # an IoU above POSITIVE is a positive, one from PART to POSITIVE a part
 NEGATIVE = 0.3  # an IoU below is a negative; what lies between 0.3 and 0.4 is not used
-KINDS = ("positive", "part", "negative")
+SAMPLE_KINDS = ("positive", "part", "negative")
 ANYWHERE = 4  # negatives of a view that no net has chosen, among ONet's
 LABELS = {"positive": 1, "part": -1, "negative": 0}
 
@@ -108,7 +108,7 @@ def choose(windows: np.ndarray, mask: np.ndarray, count: int, rng: np.random.Gen
 def draw_windows(height: int, width: int, box: np.ndarray | None, zones: np.ndarray, counts: Counts,
                  rng: np.random.Generator) -> dict[str, np.ndarray]:
     """PNet's windows of one view: kind -> (N, 4). ``box`` is the plate's; negatives don't touch the ``zones``."""
-    chosen = {kind: np.zeros((0, 4)) for kind in KINDS}
+    chosen = {kind: np.zeros((0, 4)) for kind in SAMPLE_KINDS}
     far = windows_anywhere(height, width, 3 * counts.far + 8, rng)
     free = ~touching(far, zones)
     if box is None:
