@@ -23,7 +23,7 @@ from LPRNet.data.load_data import crop_box
 from LPRNet.paths import CROPS_VAL, LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.recogniser import Recogniser
 from LPRNet.score import Score, known_label
-from platekit.arguments import for_help
+from platekit.arguments import HelpFormatter, for_help
 from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
@@ -35,7 +35,7 @@ __all__ = ["decode", "main"]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     add_arguments(parser, default=for_help(CROPS_VAL))
     parser.add_argument("--lprnet", type=Path, default=LPRNET_WEIGHTS, help="default: %(default)s")
     parser.add_argument("--stn", type=Path, default=STN_WEIGHTS, help="default: %(default)s")

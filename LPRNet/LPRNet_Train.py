@@ -48,7 +48,7 @@ from LPRNet.paths import CROPS_TRAIN, CROPS_VAL, LPRNET_WEIGHTS, RUN, STN_WEIGHT
 from LPRNet.recogniser import Reader, save_reader
 from LPRNet.transfer import start_from
 from platekit import distributed
-from platekit.arguments import command_line, flags_of, for_help
+from platekit.arguments import HelpFormatter, command_line, flags_of, for_help
 from platekit.checkpoints import load_weights
 from platekit.crops import CROP_SIZE, normalise
 from platekit.devices import pick_device
@@ -62,7 +62,7 @@ VIEW_SEED = 7_654_321  # of the first of the hard views that are chosen by
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     data = parser.add_argument_group("data")
     data.add_argument("--img_dirs_train", nargs="+", default=[CROPS_TRAIN], metavar="DIR",
                       help=f"folders of crops named <plate>_<number>.jpg (default: {for_help(CROPS_TRAIN)})")
@@ -73,7 +73,7 @@ def parse_arguments() -> argparse.Namespace:
     data.add_argument("--alphabet", metavar="FILE",
                       help="symbols of other plates, one per line or all in one (default: those of Chinese plates)")
     data.add_argument("--max_length", type=int, default=MAX_LENGTH, metavar="N",
-                      help=f"symbols a plate has at most, up to {TIME_STEPS} (default: %(default)s)")
+                      help=f"symbols a plate has at most, up to {TIME_STEPS}")
     data.add_argument("--hold_out", type=float, metavar="SHARE",
                       help="share of the training plates set aside, also to choose the best weights by (default: 0.1, "
                            "or 0 where --img_dirs_val or its default is used)")
@@ -86,7 +86,7 @@ def parse_arguments() -> argparse.Namespace:
     nets = parser.add_argument_group("nets")
     nets.add_argument("--dropout_rate", type=float, default=0.5, help="default: %(default)s")
     nets.add_argument("--straightening", type=float, default=0.2, metavar="WEIGHT",
-                      help="weight of the spatial transformer's own loss (default: %(default)s)")
+                      help="weight of the spatial transformer's own loss")
     nets.add_argument("--without", nargs="+", choices=("stn", "sample_norm"), default=[],
                       help="ablations: stn reads crops as they are; sample_norm normalises the global context over the "
                            "batch, to measure only: no weights are written")

@@ -22,7 +22,7 @@ from ccpd.annotation import parse
 from LPRNet.onnx_reader import Probabilities, Transforms, facts_of
 from LPRNet.paths import CROPS_VAL, LPRNET_ONNX, LPRNET_WEIGHTS, STN_ONNX, STN_WEIGHTS
 from LPRNet.recogniser import Recogniser, load_reader
-from platekit.arguments import add_seed, flags_of, for_help
+from platekit.arguments import HelpFormatter, add_seed, flags_of, for_help
 from platekit.crops import CROP_SIZE, crop_resize
 from platekit.errors import UserError, run_script
 from platekit.images import find_images, read_image
@@ -57,7 +57,7 @@ def compare_texts(folder: Path, mine: Recogniser, exported: Recogniser) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--lprnet", type=Path, default=LPRNET_WEIGHTS, help="default: %(default)s")
     parser.add_argument("--stn", type=Path, default=STN_WEIGHTS, help="default: %(default)s")
     parser.add_argument("--lprnet_onnx", type=Path, default=LPRNET_ONNX, help="default: %(default)s")

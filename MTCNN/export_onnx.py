@@ -21,7 +21,7 @@ from MTCNN.detector import Detector
 from MTCNN.model.MTCNN_nets import ONET_SIZE, PNET_SIZE
 from MTCNN.paths import ONET_ONNX, ONET_WEIGHTS, PNET_ONNX, PNET_WEIGHTS
 from MTCNN.pyramid import resize
-from platekit.arguments import add_seed, flags_of
+from platekit.arguments import HelpFormatter, add_seed, flags_of
 from platekit.crops import crop_resize, normalise
 from platekit.errors import run_script
 from platekit.images import find_images, read_image
@@ -33,7 +33,7 @@ COUNTS = (1, 2, 3, 16, 64)  # numbers of crops to compare ONet on
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--pnet", type=Path, default=PNET_WEIGHTS, help="default: %(default)s")
     parser.add_argument("--onet", type=Path, default=ONET_WEIGHTS, help="default: %(default)s")
     parser.add_argument("--pnet_onnx", type=Path, default=PNET_ONNX, help="default: %(default)s")

@@ -36,9 +36,9 @@ OWN_SHEET = 150_000  # pixels from which on a level is a sheet of its own, made 
 def add_pyramid_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of what ``plan_levels`` leaves to the user, for a parser or a group of one."""
     parser.add_argument("--mini_lp", nargs=2, type=float, default=MINI_LP, metavar=("W", "H"),
-                        help="width and height in pixels of the smallest plate to find (default: %(default)s)")
+                        help="width and height in pixels of the smallest plate to find")
     parser.add_argument("--scale", type=float, default=SCALE,
-                        help="factor between pyramid levels, below 1 (default: %(default)s)")
+                        help="factor between pyramid levels, below 1")
 
 
 @dataclasses.dataclass(frozen=True)

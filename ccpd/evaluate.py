@@ -40,7 +40,7 @@ from ccpd.report import write_reports
 from MTCNN.detector import ROUNDS
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
 from MTCNN.pyramid import ASPECTS
-from platekit.arguments import add_seed
+from platekit.arguments import HelpFormatter, add_seed
 from platekit.boxes import box_iou
 from platekit.devices import DEVICE_HELP
 from platekit.errors import UserError, run_script
@@ -145,7 +145,7 @@ def not_trained_on(leave_out: Path | None = None) -> list[tuple[str, Path]]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument(
         "--data",
         nargs="+",
@@ -164,13 +164,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--training_log", nargs="*", type=Path, default=[], metavar="FILE",
                         help="log.jsonl of trainings, to draw their curves")
     parser.add_argument("--aspects", nargs="+", type=float, default=ASPECTS, metavar="RATIO",
-                        help="widths over heights of the pyramid's windows (default: %(default)s)")
+                        help="widths over heights of the pyramid's windows")
     parser.add_argument("--rounds", type=int, choices=range(4), default=ROUNDS,
-                        help="rounds of ONet; with 0, PNet's proposals are the result (default: %(default)s)")
+                        help="rounds of ONet; with 0, PNet's proposals are the result")
     for net, path in WEIGHTS.items():
-        parser.add_argument(f"--{net}", type=Path, default=path, metavar="FILE", help="weights (default: %(default)s)")
+        parser.add_argument(f"--{net}", type=Path, default=path, metavar="FILE", help="weights")
     parser.add_argument("--restart", action="store_true", help="start anew instead of going on")
-    parser.add_argument("--device", default="auto", help=f"{DEVICE_HELP} (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help=f"{DEVICE_HELP}")
     add_seed(parser, "accepted by every script; the bootstrap's is fixed")
     return parser.parse_args()
 

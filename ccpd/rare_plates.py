@@ -25,7 +25,7 @@ from ccpd.plates import FORCES, LETTERS, PlateKind, PlateRenderer, forces_text, 
 from ccpd.protocol import Share
 from ccpd.scenes import render_photo
 from LPRNet.alphabet import CHARS
-from platekit.arguments import add_seed
+from platekit.arguments import HelpFormatter, add_seed
 from platekit.devices import DEVICE_HELP
 from platekit.errors import run_script
 from platekit.pipeline import PlateReader
@@ -66,13 +66,13 @@ def draw_scenes(name: str, count: int, renderer: PlateRenderer, seed: int) -> It
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND",
                         help=f"of {', '.join(KINDS)} (default: all)")
     parser.add_argument("--count", type=int, default=40, metavar="N",
-                        help="photos in each subset (default: %(default)s)")
+                        help="photos in each subset")
     parser.add_argument("--glyphs", metavar="DIR", help="pictures of the plate typeface (default: OpenCV's own font)")
-    add_seed(parser, "same seed, same photos (default: %(default)s)")
+    add_seed(parser, "same seed, same photos")
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     args = parser.parse_args()
     if args.count < 1:

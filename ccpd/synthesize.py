@@ -27,7 +27,7 @@ from tqdm import tqdm
 from ccpd.dataset import PHOTO_SIZE, SUBSETS, SYNTHETIC_FOLDER
 from ccpd.plates import KINDS, PlateRenderer
 from ccpd.scenes import render_photo
-from platekit.arguments import add_seed, flags_of
+from platekit.arguments import HelpFormatter, add_seed, flags_of
 from platekit.errors import UserError, run_script
 from platekit.files import write_bytes, write_text
 from platekit.opencv import cv2
@@ -109,7 +109,7 @@ def _read_index(folder: Path, settings: dict) -> dict[str, str]:
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Draw a synthetic stand-in for the CCPD data set.",
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--out", type=Path, default=SYNTHETIC_FOLDER, metavar="DIR",
                         help="folder for the subset folders")
     parser.add_argument("--count", type=int, default=60, metavar="N", help="photos in each subset")

@@ -12,6 +12,25 @@ from pathlib import Path
 NOT_RANDOM = "accepted by every script; nothing is random here"
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help with each flag's default, as one would type it, where there is one and the help does not say it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        parts = action.default if isinstance(action.default, (list, tuple)) else [action.default]
+        default = " ".join(map(_as_typed, parts))
+        if not default or any(part is None or part is False or part == argparse.SUPPRESS for part in parts) \
+                or "default" in action.help:
+            return action.help
+        return f"{action.help} (default: {default})"
+
+
+def _as_typed(value: object) -> str:
+    """A default for a help text: paths are seen from the working directory where they lie below it."""
+    if isinstance(value, Path) and value.is_relative_to(Path.cwd()):
+        value = value.relative_to(Path.cwd())
+    return (f"{value:g}" if isinstance(value, float) else str(value)).replace("%", "%%")
+
+
 def add_seed(parser: argparse._ActionsContainer, text: str = NOT_RANDOM) -> None:
     """The flag ``--seed``, for a parser or a group of one."""
     parser.add_argument("--seed", type=seed_number, default=0, help=text)

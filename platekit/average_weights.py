@@ -14,14 +14,14 @@ if __package__ in (None, ""):
 
 import torch
 
-from platekit.arguments import add_seed
+from platekit.arguments import HelpFormatter, add_seed
 from platekit.checkpoints import read_checkpoint, save_state
 from platekit.errors import UserError, run_script
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("weights", nargs=2, type=Path, metavar="FILE", help="the two weights")
     parser.add_argument("--share", type=float, default=0.5, help="of the second")
     add_seed(parser)

@@ -9,7 +9,7 @@ from pathlib import Path
 from LPRNet.paths import LPRNET_ONNX, STN_ONNX
 from MTCNN.paths import ONET_ONNX, PNET_ONNX
 from MTCNN.pyramid import add_pyramid_arguments
-from platekit.arguments import for_help
+from platekit.arguments import HelpFormatter, for_help
 from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
@@ -42,7 +42,7 @@ def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags, beside ``--device``, of what ``make_reader`` makes."""
     add_pyramid_arguments(parser)
     parser.add_argument("--backend", choices=BACKENDS, default="torch",
-                        help="onnx: onnxruntime runs the nets, on the CPU (default: %(default)s)")
+                        help="onnx: onnxruntime runs the nets, on the CPU")
     weights = parser.add_argument_group("weights")
     for net, path in BACKENDS["torch"].items():
         weights.add_argument(f"--{net}", type=Path, metavar="FILE",
@@ -77,7 +77,7 @@ def videos_of(entry: str, output: Path | None) -> list[str]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=HelpFormatter)
     add_arguments(parser, default="the bundled samples")
     parser.add_argument("--video", nargs="+", metavar="PATH",
                         help="videos, folders, patterns, lists, or addresses of streams")

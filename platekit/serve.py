@@ -119,9 +119,9 @@ def listen(host: str, port: int) -> socket.socket:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Serve a web page, and other programs, that send pictures to read.")
     parser.add_argument("--host", default="127.0.0.1",
-                        help="address to listen on; 0.0.0.0 lets other machines in (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes any that is free (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help=f"{DEVICE_HELP} (default: %(default)s)")
+                        help="address to listen on; 0.0.0.0 lets other machines in")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes any that is free")
+    parser.add_argument("--device", default="auto", help=f"{DEVICE_HELP}")
     add_seed(parser)
     add_reader_arguments(parser)
     return parser.parse_args()

@@ -101,20 +101,20 @@ def add_training_arguments(parser: argparse.ArgumentParser, epochs: int, batch_s
                            run: Path, workers: int) -> None:
     """The flags that all trainings have, with their defaults; ``check_run`` looks at them."""
     learning = parser.add_argument_group("learning")
-    learning.add_argument("--epoch", type=int, default=epochs, help="epochs (default: %(default)s)")
+    learning.add_argument("--epoch", type=int, default=epochs, help="epochs")
     learning.add_argument("--batch_size", type=int, default=batch_size, help="default: %(default)s")
     learning.add_argument("--learning_rate", type=float, default=learning_rate, help="default: %(default)s")
     learning.add_argument("--float32", action="store_true", help="no mixed precision; it is used only if faster")
     add_seed(learning, "default: %(default)s")
     running = parser.add_argument_group("running")
     running.add_argument("--run", type=Path, default=run, metavar="DIR",
-                         help="folder of checkpoints and logs (default: %(default)s)")
+                         help="folder of checkpoints and logs")
     running.add_argument("--restart", action="store_true", help="start anew; without it a run that was stopped goes on")
     running.add_argument("--save_seconds", type=float, default=SAVE_SECONDS, metavar="N",
                          help="seconds between checkpoints within an epoch; one is written after every epoch anyway "
                               "(default: %(default)s)")
-    running.add_argument("--workers", type=int, default=workers, help="loader processes (default: %(default)s)")
-    running.add_argument("--device", default="auto", help=f"{DEVICE_HELP} (default: %(default)s)")
+    running.add_argument("--workers", type=int, default=workers, help="loader processes")
+    running.add_argument("--device", default="auto", help=f"{DEVICE_HELP}")
 
 
 def check_run(args: argparse.Namespace, save: Sequence[Path]) -> None:

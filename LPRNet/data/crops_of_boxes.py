@@ -20,7 +20,7 @@ if __package__ in (None, ""):  # run as a file: import from the repository root
 from tqdm import tqdm
 
 from LPRNet.data.preprocess import Cut
-from platekit.arguments import add_seed, command_line
+from platekit.arguments import HelpFormatter, add_seed, command_line
 from platekit.errors import UserError, run_script
 from platekit.images import read_image, write_image
 from platekit.tables import BOX, BOXES_HELP, Row, box_of, read_rows, write_rows
@@ -50,7 +50,7 @@ def crop_name(row: Row, box: list[float]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--boxes", type=Path, required=True, metavar="FILE", help=f"{BOXES_HELP}; and a column text")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the crops and of labels.csv")
     add_seed(parser)

@@ -31,7 +31,7 @@ from LPRNet.alphabet import Alphabet
 from LPRNet.data.crop_names import CropName
 from LPRNet.paths import CROPS_TRAIN
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
-from platekit.arguments import add_seed, flags_of
+from platekit.arguments import HelpFormatter, add_seed, flags_of
 from platekit.errors import UserError, run_script
 from platekit.images import find_images, read_image, write_image
 from platekit.places import must_be_there
@@ -102,14 +102,14 @@ def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("-dir_train", "--dir_train", type=Path, default=PHOTOS_TRAIN, help="default: %(default)s")
     parser.add_argument("-dir_val", "--dir_val", type=Path, nargs="?", default=PHOTOS_VAL,
-                        help="give no folder to cut no crops to validate on (default: %(default)s)")
+                        help="give no folder to cut no crops to validate on")
     parser.add_argument("--out", type=Path, default=CROPS_TRAIN.parent,
-                        help="crops go to train/ and val/ below it (default: %(default)s)")
+                        help="crops go to train/ and val/ below it")
     parser.add_argument("--context", type=float, default=0.4,
-                        help="surroundings on each side, as a share of the plate's width (default: %(default)s)")
+                        help="surroundings on each side, as a share of the plate's width")
     parser.add_argument("--plain_list", type=Path, metavar="FILE",
                         help="names (one per line) of photos with unreliable corners: only their box is cut out")
     add_seed(parser)

@@ -16,7 +16,7 @@ import numpy as np
 from MTCNN import paths
 from MTCNN.data_preprocessing.sample_store import SUMMARY, are_ones_own, open_array, read_rows, rows_as_text
 from MTCNN.data_preprocessing.windows import SAMPLE_KINDS
-from platekit.arguments import add_seed, command_line, flags_of
+from platekit.arguments import HelpFormatter, add_seed, command_line, flags_of
 from platekit.errors import UserError
 from platekit.files import file_fingerprint, relative_name, write_text
 
@@ -66,7 +66,7 @@ def assemble(folders: Sequence[Path], target: Path, shares: dict[str, float], si
 
 def run(net: str, description: str, arguments: list[str] | None = None) -> None:
     """The command line of both assembling scripts."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
     for split in ("train", "val"):
         parser.add_argument(f"--samples_{split}", nargs="*" if split == "val" else "+", type=Path, metavar="DIR",
                             default=[paths.samples_folder(net, split)], help=f"folders of {split} samples")

@@ -20,13 +20,14 @@ from MTCNN.data_preprocessing.windows import Counts
 from MTCNN.model.MTCNN_nets import ONET_SIZE
 from MTCNN.paths import TRAINED_PNET
 from MTCNN.pyramid import add_pyramid_arguments
+from platekit.arguments import HelpFormatter
 from platekit.errors import UserError, run_script
 from platekit.files import file_fingerprint
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     add_common_arguments(parser, "onet")
     mining = parser.add_argument_group("mining")
     mining.add_argument("--pnet", type=Path, default=TRAINED_PNET, metavar="WEIGHTS", help="the trained PNet")
@@ -35,8 +36,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     mining.add_argument("--threshold", type=float, default=0.3, help="lowest PNet score of a proposal")
     add_pyramid_arguments(mining)
     samples = parser.add_argument_group("samples of a view, at most")
-    samples.add_argument("--positives", type=int, default=12)
-    samples.add_argument("--parts", type=int, default=8)
+    samples.add_argument("--positives", type=int, default=12, help="boxes of the plate")
+    samples.add_argument("--parts", type=int, default=8, help="boxes that overlap it less")
     samples.add_argument("--near", type=int, default=6, help="negatives that touch the plate")
     samples.add_argument("--far", type=int, default=18, help="negatives elsewhere, the best scored first")
     return parser.parse_args(arguments)

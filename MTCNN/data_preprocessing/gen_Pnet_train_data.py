@@ -18,17 +18,18 @@ from MTCNN.data_preprocessing.choosers import PNetWindows
 from MTCNN.data_preprocessing.generate import add_common_arguments, run
 from MTCNN.data_preprocessing.windows import Counts
 from MTCNN.model.MTCNN_nets import PNET_SIZE
+from platekit.arguments import HelpFormatter
 from platekit.errors import run_script
 from platekit.files import file_fingerprint
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     add_common_arguments(parser, "pnet")
     samples = parser.add_argument_group("samples of a view, at most")
-    samples.add_argument("--positives", type=int, default=10)
-    samples.add_argument("--parts", type=int, default=8)
+    samples.add_argument("--positives", type=int, default=10, help="boxes of the plate")
+    samples.add_argument("--parts", type=int, default=8, help="boxes that overlap it less")
     samples.add_argument("--near", type=int, default=10, help="negatives that touch the plate")
     samples.add_argument("--far", type=int, default=14, help="negatives anywhere")
     samples.add_argument("--mine", type=Path, metavar="WEIGHTS", help="a trained PNet to mine hard negatives with")

@@ -155,8 +155,10 @@ def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
     inputs.add_argument("--ignore_list", type=Path, metavar="FILE",
                         help="lines 'name x1 y1 x2 y2': regions that may show a plate nobody annotated")
     output = parser.add_argument_group("output")
-    output.add_argument("--out_train", type=Path, default=paths.samples_folder(net, "train"), metavar="DIR")
-    output.add_argument("--out_val", type=Path, default=paths.samples_folder(net, "val"), metavar="DIR")
+    output.add_argument("--out_train", type=Path, default=paths.samples_folder(net, "train"), metavar="DIR",
+                        help="where the training samples go")
+    output.add_argument("--out_val", type=Path, default=paths.samples_folder(net, "val"), metavar="DIR",
+                        help="where the validation samples go")
     views = parser.add_argument_group("views")
     views.add_argument("--views", type=int, default=8,
                        help="views of each training photo: the first as it is, the others warped and changed in light")

@@ -21,7 +21,7 @@ if __package__ in (None, ""):
 import numpy as np
 from tqdm import tqdm
 
-from platekit.arguments import add_seed, command_line
+from platekit.arguments import HelpFormatter, add_seed, command_line
 from platekit.errors import UserError, run_script
 from platekit.files import relative_name
 from platekit.images import find_images, read_image
@@ -59,7 +59,7 @@ def check_table(path: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="pictures, in subfolders too")
     parser.add_argument("--labels", type=Path, metavar="DIR", help="their label files (default: beside the pictures)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table to write")

@@ -16,17 +16,19 @@ if __package__ in (None, ""):
 from ccpd.dataset import find_subsets
 from MTCNN.data_set.split import split_photos
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
-from platekit.arguments import add_seed, flags_of
+from platekit.arguments import HelpFormatter, add_seed, flags_of
 from platekit.errors import UserError, run_script
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--img_dirs", nargs="+", type=Path, metavar="DIR",
                         help="CCPD folders, or folders that hold such (default: those below ccpd/)")
-    parser.add_argument("-dir_train", "--dir_train", type=Path, default=PHOTOS_TRAIN, metavar="DIR")
-    parser.add_argument("-dir_val", "--dir_val", type=Path, default=PHOTOS_VAL, metavar="DIR")
+    parser.add_argument("-dir_train", "--dir_train", type=Path, default=PHOTOS_TRAIN, metavar="DIR",
+                        help="where the photos to train on go")
+    parser.add_argument("-dir_val", "--dir_val", type=Path, default=PHOTOS_VAL, metavar="DIR",
+                        help="where those to validate on go")
     parser.add_argument("--val_share", type=float, default=0.1, help="share of the plate numbers to validate on")
     parser.add_argument("--copy", action="store_true", help="copy the files even where hard links would do")
     add_seed(parser, "of all that is random")

@@ -17,7 +17,7 @@ from MTCNN.train.augment import prepare
 from MTCNN.train.dataset import Batch, SampleList
 from MTCNN.train.losses import box_loss, box_overlaps, class_loss
 from platekit import distributed
-from platekit.arguments import command_line, flags_of
+from platekit.arguments import HelpFormatter, command_line, flags_of
 from platekit.checkpoints import load_weights, save_weights
 from platekit.devices import pick_device
 from platekit.errors import UserError
@@ -91,13 +91,15 @@ def average_precision(positives: torch.Tensor, negatives: torch.Tensor) -> float
 
 def parse_arguments(recipe: Recipe, description: str, arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line of both training scripts."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
     data = parser.add_argument_group("data")
-    data.add_argument("--list_train", type=Path, default=paths.list_file(recipe.name, "train"), metavar="FILE")
+    data.add_argument("--list_train", type=Path, default=paths.list_file(recipe.name, "train"), metavar="FILE",
+                      help="the samples to train on")
     data.add_argument("--list_val", type=Path, default=paths.list_file(recipe.name, "val"), metavar="FILE",
                       help="chooses the best epoch")
     net = parser.add_argument_group("net")
-    net.add_argument("--box_loss", choices=("l1", "ends", "ciou"), default="l1")
+    net.add_argument("--box_loss", choices=("l1", "ends", "ciou"), default="l1",
+                     help="ends: an end that is cut off counts more")
     net.add_argument("--weights", type=Path, metavar="FILE", help="start from these weights")
     net.add_argument("--save", type=Path, default=recipe.weights, metavar="FILE", help="where the best weights go")
     add_training_arguments(parser, recipe.epochs, recipe.batch_size, recipe.learning_rate, paths.RUNS / recipe.name, 0)
