@@ -2,7 +2,7 @@
 
 annotation   what a photo's name says, in both directions
 dataset      the subsets, the releases, and the search for their folders
-geometry     how plates lie in the photos, as statistics with a sampler
+geometry     how plates lie in the photos, as statistics with a sampler; fit_geometry fits them
 plates       plate numbers and pictures of plates
 scenes       whole photos, from layout, cars, street, textures and camera
 symbols      what plates are written in

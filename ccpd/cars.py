@@ -366,11 +366,8 @@ def _rear(face: Face, shape: CarShape, paint: np.ndarray, rng: np.random.Generat
             face.fill(((-0.8 * w, bottom - 130), (0.8 * w, bottom - 130), (0.75 * w, bottom), (-0.75 * w, bottom)),
                       _grey(rng, 12, 60))
         for side in (-1, 1):
-            face.fill(
-                [(side * x, y) for x,
-                 y in ( (0.65 * w, step + 60), (0.85 * w, step + 60), (0.85 * w, step + 85), (0.65 * w, step + 85), )],
-                (30, 30, 140),
-            )
+            inner, outer = side * 0.65 * w, side * 0.85 * w
+            face.fill(((inner, step + 60), (outer, step + 60), (outer, step + 85), (inner, step + 85)), (30, 30, 140))
         if rng.random() < 0.5:
             face.ellipse(rng.choice((-1, 1)) * 0.55 * w, bottom - 30, 55, 30, _grey(rng, 120, 220))
     if rng.random() < 0.2:

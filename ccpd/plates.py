@@ -340,7 +340,7 @@ class PlateRenderer:
         plate[:] = white + (ground - white) * weight
         if text[2] in DIGITS:
             plate[:] = ground
-            plate[:,:round(135 * scale)] = _hsv(20 + 5 * draw[7], 190, ground.max())
+            plate[:, :round(135 * scale)] = _hsv(20 + 5 * draw[7], 190, ground.max())
         light = cv2.convertScaleAbs(mask, alpha=float(ink[0]) / 255.0 - 1.0, beta=255.0)  # paint swallows light
         cv2.multiply(plate, cv2.merge((light, light, light)), dst=plate, scale=1 / 255.0)
         centre = (round(kind.dot_mm * scale), round(kind.dot_y_mm * scale))  # the emblem: a ring around a white E

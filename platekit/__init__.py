@@ -1,8 +1,9 @@
 """What both stages stand on, and at the top the chain of both.
 
-errors, signals                    bad input, and ends that were asked for
+errors, signals, arguments         bad input, ends that were asked for, what flags have in common
 files, places, tables              files written whole, where things lie, CSV tables
-images, opencv, boxes, drawing     pictures in and out, box arithmetic and cutting, results drawn
+images, opencv, drawing            pictures in and out, results drawn
+boxes, crops                       box arithmetic, and what both stages cut out of a picture
 devices, memory, compiled, ahead   where and how it is computed
 checkpoints, onnx_nets             nets on disk
 training, average_weights          the loop of all trainings, and means of weights

@@ -134,7 +134,8 @@ def fill(net: nn.Module, state: dict[str, Any], path: str | os.PathLike) -> None
     wanted = net.state_dict()
     state = {**{key: value for key, value in wanted.items() if key.endswith(COUNTER)}, **state}
     wrong = sorted(map(str, set(wanted) ^ set(state))) or sorted(
-        key for key, value in wanted.items() if getattr(state[key], "shape", None) != value.shape)
+        key for key, value in wanted.items() if getattr(state[key], "shape", None) != value.shape
+        or state[key].is_floating_point() != value.is_floating_point())
     if wrong:
         raise UserError(f"{path} does not fit {type(net).__name__}: '{wrong[0]}' is missing, unknown or of another "
                         f"shape ({len(wrong)} such entries); name weights of this network")

@@ -135,6 +135,9 @@ class OutputFolder:
             if real_path(parent).is_relative_to(place):
                 raise UserError(f"{folder} holds inputs, which annotated pictures could replace; name another folder "
                                 "with --output")
+            if not os.path.isfile(source):  # nothing is drawn of what is not there
+                parent = None
+                continue
             try:
                 self.root = os.path.commonpath([self.root or os.path.abspath(parent), os.path.abspath(parent)])
             except ValueError:
@@ -150,7 +153,7 @@ class OutputFolder:
         return self.folder / os.path.relpath(os.path.abspath(source.parent), self.root) / name
 
 
-def check_inputs(inputs: Sequence[str | os.PathLike], leave_out: Path | None) -> None:
+def must_name_pictures(inputs: Sequence[str | os.PathLike], leave_out: Path | None) -> None:
     """UserError, before anything is written, where no input has a picture, and for one that is an empty text."""
     problems = []
     for entry in inputs:
@@ -184,7 +187,7 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     # The pattern * names what a run before has written too.
     named = list(inputs)
     inputs = [entry for entry in named if not is_same_folder(entry, output)] or named
-    check_inputs(inputs, output)
+    must_name_pictures(inputs, output)
     sources = functools.partial(expand_what_is_there, inputs, output)  # anew for every walk: inputs are never all held
     json_path = results_place(json_path, inputs)
     check_display(show)
@@ -246,6 +249,10 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
         try:
             return *item, read_image(item[1])
         except UserError as error:
+            try:
+                next(expand_inputs([item[1]]))
+            except UserError as better:  # of an input that names no picture
+                return *item, better
             return *item, error
 
     def compute() -> Iterator[Seen]:

@@ -48,13 +48,30 @@ def cores() -> int:
     return max(1, int(min(bound, cpu_quota())))
 
 
-def cpu_quota(groups: Path = Path("/sys/fs/cgroup")) -> float:
-    """How many cores Linux lets a container keep busy, by control groups of either version; inf without a limit."""
+def cpu_quota(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """How many cores Linux lets this process's container keep busy; inf without a limit.
+
+    ``own`` names its control groups, of either version, and their limits lie below ``groups``; see cgroups(7).
+    """
+    quotas = [math.inf]
     try:
-        if (groups / "cpu.max").is_file():
-            quota, period = (groups / "cpu.max").read_text().split()
+        for line in own.read_text().splitlines():
+            _, kinds, path = line.split(":", 2)
+            if not kinds or "cpu" in kinds.split(","):
+                top = groups / "cpu" if kinds else groups
+                group = top / path.lstrip("/")  # a container may not see where it lies, but sees its own as the top
+                quotas += [_quota_of(place) for place in (group, *group.parents) if place.is_relative_to(top)]
+    except (OSError, ValueError):
+        pass
+    return min(quotas)
+
+
+def _quota_of(group: Path) -> float:
+    try:
+        if (group / "cpu.max").is_file():
+            quota, period = (group / "cpu.max").read_text().split()
         else:
-            quota, period = ((groups / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
         return float(quota) / float(period) if float(quota) > 0 else math.inf  # -1: no limit
     except (OSError, ValueError):  # "max": no limit
         return math.inf

@@ -22,6 +22,7 @@ if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
+import torch
 
 from platekit.arguments import add_seed
 from platekit.devices import DEVICE_HELP
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
 PACKAGES = "starlette uvicorn"
 PAGE = Path(__file__).with_name("page.html")
 MAX_BYTES = 64 << 20  # of a picture's file
+HELD_BYTES = 4 * MAX_BYTES  # of all files at a time
 MOST = 16  # pictures at a time, all but one of them waiting
 SECONDS = 60  # for a picture to arrive
+LAST_SECONDS = 5  # for what is under way when the server is stopped
 
 
 def make_app(reader: PlateReader | None = None) -> Starlette:
@@ -49,62 +52,93 @@ def make_app(reader: PlateReader | None = None) -> Starlette:
 
     ``POST /read`` takes a picture's file as its body and answers with the JSON of a line of main.py, in which ``image``
     is the query's ``name``. Errors are JSON too: 400 what is no picture, 408 what does not arrive, 413 what is too
-    large, 503 when too many wait.
+    large, 503 when too many wait or the GPU's memory is too small, 500 for everything else.
     """
     need("starlette", PACKAGES)
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
-    from starlette.requests import ClientDisconnect
     from starlette.responses import FileResponse, JSONResponse
     from starlette.routing import Route
 
-    reader = reader or PlateReader()
-    reader(find_images(SAMPLES)[0])  # what is compiled or loaded at the first picture is so before the first visitor's
-    threads = ThreadPoolExecutor(2)  # one decodes a picture while the other reads one, with all cores
-    turn, taken = threading.Lock(), threading.BoundedSemaphore(MOST)
+    def refuse(request: Request, error: Exception) -> Response:
+        status, detail, headers = (error.status_code, error.detail, error.headers) \
+            if isinstance(error, HTTPException) else (500, "this picture cannot be read; the server says why", None)
+        named = {"image": name_of(request)} if request.url.path.endswith("/read") else {}
+        return JSONResponse({**named, "error": detail}, status, headers)
 
-    def decode_and_read(data: bytes, name: str) -> PictureResult:
-        image = decode_image(np.frombuffer(data, np.uint8), name)
-        with turn:
-            return reader.read(image)
+    desk = Desk(reader or PlateReader())
+    return Starlette(routes=[
+        Route("/", lambda _: FileResponse(PAGE)),
+        Route("/read", desk.answer, methods=["POST"]),
+        Route("/health", lambda _: JSONResponse({"status": "ok"})),
+    ], exception_handlers={HTTPException: refuse, Exception: refuse})
 
-    async def body_of(request: Request) -> bytes:
-        parts, size = [], int(request.headers.get("content-length", 0))
-        if size <= MAX_BYTES:
-            size = 0
-            async for part in request.stream():
-                parts.append(part)
-                size += len(part)
-                if size > MAX_BYTES:
-                    break
-        if size > MAX_BYTES:
-            raise HTTPException(413, f"the file has more than {MAX_BYTES >> 20} MB; make it smaller")
-        return b"".join(parts)
 
-    async def read(request: Request) -> Response:
-        name = request.query_params.get("name", "picture")
-        if not taken.acquire(blocking=False):
-            raise HTTPException(503, "too many pictures are waiting; try again", {"Retry-After": "1"})
+def name_of(request: Request) -> str:
+    """What the client calls its picture."""
+    return request.query_params.get("name", "picture")
+
+
+class Desk:
+    """Where pictures arrive, wait and are read, one at a time and with all cores, while the next one is decoded."""
+
+    def __init__(self, reader: PlateReader) -> None:
+        self.reader, self.turn = reader, threading.Lock()
+        self.threads, self.places = ThreadPoolExecutor(2), asyncio.Semaphore(2)
+        self.held = self.waiting = 0  # bytes of files, and pictures
+        reader(find_images(SAMPLES)[0])  # the first reading compiles and loads: before the first visitor comes
+
+    async def answer(self, request: Request) -> Response:
+        """The plates of the picture that a request brings, or an HTTPException."""
+        from starlette.exceptions import HTTPException
+        from starlette.requests import ClientDisconnect
+        from starlette.responses import JSONResponse
+
+        name, parts = name_of(request), []
         try:
-            data = await asyncio.wait_for(body_of(request), SECONDS)
-            result = await asyncio.get_running_loop().run_in_executor(threads, decode_and_read, data, name)
+            await asyncio.wait_for(self.receive(request, parts), SECONDS)
+            if self.waiting == MOST:
+                raise HTTPException(503, "too many pictures are waiting; try again", {"Retry-After": "1"})
+            self.waiting += 1
+            try:
+                async with self.places:
+                    if await request.is_disconnected():
+                        raise ClientDisconnect
+                    result = await asyncio.get_running_loop().run_in_executor(self.threads, self.read, parts, name)
+            finally:
+                self.waiting -= 1
         except UserError as error:
             raise HTTPException(400, str(error)) from None
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            raise HTTPException(503, f"cannot read {name}: the GPU's memory is too small for it") from None
         except (asyncio.TimeoutError, ClientDisconnect):
             raise HTTPException(408, f"the picture did not arrive within {SECONDS} seconds; try again") from None
         finally:
-            taken.release()
+            self.held -= sum(map(len, parts))
         return JSONResponse({"image": name, **result.to_dict()})
 
-    def refuse(request: Request, error: HTTPException) -> Response:
-        name = request.query_params.get("name", "picture")
-        return JSONResponse({"image": name, "error": error.detail}, error.status_code, error.headers)
+    async def receive(self, request: Request, parts: list[bytes]) -> None:
+        """A request's body into ``parts``, whatever it says of its size; HTTPException where that is too much."""
+        from starlette.exceptions import HTTPException
 
-    return Starlette(routes=[
-        Route("/", lambda _: FileResponse(PAGE)),
-        Route("/read", read, methods=["POST"]),
-        Route("/health", lambda _: JSONResponse({"status": "ok"})),
-    ], exception_handlers={HTTPException: refuse})
+        too_large = HTTPException(413, f"the file has more than {MAX_BYTES >> 20} MB; make it smaller")
+        if int(request.headers.get("content-length", 0)) > MAX_BYTES:
+            raise too_large
+        size = 0
+        async for part in request.stream():
+            parts.append(part)
+            size, self.held = size + len(part), self.held + len(part)
+            if size > MAX_BYTES:
+                raise too_large
+            if self.held > HELD_BYTES:
+                raise HTTPException(503, "too many pictures are arriving; try again", {"Retry-After": "1"})
+
+    def read(self, parts: list[bytes], name: str) -> PictureResult:
+        """The plates of a picture's file, in a thread."""
+        image = decode_image(np.frombuffer(b"".join(parts), np.uint8), name)
+        with self.turn:
+            return self.reader.read(image)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -134,8 +168,10 @@ def main() -> None:
     with listen(args.host, args.port) as door:
         app = make_app(make_reader(args))
         host, port = door.getsockname()[:2]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         print(f"open http://{f'[{host}]' if ':' in host else host}:{port} in a browser; Ctrl-C ends it", flush=True)
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[door])
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=LAST_SECONDS)
+        uvicorn.Server(config).run(sockets=[door])
 
 
 def command() -> None:

@@ -84,6 +84,7 @@ def odd_states() -> dict[str, object]:
     return {
         "left-over": {**state, "extra.weight": torch.zeros(2)}, "missing": dict(list(state.items())[1:]),
         "shape": Small(9).state_dict(), "no-tensor": {**state, "linear.bias": "text"}, "number keys": {1: 2, "a": 3},
+        "complex": {**state, "linear.bias": torch.zeros(8, dtype=torch.complex64)},
         "sparse": {**state, "linear.bias": state["linear.bias"].to_sparse()},
         "not finite": {**state, "linear.bias": torch.full((8,), float("nan"))},
         "list": [1, 2], "tensor": torch.zeros(3), "nothing": {},

@@ -144,7 +144,15 @@ def test_inputs_without_pictures_are_reported_beside_the_others(folder, tmp_path
         assert [Path(entry["image"]).name for entry in entries] == [
             "quiet", "a.png", "b.jpg", "c.png", "none*.jpg", "list.txt"]
         assert ["error" in entry for entry in entries] == [True, False, True, False, True, True]
-    assert "is a folder" in entries[0]["error"]
+    for entry, reason in zip((entries[0], *entries[4:]), ("holds no pictures", "matches no file", "names no picture")):
+        assert reason in entry["error"]
+
+
+def test_pictures_are_drawn_in_the_same_places_whatever_else_was_named(folder, tmp_path):
+    (tmp_path / "quiet").mkdir()
+    run_pictures([tmp_path / "quiet", folder, "/nowhere/a.png"], read, output=tmp_path / "out")
+    run_pictures([folder], read, output=tmp_path / "alone")
+    assert files_below(tmp_path / "out") == files_below(tmp_path / "alone") == ["a.png", "c.png"]
 
 
 @pytest.mark.parametrize("target", ["in", "in/a.png/plates.jsonl"])

@@ -23,19 +23,28 @@ def test_a_gpu_computes_exactly_and_is_there(monkeypatch, kind):
     assert pick_device(kind("cuda")) == torch.device("cuda") and not torch.backends.cudnn.allow_tf32
 
 
-@pytest.mark.parametrize("files, quota", [
-    ({"cpu.max": "150000 100000"}, 1.5),
-    ({"cpu.max": "max 100000"}, math.inf),
-    ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 0.5),
-    ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
-    ({"cpu.max": "strange"}, math.inf),
-    ({}, math.inf),
+TWO, ONE = "0::/slice/job\n", "7:memory:/\n4:cpu,cpuacct:/docker/ab\n1:name=systemd:/\n"  # versions of control groups
+
+
+@pytest.mark.parametrize("own, files, quota", [
+    (TWO, {"slice/job/cpu.max": "150000 100000"}, 1.5),
+    (TWO, {"slice/job/cpu.max": "max 100000", "slice/cpu.max": "300000 100000"}, 3),
+    (TWO, {"cpu.max": "50000 100000"}, 0.5),  # as within a container
+    (TWO, {"slice/job/cpu.max": "max 100000", "other/cpu.max": "1 100000"}, math.inf),
+    (TWO, {"slice/job/cpu.max": "strange"}, math.inf),
+    (ONE, {"cpu/docker/ab/cpu.cfs_quota_us": "50000", "cpu/docker/ab/cpu.cfs_period_us": "100000"}, 0.5),
+    (ONE, {"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2),
+    (ONE, {"cpu/docker/ab/cpu.cfs_quota_us": "-1", "cpu/docker/ab/cpu.cfs_period_us": "100000"}, math.inf),
+    ("nonsense", {"cpu.max": "150000 100000"}, math.inf),
+    (None, {}, math.inf),
 ])
-def test_a_containers_share_of_the_processor(tmp_path: Path, files, quota):
+def test_a_containers_share_of_the_processor(tmp_path: Path, own, files, quota):
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text(text + "\n")
-    assert cpu_quota(tmp_path) == quota
+    if own:
+        (tmp_path / "own").write_text(own)
+    assert cpu_quota(tmp_path, tmp_path / "own") == quota
 
 
 @pytest.fixture

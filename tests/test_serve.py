@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -13,7 +14,9 @@ import sys
 from collections.abc import Iterator
 from urllib.parse import quote
 
+import cv2
 import jsonschema
+import numpy as np
 import pytest
 
 from main import main
@@ -93,21 +96,90 @@ def test_files_that_are_too_large_are_refused_before_they_are_held(server):
 
 
 def test_unknown_ways_are_errors_in_json(server):
-    assert ask(server, "GET", "/elsewhere") == (404, b'{"image":"picture","error":"Not Found"}')
+    assert ask(server, "GET", "/elsewhere") == (404, b'{"error":"Not Found"}')
     assert ask(server, "GET", "/read")[0] == 405
 
 
-def test_too_many_at_a_time_are_told_to_come_again(server):
-    slow = [socket.create_connection(server) for _ in range(serve.MOST)]
+def test_slow_clients_and_those_that_go_keep_nobody_waiting(server):
+    slow = [socket.create_connection(server) for _ in range(2 * serve.MOST)]
     for line in slow:  # they say that they send something, and don't
         line.sendall(b"POST /read HTTP/1.1\r\nHost: here\r\nContent-Length: 10\r\n\r\n12345")
-    assert ask(server, "GET", "/health")[0] == 200
-    status, entry = post(server, SAMPLE.read_bytes())
-    assert status == 503 and "try again" in entry["error"]
+    assert post(server, SAMPLE.read_bytes())[0] == 200
     for line in slow:  # and go away
         line.close()
-    assert ask(server, "GET", "/health")[0] == 200
     assert post(server, SAMPLE.read_bytes())[0] == 200
+
+
+OWN_READER = """import sys, time
+from pathlib import Path
+import torch
+from platekit import serve
+from platekit.results import PictureResult
+
+class Reader:
+    def __call__(self, picture):
+        pass
+
+    def read(self, image):
+        with open("reads", "a") as file:
+            file.write(".")
+        while not Path("go").exists():
+            time.sleep(0.01)
+        if image.shape[1] < 30:
+            raise torch.OutOfMemoryError if image.shape[1] < 20 else RuntimeError("it broke")
+        return PictureResult(image.shape[1], image.shape[0], ())
+
+serve.make_reader = lambda args: Reader()
+serve.command()
+"""
+
+
+@pytest.fixture
+def own_server(tmp_path):
+    """A server whose reader waits for a file ``go`` in ``tmp_path`` and fails for narrow pictures."""
+    (tmp_path / "own.py").write_text(OWN_READER)
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "own.py", "--port", "0"], cwd=tmp_path, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, env=env, text=True) as process:
+        yield "127.0.0.1", int(re.match(r"open http://127\.0\.0\.1:(\d+) ", process.stdout.readline())[1])
+        process.terminate()
+        process.wait(50)  # an upload may take longer
+
+
+def png(width: int) -> bytes:
+    return cv2.imencode(".png", np.zeros((40, width, 3), np.uint8))[1].tobytes()
+
+
+def test_too_many_at_a_time_are_told_to_come_again_and_who_goes_is_not_read(own_server, tmp_path):
+    lines = [socket.create_connection(own_server) for _ in range(serve.MOST + 4)]
+    for line in lines:
+        line.sendall(b"POST /read HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % len(png(50)) + png(50))
+    refused: list[socket.socket] = []
+    while len(refused) < 4:
+        refused += select.select([line for line in lines if line not in refused], [], [], 60)[0]
+    assert all(line.recv(100).startswith(b"HTTP/1.1 503 ") for line in refused)
+    waiting = [line for line in lines if line not in refused]
+    for line in waiting[:10]:
+        line.close()
+    assert ask(own_server, "GET", "/health")[0] == 200
+    (tmp_path / "go").touch()
+    assert all(line.recv(100).startswith(b"HTTP/1.1 200 ") for line in waiting[10:])
+    assert 6 <= len((tmp_path / "reads").read_text()) <= 8  # two may have been at it when they went
+
+
+@pytest.mark.parametrize(("width", "status", "reason"), [
+    (15, 503, "the GPU's memory is too small"), (25, 500, "cannot be read")])
+def test_what_goes_wrong_inside_is_json_too(own_server, tmp_path, width, status, reason):
+    (tmp_path / "go").touch()
+    answer, entry = post(own_server, png(width), "a.png")
+    assert answer == status and reason in entry["error"]
+    assert post(own_server, png(50))[0] == 200
+
+
+def test_an_unfinished_upload_does_not_keep_the_server_from_stopping(own_server):
+    line = socket.create_connection(own_server)  # the fixture ends with it open
+    line.sendall(b"POST /read HTTP/1.1\r\nHost: here\r\nContent-Length: 10\r\n\r\n12345")
+    assert ask(own_server, "GET", "/health")[0] == 200
 
 
 def test_a_port_that_is_taken_is_a_sentence(server, call):

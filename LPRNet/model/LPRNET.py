@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def __getattr__(name: str) -> object:
-    """``CHARS`` and ``CHARS_DICT`` can be imported from here too; the networks need them not."""
+    """``CHARS`` and ``CHARS_DICT`` can be imported from here too; the networks do not need them."""
     if name not in ("CHARS", "CHARS_DICT"):
         raise AttributeError(f"module {__name__} has no attribute {name}")
     from LPRNet import alphabet
