@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import os
 import shutil
@@ -19,8 +20,9 @@ from hypothesis import strategies as st
 from ccpd.annotation import parse
 from ccpd.dataset import find_subsets, listed_names
 from ccpd.evaluate import evaluate_photo, find_photos, main, not_trained_on, note_settings, read_outcomes
-from ccpd.figures import draw_training, evenly, is_failure
+from ccpd.figures import RED, confusion_matrix, draw_training, evenly, is_failure
 from ccpd.protocol import (
+    MEASURES,
     Outcome,
     Share,
     calibrate,
@@ -30,7 +32,7 @@ from ccpd.protocol import (
     exact_interval,
     summarise_subsets,
 )
-from ccpd.report import as_csv, write_reports
+from ccpd.report import write_reports
 from ccpd.synthesize import main as synthesize
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from platekit.checkpoints import save_weights
@@ -64,6 +66,7 @@ def test_alignment_spells_both_texts(truth, text):
 def test_alignment_is_the_cheapest():
     assert edit_alignment("皖A12", "皖12") == [("皖", "皖"), ("A", ""), ("1", "1"), ("2", "2")]
     assert character_accuracy(outcome(text="皖A12346")) == pytest.approx(6 / 7)
+    assert character_accuracy(outcome(text="皖A123456")) == pytest.approx(7 / 8)  # a symbol too many is wrong too
     assert character_accuracy(outcome(text=None)) == 0
 
 
@@ -116,7 +119,7 @@ def test_pictures_show_every_subset():
 
 def test_subsets_groups_and_photos_without_a_plate():
     rows = summarise_subsets([
-        outcome(), outcome(text="皖A12346"), outcome(plate="京A12345", text="京A12345", iou=0.2),
+        outcome(), outcome(text="皖A12346", boxes=2), outcome(plate="京A12345", text="京A12345", iou=0.2),
         outcome(subset="ccpd_green", plate="皖AD12345", text="皖AD12345"),
         outcome(subset="ccpd_np", plate=None, text=None, iou=0, boxes=0),
         outcome(subset="ccpd_np", plate=None, text="皖A1", iou=0, boxes=1),
@@ -124,6 +127,7 @@ def test_subsets_groups_and_photos_without_a_plate():
     base, everything = rows["ccpd_base"], rows["all"]
     assert (base["found"].value, base["read"].value, base["both"].value) == pytest.approx((2 / 3, 2 / 3, 1 / 3))
     assert base["read_not_wan"].count == 1 and base["read_not_wan"].value == 1
+    assert base["more_boxes"].value == pytest.approx(1 / 3)
     assert everything["read_green"].value == 1 and everything["read"].count == 4
     assert rows["ccpd_np"]["false_plates"].value == 0.5 and rows["ccpd_np"]["read"] is None
 
@@ -136,14 +140,29 @@ def test_calibration_error_by_hand():
 
 
 def test_reports_agree(tmp_path):
-    outcomes = [outcome(), outcome(image="b.jpg", text="皖A12346", confidence=0.4)]
+    outcomes = [outcome(), outcome(image="b.jpg", text="皖A12346", confidence=0.4, detect_ms=40.0, recognise_ms=8.0),
+                outcome(image="c.jpg", subset="ccpd_np", plate=None, detect_ms=60.0, recognise_ms=6.0)]
     write_reports(tmp_path, outcomes, {"release": "2019"})
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     rows = list(csv.DictReader(io.StringIO((tmp_path / "report.csv").read_text(encoding="utf-8"))))
     assert report["subsets"]["all"]["read"]["value"] == float(rows[-1]["read"]) == 0.5
+    assert report["subsets"]["all"]["detect_ms"] == pytest.approx({"median": 40, "p95": 58})
+    for row, (subset, figures) in zip(rows, report["subsets"].items(), strict=True):
+        assert row["subset"] == subset
+        for key in MEASURES:
+            cells = [row[key + part] for part in ("", "_low", "_high", "_count")]
+            wanted = figures[key] and [figures[key][part] for part in ("value", "low", "high", "count")]
+            assert (list(map(float, cells)) == pytest.approx(wanted, abs=1e-4)) if wanted else not any(cells)
+        for stage, part in itertools.product(("detect_ms", "recognise_ms"), ("median", "p95")):
+            assert float(row[f"{stage}_{part}"]) == pytest.approx(figures[stage][part], abs=0.05)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "50.0%" in text and "2019" in text
-    assert as_csv(summarise_subsets(outcomes)) == (tmp_path / "report.csv").read_text(encoding="utf-8")
+    assert "50.0%" in text and "2019" in text and "| 40 (58) | 6 (8) |" in text
+
+
+def test_a_wrong_reading_is_in_the_row_of_what_is_written():
+    image, cell = confusion_matrix([outcome(plate="皖A", text="皖B")]), 26
+    row, column = 2 * cell, 3 * cell  # of A and of B, behind the headings and 皖
+    assert tuple(image[row + 1, column + 1]) == RED and tuple(image[column + 1, row + 1]) == (255, 255, 255)
 
 
 def test_a_line_that_was_cut_off_is_left_out(tmp_path):
@@ -270,6 +289,15 @@ def test_names_in_lists_come_from_any_system(tmp_path):
 def test_an_output_that_is_a_file_is_wrong_usage(call, photos, tmp_path):
     (tmp_path / "out").write_text("")
     assert "cannot write" in call(main, "--data", photos / "ccpd_dataset", "--out", tmp_path / "out").sentence()
+
+
+def test_a_photo_that_cannot_be_read_is_named_and_the_others_are_evaluated(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("ccpd.evaluate.draw_figures", lambda *args: None)  # they take their time
+    put_picture(tmp_path / "ccpd_np" / "a.jpg", make_picture(60, 120))
+    (tmp_path / "ccpd_np" / "broken.jpg").write_text("no picture")
+    done = call(main, "--data", tmp_path / "ccpd_np", "--out", tmp_path / "out", "--device", "cpu")
+    assert done.status == 1 and f"left out: cannot decode {tmp_path / 'ccpd_np' / 'broken.jpg'}" in done.err, done.err
+    assert json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))["subsets"]["ccpd_np"]["images"] == 1
 
 
 def test_a_photo_that_says_nothing_shows_no_plate_in_its_own_folder_alone(photos, tmp_path):

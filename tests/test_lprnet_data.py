@@ -369,6 +369,8 @@ def test_plates_are_set_aside_by_number(tmp_path):
         split_by_plate(train.subset([0], True), 0.3)
     rest, given = split_by_plate(train, 0.0, {"京A00001", sorted(first)[0]})
     assert {name.plate for _, name in given.items} == first & {"京A00001", sorted(first)[0]} and len(rest) < len(train)
+    _, both = split_by_plate(LPRDataLoader(tmp_path, augmented=True), 0.3, {min(first)})
+    assert {name.plate for _, name in both.items} == second | {min(first)}
     with pytest.raises(UserError, match="all 7 training plates"):
         split_by_plate(train, 0.0, first)
 

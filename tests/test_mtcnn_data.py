@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 
@@ -17,7 +18,7 @@ from ccpd.plates import FORCES, KINDS, PlateRenderer
 from MTCNN.data_preprocessing import gen_Onet_train_data, gen_Pnet_train_data, views
 from MTCNN.data_preprocessing.assemble import assemble, run
 from MTCNN.data_preprocessing.choosers import ONetWindows, PNetWindows
-from MTCNN.data_preprocessing.generate import ViewSamples, generate
+from MTCNN.data_preprocessing.generate import ViewSamples, generate, photos_by_split
 from MTCNN.data_preprocessing.photos import read_photos
 from MTCNN.data_preprocessing.sample_store import SampleWriter, open_array, read_rows
 from MTCNN.data_preprocessing.swap import PlateSwapper, replace_plate
@@ -602,6 +603,15 @@ def test_some_photos_are_set_aside_to_validate_on_the_same_for_both_nets(call, t
     assert counts[0] == counts[1] and sum(counts[0]) == 12 and 1 < counts[0][1] < 9
     refused = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", photos, "--hold_out", 0.4)
     assert "leave one of them out" in refused.sentence()
+
+
+def test_photos_of_one_plate_are_set_aside_together(tmp_path):
+    plates = [f"皖A{number:05d}" for number in range(20)]
+    for plate, area in itertools.product(plates, ("01", "02", "03")):
+        (tmp_path / photo_name(plate, area=area)).touch()
+    arguments = gen_Pnet_train_data.parse_arguments(["--dir_train", str(tmp_path), "--hold_out", "0.3"])
+    train, val = ([parse(photo.path).plate for photo in photos] for photos in photos_by_split(arguments).values())
+    assert not set(train) & set(val) and Counter(train + val) == dict.fromkeys(plates, 3)
 
 
 @pytest.mark.parametrize(("flags", "what"), [(("--poses", "ccpd_foo"), "ccpd_foo"), (("--hold_out", "1"), "hold_out"),

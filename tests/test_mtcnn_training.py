@@ -23,7 +23,7 @@ from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.data_set import preprocess
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.train import Train_Onet, Train_Pnet
-from MTCNN.train.augment import blur_some, change_colours, light_some
+from MTCNN.train.augment import blur_some, change_colours, light_some, prepare
 from MTCNN.train.dataset import Batch, SampleList
 from MTCNN.train.losses import box_loss, box_overlaps, class_loss
 from MTCNN.train.trainer import average_precision, evaluate, parse_arguments, sample_loss, train
@@ -106,6 +106,17 @@ def test_short_batches_count_by_their_samples():
     assert values[1] == pytest.approx(values[0] / 4, rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["l1", "ends", "ciou"])
+def test_the_box_loss_that_was_asked_for_is_a_part_of_the_loss(kind):
+    torch.manual_seed(0)
+    net, recipe = PNet().eval(), Train_Pnet.RECIPE
+    batch = Batch(torch.randn(8, 3, 12, 47), torch.ones(8, dtype=torch.long), torch.full((8, 4), 0.2))
+    wanted = box_loss(net(batch.pixels)[0].flatten(1), batch.offsets, batch.labels, kind).item()
+    loss, parts = sample_loss(net, batch, CPU, recipe, kind, 8)
+    assert parts["box_loss"].item() == pytest.approx(wanted, rel=1e-4)
+    assert loss.item() == pytest.approx(parts["class_loss"].item() + recipe.box_weight * wanted, rel=1e-4)
+
+
 def test_box_and_class_loss_are_balanced():
     """At the size of error an untrained net makes, neither loss swamps the other."""
     labels = torch.tensor([1, -1, 0, 0, 0])
@@ -126,6 +137,38 @@ def test_average_precision():
     assert average_precision(torch.tensor([0.9, 0.8]), torch.tensor([0.1, 0.2])) == 1
     assert average_precision(torch.tensor([0.9, 0.1]), torch.tensor([0.5])) == pytest.approx((1 + 2 / 3) / 2)
     assert average_precision(torch.tensor([0.5]), torch.tensor([0.5])) == pytest.approx(0.5)
+
+
+class Scored:
+    """A list of samples whose pixels hold the score that ``judge`` gives them."""
+
+    def __init__(self, positives: torch.Tensor, parts: torch.Tensor, negatives: torch.Tensor) -> None:
+        self.scores = torch.cat([positives, parts, negatives])
+        self.labels = torch.tensor([1] * len(positives) + [-1] * len(parts) + [0] * len(negatives))
+        self.offsets = torch.where(self.labels == -1, 0.1, 0.0)[:, None].expand(-1, 4)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def collate(self, keys: list[tuple[int, int]]) -> Batch:
+        indices = [index for index, _ in keys]
+        return Batch(self.scores[indices][:, None, None, None].expand(-1, 3, 12, 47), self.labels[indices],
+                     self.offsets[indices])
+
+
+def judge(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A net that leaves every box as it is."""
+    score = pixels[:, :1, :1, :1]
+    return torch.zeros(len(pixels), 4, 1, 1), torch.cat([1 - score, score], 1)
+
+
+def test_the_figures_of_an_epoch():
+    positives, negatives = torch.tensor([0.1, 0.3, 0.95, 0.99]), torch.arange(200) / 200  # 0.985 is the third best
+    found = evaluate(judge, Scored(positives, torch.zeros(4), negatives), CPU, chunk=50)
+    iou = box_overlaps(torch.zeros(1, 4), torch.full((1, 4), 0.1)).item()  # of parts; positives need no correction
+    assert found["iou"] == pytest.approx((1 + iou) / 2) and iou < 0.9
+    assert found["precision"] == pytest.approx(average_precision(positives, negatives))
+    assert found["score"] == pytest.approx(found["precision"] + found["iou"]) and found["recall_99"] == 0.25
 
 
 # batches
@@ -263,6 +306,24 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path, one_thread, mon
     lists.write_text(lists.read_text().replace(" 0 0 0 0\n", " 0 0 0 0 \n"))
     with pytest.raises(UserError, match=r"another list of samples .* and list of validation samples"):
         run(tmp_path / "killed")
+
+
+def test_samples_to_train_on_are_changed_and_those_to_validate_on_are_not(tmp_path, monkeypatch):
+    lists, changed = write_list(tmp_path, count=4), []
+
+    def killed(net, data, device):
+        changed.append(data.augment)
+        raise KeyboardInterrupt
+
+    def prepared(pixels, generator):
+        changed.append(True)
+        return prepare(pixels, generator)
+
+    monkeypatch.setattr("MTCNN.train.trainer.evaluate", killed)
+    monkeypatch.setattr("MTCNN.train.dataset.prepare", prepared)
+    with pytest.raises(KeyboardInterrupt):
+        train(Train_Pnet.RECIPE, options_for(Train_Pnet.RECIPE, tmp_path, lists))
+    assert changed == [True, False]
 
 
 def test_a_list_of_samples_that_were_made_anew_is_refused(tmp_path):

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from MTCNN import MTCNN
+from platekit import read_plates
 from platekit.arguments import command_line
 from platekit.command import json_lines, run_pictures
 from platekit.errors import UserError, run_script
@@ -62,15 +64,15 @@ def test_detection_alone_has_no_text():
 
 
 def test_every_input_gets_its_line_in_order_and_a_broken_one_its_error(folder, capsys):
-    status = run_pictures([folder / "c.png", folder, folder / "missing.jpg"], read, "-")
+    status = run_pictures([folder / "c.png", folder / "missing.jpg", folder], read, "-")
     captured = capsys.readouterr()
     lines = lines_of(captured.out)
     assert status == 1
-    assert [Path(line["image"]).name for line in lines] == ["c.png", "a.png", "b.jpg", "c.png", "missing.jpg"]
-    assert [list(line) == ["image", "error"] for line in lines] == [False, False, True, False, True]
+    assert [Path(line["image"]).name for line in lines] == ["c.png", "missing.jpg", "a.png", "b.jpg", "c.png"]
+    assert [list(line) == ["image", "error"] for line in lines] == [False, True, False, True, False]
     assert [line for line in captured.err.splitlines() if line.startswith("error: ")] == \
-        [f"error: {lines[2]['error']}", f"error: {lines[4]['error']}"]
-    assert "b.jpg" in lines[2]["error"]
+        [f"error: {lines[1]['error']}", f"error: {lines[3]['error']}"]
+    assert "b.jpg" in lines[3]["error"]
 
 
 def test_a_picture_too_large_for_the_gpu_is_its_own_error(folder):
@@ -153,6 +155,28 @@ def test_pictures_are_drawn_in_the_same_places_whatever_else_was_named(folder, t
     run_pictures([tmp_path / "quiet", folder, "/nowhere/a.png"], read, output=tmp_path / "out")
     run_pictures([folder], read, output=tmp_path / "alone")
     assert files_below(tmp_path / "out") == files_below(tmp_path / "alone") == ["a.png", "c.png"]
+
+
+class Killed:
+    """Stands in for what reads a picture, or only detects: a kill comes first."""
+
+    def read(self, image: np.ndarray) -> PictureResult:
+        raise KeyboardInterrupt
+
+    detect = read
+
+
+@pytest.mark.parametrize("script", [read_plates, MTCNN], ids=["read_plates", "MTCNN"])
+def test_a_run_is_not_gone_on_with_by_other_flags(call, folder, tmp_path, monkeypatch, script):
+    monkeypatch.setattr(read_plates, "make_reader", lambda args: Killed())
+    monkeypatch.setattr(MTCNN, "Detector", lambda *args: Killed())
+    (tmp_path / "net").write_text("other weights")
+    run = ("--image", folder, "--json", tmp_path / "plates.jsonl", "--device", "cpu")
+    interrupted = 130
+    assert call(script.main, *run).status == interrupted
+    for other in (("--mini_lp", 60, 20), ("--scale", 0.5), ("--pnet", tmp_path / "net"), ("--onet", tmp_path / "net")):
+        assert "other weights or flags" in call(script.main, *run, "--resume", *other).sentence()
+    assert call(script.main, *run, "--resume").status == interrupted
 
 
 @pytest.mark.parametrize("target", ["in", "in/a.png/plates.jsonl"])

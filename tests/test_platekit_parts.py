@@ -7,6 +7,7 @@ import itertools
 import json
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def whole(photos, tmp_path) -> bytes:
     return (tmp_path / "whole.jsonl").read_bytes()
 
 
-def cut_short(photos: Path, target: Path, after: int, resume: bool = False, settings: str = "") -> Nets:
+def cut_short(photos: Path, target: Path, after: int, resume: bool = False, settings: Sequence[object] = ()) -> Nets:
     nets = Nets(after)
     with pytest.raises(KeyboardInterrupt):
         run_pictures([photos], nets, str(target), resume=resume, settings=settings)
@@ -90,6 +91,15 @@ def test_lines_of_other_settings_are_not_gone_on_from(photos, tmp_path):
     cut_short(photos, target, 3, settings="a")
     run_pictures([photos], anew, str(target), settings="b")
     assert len(same.read) == COUNT - 3 and len(anew.read) == COUNT and not Path(f"{target}.parts").exists()
+
+
+def test_lines_of_other_weights_in_the_same_file_are_not_gone_on_from(photos, tmp_path):
+    target, weights = tmp_path / "plates.jsonl", tmp_path / "net.pth"
+    weights.write_bytes(b"one")
+    cut_short(photos, target, 3, settings=[weights])
+    weights.write_bytes(b"two")
+    with pytest.raises(UserError, match="made with other weights or flags"):
+        run_pictures([photos], Nets(), str(target), resume=True, settings=[weights])
 
 
 def test_lines_of_a_run_before_are_not_taken_for_those_of_one_that_was_killed_at_once(photos, whole, tmp_path):
