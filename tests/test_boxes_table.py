@@ -114,6 +114,12 @@ def test_a_bad_file_of_yolo_is_left_out_and_said_so(call, photos, tmp_path, line
     assert len(read_boxes([tmp_path / "boxes.csv"])) == 1
 
 
+def test_a_box_of_yolo_ends_where_the_picture_does(call, photos, tmp_path):
+    (photos / "a" / "one.txt").write_text("0 0.9 0.5 0.4 0.2")
+    assert call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv").status == 0
+    assert read_boxes([tmp_path / "boxes.csv"])[photos / "a" / "one.png"].tolist() == [[252, 96, 360, 144]]
+
+
 def test_a_box_without_area_is_left_out_and_said_so(call, photos, tmp_path):
     (photos / "a" / "one.txt").write_text("0 0.5 0.5 0.0000001 0.1")
     (photos / "a" / "two.txt").write_text("0 0.5 0.5 0.1 0.1\n")
@@ -142,8 +148,8 @@ def test_pictures_without_any_file_of_yolo_are_no_table(call, photos, tmp_path):
 @pytest.mark.parametrize(("row", "what"), [
     ("a/one.png,1,2,3", "not four numbers"), ("a/one.png,1,2,x,4", "not four numbers"), ("a/one.png,5,2,3,4", "no box"),
     ("a/one.png,-1,2,3,4", "no box"), ("a/one.png,0.2,0.3,0.6,0.5", "not in shares"),
-    ("a/one.png,1,2,inf,4", "no box"), (",1,2,3,4", "picture is missing"),
-    ("a/\0.png,1,2,3,4", "zero byte|NUL")])
+    ("a/one.png,1,2,30,3", "side below 2"), ("a/one.png,1,2,inf,4", "no box"),
+    (",1,2,3,4", "picture is missing"), ("a/\0.png,1,2,3,4", "zero byte|NUL")])
 def test_a_bad_row_is_said_by_its_place(photos, row, what):
     (photos / "boxes.csv").write_text(f"file,x1,y1,x2,y2\n\na/two.png,1,2,3,4\n\n{row}\n")
     with pytest.raises(UserError, match=rf"boxes\.csv, row 5: .*({what})"):

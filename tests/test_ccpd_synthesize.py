@@ -64,8 +64,9 @@ def test_a_second_run_adds_only_what_is_missing(tmp_path, capsys):
     second = files()
     assert len(second) == 3 and first.items() <= second.items()
     assert "next: python MTCNN/data_set/preprocess.py" in capsys.readouterr().out
-    with pytest.raises(UserError, match="another --out"):
-        main([*run, "--count", "3", "--seed", "1"])
+    for other in (("--seed", "1"), ("--size", "360", "580")):
+        with pytest.raises(UserError, match="another --out"):
+            main([*run, "--count", "3", *other])
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")

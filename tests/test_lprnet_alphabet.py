@@ -143,7 +143,7 @@ def test_one_view_that_is_sure_is_outvoted_by_none_that_are_not():
 
 
 def test_a_symbol_has_the_confidence_of_its_best_time_step():
-    probabilities = torch.tensor([[[0.6, 0.9, 0.1, 0.7], [0.2, 0.05, 0.1, 0.2], [0.2, 0.05, 0.8, 0.1]]])
+    probabilities = torch.tensor([[[0.6, 0.9, 0.7, 0.1, 0.7], [0.2, 0.05, 0.2, 0.1, 0.2], [0.2, 0.05, 0.1, 0.8, 0.1]]])
     reading = SMALL.decode(probabilities.log())[0]
     assert reading.text == "AA" and reading.symbol_confidences == pytest.approx((0.9, 0.7))
 

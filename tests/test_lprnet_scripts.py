@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -128,6 +129,14 @@ def test_a_part_of_the_plates_is_set_aside_without_validation_crops(call, crops,
                 "--save", tmp_path / "a.pth", tmp_path / "b.pth", *TINY, "--epoch", 1, "--rendered_share", 0)
     assert done.status == 0, done.err
     assert "views of 16 crops), choosing by 4 crops" in done.out and "12 samples an epoch (0 drawn" in done.out
+
+
+def test_the_best_weights_are_chosen_by_crops_as_they_are_and_by_hard_views(call, crops, tmp_path, monkeypatch):
+    right = itertools.cycle([np.ones(4), np.zeros(4)])
+    monkeypatch.setattr(LPRNet_Train, "read_right", lambda texts, labels: next(right))
+    assert train(call, crops, tmp_path, "--epoch", 1, "--epoch_samples", 4).status == 0
+    row = json.loads((tmp_path / "run" / "log.jsonl").read_text())
+    assert [row[name] for name in ("accuracy", "accuracy_hard_views", "score")] == [1, 0, 0.5]
 
 
 def test_a_damaged_crop_does_not_end_a_training(call, crops, weights, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections import Counter
 
 import numpy as np
@@ -116,6 +117,7 @@ def test_two_photos_of_one_name_are_both_kept(call, tmp_path):
         path = tmp_path / release / "ccpd_base" / photo_name("皖A12345")
         path.parent.mkdir(parents=True)
         path.write_bytes(release.encode())
+        os.utime(path, (0, 0))  # of one size and time too
     outcome = call(preprocess.main, "--img_dirs", tmp_path / "old", tmp_path / "new", "--dir_train", tmp_path / "train",
                    "--dir_val", tmp_path / "val", "--val_share", 0)
     assert outcome.status == 0
@@ -174,14 +176,17 @@ def test_a_view_carries_the_plate_along(monkeypatch):
     image = np.full((1160, 720, 3), 120, np.uint8)
     cv2.fillConvexPoly(image, vertices.astype(np.int32), (220, 60, 20))
     box = np.concatenate([vertices.min(0), vertices.max(0)])
+    zones = np.array([[50.0, 60, 250, 160], box])
     aspects = []
     for seed in range(30):
-        view = make_view(image, box, vertices, np.zeros((0, 4)), np.random.default_rng(seed))
+        view = make_view(image, box, vertices, zones, np.random.default_rng(seed))
         assert view.image.shape == image.shape and view.image.dtype == np.uint8
         aspects.append((view.box[2] - view.box[0]) / (view.box[3] - view.box[1]))
         y, x = np.nonzero(view.image[..., 0].astype(int) - view.image[..., 2] > 100)
         found = np.array([[x.min(), y.min(), x.max() + 1.0, y.max() + 1.0]])
         assert overlaps(found, view.box[None])[0] > 0.85, seed
+        for zone, moved in zip(zones, view.ignore, strict=True):
+            np.testing.assert_allclose(moved, bounding_box(transform(box_corners(zone), view.matrix)))
     assert min(aspects) < 1.5 < 2.5 < max(aspects)
 
 
@@ -438,6 +443,8 @@ def test_lists_hold_each_sample_once(tmp_path):
     assert rows == {"positive": 65, "part": 26, "negative": 65}
     lines = [line for line in target.read_text().splitlines() if not line.startswith("#")]
     assert len(lines) == 156 and len({tuple(line.split()[:2]) for line in lines}) == 156
+    listed = np.loadtxt(target)
+    assert set(listed[listed[:, 2] == -1, 0]) == {1, 4}  # the parts are of both folders, though one has enough
     data = SampleList(target, augment=False, size=(12, 47))
     batch = data.collate([(index, 0) for index in (0, 70, 155)])
     array, row = int(data.array[70]), int(data.row[70])
@@ -446,10 +453,16 @@ def test_lists_hold_each_sample_once(tmp_path):
     folders, shares = [tmp_path / "a", tmp_path / "b"], {"positive": 1, "part": 1, "negative": 3}
     taken = assemble(folders, target, shares, None, 0, [1, 0.2])
     assert taken == {"positive": 45, "part": 45, "negative": 45}
+    listed = np.loadtxt(target)
+    assert listed[listed[:, 0] >= 3, 1].max() > 4  # not the first five of the second folder
     with pytest.raises(UserError, match="each of the 2 folders"):
         assemble(folders, target, shares, None, 0, [1])
     small = assemble([tmp_path / "a"], target, {"positive": 1, "part": 1, "negative": 1}, 30, 0)
     assert sum(small.values()) == 30
+    lists = target, tmp_path / "lists" / "val.txt"
+    run("pnet", "", ["--samples_train", str(tmp_path / "a"), "--samples_val", str(tmp_path / "b"), "--size", "30",
+                     "--list_train", str(lists[0]), "--list_val", str(lists[1])])
+    assert [len(np.loadtxt(path)) for path in lists] == [30, 75]  # the size is that of the training list
     call_of = ["--samples_train", str(tmp_path / "a"), "--list_train", str(target), "--negatives"]
     for share in ("nan", "inf", "-1"):
         with pytest.raises(UserError, match="shares must be"):
@@ -485,9 +498,10 @@ def test_generators_run_and_repeat(call, tmp_path):
             outputs.append({name: (out / name).read_bytes() for name in files_below(out)})
         assert outputs[0] == outputs[1]
         folder = tmp_path / "first" / f"{number}"
-        summary = json.loads((folder / "train" / "samples.json").read_text())
+        summary, of_val = (json.loads((folder / split / "samples.json").read_text()) for split in ("train", "val"))
         assert summary["rows"]["positive"] > 20 and summary["rows"]["negative"] > 20 and summary["rows"]["part"] > 10
-        assert (folder / "val" / "samples.json").exists()
+        assert (summary["steps"], of_val["steps"]) == (2 * 5, 1)
+        assert summary["settings"]["seed"] != of_val["settings"]["seed"]
         positives = open_array(folder / "train" / "positive.npy")
         assert positives.shape[1:] == (*size, 3) and positives.std() > 10
         assert "complete" in call(main, *common, *extra, "--out_train", folder / "train", "--out_val",
@@ -550,6 +564,29 @@ def test_mined_windows_are_what_the_net_takes_for_plates(tmp_path):
     finder = Detector(tmp_path / "pnet", ONet(), "cpu", thresholds=Thresholds(pnet_score=0.3))
     _, _, scores = finder.scan(pixels)
     assert len(scores) >= 20
+
+
+@pytest.mark.parametrize("box", [None, np.array([100.0, 96, 270, 150])], ids=["no plate", "plate"])
+@pytest.mark.parametrize("net", ["pnet", "onet"])
+def test_mined_windows_begin_with_the_best_scored_and_touch_nothing_to_leave_alone(tmp_path, monkeypatch, net, box):
+    save_checkpoint(tmp_path / "pnet", PNet().state_dict())
+    view = View(photo(), box, np.array([[0.0, 0, 180, 300]]))
+    corners = np.stack(np.meshgrid(np.arange(0, 310, 4), np.arange(0, 284, 4)), axis=2).reshape(-1, 2)
+    windows = np.concatenate([corners, corners + (50, 16)], axis=1).astype(float)
+    scores = np.random.default_rng(0).permutation(len(windows)) / len(windows)
+    best = len(windows) - 1  # in the corner, far from both
+    scores[best] = 1
+    if net == "pnet":
+        chooser = PNetWindows(Counts(0, 0, 0, 0), tmp_path / "pnet", 20)
+        monkeypatch.setattr(chooser.detector, "scan", lambda pixels: (windows, None, scores))
+    else:
+        chooser = ONetWindows(Counts(0, 0, 0, 20), tmp_path / "pnet")
+        monkeypatch.setattr(chooser, "look", lambda pixels: (windows[np.argsort(-scores)], windows[:0]))
+    assert len(windows) > 4000  # more than are looked at
+    for seed in range(10):
+        chosen = chooser(view, None, np.random.default_rng(seed))["negative"]
+        assert chosen[0].tolist() == windows[best].tolist() and len(chosen) >= 20
+        assert chosen[:, 0].min() >= 180
 
 
 def test_the_boxes_that_onet_placed_worst_are_always_learnt_from(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from torchvision import ops
 
 from MTCNN.detector import Detector, Thresholds, drop_nested
 from MTCNN.model.MTCNN_nets import ONet, PNet
-from MTCNN.MTCNN import create_mtcnn_net, parse_arguments
+from MTCNN.MTCNN import create_mtcnn_net, main, parse_arguments
 from MTCNN.pyramid import ASPECTS, OWN_SHEET, arrange, make_sheets, plan_levels, resize
 from MTCNN.scan import BAND_PIXELS
 from platekit.boxes import box_iou, encode_offsets
@@ -30,6 +30,7 @@ from platekit.errors import UserError
 from platekit.images import find_images, read_image
 from platekit.opencv import cv2
 from platekit.places import SAMPLES
+from tests.conftest import make_picture, put_picture
 
 HEIGHT, WIDTH = 200, 250
 
@@ -343,9 +344,18 @@ def test_impossible_plates_are_refused(mini_lp):
         make(BOXES["upright"], mini_lp=mini_lp)
 
 
-def test_one_number_is_no_smallest_plate():
-    with pytest.raises(UserError, match="a width and a height, not 50"):
-        create_mtcnn_net(map_picture(), 50, "cpu")
+@pytest.mark.parametrize(("settings", "said"), [({"mini_lp": 50}, "a width and a height, not 50"),
+                                                ({"scale": 1.5}, "--scale")])
+def test_the_one_call_form_refuses_what_the_detector_does(settings, said):
+    with pytest.raises(UserError, match=said):
+        create_mtcnn_net(map_picture(), device="cpu", **settings)
+
+
+def test_a_line_says_how_wide_and_high_the_picture_is(call, tmp_path):
+    put_picture(tmp_path / "a.png", make_picture(60, 100))
+    done = call(main, "--image", tmp_path / "a.png", "--json", "-", "--device", "cpu")
+    line = json.loads(done.out)
+    assert (line["width"], line["height"]) == (100, 60)
 
 
 @pytest.mark.parametrize("aspects", [(), (0,), (3, float("nan"))])

@@ -190,12 +190,13 @@ def test_a_json_file_that_cannot_be_is_said_at_once(folder, tmp_path, target):
 
 
 def test_annotated_pictures_of_one_name_are_kept_apart(tmp_path):
-    for index, name in enumerate(("x/a.png", "y/a.png", "y/a-2.png", "z/a.png", "z/a.gif", "z/b.ppm", "z/b.ppm.jpg")):
+    for index, name in enumerate(("x/a.png", "y/a.png", "y/a-2.png", "z/a.png", "z/a.gif", "z/b.ppm", "z/b.ppm.jpg",
+                                   "z/c.PNG")):
         put_picture(tmp_path / name, make_picture(120, 200, index))
     inputs = [tmp_path / name for name in ("x", "y/a.png", "y/a-2.png", "z", "z/b.ppm")]
     assert run_pictures(inputs, read, output=tmp_path / "out") == 0
     assert files_below(tmp_path / "out") == ["x/a.png", "y/a-2.png", "y/a.png", "z/a.gif.jpg", "z/a.png", "z/b.ppm.jpg",
-                                             "z/b.ppm.jpg.jpg"]
+                                             "z/b.ppm.jpg.jpg", "z/c.PNG"]
     for name in ("x/a.png", "y/a.png", "y/a-2.png", "z/a.png"):
         drawn, original = read_image(tmp_path / "out" / name), read_image(tmp_path / name)
         assert np.array_equal(drawn[60:], original[60:]) and not np.array_equal(drawn, original)
@@ -263,6 +264,14 @@ def test_json_on_a_narrow_console_is_json(folder, monkeypatch, encoding):
     with json_lines(str(target)) as stream:
         stream.write(json.dumps({"image": names[-1]}, ensure_ascii=False) + "\n")
     assert lines_of(target.read_text("utf-8")) == [{"image": names[-1]}]
+
+
+def test_a_plate_is_printed_on_a_console_that_lacks_its_symbols(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii", newline="\n"))
+    with pytest.raises(SystemExit) as ended:
+        run_script(lambda: print("皖A12345"))
+    assert ended.value.code == 0 and raw.getvalue() == b"\\u7696A12345\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with a name")
@@ -361,10 +370,11 @@ def test_whoever_stops_reading_the_output_sees_no_traceback(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 @pytest.mark.parametrize(("redirected", "status", "said"), [("> /dev/full", 2, "disk is full"), (">&-", 0, "")])
-def test_an_output_that_cannot_be_written_is_no_traceback(redirected, status, said):
-    code = "from platekit.errors import run_script; run_script(lambda: print('a line'))"
+@pytest.mark.parametrize("at_once", [False, True])
+def test_an_output_that_cannot_be_written_is_no_traceback(redirected, status, said, at_once):
+    code = f"from platekit.errors import run_script; run_script(lambda: print('a line'), at_once={at_once})"
     done = subprocess.run(f'"{sys.executable}" -c "{code}" {redirected}', shell=True, cwd=ROOT, capture_output=True,
-                          text=True)
+                          text=True, env={**os.environ, "PYTHONUNBUFFERED": ""})  # as it is by default
     assert done.returncode == status and said in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 

@@ -256,6 +256,11 @@ read_image({str(path)!r})
     assert "UserError" in done.stderr and "more than 0.005 megapixels" in done.stderr
 
 
+def test_a_name_in_a_list_keeps_its_spaces_but_no_mark_of_the_encoding_and_no_end_of_the_line(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa.png\r\n b.png \n")
+    assert list(map(str, expand_inputs([tmp_path / "list.txt"]))) == ["a.png", " b.png "]
+
+
 def test_a_list_in_another_encoding_is_said(tmp_path):
     (tmp_path / "list.txt").write_text("皖.jpg\r\n", encoding="utf-16")  # as a console of Windows writes it
     with pytest.raises(UserError, match=r"list\.txt is in UTF-16; save it in UTF-8"):

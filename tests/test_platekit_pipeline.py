@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,12 +33,32 @@ def test_a_doubtful_box_that_nobody_can_read_is_no_plate(monkeypatch, found, pla
     reader = PlateReader("cpu")
     scores = torch.tensor([score for score, _ in found])
     boxes = torch.tensor([[10.0 * number, 0, 10 * number + 9, 5] for number in range(len(found))])
-    readings = [Reading(str(number), confidence, ()) for number, (_, confidence) in enumerate(found)]
+    readings = [Reading(str(number), confidence, (confidence,)) for number, (_, confidence) in enumerate(found)]
     monkeypatch.setattr(reader.detector, "find", lambda pixels: (boxes, scores))
     monkeypatch.setattr(reader.recogniser, "read", lambda pixels, boxes: readings)
     read = reader(np.zeros((60, 80, 3), np.uint8)).plates
     assert [plate.text for plate in read] == [str(number) for number in plates]
     assert [plate.box[0] for plate in read] == [10 * number for number in plates]
+    assert [plate.symbol_confidences for plate in read] == [(found[number][1],) for number in plates]
+
+
+def test_each_stage_has_its_own_time(monkeypatch):
+    reader, now = PlateReader("cpu"), [0.0]
+
+    def takes(seconds: float, answer: object) -> object:
+        now[0] += seconds
+        return answer
+
+    nothing = torch.zeros(0, 4), torch.zeros(0)
+    monkeypatch.setattr("platekit.pipeline.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(reader.detector, "find", lambda pixels: takes(2, nothing))
+    monkeypatch.setattr(reader.recogniser, "read", lambda pixels, boxes: takes(3, []))
+    assert reader(np.zeros((60, 80, 3), np.uint8)).ms == {"detect": 2000, "recognise": 3000}
+
+
+def test_the_detector_has_the_settings_that_the_reader_was_given():
+    detector = PlateReader("cpu", mini_lp=(70, 20), scale=0.5, rounds=1, aspects=(3,)).detector
+    assert (detector.mini_lp, detector.scale, detector.rounds, detector.aspects) == ((70, 20), 0.5, 1, (3,))
 
 
 def test_finder_and_reader_take_paths_and_say_what_is_none(tmp_path):

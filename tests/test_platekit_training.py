@@ -98,7 +98,7 @@ def loss(net, batch):
         net.norm.eval()
     value = (net(points) - wanted).square().mean()
     net.norm.train(net.training)
-    return value, {"twice": 2 * value.item()}
+    return value, {"twice": 2 * value.item(), "one": 1.0}
 
 
 def evaluate(net):
@@ -178,9 +178,17 @@ def test_it_learns_logs_and_keeps_the_best(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == list(range(1, 26))
     assert all({"loss", "twice", "score", "learning_rate", "seconds", "revision"} <= set(row) for row in rows)
-    assert rows[3]["twice"] == pytest.approx(2 * rows[3]["loss"])
+    assert rows[3]["twice"] == pytest.approx(2 * rows[3]["loss"]) and {row["one"] for row in rows} == {1}
+    assert [row["learning_rate"] for row in rows] == [settings.learning_rate_at(step, 125) for step in range(4, 125, 5)]
     assert not best.training and evaluate(best)["score"] == pytest.approx(max(row["score"] for row in rows))
     assert evaluate(best)["score"] > before / 4  # a score is minus the error
+
+
+def test_a_step_clips_the_gradient_and_decays_the_weights_as_the_settings_say(tmp_path):
+    run = start(tmp_path, dataclasses.replace(SETTINGS, clip_norm=0.01, weight_decay=0.3))
+    run.train_step(collate([Noisy()[index, 0] for index in range(4)]), loss, 0.1)
+    assert torch.cat([weight.grad.flatten() for weight in run.net.parameters()]).norm().item() == pytest.approx(0.01)
+    assert [group["weight_decay"] for group in run.optimizer.param_groups] == [0.3]
 
 
 def test_the_best_weights_are_kept_when_later_epochs_are_worse(tmp_path):
@@ -332,6 +340,10 @@ def test_a_killed_process_ends_with_the_same_bits(tmp_path, reference):
 
 
 def test_dropout_and_order_follow_the_seed(tmp_path, reference):
+    batch = collate([Noisy()[index, 0] for index in range(4)])
+    first = [start(tmp_path / "first", dataclasses.replace(SETTINGS, seed=seed)).train_step(batch, loss, 0.1)["loss"]
+             for seed in (1, 1, 2)]
+    assert first[0] == first[1] != first[2]  # of one batch, so that dropout alone can differ
     other = start(tmp_path / "other", dataclasses.replace(SETTINGS, seed=6))
     other.train(Noisy(), collate, loss, evaluate)
     assert not same(state_of(other.net), reference[0])
@@ -386,8 +398,9 @@ def test_a_broken_checkpoint_is_refused(tmp_path, reference):
         start(tmp_path / "reference")
 
 
-@pytest.mark.parametrize("poison", ["loss", "gradient"])
-def test_a_loss_or_gradient_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path, poison):
+@pytest.mark.parametrize(("poison", "said"), [
+    (float("nan"), "loss is nan"), (float("inf"), "loss is inf"), (None, "gradient is nan")])
+def test_a_loss_or_gradient_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path, poison, said):
     calls = 0
 
     def poisoned(net, batch):
@@ -396,10 +409,10 @@ def test_a_loss_or_gradient_that_is_no_number_stops_and_keeps_the_checkpoint(tmp
         value, figures = loss(net, batch)
         if calls == 8:
             # The root of 0 is 0, and its slope infinite: a finite loss with a gradient that is no number.
-            value = value * float("nan") if poison == "loss" else value + (net.last.bias * 0).abs().sqrt().sum()
+            value = value * poison if poison else value + (net.last.bias * 0).abs().sqrt().sum()
         return value, figures
 
-    with pytest.raises(UserError, match=rf"the {poison} is nan at step 7; .*--learning_rate"):
+    with pytest.raises(UserError, match=f"the {said} at step 7; .*--learning_rate"):
         start(tmp_path, save_seconds=0).train(Noisy(), collate, poisoned, evaluate)
     run = start(tmp_path)
     assert run.step == 7

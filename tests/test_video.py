@@ -30,7 +30,7 @@ from platekit.fusion import FusedReading
 from platekit.read_plates import main
 from platekit.results import PictureResult, Plate
 from platekit.tracking import Track, Tracker
-from platekit.video import VideoFile, Watch, run_video
+from platekit.video import AnnotatedVideos, VideoFile, Watch, run_video
 from tests.conftest import files_below, full_disk, make_picture, overlap, put_picture
 
 WIDTH, HEIGHT = 640, 360
@@ -301,6 +301,11 @@ def test_a_video_that_does_not_fit_the_disk_is_one_sentence(tmp_path):
             for number in range(20):
                 video.write(number / 20, make_picture(HEIGHT, WIDTH, number))
             video.close()
+
+
+def test_a_video_that_is_named_twice_gets_two_annotated_ones(tmp_path):
+    videos = AnnotatedVideos(tmp_path, ["clip.mp4"])
+    assert [videos.file_for("clip.mp4", 25).path.name for _ in range(2)] == ["clip.mp4.avi", "clip.mp4-2.avi"]
 
 
 def test_what_is_live_and_what_it_is_called():
