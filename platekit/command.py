@@ -135,9 +135,6 @@ class OutputFolder:
             if real_path(parent).is_relative_to(place):
                 raise UserError(f"{folder} holds inputs, which annotated pictures could replace; name another folder "
                                 "with --output")
-            if not os.path.isfile(source):  # nothing is drawn of what is not there
-                parent = None
-                continue
             try:
                 self.root = os.path.commonpath([self.root or os.path.abspath(parent), os.path.abspath(parent)])
             except ValueError:

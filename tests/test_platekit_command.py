@@ -150,13 +150,6 @@ def test_inputs_without_pictures_are_reported_beside_the_others(folder, tmp_path
         assert reason in entry["error"]
 
 
-def test_pictures_are_drawn_in_the_same_places_whatever_else_was_named(folder, tmp_path):
-    (tmp_path / "quiet").mkdir()
-    run_pictures([tmp_path / "quiet", folder, "/nowhere/a.png"], read, output=tmp_path / "out")
-    run_pictures([folder], read, output=tmp_path / "alone")
-    assert files_below(tmp_path / "out") == files_below(tmp_path / "alone") == ["a.png", "c.png"]
-
-
 class Killed:
     """Stands in for what reads a picture, or only detects: a kill comes first."""
 
