@@ -113,6 +113,8 @@ def parse_arguments() -> argparse.Namespace:
                         "below 1")
     if not 0 <= args.straightening < math.inf:
         raise UserError(f"--straightening must be at least 0, not {args.straightening}")
+    if "stn" in args.without:
+        args.straightening = 0.0
     if not args.hold_out and not args.img_dirs_val:
         raise UserError("there is nothing to choose the best weights by; give --img_dirs_val or --hold_out")
     if args.rendered_share == 1 and args.epoch_samples is None:
@@ -215,7 +217,6 @@ def build_nets(args: argparse.Namespace, alphabet: Alphabet, real: LPRDataLoader
     reader = Reader(len(alphabet), args.dropout_rate, TrainingLPRNet).to(memory_format=torch.channels_last)
     if "stn" in args.without:  # which starts as the identity
         reader.stn.requires_grad_(False)
-        args.straightening = 0.0
     reader.lprnet.per_sample = "sample_norm" not in args.without
     if args.weights:
         chars = start_from(reader.lprnet, alphabet, args.weights[0])
