@@ -76,8 +76,8 @@ def load_reader(lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str |
 
 def recorded_alphabet(state: dict[str, Any], facts: dict[str, Any], path: str | os.PathLike,
                       other: Alphabet | None = None) -> Alphabet:
-    """The alphabet of LPRNet's weights that were read from ``path``: where none is recorded, of ``CHARS`` and the
-    ``other`` one that of their size. Raises UserError where they are of another.
+    """The alphabet of LPRNet's weights that were read from ``path``; where none is recorded, ``CHARS``, or ``other``
+    if that alone has their size. Raises UserError where none has.
     """
     shape = getattr(state.get("container.0.bias"), "shape", None)
     default = other if other and shape == (len(other),) != (len(CHARS),) else Alphabet()

@@ -1,7 +1,6 @@
 """The detector: PNet over the pyramid, suppression, then ONet in three rounds on what is left.
 
-``tests/plain.py`` is the same in a few lines of plain PyTorch and gives the same boxes: read that first. Here are its
-fast forms, and what depends on the device.
+``tests/plain.py`` is the same in plain PyTorch and gives the same boxes: read that first. Here is its fast form.
 
 Boxes are (x1, y1, x2, y2) in pixels of the picture, see platekit.boxes. They are cut to the picture only at the very
 end: a proposal that reaches past the border must keep its size while offsets are applied to it.

@@ -21,9 +21,15 @@ SERIAL_TABLE = "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789O"
 
 _NUMBER = r"(?:0|[1-9]\d*)"  # no leading zeros: every name has one reading, and every reading one name
 _POINT = rf"{_NUMBER}&{_NUMBER}"
-_FIELDS = {"area": r"\d+", "tilt": rf"{_NUMBER}_{_NUMBER}", "box": rf"{_POINT}_{_POINT}",
-           "corners": rf"{_POINT}(?:_{_POINT}){{3}}", "plate": rf"{_NUMBER}(?:_{_NUMBER}){{6,7}}",
-           "brightness": _NUMBER, "blurriness": _NUMBER}
+_FIELDS = {
+    "area": r"\d+",
+    "tilt": rf"{_NUMBER}_{_NUMBER}",
+    "box": rf"{_POINT}_{_POINT}",
+    "corners": rf"{_POINT}(?:_{_POINT}){{3}}",
+    "plate": rf"{_NUMBER}(?:_{_NUMBER}){{6,7}}",
+    "brightness": _NUMBER,
+    "blurriness": _NUMBER,
+}
 _PATTERN = re.compile("-".join(f"({shape})" for shape in _FIELDS.values()), re.ASCII)
 _SEPARATOR = re.compile("[_&]")
 Point = tuple[int, int]

@@ -15,16 +15,18 @@ CCPD_FOLDER = working_folder("ccpd")  # in a checkout, users unpack the data set
 SYNTHETIC_FOLDER = CCPD_FOLDER / "synthetic"
 PHOTO_SIZE = (720, 1160)  # width, height of every photo
 
-SUBSETS: dict[str, str] = {"ccpd_base": "ordinary photos, the only ones meant for training",
-                           "ccpd_blur": "blurred by a moving hand or a missed focus",
-                           "ccpd_challenge": "the hardest of all kinds",
-                           "ccpd_db": "very dark, very bright or unevenly lit",
-                           "ccpd_fn": "very far from or very near to the camera",
-                           "ccpd_rotate": "turned by 20 to 50 degrees in the picture plane",
-                           "ccpd_tilt": "seen from the side and from above at once",
-                           "ccpd_weather": "rain, snow and fog",
-                           "ccpd_green": "new-energy plates with eight symbols (released in 2020 as CCPD-Green)",
-                           "ccpd_np": "new cars without a plate"}
+SUBSETS: dict[str, str] = {
+    "ccpd_base": "ordinary photos, the only ones meant for training",
+    "ccpd_blur": "blurred by a moving hand or a missed focus",
+    "ccpd_challenge": "the hardest of all kinds",
+    "ccpd_db": "very dark, very bright or unevenly lit",
+    "ccpd_fn": "very far from or very near to the camera",
+    "ccpd_rotate": "turned by 20 to 50 degrees in the picture plane",
+    "ccpd_tilt": "seen from the side and from above at once",
+    "ccpd_weather": "rain, snow and fog",
+    "ccpd_green": "new-energy plates with eight symbols (released in 2020 as CCPD-Green)",
+    "ccpd_np": "new cars without a plate",
+}
 
 PLATE_FREE = "ccpd_np"
 DOWNLOAD = "https://github.com/detectRecog/CCPD"

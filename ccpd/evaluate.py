@@ -170,7 +170,7 @@ def parse_arguments() -> argparse.Namespace:
     for net, path in WEIGHTS.items():
         parser.add_argument(f"--{net}", type=Path, default=path, metavar="FILE", help="weights")
     parser.add_argument("--restart", action="store_true", help="start anew instead of going on")
-    parser.add_argument("--device", default="auto", help=f"{DEVICE_HELP}")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     add_seed(parser, "accepted by every script; the bootstrap's is fixed")
     return parser.parse_args()
 

@@ -51,10 +51,13 @@ def with_unread_symbol(*names: str, first: bool) -> RandomPlate:
     return plate
 
 
-KINDS: dict[str, RandomPlate] = {"forces": of_forces("white"), "forces_double": of_forces("white_double"),
-                                 "armed_police": of_forces("white_police"),
-                                 "other_last_symbol": with_unread_symbol("white", "yellow", "black", first=False),
-                                 "embassy": with_unread_symbol("black", first=True)}
+KINDS: dict[str, RandomPlate] = {
+    "forces": of_forces("white"),
+    "forces_double": of_forces("white_double"),
+    "armed_police": of_forces("white_police"),
+    "other_last_symbol": with_unread_symbol("white", "yellow", "black", first=False),
+    "embassy": with_unread_symbol("black", first=True),
+}
 
 
 def draw_scenes(name: str, count: int, renderer: PlateRenderer, seed: int) -> Iterator[tuple[np.ndarray, Annotation]]:

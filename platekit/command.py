@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser, default: str | None = None) -
     parser.add_argument("--resume", action="store_true",
                         help="keep the lines that an earlier run wrote for --json, except errors")
     parser.add_argument("--output", metavar="DIR", type=Path, help="write annotated pictures there")
-    parser.add_argument("--device", default="auto", help=f"{DEVICE_HELP}")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     add_seed(parser)
 
 

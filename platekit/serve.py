@@ -155,7 +155,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1",
                         help="address to listen on; 0.0.0.0 lets other machines in")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any that is free")
-    parser.add_argument("--device", default="auto", help=f"{DEVICE_HELP}")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     add_seed(parser)
     add_reader_arguments(parser)
     return parser.parse_args()

@@ -105,7 +105,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, epochs: int, batch_s
     learning.add_argument("--batch_size", type=int, default=batch_size, help="default: %(default)s")
     learning.add_argument("--learning_rate", type=float, default=learning_rate, help="default: %(default)s")
     learning.add_argument("--float32", action="store_true", help="no mixed precision; it is used only if faster")
-    add_seed(learning, "default: %(default)s")
+    add_seed(learning, "of all that is random")
     running = parser.add_argument_group("running")
     running.add_argument("--run", type=Path, default=run, metavar="DIR",
                          help="folder of checkpoints and logs")
@@ -114,7 +114,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, epochs: int, batch_s
                          help="seconds between checkpoints within an epoch; one is written after every epoch anyway "
                               "(default: %(default)s)")
     running.add_argument("--workers", type=int, default=workers, help="loader processes")
-    running.add_argument("--device", default="auto", help=f"{DEVICE_HELP}")
+    running.add_argument("--device", default="auto", help=DEVICE_HELP)
 
 
 def check_run(args: argparse.Namespace, save: Sequence[Path]) -> None:
