@@ -184,9 +184,7 @@ class Recogniser:
         With ``places`` of rows, the rows side by side, as of a plate that has them: (N * len(places), 3, 24, 94),
         those of one box in a row.
         """
-        theta = torch.eye(2, 3, dtype=torch.float32, device=self.device).repeat(len(boxes), 1, 1)
-        for _ in range(LOOKS - 1):
-            theta = compose(theta, self.reader.stn.theta(sample_boxes(picture, boxes, theta)))
+        theta = self.transforms(picture, boxes, LOOKS - 1)
         if not places:
             return sample_boxes(picture, boxes, theta)
 
@@ -195,6 +193,13 @@ class Recogniser:
             return functional.adaptive_avg_pool2d(crop, (CROP_SIZE[0], row.columns))
 
         return torch.stack([torch.cat([part(row) for row in rows], dim=3) for rows in places], dim=1).flatten(0, 1)
+
+    def transforms(self, picture: torch.Tensor, boxes: np.ndarray, looks: int) -> torch.Tensor:
+        """The spatial transforms (N, 2, 3), within each box, after so many looks."""
+        theta = torch.eye(2, 3, dtype=torch.float32, device=self.device).repeat(len(boxes), 1, 1)
+        for _ in range(looks):
+            theta = compose(theta, self.reader.stn.theta(sample_boxes(picture, boxes, theta)))
+        return theta
 
     def read_pictures(self, pictures: Sequence[np.ndarray], boxes: Sequence[Box] | None = None) -> list[Reading]:
         """Readings of pictures of one plate each: BGR uint8 (H, W, 3), the plate in its box, or filling the picture.

@@ -44,6 +44,7 @@ class PlateKind:
     width_mm: float
     cells: tuple[tuple[float, float], ...]  # left edge and width of each symbol
     dot_mm: float  # centre of the dot behind the second symbol
+    colour: str  # of the ground
     hue: tuple[int, int]
     saturation: tuple[int, int]
     value: tuple[int, int]
@@ -78,13 +79,13 @@ class PlateKind:
         return SMALL_ROW if index == self.small else ONLY_ROW
 
 
-_COLOURS = {  # hue, saturation, value, and whether the symbols are dark
-    "blue": ((103, 121), (150, 255), (90, 250), False),
-    "yellow": ((17, 27), (140, 255), (120, 250), True),
-    "white": ((0, 180), (0, 25), (165, 250), True),
-    "black": ((0, 180), (0, 70), (12, 60), False),
-    "green": ((48, 72), (70, 200), (120, 235), True),
-}
+_COLOURS = {colour[0]: colour for colour in (  # name, hue, saturation, value, and whether the symbols are dark
+    ("blue", (103, 121), (150, 255), (90, 250), False),
+    ("yellow", (17, 27), (140, 255), (120, 250), True),
+    ("white", (0, 180), (0, 25), (165, 250), True),
+    ("black", (0, 180), (0, 70), (12, 60), False),
+    ("green", (48, 72), (70, 200), (120, 235), True),
+)}
 
 
 def _double(name: str, colour: str) -> PlateKind:

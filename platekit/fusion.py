@@ -29,6 +29,7 @@ class FusedReading:
         self.text, self.confidence = "", 0.0
         self._lengths: Counter[int] = Counter()
         self._symbols: dict[int, list[Counter[str]]] = {}
+        self._colours: Counter[str] = Counter()
         self._surest: dict[str, Sighting] = {}  # the surest of the sightings that read this text
 
     def add(self, plate: Plate, frame: int) -> None:
@@ -39,6 +40,8 @@ class FusedReading:
         places = self._symbols.setdefault(len(text), [Counter() for _ in text])
         for place, symbol, probability in zip(places, text, plate.symbol_confidences or (1.0,) * len(text)):
             place[symbol] += confidence * probability
+        if plate.details is not None:
+            self._colours[plate.details.colour] += plate.details.colour_confidence
         self._fuse()
 
     def merge(self, other: FusedReading) -> None:
@@ -46,6 +49,7 @@ class FusedReading:
         for text, sighting in other._surest.items():
             self._keep(text, sighting)
         self._lengths.update(other._lengths)
+        self._colours.update(other._colours)
         for length, places in other._symbols.items():
             for mine, theirs in zip(self._symbols.setdefault(length, [Counter() for _ in places]), places):
                 mine.update(theirs)
@@ -55,6 +59,11 @@ class FusedReading:
     def best(self) -> Sighting:
         """The sighting with the surest reading of the fused text; of any text, where no frame read this one."""
         return self._surest.get(self.text) or max(self._surest.values(), key=lambda sighting: sighting.confidence)
+
+    @property
+    def colour(self) -> str | None:
+        """The colour with most votes; None where none was told."""
+        return max(self._colours, key=self._colours.__getitem__, default=None)
 
     def _keep(self, text: str, sighting: Sighting) -> None:
         if text not in self._surest or sighting.confidence > self._surest[text].confidence:

@@ -17,6 +17,7 @@ from typing import overload
 import numpy as np
 import torch
 
+from LPRNet.details import DetailReader
 from LPRNet.recogniser import LPRNET_WEIGHTS, STN_WEIGHTS, Recogniser
 from MTCNN.detector import ROUNDS, Detector
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
@@ -41,13 +42,15 @@ class PlateReader:
     def __init__(self, device: str | torch.device = "auto", mini_lp: tuple[float, float] = MINI_LP,
                  scale: float = SCALE, pnet: str | os.PathLike = PNET_WEIGHTS, onet: str | os.PathLike = ONET_WEIGHTS,
                  lprnet: str | os.PathLike = LPRNET_WEIGHTS, stn: str | os.PathLike = STN_WEIGHTS,
-                 rounds: int = ROUNDS, aspects: Sequence[float] = ASPECTS) -> None:
+                 rounds: int = ROUNDS, aspects: Sequence[float] = ASPECTS, details: bool = False) -> None:
         """``mini_lp`` is the (width, height) in pixels of the smallest plate to find, ``scale`` the factor between
-        pyramid levels, ``rounds`` and ``aspects`` are the detector's. Raises UserError when weights are missing or of
+        pyramid levels, ``rounds`` and ``aspects`` are the detector's; with ``details`` plates have a colour and
+        corners too. Raises UserError when weights are missing or of
         another shape, and for impossible sizes."""
         device = pick_device(device)
         self.detector = Detector(pnet, onet, device, mini_lp, scale, rounds=rounds, aspects=aspects)
         self.recogniser = Recogniser(lprnet, stn, device)
+        self.details = DetailReader(self.recogniser) if details else None
 
     @overload
     def __call__(self, picture: Picture) -> PictureResult: ...
@@ -69,12 +72,15 @@ class PlateReader:
         boxes, scores = self.detector.find(pixels)
         detected = time.perf_counter()
         readings = self.recogniser.read(pixels, boxes)
+        details = self.details(pixels, boxes, [reading.text for reading in readings]) if self.details \
+            else [None] * len(readings)
         done = time.perf_counter()
         plates: list[Plate] = []
-        for box, score, reading in zip(boxes.tolist(), scores.tolist(), readings):
+        for box, score, reading, detail in zip(boxes.tolist(), scores.tolist(), readings, details):
             least_score, least_confidence = FURTHER_LIMITS if plates else FIRST_LIMITS
             if score >= least_score or reading.confidence >= least_confidence:
-                plates.append(Plate(tuple(box), score, reading.text, reading.confidence, reading.symbol_confidences))
+                plates.append(Plate(tuple(box), score, reading.text, reading.confidence, reading.symbol_confidences,
+                                    detail))
         height, width = image.shape[:2]
         return PictureResult(width, height, tuple(plates),
                              {"detect": (detected - start) * 1000, "recognise": (done - detected) * 1000})

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from LPRNet.paths import LPRNET_ONNX, STN_ONNX
+from LPRNet.paths import COLOUR_WEIGHTS, LPRNET_ONNX, STN_ONNX
 from MTCNN.paths import ONET_ONNX, PNET_ONNX
 from MTCNN.pyramid import add_pyramid_arguments
 from platekit.arguments import HelpFormatter, for_help
@@ -43,6 +43,8 @@ def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
     add_pyramid_arguments(parser)
     parser.add_argument("--backend", choices=BACKENDS, default="torch",
                         help="onnx: onnxruntime runs the nets, on the CPU")
+    parser.add_argument("--details", action="store_true",
+                        help="also tell the plates' colours, corners, and how sure each symbol is")
     weights = parser.add_argument_group("weights")
     for net, path in BACKENDS["torch"].items():
         weights.add_argument(f"--{net}", type=Path, metavar="FILE",
@@ -59,7 +61,7 @@ def make_reader(args: argparse.Namespace) -> PlateReader:
     if args.backend == "onnx" and args.device not in ("auto", "cpu"):
         raise UserError(f"--backend onnx runs on the CPU, not on {args.device}; leave out --device")
     device = join(pick_device("cpu" if args.backend == "onnx" else args.device))
-    reader = PlateReader(device, args.mini_lp, args.scale, **nets_of(args))
+    reader = PlateReader(device, args.mini_lp, args.scale, details=args.details, **nets_of(args))
     hand_back_files()
     return reader
 
@@ -106,7 +108,7 @@ def main() -> int:
         videos = [video for entry in args.video or [] for video in videos_of(entry, output)]
         return run_video(videos + ([] if args.camera is None else [args.camera]), reader.read, args.json, output,
                          args.show)
-    settings = (*nets_of(args).values(), args.mini_lp, args.scale)
+    settings = (*nets_of(args).values(), args.mini_lp, args.scale, COLOUR_WEIGHTS if args.details else None)
     return run_pictures(args.image or [samples_from_here()], lambda image, _: reader.read(image), args.json, output,
                         args.show, args.resume, settings)
 

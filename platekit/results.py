@@ -9,6 +9,24 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
+class Details:
+    """What is told of a plate only if asked for.
+
+    ``colour`` is one of ``LPRNet.details.COLOURS``, ``corners`` are (x, y) in pixels of the picture: the upper left one
+    of an upright plate, then clockwise. A turned plate's may lie outside the box.
+    """
+
+    colour: str
+    colour_confidence: float
+    corners: tuple[tuple[float, float], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The details as in the JSON lines."""
+        return {"colour": self.colour, "colour_confidence": round(self.colour_confidence, 4),
+                "corners": [[round(value, 1) for value in corner] for corner in self.corners]}
+
+
+@dataclass(frozen=True)
 class Plate:
     """One plate: ``box`` (x1, y1, x2, y2) in pixels of the picture; what was not asked for is None.
 
@@ -20,18 +38,25 @@ class Plate:
     text: str | None = None
     confidence: float | None = None
     symbol_confidences: tuple[float, ...] = field(default=(), repr=False)
+    details: Details | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The plate as in the JSON lines: ``text`` and ``confidence`` only where it was read."""
-        reading = {} if self.text is None else {"text": self.text, "confidence": round(self.confidence, 4)}
-        score = None if self.detection_score is None else round(self.detection_score, 4)
-        return {**reading, "detection_score": score, "box": [round(value, 1) for value in self.box]}
+        """The plate as in the JSON lines: ``text`` and ``confidence`` only where it was read, more with details."""
+        line: dict[str, Any] = {}
+        if self.text is not None:
+            line = {"text": self.text, "confidence": round(self.confidence, 4)}
+        if self.details is not None:
+            line["symbol_confidences"] = [round(value, 4) for value in self.symbol_confidences]
+            line |= self.details.to_dict()
+        line["detection_score"] = None if self.detection_score is None else round(self.detection_score, 4)
+        return line | {"box": [round(value, 1) for value in self.box]}
 
     def __str__(self) -> str:
         box = ", ".join(f"{value:.0f}" for value in self.box)
         reading = "plate" if self.text is None else f"{self.text or '(nothing read)'}  confidence {self.confidence:.3f}"
+        colour = "" if self.details is None else f"  {self.details.colour} {self.details.colour_confidence:.3f}"
         score = "" if self.detection_score is None else f"  detection {self.detection_score:.3f}"
-        return f"{reading}{score}  box ({box})"
+        return f"{reading}{colour}{score}  box ({box})"
 
 
 @dataclass(frozen=True)

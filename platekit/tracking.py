@@ -76,8 +76,9 @@ class Track:
     def to_dict(self) -> dict[str, Any]:
         """The track as in the JSON lines, without the name of its video."""
         best = self.reading.best
+        colour = {} if self.reading.colour is None else {"colour": self.reading.colour}
         return {"track": self.number, "text": self.reading.text, "confidence": round(self.reading.confidence, 4),
-                "first_frame": self.first_frame, "last_frame": self.last_frame, "frames": self.frames,
+                **colour, "first_frame": self.first_frame, "last_frame": self.last_frame, "frames": self.frames,
                 "best_frame": best.frame, "box": [round(float(value), 1) for value in best.box],
                 "first_second": round(self.first_second, 2), "last_second": round(self.last_second, 2)}
 

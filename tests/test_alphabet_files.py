@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 # The Republic of Ødemark: two letters, a dash, three digits and a letter, black on orange.
 SYMBOLS = "0123456789ABDEÆØÅ-"
 KIND = PlateKind("odemark", 420.0, tuple((15.0 + 58 * index, 45.0) for index in range(7)), 153.5,
-                 hue=(8, 14), saturation=(150, 255), value=(150, 250), dark_text=True)
+                 colour="orange", hue=(8, 14), saturation=(150, 255), value=(150, 250), dark_text=True)
 
 
 def odemark_text(rng: np.random.Generator) -> str:

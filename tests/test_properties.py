@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from LPRNet.alphabet import Alphabet
+from LPRNet.details import COLOURS
 from LPRNet.recogniser import Reader, Recogniser, save_reader
 from main import main
 from MTCNN.detector import Detector, Thresholds, drop_nested
@@ -23,7 +25,7 @@ from MTCNN.model.MTCNN_nets import ONet, PNet
 from platekit.boxes import suppress
 from platekit.command import OutputFolder
 from platekit.drawing import draw_plates
-from platekit.results import PictureResult, Plate
+from platekit.results import Details, PictureResult, Plate
 from platekit.tracking import Track
 from tests.conftest import ROOT, make_picture, put_picture
 
@@ -161,9 +163,12 @@ def test_the_recogniser_takes_any_picture_and_any_box(recogniser, image, place):
 numbers = st.floats(0, 5000)
 plates = st.builds(Plate, box=st.tuples(numbers, numbers, numbers, numbers), text=st.text(max_size=8),
                    detection_score=st.floats(0, 1), confidence=st.floats(0, 1))
+details = st.builds(Details, st.sampled_from(COLOURS), st.floats(0, 1),
+                    st.tuples(*[st.tuples(st.floats(-5000, 5000), numbers)] * 4))
+detailed = st.builds(replace, plates, details=details)
 detected = st.builds(Plate, box=st.tuples(numbers, numbers, numbers, numbers), detection_score=st.floats(0, 1))
 results = st.builds(PictureResult, st.integers(1, 9999), st.integers(1, 9999),
-                    st.lists(st.one_of(plates, detected), max_size=4).map(tuple),
+                    st.lists(st.one_of(plates, detailed, detected), max_size=4).map(tuple),
                     st.dictionaries(st.sampled_from(["detect", "recognise"]), st.floats(0, 1e6)))
 
 
@@ -173,7 +178,7 @@ def test_every_result_is_a_line_of_the_schema(result, name):
         LINE.validate(json.loads(json.dumps(line)))
 
 
-@given(plates)
+@given(st.one_of(plates, detailed))
 def test_every_track_is_a_line_of_the_schema(plate):
     line = json.loads(json.dumps({"image": "clip.avi", **Track(1, 0, 0, plate).to_dict()}))
     LINE.validate(line)
@@ -190,6 +195,9 @@ def test_the_schema_refuses_other_lines(line):
 
 @pytest.mark.parametrize("plate", [
     {"box": [0, 0, 1, 1]}, {"text": "A", "detection_score": 1, "box": [0, 0, 1, 1]},
+    {"detection_score": 1, "box": [0, 0, 1, 1], "colour": "blue", "colour_confidence": 1},
+    {"detection_score": 1, "box": [0, 0, 1, 1], "colour": "red", "colour_confidence": 1,
+     "corners": [[0, 0]] * 4},
     {"detection_score": 1.1, "box": [0, 0, 1, 1]}, {"detection_score": 1, "box": [0, 0, 1]},
 ])
 def test_the_schema_refuses_other_plates(plate):

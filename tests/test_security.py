@@ -21,7 +21,7 @@ import torch
 
 from ccpd import synthesize
 from LPRNet import LPRNet_Test
-from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
+from LPRNet.paths import COLOUR_WEIGHTS, LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.recogniser import Reader, load_reader
 from main import main
 from MTCNN.data_preprocessing.sample_store import open_array
@@ -32,7 +32,7 @@ from platekit.checkpoints import SUMS, load_weights, read_checkpoint, read_sums,
 from platekit.errors import UserError
 from tests.conftest import ROOT, make_picture, put_picture
 
-BUNDLED = (PNET_WEIGHTS, ONET_WEIGHTS, LPRNET_WEIGHTS, STN_WEIGHTS)
+BUNDLED = (PNET_WEIGHTS, ONET_WEIGHTS, LPRNET_WEIGHTS, STN_WEIGHTS, COLOUR_WEIGHTS)
 SOURCES = sorted(path for package in ("ccpd", "LPRNet", "MTCNN", "platekit") for path in (ROOT / package).rglob("*.py"))
 
 

@@ -212,7 +212,7 @@ class RenderedPlates(Dataset):
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[np.ndarray, list[int]]:
         return self.view(key[1] if isinstance(key, tuple) else any_seed())[:2]
 
-    def _plate(self, rng: np.random.Generator) -> tuple[PlateKind, str]:
+    def plate(self, rng: np.random.Generator) -> tuple[PlateKind, str]:
         """A random kind, and a text of it."""
         kind = KINDS[str(rng.choice(self.kinds, p=self.shares))]
         if kind.name == "white" and rng.random() < FORCES_SHARE:
@@ -225,7 +225,10 @@ class RenderedPlates(Dataset):
     def view(self, seed: int) -> Sample:
         """The plate that belongs to the seed."""
         rng = np.random.default_rng(seed)
-        kind, text = self._plate(rng)
+        return self.view_of(*self.plate(rng), rng)
+
+    def view_of(self, kind: PlateKind, text: str, rng: np.random.Generator) -> Sample:
+        """A plate with this text, drawn anyhow."""
         scene = self.scenes[rng.integers(len(self.scenes))] if self.scenes and rng.random() < 0.5 else None
         if scene and kind.name == "blue" and rng.random() < LOCAL:
             text = scene[2][:2] + text[2:]
