@@ -51,7 +51,7 @@ class Thresholds:
     first_score: float = 0.2  # to get into ONet's next round
     first_low: float = 0.01  # the same, where no plate is found otherwise
     first_overlap: float = 0.7
-    refined: int = 24  # at most, into ONet's next round
+    refined: int = 128  # at most, into ONet's next round
     score: float = 0.85  # of the last two rounds: what counts as a plate,
     second_score: float = 0.98  # and of those that got on by first_low
     overlap: float = 0.3

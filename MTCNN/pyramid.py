@@ -56,7 +56,7 @@ def plan_levels(height: int, width: int, mini_lp: tuple[float, float] = MINI_LP,
 
     The first window is ``FIRST_WINDOW`` times as large as ``mini_lp`` (width, height); windows grow by 1 / ``scale``
     until they exceed the picture. The last of each aspect is as large as the picture allows. No level when the
-    picture is smaller than the first window. Raises UserError for a plate smaller than ``SMALLEST``, a scale outside
+    picture is smaller than the smallest plate. Raises UserError for a plate smaller than ``SMALLEST``, a scale outside
     (0, 1), no aspects, and any that is not positive and finite.
     """
     return list(_plan_levels(height, width, tuple(mini_lp), scale, tuple(aspects)))
@@ -76,12 +76,12 @@ def _plan_levels(height: int, width: int, mini_lp: tuple[float, ...], scale: flo
     for aspect in aspects:
         largest = min(width, height * aspect)
         # as wide as the smallest plate and of its area: the box of that plate tilted is about as wide, and higher
-        window = first = FIRST_WINDOW * max(mini_lp[0], math.sqrt(mini_lp[0] * mini_lp[1] * aspect))
+        window = FIRST_WINDOW * max(mini_lp[0], math.sqrt(mini_lp[0] * mini_lp[1] * aspect))
         last = 0.0
         while window <= largest:
             sizes.add(_level_size(height, width, window, aspect))
             last, window = window, window / scale
-        if largest >= first and largest > 1.1 * last:  # plates that fill the picture
+        if width >= mini_lp[0] and height >= mini_lp[1] and largest > 1.1 * last:  # plates that fill the picture
             sizes.add(_level_size(height, width, largest, aspect))
     ordered = sorted(sizes, key=lambda size: (-size[0] * size[1], size))
     levels: list[Level] = []

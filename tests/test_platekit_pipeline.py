@@ -12,14 +12,18 @@ import numpy as np
 import pytest
 import torch
 
+from ccpd.annotation import parse
 from LPRNet.alphabet import Reading
 from LPRNet.recogniser import Recogniser
 from MTCNN.detector import Detector
 from platekit.errors import UserError
 from platekit.images import read_image
+from platekit.opencv import cv2
 from platekit.pipeline import PlateReader
 from platekit.places import ROOT, SAMPLES
 from tests.conftest import make_picture, put_picture
+
+SAMPLE_PHOTOS = sorted(SAMPLES.glob("*.jpg"))
 
 
 @pytest.mark.parametrize(("found", "plates"), [
@@ -40,6 +44,30 @@ def test_a_doubtful_box_that_nobody_can_read_is_no_plate(monkeypatch, found, pla
     assert [plate.text for plate in read] == [str(number) for number in plates]
     assert [plate.box[0] for plate in read] == [10 * number for number in plates]
     assert [plate.symbol_confidences for plate in read] == [(found[number][1],) for number in plates]
+
+
+def test_dozens_of_plates_in_one_picture_are_all_found():
+    """36: six samples in a row, six rows of them."""
+    parts = []
+    for path in SAMPLE_PHOTOS:
+        x1, y1, x2, y2 = parse(path.name).box
+        wide, high = (x2 - x1) // 4, (y2 - y1) // 2
+        part = read_image(path)[max(0, y1 - high):y2 + high, max(0, x1 - wide):x2 + wide]
+        parts.append(cv2.resize(part, (160, 120), interpolation=cv2.INTER_AREA))
+    rows = [np.hstack([parts[(row + column) % len(parts)] for column in range(6)]) for row in range(6)]
+    plates = PlateReader("cpu").read(np.vstack(rows)).plates
+    assert len({(plate.box[0] // 160, plate.box[1] // 120) for plate in plates}) == 36
+
+
+@pytest.mark.parametrize("width", [51, 56, 62])
+def test_a_small_plate_is_found_where_it_fills_the_picture(width):
+    """The first window of the pyramid is larger than the smallest plate, and than such pictures."""
+    reader = PlateReader("cpu")
+    for path in SAMPLE_PHOTOS:
+        x1, y1, x2, y2 = parse(path.name).box
+        size = (width, round(width * (y2 - y1) / (x2 - x1)))
+        plate = cv2.resize(read_image(path)[y1:y2, x1:x2], size, interpolation=cv2.INTER_AREA)
+        assert len(reader.read(plate).plates) == 1, path.name
 
 
 def test_each_stage_has_its_own_time(monkeypatch):
@@ -130,6 +158,7 @@ def test_a_reader_made_before_a_fork_reads_behind_it():
     script = f"""
 import os, sys, torch
 torch.set_num_threads(2)
+from platekit.opencv import cv2
 from platekit.pipeline import PlateReader
 reader, path = PlateReader("cpu"), {str(next(SAMPLES.glob("*.jpg")))!r}
 count = len(reader(path).plates)
