@@ -29,13 +29,13 @@ _PASSWORD = re.compile(r"((?:password|passwd|pass|pwd)=)[^&/?]*", re.IGNORECASE)
 class FrameSource:
     """The frames of a video, once: ``for number, frame in source``. Closed by ``close`` or by the end of a ``with``.
 
-    A file gives every frame except damaged ones. A live source (a camera or a stream) does not wait: only its latest
-    frame is kept, and frames not taken in time count as ``dropped``. Frames are numbered as the source gave them,
-    dropped and damaged ones too. ``second`` is the time of the last frame given: in a file by the frame rate it states,
-    from a live source by the clock since it was opened.
+    A file gives every frame, or every ``every``-th one, except damaged ones. A live source (a camera or a stream) does
+    not wait: only its latest frame is kept, and frames not taken in time count as ``dropped``. Frames are numbered as
+    the source gave them, those that are left out too. ``second`` is the time of the last frame given: in a file by the
+    frame rate it states, from a live source by the clock since it was opened.
     """
 
-    def __init__(self, source: str | os.PathLike | int, live: bool | None = None) -> None:
+    def __init__(self, source: str | os.PathLike | int, live: bool | None = None, every: int = 1) -> None:
         """A path, an address or the number of a camera. Raises UserError when it cannot be opened."""
         source = source if isinstance(source, int) else os.fspath(source)
         self.name = source_name(source)
@@ -53,6 +53,7 @@ class FrameSource:
         # Streams may state none, or their clock's.
         self.rate = rate if (1 <= rate <= 240 if self.live else 0 < rate < math.inf) else USUAL_RATE
         self.total = total if total > 0 and not self.live else None
+        self.every = 1 if self.live else every
         self.dropped = 0
         self.broken = False  # a live source that ended by itself, or a file that is cut off
         self.second, self._opened, self._start = 0.0, datetime.now().astimezone(), time.monotonic()
@@ -120,8 +121,9 @@ class FrameSource:
         end = 0.0
         while missed < MISSES and self._wait_for_room():
             before = time.monotonic()
+            wanted = number % self.every == 0
             try:
-                found, frame = self._capture.read()
+                found, frame = self._capture.read() if wanted else (self._capture.grab(), None)
             except cv2.error:
                 found = False
             if not found:
@@ -130,16 +132,21 @@ class FrameSource:
                 continue
             missed = 0
             end = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            with self._changed:
-                if self.live and self._waiting:
-                    self._waiting.popleft()
-                    self.dropped += 1
-                second = time.monotonic() - self._start if self.live else number / self.rate
-                self._waiting.append((number, frame, second))
-                self._changed.notify_all()
+            if wanted:
+                self._give(number, frame)
             number += 1
         cut_off = 0 < end < (WHOLE * (self.total or 0) - 1) / self.rate  # 0 where OpenCV does not tell the place
         return not self.live and not cut_off
+
+    def _give(self, number: int, frame: np.ndarray) -> None:
+        """A frame for whoever waits; from a live source in place of one that nobody took."""
+        with self._changed:
+            if self.live and self._waiting:
+                self._waiting.popleft()
+                self.dropped += 1
+            second = time.monotonic() - self._start if self.live else number / self.rate
+            self._waiting.append((number, frame, second))
+            self._changed.notify_all()
 
     def _wait_for_room(self) -> bool:
         """Whether another frame is wanted; for a file, once there is room for it."""

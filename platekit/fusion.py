@@ -65,6 +65,9 @@ class FusedReading:
         """The colour with most votes; None where none was told."""
         return max(self._colours, key=self._colours.__getitem__, default=None)
 
+    def __str__(self) -> str:
+        return f"{self.text or '(nothing read)'}  confidence {self.confidence:.3f}"
+
     def _keep(self, text: str, sighting: Sighting) -> None:
         if text not in self._surest or sighting.confidence > self._surest[text].confidence:
             self._surest[text] = sighting

@@ -85,6 +85,8 @@ def parse_arguments() -> argparse.Namespace:
                         help="videos, folders, patterns, lists, or addresses of streams")
     parser.add_argument("--camera", type=camera_number, metavar="N",
                         help="number of a camera; q in its window or Ctrl-C stops")
+    parser.add_argument("--every", type=int, default=1, metavar="N",
+                        help="look only at every Nth frame of a video file")
     parser.add_argument("--show", action="store_true", help="open a window for every result")
     add_reader_arguments(parser)
     return parser.parse_intermixed_args()
@@ -94,6 +96,8 @@ def check_inputs(args: argparse.Namespace) -> None:
     """UserError for inputs that exclude each other, and for what is no picture by its name."""
     if (args.video or args.camera is not None) and (args.image or args.resume):
         raise UserError("--image and --resume exclude --video and --camera; run them one after the other")
+    if args.every < 1:
+        raise UserError(f"--every must be at least 1, not {args.every}")
     for entry in args.image or []:
         if "://" in entry or (entry.lower().endswith(VIDEOS) and not os.path.isdir(entry)):
             raise UserError(f"{entry} is a video or an address; name it with --video, or save it if it is a picture")
@@ -107,7 +111,7 @@ def main() -> int:
     if args.video or args.camera is not None:
         videos = [video for entry in args.video or [] for video in videos_of(entry, output)]
         return run_video(videos + ([] if args.camera is None else [args.camera]), reader.read, args.json, output,
-                         args.show)
+                         args.show, args.every)
     settings = (*nets_of(args).values(), args.mini_lp, args.scale, COLOUR_WEIGHTS if args.details else None)
     return run_pictures(args.image or [samples_from_here()], lambda image, _: reader.read(image), args.json, output,
                         args.show, args.resume, settings)

@@ -15,6 +15,8 @@ import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,9 +52,9 @@ LAST_SECONDS = 5  # for what is under way when the server is stopped
 def make_app(reader: PlateReader | None = None) -> Starlette:
     """The server as an ASGI application: the page at ``/``, pictures to ``/read``, and ``/health``.
 
-    ``POST /read`` takes a picture's file as its body and answers with the JSON of a line of main.py, in which ``image``
-    is the query's ``name``. Errors are JSON too: 400 what is no picture, 408 what does not arrive, 413 what is too
-    large, 503 when too many wait or the GPU's memory is too small, 500 for everything else.
+    ``POST /read`` takes a picture's file as its body, or a form that holds one, and answers with the JSON of a line of
+    main.py, in which ``image`` is the query's ``name``. Errors are JSON too: 400 what is no picture, 408 what does not
+    arrive, 413 what is too large, 503 when too many wait or the GPU's memory is too small, 500 for everything else.
     """
     need("starlette", PACKAGES)
     from starlette.applications import Starlette
@@ -104,7 +106,8 @@ class Desk:
                 async with self.places:
                     if await request.is_disconnected():
                         raise ClientDisconnect
-                    result = await asyncio.get_running_loop().run_in_executor(self.threads, self.read, parts, name)
+                    result = await asyncio.get_running_loop().run_in_executor(
+                        self.threads, self.read, parts, name, request.headers.get("content-type", ""))
             finally:
                 self.waiting -= 1
         except UserError as error:
@@ -134,11 +137,24 @@ class Desk:
             if self.held > HELD_BYTES:
                 raise HTTPException(503, "too many pictures are arriving; try again", {"Retry-After": "1"})
 
-    def read(self, parts: list[bytes], name: str) -> PictureResult:
+    def read(self, parts: list[bytes], name: str, kind: str) -> PictureResult:
         """The plates of a picture's file, in a thread."""
-        image = decode_image(np.frombuffer(b"".join(parts), np.uint8), name)
+        body = b"".join(parts)
+        file = file_of_form(body, kind) if kind.lower().startswith("multipart/form-data") else body
+        image = decode_image(np.frombuffer(file, np.uint8), name)
         with self.turn:
             return self.reader.read(image)
+
+
+def file_of_form(body: bytes, kind: str) -> bytes:
+    """The first file of a form of this content type (RFC 7578). Raises UserError where there is none."""
+    header = Message()
+    header["content-type"] = kind
+    for part in (b"\r\n" + body).split(b"\r\n--" + (header.get_boundary() or "").encode())[1:]:
+        head, _, content = part.partition(b"\r\n\r\n")
+        if message_from_bytes(head.lstrip()).get_filename() is not None:
+            return content
+    raise UserError("the form has no file; send a picture's file as a part with a filename")
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -73,6 +73,10 @@ class Track:
         self.frames = min(self.frames + earlier.frames, self.seen - self.born + 1)  # some may be of both
         self.reading.merge(earlier.reading)
 
+    def counts(self, rules: Rules = RULES) -> bool:
+        """Whether it was seen often or surely enough to be a plate."""
+        return self.frames >= rules.frames or self.reading.confidence >= rules.confidence
+
     def to_dict(self) -> dict[str, Any]:
         """The track as in the JSON lines, without the name of its video."""
         best = self.reading.best
@@ -83,8 +87,7 @@ class Track:
                 "first_second": round(self.first_second, 2), "last_second": round(self.last_second, 2)}
 
     def __str__(self) -> str:
-        return (f"{self.reading.text or '(nothing read)'}  confidence {self.reading.confidence:.3f}  "
-                f"frames {self.first_frame} to {self.last_frame}")
+        return f"{self.reading}  frames {self.first_frame} to {self.last_frame}"
 
 
 class Tracker:
@@ -128,7 +131,7 @@ class Tracker:
             later = next((other for other in self._lost + self._live if self._same_plate(track, other)), None)
             if later:
                 later.absorb(track)
-            elif track.frames >= self.rules.frames or track.reading.confidence >= self.rules.confidence:
+            elif track.counts(self.rules):
                 done.append(track)
         return done
 

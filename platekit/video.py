@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -48,6 +48,12 @@ class Frame:
     finished: tuple[Track, ...] = ()  # tracks that are over since the frame before
     second: float = 0.0  # FrameSource's
 
+    def to_dict(self) -> dict[str, Any]:
+        """The frame as in the JSON lines, without the name and the time; ``tracks`` are those of its plates."""
+        tracks = [{"number": track.number, "text": track.reading.text, "confidence": round(track.reading.confidence, 4)}
+                  for track in self.tracks]
+        return {"frame": self.number, **self.result.to_dict(), "tracks": tracks}
+
     @property
     def plates(self) -> list[Plate]:
         """The frame's plates with what their tracks have made of all frames so far."""
@@ -59,9 +65,10 @@ class Watch:
     """Reads a video, frame by frame, once, and follows its plates."""
 
     def __init__(self, source: str | os.PathLike | int, read: ReadFrame, rules: Rules = RULES,
-                 live: bool | None = None) -> None:
-        """``read`` gives the plates of a frame. Raises UserError when the source cannot be opened."""
-        self.source, self.read, self.rules = FrameSource(source, live), read, rules
+                 live: bool | None = None, every: int = 1) -> None:
+        """``read`` gives the plates of a frame; of a file every ``every``-th is looked at. Raises UserError when the
+        source cannot be opened."""
+        self.source, self.read, self.rules = FrameSource(source, live, every), read, rules
         self.frames, self.seconds = 0, 0.0
 
     def __iter__(self) -> Iterator[Frame]:
@@ -79,7 +86,7 @@ class Watch:
     def __str__(self) -> str:
         rate = self.frames / max(1e-9, self.seconds)
         count = self.frames if self.source.total in (None, self.frames) else f"{self.frames} of {self.source.total}"
-        pace = "" if self.source.live else f"{rate / self.source.rate:.2f} x real time, "
+        pace = "" if self.source.live else f"{self.source.every * rate / self.source.rate:.2f} x real time, "
         return (f"{self.source.name}: {count} frames in {self.seconds:.1f} s, {rate:.1f} a second, {pace}"
                 f"{self.source.dropped} dropped")
 
@@ -146,12 +153,12 @@ class AnnotatedVideos:
 
 
 def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | None = None,
-              output: Path | None = None, show: bool = False) -> int:
+              output: Path | None = None, show: bool = False, every: int = 1) -> int:
     """Watch every source. JSON lines: one per frame with ``frame`` beside ``image``, and one per finished track.
 
-    Without ``json_path`` one line per track is printed. Returns the exit status: 0, or 1 when a source failed. Ctrl-C
-    ends the source as if it ended there, with all files whole; KeyboardInterrupt follows unless it was a live source,
-    which has no other end.
+    Without ``json_path`` one line per track is printed, and of a live source another one as soon as the track counts.
+    ``every`` is as for ``Watch``. Returns the exit status: 0, or 1 when a source failed. Ctrl-C ends the source as if
+    it ended there, with all files whole; KeyboardInterrupt follows unless it was a live source, which has no other end.
     """
     if world() > 1:
         raise UserError("torchrun shares pictures, not videos; start one process for each video")
@@ -160,15 +167,18 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
     failed, cut_short = False, False
     videos = AnnotatedVideos(output, sources) if output else None
     with json_lines(json_path) as stream:
-        for source in sources:
+        for number, source in enumerate(sources):
             name = source_name(source)
             try:
-                watch = Watch(source, read)
+                watch = Watch(source, read, every=every)
             except UserError as error:
                 failed = True
                 print(f"error: {error}", file=sys.stderr)
                 write_line(stream, {"image": name, "error": str(error)})
                 continue
+            if watch.source.live and sources[number + 1:]:
+                print(f"{', '.join(map(source_name, sources[number + 1:]))} will be opened when {name} ends; start one "
+                      "process for each to watch them at once", file=sys.stderr)
             video = videos.file_for(source, watch.source.rate) if videos else None
             with stop_on_signal(watch.source.stop) as signals:
                 report(watch, stream, video, show)
@@ -193,7 +203,7 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
 
 def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: bool) -> None:
     """Watch one source and write its lines and its annotated video, or open a window: whatever was asked for."""
-    name, count = watch.source.name, 0
+    name, count, told = watch.source.name, 0, set()
 
     def times(**seconds: float) -> dict[str, str]:
         return {key: watch.source.clock(second) for key, second in seconds.items()} if watch.source.live else {}
@@ -211,9 +221,12 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
                     tqdm.write("  ".join([f"{name}: {track}", *seen.values()]))
             if frame.picture is None:
                 break
-            progress.update()
-            write_line(stream, {"image": name, "frame": frame.number, **times(time=frame.second),
-                                **frame.result.to_dict()})
+            progress.update(frame.number + 1 - progress.n)
+            write_line(stream, {"image": name, **times(time=frame.second), **frame.to_dict()})
+            for track in frame.tracks:
+                if watch.source.live and not stream and track.number not in told and track.counts(watch.rules):
+                    told.add(track.number)
+                    tqdm.write(f"{name}: {track.reading}  here since {watch.source.clock(track.first_second)}")
             if not video and not show:
                 continue
             picture = draw_plates(frame.picture, frame.plates)

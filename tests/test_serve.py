@@ -44,10 +44,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]
         assert process.stderr.read() == ""
 
 
-def ask(server: tuple[str, int], method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+def ask(server: tuple[str, int], method: str, path: str, body: bytes | None = None,
+        headers: dict[str, str] | None = None) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(*server, timeout=60)
     try:
-        connection.request(method, path, body)
+        connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
@@ -68,6 +69,25 @@ def test_a_picture_is_answered_as_main_does(server, call):
     status, entry = post(server, SAMPLE.read_bytes(), "车 1.jpg")
     assert status == 200 and entry["plates"]
     assert {**entry, "image": "", "ms": {}} == {**line, "image": "", "ms": {}} and list(entry) == list(line)
+
+
+def form(*parts: bytes) -> bytes:
+    return b"".join(b"--XX\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts) + b"--XX--\r\n"
+
+
+def test_a_form_with_a_file_is_read_as_the_file(server):
+    """As curl -F and most HTTP libraries send it."""
+    picture = SAMPLE.read_bytes()
+    wanted = post(server, picture, "a.jpg")[1]
+    file = b'name="upload"; filename="\xe8\xbd\xa6.jpg"\r\nContent-Type: image/jpeg\r\n\r\n' + picture
+    for kind in ("multipart/form-data; boundary=XX", 'Multipart/Form-Data; boundary="XX"'):
+        body = form(b'name="a"\r\n\r\n1', file)
+        status, answer = ask(server, "POST", "/read?name=a.jpg", body, {"Content-Type": kind})
+        assert status == 200 and {**json.loads(answer), "ms": {}} == {**wanted, "ms": {}}
+    for body, kind in ((form(b'name="a"\r\n\r\n1'), "multipart/form-data; boundary=XX"),
+                       (form(file), "multipart/form-data"), (b"", "multipart/form-data; boundary=")):
+        status, answer = ask(server, "POST", "/read", body, {"Content-Type": kind})
+        assert status == 400 and "form" in json.loads(answer)["error"]
 
 
 def test_the_page_and_health(server):
@@ -112,6 +132,7 @@ def test_slow_clients_and_those_that_go_keep_nobody_waiting(server):
 
 OWN_READER = """import sys, time
 from pathlib import Path
+from types import MappingProxyType
 import torch
 from platekit import serve
 from platekit.results import PictureResult

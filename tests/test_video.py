@@ -187,7 +187,11 @@ def test_a_clip_gives_a_line_a_frame_a_line_a_plate_and_an_annotated_video(drive
     assert {line["image"] for line in lines} == {str(path)}
     frames, tracks = ([line for line in lines if key in line] for key in ("frame", "track"))
     assert len(lines) == len(frames) + len(tracks) and [line["frame"] for line in frames] == list(range(60))
-    assert list(frames[0]) == ["image", "frame", "width", "height", "ms", "plates"]
+    assert list(frames[0]) == ["image", "frame", "width", "height", "ms", "plates", "tracks"]
+    numbers = {line["track"]: line["text"] for line in tracks}
+    for line in frames:
+        assert [numbers[track["number"]] for track in line["tracks"]] == [plate["text"] for plate in line["plates"]]
+        assert all(track["confidence"] == 0.9 for track in line["tracks"])
     assert sorted(line["text"] for line in tracks) == sorted(car.text for car in cars)
     rate = FrameSource(str(path)).rate
     for line in tracks:
@@ -212,6 +216,54 @@ def test_without_json_a_line_a_plate_is_printed(drive, capsys):
     assert run_video([str(path)], Eyes(cars)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4 and any(line.startswith(f"{path}: 皖A12345  confidence 0.900  frames ") for line in lines)
+
+
+def test_a_live_source_tells_of_a_plate_while_it_is_there(drive, monkeypatch, capsys):
+    """A barrier opens for a car that stands before it, not when it has gone."""
+    monkeypatch.setattr("platekit.frames.is_live", lambda source: True)
+    monkeypatch.setattr(cv2.VideoCapture, "read", slow(cv2.VideoCapture.read, 0.02))
+    said = []
+
+    def read(image: np.ndarray) -> PictureResult:
+        said.append(capsys.readouterr().out)
+        return PictureResult(WIDTH, HEIGHT, (Plate((10, 10, 90, 35), 0.99, "皖A12345", 0.8),))
+
+    assert run_video([str(drive[0]), str(drive[0])], read) == 1  # it ended by itself
+    told = "".join(said).splitlines()
+    assert len(told) >= 1 and told[0].startswith(f"{drive[0]}: 皖A12345  confidence 0.800  here since 20")
+    assert len([line for line in told if "here since" in line]) == 2  # once of each source
+    assert "".join(said[:3]) == ""  # it counts from the third frame on
+
+
+def test_of_several_sources_those_that_wait_for_a_live_one_are_named(drive, monkeypatch, capsys):
+    monkeypatch.setattr("platekit.frames.is_live", lambda source: True)
+    run_video([str(drive[0]), "rtsp://user:secret@gate/2"], lambda image: PictureResult(WIDTH, HEIGHT, ()))
+    said = capsys.readouterr().err
+    assert f"rtsp://gate/2 will be opened when {drive[0]} ends" in said and "secret" not in said
+
+
+def test_every_nth_frame_of_a_file_is_looked_at(drive, tmp_path, capsys):
+    path, cars = drive
+    with FrameSource(str(path), every=7) as source:
+        seen = [(number, source.second, frame) for number, frame in source]
+    assert [number for number, _, _ in seen] == list(range(0, 60, 7)) and not source.broken
+    assert [second for _, second, _ in seen] == [number / source.rate for number, _, _ in seen]
+    whole = dict(FrameSource(str(path)))
+    assert all((whole[number] == frame).all() for number, _, frame in seen)
+
+    eyes = Eyes(cars)
+
+    def read(image: np.ndarray) -> PictureResult:
+        result = eyes(image)
+        eyes.frame += 4
+        return result
+
+    assert run_video([str(path)], read, str(tmp_path / "plates.jsonl"), tmp_path / "drawn", every=5) == 0
+    lines = [json.loads(line) for line in (tmp_path / "plates.jsonl").read_text("utf-8").splitlines()]
+    assert [line["frame"] for line in lines if "frame" in line] == list(range(0, 60, 5))
+    assert sorted(line["text"] for line in lines if "track" in line) == sorted(car.text for car in cars)
+    assert "12 of 60 frames" in capsys.readouterr().err
+    assert len(list(FrameSource(str(tmp_path / "drawn" / path.name)))) == 56  # it keeps time
 
 
 @pytest.mark.parametrize(("live", "number"), [(False, signal.SIGINT), (True, signal.SIGINT), (True, signal.SIGTERM)])
