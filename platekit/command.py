@@ -24,7 +24,7 @@ from platekit.ahead import ahead, spare_threads
 from platekit.arguments import add_seed
 from platekit.devices import DEVICE_HELP
 from platekit.distributed import rank, wait_for_all, world
-from platekit.drawing import draw_plates
+from platekit.drawing import Draw, draw_plates
 from platekit.errors import UserError
 from platekit.files import file_fingerprint, is_device, real_path, writing
 from platekit.images import (
@@ -173,13 +173,14 @@ class Score(Protocol):
 
 def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_path: str | None = None,
                  output: Path | None = None, show: bool = False, resume: bool = False,
-                 settings: Sequence[object] = (), score: Score | None = None) -> int:
+                 settings: Sequence[object] = (), score: Score | None = None, draw: Draw = draw_plates) -> int:
     """Read every input and report it, and print the ``score`` of all; an input that cannot be read is reported and the
     run goes on.
 
     Without ``json_path`` one line per plate is printed. With a file there the processes that torchrun started share the
     inputs, and ``resume`` keeps the lines of a run that was cut short, if its ``settings`` were the same: what results
-    depend on, files of weights among it as paths. Returns the exit status: 0, or 1 when some inputs failed.
+    depend on, files of weights among it as paths. ``draw`` makes annotated pictures. Returns
+    the exit status: 0, or 1 when some inputs failed.
     """
     # The pattern * names what a run before has written too.
     named = list(inputs)
@@ -190,7 +191,7 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     check_display(show)
     folder = OutputFolder(output, sources()) if output else None
     if json_path is not None and json_path != "-":
-        read_inputs = functools.partial(read_all, read=read, folder=folder, show=show)
+        read_inputs = functools.partial(read_all, read=read, folder=folder, show=show, draw=draw)
         failed = run_shared(sources, read_inputs, json_path, resume, settings, output)
         if score and rank() == 0:  # with what other processes, or a run before, have found
             with open(json_path, encoding="utf-8") as lines:
@@ -201,7 +202,7 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
             raise UserError("--resume and torchrun need a file for the results; name one with --json FILE")
         failed = False
         with json_lines(json_path) as stream:
-            for _, entry in read_all(enumerate(sources()), read, folder, show, speak=stream is None):
+            for _, entry in read_all(enumerate(sources()), read, folder, show, draw, speak=stream is None):
                 failed |= "error" in entry
                 write_line(stream, entry)
                 if score:
@@ -237,7 +238,7 @@ def run_shared(sources: Callable[[], Iterator[Path]], read_inputs: Callable[...,
 
 
 def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFolder | None, show: bool,
-             speak: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+             draw: Draw, speak: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
     """The JSON entry of every input with its number, in order, after its annotated picture is written or shown.
 
     Threads decode the next pictures and write the ones before during this one. ``speak``: print a line per plate.
@@ -263,10 +264,10 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
                     result = UserError(f"cannot read {path}: the GPU's memory is too small for it; use --device cpu")
             yield number, path, image, result
 
-    def draw(seen: Seen) -> Seen:
+    def annotate(seen: Seen) -> Seen:
         number, path, image, result = seen
         if not isinstance(result, UserError):
-            image = draw_plates(image, result.plates)
+            image = draw(image, result.plates)
             if folder:
                 try:
                     write_image(folder.path_for(path), image)
@@ -275,7 +276,7 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
         return number, path, image, result
 
     threads = spare_threads()
-    for number, path, image, result in ahead(compute(), draw, threads) if folder or show else compute():
+    for number, path, image, result in ahead(compute(), annotate, threads) if folder or show else compute():
         if isinstance(result, UserError):
             tqdm.write(f"error: {result}", file=sys.stderr)
             yield number, {"image": str(path), "error": str(result)}

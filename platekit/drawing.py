@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from platekit.opencv import cv2
 from platekit.results import Plate
 
+Draw = Callable[[np.ndarray, Sequence[Plate]], np.ndarray]  # draws on the picture, or on a copy, and returns it
+
 COLOUR = (60, 60, 255)  # BGR
 INK = (255, 255, 255)
+SQUARES = (5, 2)  # side by side and one below another, of a hidden plate: fewer than it has symbols
+MARGIN = 0.1  # of a box's sides, that is hidden beyond them
 
 
 def draw_text(image: np.ndarray, text: str, origin: tuple[int, int], size: int, colour: tuple[int, int, int] = INK,
@@ -24,9 +29,7 @@ def draw_plates(image: np.ndarray, plates: Sequence[Plate]) -> np.ndarray:
 
     Of an array that OpenCV can't draw on, a read-only one or some views, a copy is drawn on and returned.
     """
-    height, width = image.shape[:2]
-    if image.strides != (3 * width, 3, 1) or not image.flags.writeable:
-        image = image.copy()
+    image, (height, width) = drawable(image), image.shape[:2]
     line = max(1, round(max(height, width) / 400))
     size = max(12, round(max(height, width) / 32))
     for plate in reversed(plates):  # the surest on top
@@ -41,3 +44,21 @@ def draw_plates(image: np.ndarray, plates: Sequence[Plate]) -> np.ndarray:
         cv2.rectangle(image, (left, top), (left + label_width, top + size + size // 2), COLOUR, -1)
         draw_text(image, label, (left + size // 4, top + size + size // 8), size)
     return image
+
+
+def hide_plates(image: np.ndarray, plates: Sequence[Plate]) -> np.ndarray:
+    """Make the plates in the picture unreadable: each becomes a few squares of its mean colours; returns as above."""
+    image = drawable(image)
+    for plate in plates:
+        x1, y1, x2, y2 = plate.box
+        wide, high = MARGIN * (x2 - x1), MARGIN * (y2 - y1)
+        part = image[max(0, int(y1 - high)):math.ceil(y2 + high), max(0, int(x1 - wide)):math.ceil(x2 + wide)]
+        squares = cv2.resize(part, SQUARES, interpolation=cv2.INTER_AREA)
+        part[:] = cv2.resize(squares, part.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    return image
+
+
+def drawable(image: np.ndarray) -> np.ndarray:
+    """The picture, or a copy where OpenCV cannot draw on it: a read-only one and some views."""
+    width = image.shape[1]
+    return image if image.strides == (3 * width, 3, 1) and image.flags.writeable else image.copy()

@@ -50,6 +50,7 @@ class PlateReader:
         device = pick_device(device)
         self.detector = Detector(pnet, onet, device, mini_lp, scale, rounds=rounds, aspects=aspects)
         self.recogniser = Recogniser(lprnet, stn, device)
+        self.doubtful = False  # whether boxes that reach no limit count too
         self.details = DetailReader(self.recogniser) if details else None
 
     @overload
@@ -78,7 +79,7 @@ class PlateReader:
         plates: list[Plate] = []
         for box, score, reading, detail in zip(boxes.tolist(), scores.tolist(), readings, details):
             least_score, least_confidence = FURTHER_LIMITS if plates else FIRST_LIMITS
-            if score >= least_score or reading.confidence >= least_confidence:
+            if self.doubtful or score >= least_score or reading.confidence >= least_confidence:
                 plates.append(Plate(tuple(box), score, reading.text, reading.confidence, reading.symbol_confidences,
                                     detail))
         height, width = image.shape[:2]

@@ -13,6 +13,7 @@ from platekit.arguments import HelpFormatter, for_help
 from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
+from platekit.drawing import draw_plates, hide_plates
 from platekit.errors import UserError, run_script
 from platekit.frames import VIDEOS, is_live
 from platekit.images import expand_inputs
@@ -87,6 +88,9 @@ def parse_arguments() -> argparse.Namespace:
                         help="number of a camera; q in its window or Ctrl-C stops")
     parser.add_argument("--every", type=int, default=1, metavar="N",
                         help="look only at every Nth frame of a video file")
+    parser.add_argument("--hide", action="store_true",
+                        help="make the plates unreadable in the pictures and videos written or shown, instead of their "
+                             "frames and texts; also what is only perhaps a plate")
     parser.add_argument("--show", action="store_true", help="open a window for every result")
     add_reader_arguments(parser)
     return parser.parse_intermixed_args()
@@ -96,6 +100,8 @@ def check_inputs(args: argparse.Namespace) -> None:
     """UserError for inputs that exclude each other, and for what is no picture by its name."""
     if (args.video or args.camera is not None) and (args.image or args.resume):
         raise UserError("--image and --resume exclude --video and --camera; run them one after the other")
+    if args.hide and args.json and not args.output and not args.show:
+        raise UserError("--hide is for pictures and videos; name a folder for them with --output DIR")
     if args.every < 1:
         raise UserError(f"--every must be at least 1, not {args.every}")
     for entry in args.image or []:
@@ -108,13 +114,14 @@ def main() -> int:
     check_inputs(args)
     reader = make_reader(args)
     output = args.output or (None if args.json else OUTPUTS)
+    reader.doubtful, draw = args.hide, hide_plates if args.hide else draw_plates
     if args.video or args.camera is not None:
         videos = [video for entry in args.video or [] for video in videos_of(entry, output)]
         return run_video(videos + ([] if args.camera is None else [args.camera]), reader.read, args.json, output,
-                         args.show, args.every)
-    settings = (*nets_of(args).values(), args.mini_lp, args.scale, COLOUR_WEIGHTS if args.details else None)
+                         args.show, args.every, draw)
+    settings = (*nets_of(args).values(), args.mini_lp, args.scale, COLOUR_WEIGHTS if args.details else None, args.hide)
     return run_pictures(args.image or [samples_from_here()], lambda image, _: reader.read(image), args.json, output,
-                        args.show, args.resume, settings)
+                        args.show, args.resume, settings, draw=draw)
 
 
 def command() -> None:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from platekit.command import OutputFolder, check_display, json_lines, results_place, write_line
 from platekit.distributed import world
-from platekit.drawing import draw_plates
+from platekit.drawing import Draw, draw_plates
 from platekit.errors import UserError
 from platekit.files import writing
 from platekit.frames import FrameSource, is_live, source_name
@@ -153,7 +153,7 @@ class AnnotatedVideos:
 
 
 def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | None = None,
-              output: Path | None = None, show: bool = False, every: int = 1) -> int:
+              output: Path | None = None, show: bool = False, every: int = 1, draw: Draw = draw_plates) -> int:
     """Watch every source. JSON lines: one per frame with ``frame`` beside ``image``, and one per finished track.
 
     Without ``json_path`` one line per track is printed, and of a live source another one as soon as the track counts.
@@ -181,7 +181,7 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
                       "process for each to watch them at once", file=sys.stderr)
             video = videos.file_for(source, watch.source.rate) if videos else None
             with stop_on_signal(watch.source.stop) as signals:
-                report(watch, stream, video, show)
+                report(watch, stream, video, show, draw)
             problem = watch.source.broken and (
                 f"{name} gives no more frames; check the camera or stream, and start again" if watch.source.live else
                 f"{name} ends after {watch.frames} of {watch.source.total} frames; it is cut off, fetch it again")
@@ -201,7 +201,7 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
     return int(failed)
 
 
-def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: bool) -> None:
+def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: bool, draw: Draw) -> None:
     """Watch one source and write its lines and its annotated video, or open a window: whatever was asked for."""
     name, count, told = watch.source.name, 0, set()
 
@@ -229,7 +229,7 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
                     tqdm.write(f"{name}: {track.reading}  here since {watch.source.clock(track.first_second)}")
             if not video and not show:
                 continue
-            picture = draw_plates(frame.picture, frame.plates)
+            picture = draw(frame.picture, frame.plates)
             if video:
                 video.write(frame.second, picture)
             if show:

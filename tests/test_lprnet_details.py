@@ -95,7 +95,7 @@ def test_main_tells_details_where_asked(call, tmp_path):
 
 def test_a_run_with_details_does_not_go_on_from_lines_without(call, monkeypatch, tmp_path):
     settings = []
-    monkeypatch.setattr(read_plates, "run_pictures", lambda *args: settings.append(args[-1]) or 0)
+    monkeypatch.setattr(read_plates, "run_pictures", lambda *args, draw: settings.append(args[-1]) or 0)
     for flags in ((), ("--details",)):
         call(main, "--image", tmp_path, "--json", "-", "--device", "cpu", *flags)
     assert settings[0] != settings[1] and COLOUR_WEIGHTS in settings[1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ccpd.symbols import PROVINCES
-from platekit.drawing import COLOUR, draw_plates, draw_text
+from platekit.drawing import COLOUR, draw_plates, draw_text, hide_plates
 from platekit.results import Plate
 
 
@@ -48,8 +48,20 @@ def test_a_box_at_the_border_is_seen_on_all_sides(box):
         assert side.mean() > 0.3  # the label may lie over a part
 
 
+def test_a_hidden_plate_is_a_few_squares_and_the_rest_is_as_it_was():
+    image = np.random.default_rng(0).integers(0, 256, (100, 200, 3), dtype=np.uint8)
+    hidden = hide_plates(image.copy(), [Plate((50.4, 40.2, 119.7, 60.9), 0.9, "皖A12345", 0.8)])
+    changed = (hidden != image).any(axis=2)
+    rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+    assert rows[0] < 40 and rows[-1] > 60 and rows[-1] - rows[0] < 28
+    assert columns[0] < 50 and columns[-1] > 119 and columns[-1] - columns[0] < 90
+    part = hidden[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
+    assert len(np.unique(part.reshape(-1, 3), axis=0)) <= 10
+
+
+@pytest.mark.parametrize("draw", [draw_plates, hide_plates])
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (5, 5)])
-def test_pictures_of_any_size_are_drawn_on(size):
+def test_pictures_of_any_size_are_drawn_on(size, draw):
     image = np.zeros((*size, 3), dtype=np.uint8)
     plate = Plate((0.0, 0.0, float(size[1]), float(size[0])), 0.5, "皖A12345", 0.5)
-    assert draw_plates(image, [plate]).shape == image.shape
+    assert draw(image, [plate]).shape == image.shape
