@@ -24,7 +24,7 @@ from LPRNet.rows import PLACES, Row
 from platekit.boxes import checked_boxes
 from platekit.checkpoints import fill, load_weights, read_checkpoint, save_weights
 from platekit.compiled import survive_forks
-from platekit.crops import CROP_SIZE, sample_boxes, to_picture, upload
+from platekit.crops import CROP_SIZE, sample_boxes, to_picture, upload, without_colours
 from platekit.devices import multiplies_bfloat16, pick_device, without_autocast
 from platekit.errors import UserError
 from platekit.onnx_nets import is_onnx
@@ -138,10 +138,10 @@ class Recogniser:
         plate is only part of 24 x 94 pixels, and a plate that reaches past the box is cut off; the region it finds is
         sampled again from the picture, and it corrects itself. Both nets read the last look.
         If the confidence is below ``SURE``, other boxes round the plate are read as well, and one text is chosen over
-        all views (``Alphabet.agree``). The first view is read in bfloat16 on processors that multiply such numbers in
-        hardware; doubtful plates are then read again in float32. If there is no text, a Chinese plate may have two
-        rows (LPRNet/rows.py): these are looked for in more boxes, and read in bfloat16 too. Where nothing is read the
-        confidence is 0.
+        all views, with and without their colours (``Alphabet.agree``). The first view is read in bfloat16 on processors
+        that multiply such numbers in hardware; doubtful plates are then read again in float32. If there is no text, a
+        Chinese plate may have two rows (LPRNet/rows.py): these are looked for in more boxes, and read in bfloat16 too.
+        Where nothing is read the confidence is 0.
         """
         if not len(boxes):
             return []
@@ -150,12 +150,15 @@ class Recogniser:
         readings = self.alphabet.decode(logits)
         doubtful = [index for index, reading in enumerate(readings) if reading.confidence < SURE]
         if doubtful:
-            same = self.first_reader is self.reader
-            first = logits[doubtful] if same else self.logits(crops[doubtful], self.reader)
-            others = self.logits(self.looks(picture, boxes_round(boxes[doubtful])), self.reader)
-            views = torch.cat([first.unsqueeze(1), others.unflatten(0, (len(doubtful), -1))], dim=1)
-            for index, of_plate in zip(doubtful, views):
-                readings[index] = self.alphabet.agree(of_plate.unsqueeze(1))
+            others = self.looks(picture, boxes_round(boxes[doubtful])).unflatten(0, (len(doubtful), -1))
+            views = torch.cat([crops[doubtful].unsqueeze(1), others], dim=1).flatten(0, 1)
+            coloured, grey = (self.logits(part, self.reader).unflatten(0, (len(doubtful), -1)).unsqueeze(2)
+                             for part in (views, without_colours(views)))
+            for index, *of_plate in zip(doubtful, coloured, grey):
+                readings[index] = self.alphabet.agree(of_plate[0])
+                if readings[index].text:  # if not, it may have two rows
+                    agreed = self.alphabet.agree(torch.cat(of_plate))
+                    readings[index] = agreed if agreed.text else readings[index]
         empty = [index for index, reading in enumerate(readings) if not reading.text]
         if empty and self.alphabet.chars == CHARS:  # other plates are laid out otherwise
             views = boxes_round(boxes[empty], MARGINS_OF_ROWS)

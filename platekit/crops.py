@@ -34,6 +34,12 @@ def normalise(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.float().sub_(127.5).mul_(1 / 128) if pixels.dtype == torch.uint8 else (pixels - 127.5) / 128
 
 
+def without_colours(crops: torch.Tensor) -> torch.Tensor:
+    """Crops (N, 3, H, W) in BGR as shades of grey, of three equal channels, by ITU-R BT.601."""
+    weights = crops.new_tensor([0.114, 0.587, 0.299]).view(3, 1, 1)
+    return (crops * weights).sum(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+
+
 def to_picture(pixels: torch.Tensor) -> np.ndarray:
     """Network input (..., 3, H, W) as BGR uint8 (..., H, W, 3): the inverse of ``normalise``."""
     return (pixels.detach() * 128 + 127.5).round().clamp(0, 255).byte().movedim(-3, -1).cpu().contiguous().numpy()

@@ -168,12 +168,18 @@ class PlainReader:
                 for box in boxes]
 
     def agreed(self, image: np.ndarray, box: np.ndarray) -> str:
-        """What the views of a plate agree on: one where it is sure, those of the boxes round it where not."""
+        """What the views of a plate agree on: one where it is sure; where not, those of the boxes round it too, and all
+        of them in grey."""
         width, height = box[2:] - box[:2]
         views = [box] + [box + np.array([-x * width, -y * height, x * width, y * height]) for x, y in MARGINS]
-        logits = torch.stack([self.logits(self.look(image, view)) for view in views])
-        sure = self.alphabet.decode(logits)[0].confidence >= SURE
-        return self.decode(logits[0]) if sure else self.alphabet.agree(logits.unsqueeze(1)).text
+        crops = [self.look(image, view) for view in views]
+        logits = torch.stack(list(map(self.logits, crops)))
+        if self.alphabet.decode(logits)[0].confidence >= SURE:
+            return self.decode(logits[0])
+        text = self.alphabet.agree(logits.unsqueeze(1)).text
+        grey = [(0.114 * crop[:, :1] + 0.587 * crop[:, 1:2] + 0.299 * crop[:, 2:]).repeat(1, 3, 1, 1) for crop in crops]
+        both = torch.cat([logits, torch.stack(list(map(self.logits, grey)))])
+        return text and (self.alphabet.agree(both.unsqueeze(1)).text or text)
 
     @torch.no_grad()
     def look(self, image: np.ndarray, box: np.ndarray) -> torch.Tensor:

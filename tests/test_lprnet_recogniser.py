@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ccpd.annotation import parse
 from ccpd.plates import FORCES, KINDS, UNREAD_SYMBOLS, PlateRenderer, forces_text, unread_plate
 from LPRNet.alphabet import Alphabet
 from LPRNet.confidence import cool, fit_temperature
@@ -16,7 +17,9 @@ from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
 from LPRNet.model.STN import STNet
 from LPRNet.recogniser import LOOKS, MARGINS, SURE, Reader, Recogniser, save_reader
 from platekit.crops import crop_resize
+from platekit.images import read_image
 from platekit.opencv import cv2
+from platekit.places import SAMPLES
 from tests.conftest import make_picture, needs_bfloat16
 
 
@@ -176,6 +179,7 @@ def test_a_doubtful_plate_is_looked_at_in_other_boxes_too(same, monkeypatch):
 
     monkeypatch.setattr(recogniser, "looks", looks)
     monkeypatch.setattr(recogniser, "logits", logits)
+    monkeypatch.setattr("LPRNet.recogniser.without_colours", lambda crops: crops)
     boxes = np.array([[10.0, 10, 40, 20], [100, 100, 200, 150]])
     sure, doubtful = recogniser.read(torch.zeros(1, 3, 300, 300), boxes)
     assert sure.text == "皖A12345" and sure.confidence > SURE and doubtful.text == "皖A54321"
@@ -184,8 +188,17 @@ def test_a_doubtful_plate_is_looked_at_in_other_boxes_too(same, monkeypatch):
     assert np.array_equal(first, boxes) and len(others) == len(MARGINS)
     np.testing.assert_allclose(others[0], [97.0, 98.5, 203.0, 151.5])
     readers = [reader for _, reader in asked]
-    assert readers == [recogniser.first_reader, *[recogniser.reader] * (1 if same else 2)]
-    assert same or np.array_equal(asked[1][0], boxes[1:])  # the doubtful one alone is read again
+    assert readers == [recogniser.first_reader, recogniser.reader, recogniser.reader]  # with colours and without
+    assert all(np.array_equal(views, np.concatenate([boxes[1:], others])) for views, _ in asked[1:])  # of that plate
+
+
+def test_a_plate_in_odd_light_is_read_by_its_shapes():
+    """As when a program takes pictures for RGB that are BGR: the nets have seen no red plate."""
+    recogniser, right = Recogniser(device="cpu"), 0
+    for path in sorted(SAMPLES.glob("*.jpg")):
+        box = tuple(map(float, parse(path.name).box))
+        right += recogniser.read_pictures([read_image(path)[..., ::-1].copy()], [box])[0].text == parse(path.name).plate
+    assert right == 5
 
 
 def test_all_of_the_nets_is_on_the_device(monkeypatch):
