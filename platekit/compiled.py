@@ -9,21 +9,23 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numba
 import torch
 
-OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 Task = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-def compiled(function: Callable) -> Callable:
+def compiled(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """A decorator: the function in machine code, which other threads need not wait for."""
+    njit = partial(numba.njit, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
     try:
-        made = numba.njit(cache=True, **OPTIONS)(function)
+        made = njit(cache=True)(function)
     except RuntimeError:  # there is no folder that can be written to
-        return numba.njit(**OPTIONS)(function)
+        return njit()(function)
     if hasattr(made, "_cache"):  # NUMBA_DISABLE_JIT gives the function itself
         made._cache = Cache(made._cache)
     return made

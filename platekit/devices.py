@@ -7,11 +7,14 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 
 from platekit.errors import UserError
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 DEVICE_HELP = "auto (a CUDA GPU where there is one, else the CPU), cpu, cuda or cuda:N"
 
 
@@ -77,11 +80,12 @@ def _quota_of(group: Path) -> float:
         return math.inf
 
 
-def without_autocast(method: Callable) -> Callable:
+def without_autocast(method: Callable[Concatenate[Any, Arguments], Result]
+                     ) -> Callable[Concatenate[Any, Arguments], Result]:
     """A decorator for methods of what has a ``device``: mixed precision that the caller switched on ends there."""
 
     @functools.wraps(method)
-    def call(self, *arguments, **named):
+    def call(self: Any, *arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
         with torch.autocast(self.device.type, enabled=False):
             return method(self, *arguments, **named)
 
