@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from platekit.devices import cores
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def ahead(items: Iterable[Item], work: Callable[[Item], Result], threads: int) -> Iterator[Result]:

@@ -15,11 +15,11 @@ NOT_RANDOM = "accepted by every script; nothing is random here"
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Help with each flag's default, as one would type it, where there is one and the help does not say it."""
 
-    def _get_help_string(self, action: argparse.Action) -> str:
+    def _get_help_string(self, action: argparse.Action) -> str | None:
         parts = action.default if isinstance(action.default, (list, tuple)) else [action.default]
         default = " ".join(map(_as_typed, parts))
         if not default or any(part is None or part is False or part == argparse.SUPPRESS for part in parts) \
-                or "default" in action.help:
+                or action.help is None or "default" in action.help:
             return action.help
         return f"{action.help} (default: {default})"
 

@@ -52,8 +52,9 @@ def save_state(path: str | os.PathLike, state: Mapping[str, torch.Tensor],
         value = value.detach().cpu()
         half = value.half() if value.is_floating_point() else value
         written[key] = half if half.isfinite().all() else value  # a value beyond 65,504 stays float32
-    metadata = getattr(state, "_metadata", {})  # a plain dict has none
-    written._metadata = OrderedDict({**metadata, "": {**metadata.get("", {}), **(facts or {})}})
+    metadata = OrderedDict(getattr(state, "_metadata", {}))  # a plain dict has none
+    metadata[""] = {**metadata.get("", {}), **(facts or {})}
+    written._metadata = metadata  # type: ignore[attr-defined]  # as torch's own have it
     buffer = io.BytesIO()
     torch.save(written, buffer)
     path, data = Path(path), buffer.getbuffer()

@@ -68,10 +68,10 @@ def json_lines(path: str | None) -> Iterator[TextIO | None]:
     own name is always whole; those of a run that was killed are put aside. Raises UserError when it cannot be written.
     """
     # JSON is UTF-8 whatever the console is; a file name that is no UTF-8 becomes a JSON escape.
-    text = {"encoding": "utf-8", "errors": "backslashreplace"}
+    encoding, errors = "utf-8", "backslashreplace"
     if path is None or path == "-":
         if path and hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(**text)
+            sys.stdout.reconfigure(encoding=encoding, errors=errors)
         yield sys.stdout if path else None
         return
     part = Path(path + ".part")
@@ -84,7 +84,7 @@ def json_lines(path: str | None) -> Iterator[TextIO | None]:
                          if not os.path.exists(name))
             os.replace(part, aside)
             print(f"the lines of a run that was cut short are in {aside} now", file=sys.stderr)
-        with open(part, "w", **text) as stream:
+        with open(part, "w", encoding=encoding, errors=errors) as stream:
             yield stream
         os.replace(part, path)
 
@@ -255,8 +255,9 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
 
     def compute() -> Iterator[Seen]:
         for number, path, image in ahead(numbered, load, threads):
-            result = image
-            if not isinstance(image, UserError):
+            if isinstance(image, UserError):
+                result = image
+            else:
                 try:
                     result = read(image, path)
                 except torch.OutOfMemoryError:  # a GPU's
@@ -266,7 +267,7 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
 
     def annotate(seen: Seen) -> Seen:
         number, path, image, result = seen
-        if not isinstance(result, UserError):
+        if not (isinstance(image, UserError) or isinstance(result, UserError)):
             image = draw(image, result.plates)
             if folder:
                 try:
@@ -277,7 +278,7 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
 
     threads = spare_threads()
     for number, path, image, result in ahead(compute(), annotate, threads) if folder or show else compute():
-        if isinstance(result, UserError):
+        if isinstance(image, UserError) or isinstance(result, UserError):
             tqdm.write(f"error: {result}", file=sys.stderr)
             yield number, {"image": str(path), "error": str(result)}
             continue

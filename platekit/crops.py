@@ -24,7 +24,7 @@ def upload(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tenso
     Raises ValueError for any other array.
     """
     check_picture(image)
-    pixels = torch.from_numpy(np.require(image, requirements="CW"))  # of one that is not writable a copy
+    pixels = torch.from_numpy(np.require(image, requirements=("C", "W")))  # of one that is not writable a copy
     pixels = pixels.pin_memory() if torch.device(device).type == "cuda" else pixels
     return pixels.to(device, non_blocking=True).permute(2, 0, 1).unsqueeze(0)
 

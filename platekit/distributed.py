@@ -135,6 +135,11 @@ class Total(torch.autograd.Function):
 class SharedBatchNorm(nn.BatchNorm2d):
     """Batch norm over the samples of all processes, on any device (torch's own SyncBatchNorm needs a GPU)."""
 
+    momentum: float  # torch allows for None here and below; the nets have all four
+    num_batches_tracked: torch.Tensor
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return super().forward(x)

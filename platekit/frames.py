@@ -41,7 +41,8 @@ class FrameSource:
         self.name = source_name(source)
         if isinstance(source, str) and os.path.isdir(source):  # Path.is_dir raises for the length of some addresses
             raise UserError(f"{self.name} is a folder; name the videos in it")
-        self._capture = cv2.VideoCapture(video_name(source) if isinstance(source, str) else source)
+        name = video_name(source) if isinstance(source, str) else source
+        self._capture = cv2.VideoCapture(name)  # type: ignore[arg-type]  # bytes are taken too
         if not self._capture.isOpened():
             what = f"camera {source}" if isinstance(source, int) else self.name
             raise UserError(f"cannot open {what} as a video; check that it is there and that OpenCV knows its format")

@@ -36,12 +36,13 @@ class FusedReading:
         """One more reading; a plate without text counts as a sighting only."""
         text, confidence = plate.text or "", plate.confidence or 0.0
         self._keep(text, Sighting(frame, plate.box, confidence))
-        self._lengths[len(text)] += confidence if text else 0.0
+        # What a Counter counts are int to type checkers, whatever they are.
+        self._lengths[len(text)] += confidence if text else 0.0  # type: ignore[assignment]
         places = self._symbols.setdefault(len(text), [Counter() for _ in text])
         for place, symbol, probability in zip(places, text, plate.symbol_confidences or (1.0,) * len(text)):
-            place[symbol] += confidence * probability
+            place[symbol] += confidence * probability  # type: ignore[assignment]
         if plate.details is not None:
-            self._colours[plate.details.colour] += plate.details.colour_confidence
+            self._colours[plate.details.colour] += plate.details.colour_confidence  # type: ignore[assignment]
         self._fuse()
 
     def merge(self, other: FusedReading) -> None:

@@ -44,14 +44,13 @@ def for_each(function: Callable[[np.ndarray], Result], pictures: Picture | Itera
     """
     if isinstance(pictures, (str, os.PathLike)):
         return function(read_image(pictures))
-    if hasattr(pictures, "read"):
-        pictures = pictures.read()
-    if isinstance(pictures, (bytes, bytearray, memoryview)):
-        return function(decode_image(np.frombuffer(bytes(pictures), np.uint8), "the bytes given"))
-    no_list = isinstance(pictures, (str, Mapping, np.ndarray)) or getattr(pictures, "ndim", 1) != 1  # as a tensor
-    if isinstance(pictures, Iterable) and not no_list:
-        return [for_each(function, picture) for picture in pictures]
-    return function(pictures)
+    content: Picture | Iterable[Picture] = pictures.read() if hasattr(pictures, "read") else pictures
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        return function(decode_image(np.frombuffer(bytes(content), np.uint8), "the bytes given"))
+    no_list = isinstance(content, (str, Mapping, np.ndarray)) or getattr(content, "ndim", 1) != 1  # as a tensor
+    if isinstance(content, Iterable) and not no_list:
+        return [for_each(function, picture) for picture in content]
+    return function(content)  # type: ignore[arg-type]  # an array, or what it refuses
 
 
 def check_picture(image: np.ndarray) -> None:
@@ -113,10 +112,10 @@ def _pixels_by_header(data: np.ndarray) -> float:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as picture:
+            with Image.open(io.BytesIO(data.data)) as picture:
                 return picture.width * picture.height
     except Image.DecompressionBombError:  # it has more than twice Pillow's own limit, which a program may have set
-        return 2 * Image.MAX_IMAGE_PIXELS
+        return 2 * (Image.MAX_IMAGE_PIXELS or 0)
     except Exception:  # of many kinds, for a broken file
         return 0
 

@@ -21,12 +21,12 @@ def keep_freed_memory(most: int | None = None) -> None:
     get fresh pages at every step, and having these zeroed took a sixth of a training step and an eighth of a photo.
     """
     mallopt = getattr(C_LIBRARY, "mallopt", None)
-    if mallopt and most is None:
-        mallopt(-4, 0)  # M_MMAP_MAX: no allocation by mapping
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's end is not given back
-    elif mallopt:
+    if mallopt and most is not None:
         mallopt(-3, most // 4)  # M_MMAP_THRESHOLD: larger allocations by mapping
         mallopt(-1, most)
+    elif mallopt:
+        mallopt(-4, 0)  # M_MMAP_MAX: no allocation by mapping
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's end is not given back
 
 
 def hand_back_files() -> None:

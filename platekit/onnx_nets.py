@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ PACKAGES = "onnx onnxruntime onnxscript"
 LARGEST_DIFFERENCE = 1e-4  # that a file may show beside torch
 
 
-def is_onnx(path: object) -> bool:
+def is_onnx(path: object) -> TypeGuard[str | os.PathLike]:
     """Whether a path names an ONNX file."""
     return isinstance(path, (str, os.PathLike)) and Path(path).suffix == ".onnx"
 
@@ -54,9 +55,13 @@ class OnnxNet:
         return type(self), self._made_of  # another process loads the file again
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        found = self._session.run(None, {"x": x.cpu().contiguous().numpy()})
-        outputs = tuple(torch.from_numpy(output).to(x.device) for output in found)
+        outputs = self.outputs(x)
         return outputs if len(outputs) > 1 else outputs[0]
+
+    def outputs(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What a call gives, in a tuple even where it is one tensor."""
+        found = self._session.run(None, {"x": x.cpu().contiguous().numpy()})
+        return tuple(torch.from_numpy(output).to(x.device) for output in found)
 
 
 def export(net: nn.Module, example: torch.Tensor, free: Sequence[int], path: str | os.PathLike,
@@ -70,7 +75,7 @@ def export(net: nn.Module, example: torch.Tensor, free: Sequence[int], path: str
     program = torch.onnx.export(net.eval(), (example,), dynamo=True, input_names=["x"], output_names=list(outputs),
                                 dynamic_shapes=(dict.fromkeys(free, torch.export.Dim.DYNAMIC),),
                                 external_data=False, verbose=False)
-    model = program.model_proto
+    model = program.model_proto  # type: ignore[union-attr]  # with dynamo there is one
     onnx.helper.set_model_props(model, facts or {})
     onnx.checker.check_model(model, full_check=True)
     write_bytes(path, model.SerializeToString())

@@ -62,7 +62,9 @@ def make_reader(args: argparse.Namespace) -> PlateReader:
     if args.backend == "onnx" and args.device not in ("auto", "cpu"):
         raise UserError(f"--backend onnx runs on the CPU, not on {args.device}; leave out --device")
     device = join(pick_device("cpu" if args.backend == "onnx" else args.device))
-    reader = PlateReader(device, args.mini_lp, args.scale, details=args.details, **nets_of(args))
+    nets = nets_of(args)
+    reader = PlateReader(device, args.mini_lp, args.scale, nets["pnet"], nets["onet"], nets["lprnet"], nets["stn"],
+                         details=args.details)
     hand_back_files()
     return reader
 

@@ -43,7 +43,7 @@ class Plate:
     def to_dict(self) -> dict[str, Any]:
         """The plate as in the JSON lines: ``text`` and ``confidence`` only where it was read, more with details."""
         line: dict[str, Any] = {}
-        if self.text is not None:
+        if self.text is not None and self.confidence is not None:
             line = {"text": self.text, "confidence": round(self.confidence, 4)}
         if self.details is not None:
             line["symbol_confidences"] = [round(value, 4) for value in self.symbol_confidences]

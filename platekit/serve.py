@@ -96,7 +96,8 @@ class Desk:
         from starlette.requests import ClientDisconnect
         from starlette.responses import JSONResponse
 
-        name, parts = name_of(request), []
+        name = name_of(request)
+        parts: list[bytes] = []
         try:
             await asyncio.wait_for(self.receive(request, parts), SECONDS)
             if self.waiting == MOST:

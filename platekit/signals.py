@@ -14,7 +14,7 @@ def stop_on_signal(stop: Callable[[], None] = lambda: None) -> Iterator[list[int
     Signals that are ignored, as of a program that a shell runs in the background, stay so.
     """
     came: list[int] = []
-    previous = {}
+    previous: dict[int, Callable | int | None] = {}
 
     def handle(number: int, _: object) -> None:
         came.append(number)

@@ -36,6 +36,9 @@ RULES = Rules()
 class Track:
     """One plate over its frames. ``number`` counts from 1 in the order of first sight."""
 
+    box: np.ndarray  # in the last frame
+    last_frame: int
+
     def __init__(self, number: int, frame: int, time: int, plate: Plate, second: float = 0.0) -> None:
         self.number, self.first_frame, self.born, self.first_second = number, frame, time, second
         self.frames, self.reading = 0, FusedReading()
@@ -104,19 +107,19 @@ class Tracker:
         Frame numbers rise, gaps are frames that were not looked at.
         """
         self._time += 1
-        tracks: list[Track | None] = [None] * len(plates)
+        tracks: dict[int, Track] = {}  # by plate
         for track, index in self._match(frame, plates):
             track.see(frame, self._time, plates[index], second)
             tracks[index] = track
         for index, plate in enumerate(plates):
-            if tracks[index] is None:
+            if index not in tracks:
                 self._count += 1
                 tracks[index] = Track(self._count, frame, self._time, plate, second)
                 self._live.append(tracks[index])
         over = [track for track in self._live if self._time - track.seen > self.rules.missed]
         self._live = [track for track in self._live if track not in over]
         self._lost += over
-        return tracks
+        return [tracks[index] for index in range(len(plates))]
 
     def finished(self, end: bool = False) -> list[Track]:
         """Tracks that are over and were not given before, by first frame; at the ``end`` all that are left."""

@@ -22,9 +22,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -43,8 +43,9 @@ from platekit.places import ROOT
 from platekit.signals import stop_on_signal
 
 SAVE_SECONDS = 120  # between two checkpoints inside an epoch
+Net = TypeVar("Net", bound=nn.Module)
 Key = tuple[int, int]  # what a data set is indexed with: the sample's index, and the seed of its augmentation
-Loss = Callable[[Callable[..., Any], Any], tuple[torch.Tensor, dict[str, torch.Tensor | float]]]
+Loss = Callable[[Callable[..., Any], Any], tuple[torch.Tensor, Mapping[str, torch.Tensor | float]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +180,7 @@ def check_workers(workers: int, data: Dataset | None = None, collate: Callable |
         multiprocessing.Semaphore()
     except OSError as error:
         raise UserError(f"no loader process can be started here ({error.strerror}); give --workers 0") from None
-    if data is not None:
+    if data is not None and collate is not None:
         sample = sum(part.nbytes for part in collate([data[0, 0]]))
         of_all = 1.05 * (2 * workers + 1) * int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # batches, of torchrun's too
         needed, room = of_all * batch_size * sample / 1e6, shutil.disk_usage("/dev/shm").free / 1e6
@@ -188,7 +189,7 @@ def check_workers(workers: int, data: Dataset | None = None, collate: Callable |
                             f"for {room:.0f} MB; give fewer --workers, or the container more (--shm-size)")
 
 
-class Run:
+class Run(Generic[Net]):
     """One training in its folder: ``last.pth`` to go on from, ``best.pth``, ``log.jsonl``.
 
     ``loss(net, batch)`` returns the scalar to minimise and figures to log; ``evaluate(net)`` returns figures of the
@@ -196,7 +197,7 @@ class Run:
     ``collate`` makes a batch of a list of them: a tuple of tensors, the net's input first.
     """
 
-    def __init__(self, folder: str | Path, net: nn.Module, settings: Settings, device: torch.device,
+    def __init__(self, folder: str | Path, net: Net, settings: Settings, device: torch.device,
                  facts: dict[str, Any] | None = None, save_seconds: float = SAVE_SECONDS) -> None:
         self.folder, self.net, self.settings, self.device = Path(folder), net.to(device), settings, device
         keep_freed_memory()
@@ -207,7 +208,9 @@ class Run:
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate,
                                            weight_decay=settings.weight_decay, fused=True)
         self.average = copy.deepcopy(self.net)
-        self.step, self.best, self.log, self.sums = 0, -math.inf, [], {}
+        self.step, self.best = 0, -math.inf
+        self.log: list[dict[str, Any]] = []
+        self.sums: dict[str, float] = {}
 
     @property
     def last(self) -> Path:
@@ -246,8 +249,8 @@ class Run:
                 "optimizer": self.optimizer.state_dict(), "step": self.step, "log": self.log, "sums": self.sums,
                 "settings": dataclasses.asdict(self.settings), "facts": self.facts}
 
-    def train(self, data: Dataset, collate: Callable, loss: Loss, evaluate: Callable[[nn.Module], dict[str, float]],
-              workers: int = 0, trained: bool = False) -> nn.Module:
+    def train(self, data: Dataset, collate: Callable, loss: Loss, evaluate: Callable[[Net], dict[str, float]],
+              workers: int = 0, trained: bool = False) -> Net:
         """Train to the end of the last epoch; return the averaged net of the best epoch.
 
         A net that is ``trained`` already is one to choose from too: what it was before the first epoch.
@@ -270,10 +273,11 @@ class Run:
         return self.average.eval()
 
     def train_epochs(self, data: Dataset, collate: Callable, loss: Loss,
-                     evaluate: Callable[[nn.Module], dict[str, float]], workers: int, signals: list[int]) -> None:
+                     evaluate: Callable[[Net], dict[str, float]], workers: int, signals: list[int]) -> None:
         """All epochs that are left; process 0 evaluates and writes. After one of ``signals`` the step is the last."""
         rank = distributed.rank()
-        batches = EpochBatches(len(data), self.settings.batch_size, self.settings.seed, rank, distributed.world())
+        size = len(data)  # type: ignore[arg-type]  # torch's Dataset says nothing of it
+        batches = EpochBatches(size, self.settings.batch_size, self.settings.seed, rank, distributed.world())
         loader = DataLoader(data, batch_sampler=batches, collate_fn=collate, num_workers=workers,
                             persistent_workers=workers > 0, pin_memory=self.device.type == "cuda",
                             worker_init_fn=ignore_signals)
@@ -349,7 +353,8 @@ class Run:
         """Move the average to the weights: its memory is short at first, and grows to ``average_decay``."""
         weight = 1 - min(self.settings.average_decay, (1 + self.step) / (10 + self.step)) if self.step else 1.0
         pairs = list(zip(self.average.state_dict().values(), self.net.state_dict().values()))
-        torch._foreach_lerp_(*zip(*(pair for pair in pairs if pair[0].is_floating_point())), weight)
+        averages, currents = zip(*(pair for pair in pairs if pair[0].is_floating_point()))
+        torch._foreach_lerp_(averages, currents, weight)
         for average, current in pairs:
             if not average.is_floating_point():
                 average.copy_(current)

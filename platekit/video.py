@@ -104,10 +104,12 @@ class VideoFile:
         if self._writer is None:
             name, self._size = video_name(str(self.path)), picture.shape[1::-1]
             # AVI can be played even where the program was killed before its end.
-            self._writer = cv2.VideoWriter(name, cv2.VideoWriter_fourcc(*"XVID"), self.rate, self._size)
-            if not self._writer.isOpened():
-                self._writer = cv2.VideoWriter(name, cv2.VideoWriter_fourcc(*"MJPG"), self.rate, self._size)
-            if not self._writer.isOpened():
+            for codec in ("XVID", "MJPG"):
+                code = cv2.VideoWriter.fourcc(*codec)
+                self._writer = cv2.VideoWriter(name, code, self.rate, self._size)  # type: ignore[arg-type]  # bytes too
+                if self._writer.isOpened():
+                    break
+            else:
                 raise UserError(f"cannot write {self.path}; name another folder with --output")
         if picture.shape[1::-1] != self._size:  # OpenCV would leave it out; a stream may change its size
             picture = cv2.resize(picture, self._size)
@@ -118,7 +120,7 @@ class VideoFile:
 
     def close(self) -> None:
         """End the file. Raises UserError when it is shorter than it says: OpenCV does not tell of failed writes."""
-        if self._next:
+        if self._writer and self._next:
             self._writer.release()
             end = 0
             with writing(self.path), open(self.path, "rb") as file:
@@ -134,8 +136,10 @@ class AnnotatedVideos:
     """The folder of the annotated videos, in which no two sources get one file."""
 
     def __init__(self, output: Path, sources: Sequence[str | int]) -> None:
-        self.output, self._written = output, set()
-        self._folder = OutputFolder(output, (Path(source) for source in sources if not is_live(source)))
+        self.output = output
+        self._written: set[Path] = set()
+        files = (Path(source) for source in sources if isinstance(source, str) and not is_live(source))
+        self._folder = OutputFolder(output, files)
         with writing(output):
             output.mkdir(parents=True, exist_ok=True)
 
