@@ -42,7 +42,7 @@ class Annotation:
     area: str  # the digits behind "0." of the plate's share of the picture; kept as text, zeros matter
     tilt: tuple[int, int]  # horizontal and vertical, degrees
     box: tuple[int, int, int, int]  # x1, y1, x2, y2
-    vertices: tuple[Point, Point, Point, Point]  # (x, y): right-bottom, left-bottom, left-top, right-top of the plate
+    vertices: tuple[Point, ...]  # four (x, y): right-bottom, left-bottom, left-top, right-top of the plate
     plate: str  # seven symbols, eight on new-energy plates
     brightness: int  # 0..255
     blurriness: int  # variance of the Laplacian: the higher, the sharper

@@ -142,7 +142,9 @@ def expose(picture: np.ndarray, gain: float) -> np.ndarray:
 def coded(picture: np.ndarray, quality: int) -> np.ndarray:
     """The picture as JPEG of this quality leaves it."""
     _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None  # what was just encoded
+    return decoded
 
 
 def motion_kernel(length: float, angle: float) -> np.ndarray:
@@ -206,7 +208,7 @@ def sensor(picture: np.ndarray, rng: np.random.Generator, noise: float, sharpen:
         factor = rng.uniform(0.5, 0.95)
         picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     if noise > 0.5:
-        grey = np.ascontiguousarray(grain(*picture.shape[:2], rng) * np.float32(noise))
+        grey = np.ascontiguousarray(grain(picture.shape[0], picture.shape[1], rng) * np.float32(noise))
         tint = rng.uniform(0.6, 1.1, 2)
         picture = cv2.add(picture, cv2.merge((grey * np.float32(tint[0]), grey, grey * np.float32(tint[1]))),
                           dtype=cv2.CV_8U)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
 from ccpd.camera import gain_field
-from ccpd.textures import BRANDS, MAKERS, TRIMS, cloud, foliage, grain, phrase, random_colour, sign, stamp
+from ccpd.textures import BRANDS, MAKERS, TRIMS, Colour, cloud, foliage, grain, phrase, random_colour, sign, stamp
 from platekit.opencv import cv2
 
-Points = Sequence[tuple[float, float]]
-Colour = Sequence[float]  # BGR
+Points = Sequence[tuple[float, float]] | np.ndarray
+Values = TypeVar("Values", float, np.ndarray)
 PAINTS = (  # BGR, with how often: white, silver, grey, black, then colours
     ((225, 228, 228), 0.3),
     ((165, 168, 165), 0.14),
@@ -51,7 +52,7 @@ class Face:
         self.colour = np.zeros((height, width, 3), np.uint8)
         self.opacity = np.zeros((height, width), np.uint8)
 
-    def bend(self, x: float | np.ndarray, y: float | np.ndarray) -> float | np.ndarray:
+    def bend(self, x: Values, y: Values) -> Values:
         """The height at which a point appears: the bulge lifts what lies beside the middle, less so near the plate."""
         return y - self.bow * (np.abs(x) / 500.0) ** 2.2
 

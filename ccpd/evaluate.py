@@ -60,15 +60,14 @@ def evaluate_photo(reader: PlateReader, path: Path, subset: str, iou_threshold: 
 def outcome_of(result: PictureResult, annotation: Annotation | None, image: str, subset: str,
                iou_threshold: float = IOU_THRESHOLD) -> Outcome:
     """What came out on the photo called ``image``; the annotation is None where it shows no plate."""
-    common = {"image": image, "subset": subset, "plate": annotation and annotation.plate,
-              "iou_threshold": iou_threshold, "boxes": len(result.plates), "detect_ms": result.ms["detect"],
-              "recognise_ms": result.ms["recognise"]}
+    outcome = Outcome(image, subset, annotation.plate if annotation else None, iou_threshold=iou_threshold,
+                      boxes=len(result.plates), detect_ms=result.ms["detect"], recognise_ms=result.ms["recognise"])
     if not result.plates:
-        return Outcome(**common)
+        return outcome
     best = result.plates[0]
-    return Outcome(**common,
-                   iou=box_iou(np.array([best.box]), np.array([annotation.box])).item() if annotation else 0.0,
-                   text=best.text, confidence=best.confidence, detection_score=best.detection_score, box=best.box)
+    iou = box_iou(np.array([best.box]), np.array([annotation.box])).item() if annotation else 0.0
+    return dataclasses.replace(outcome, iou=iou, text=best.text, confidence=best.confidence or 0.0,
+                               detection_score=best.detection_score or 0.0, box=best.box)
 
 
 def read_outcomes(path: Path) -> dict[str, Outcome]:
@@ -109,7 +108,8 @@ def printable(text: str) -> str:
 def find_photos(folders: list[Path], leave_out: Path | None = None) -> Iterator[tuple[str, Path]]:
     """(subset, photo) for every photo, once, but for those in the folder ``leave_out``; a folder that holds no photos
     itself is searched for subsets. Two folders of one name, as of two releases, are two subsets."""
-    places, seen = [], set()
+    seen = set()
+    places: list[Path] = []
     for folder in map(Path, map(os.path.abspath, folders)):
         several = folder.is_dir() and not holds_photo(folder) and subset_folders(folder)
         places += find_subsets(folder).values() if several else [folder]

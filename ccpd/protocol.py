@@ -125,7 +125,7 @@ def exact_interval(hits: float, count: int) -> tuple[float, float]:
 
 def character_accuracy(outcome: Outcome) -> float:
     """Share of the plate's symbols that were read, by the cheapest alignment."""
-    pairs = edit_alignment(outcome.plate, outcome.text or "")
+    pairs = edit_alignment(outcome.plate or "", outcome.text or "")
     return sum(a == b for a, b in pairs) / max(1, len(pairs))
 
 

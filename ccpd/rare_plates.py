@@ -65,7 +65,9 @@ def draw_scenes(name: str, count: int, renderer: PlateRenderer, seed: int) -> It
     for place, subset in enumerate(SUBSETS):
         for number in range(count):
             rng = np.random.default_rng((seed, list(KINDS).index(name), place, number))
-            yield render_photo(subset, renderer, rng, plate=KINDS[name](rng))
+            photo, annotation = render_photo(subset, renderer, rng, plate=KINDS[name](rng))
+            assert annotation  # each of these subsets shows plates
+            yield photo, annotation
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -94,7 +96,8 @@ def main() -> None:
             outcomes.append(outcome_of(reader.read(photo), readable, "", name))
         found, read = (Share.of(getattr(outcome, what) for outcome in outcomes) for what in ("found", "read"))
         print(f"{name}: of {len(outcomes)} plates {found} found, {read} read", end="")
-        twins = [outcome.read for outcome in outcomes if outcome.plate[:2] in {letter * 2 for letter in LETTERS}]
+        doubles = {letter * 2 for letter in LETTERS}
+        twins = [outcome.read for outcome in outcomes if outcome.plate and outcome.plate[:2] in doubles]
         if twins:
             print(f", of {len(twins)} with two equal letters {sum(twins)}", end="")
         print(flush=True)

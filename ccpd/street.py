@@ -61,7 +61,7 @@ def _paint_road(tile: np.ndarray, millimetres: float, rng: np.random.Generator) 
         at, half = int(rng.integers(size)), max(1, int(rng.uniform(50, 90) / millimetres))
         lines = slice(max(0, at - half), at + half)
         strip = tile[lines] if rng.random() < 0.5 else tile[:, lines]
-        worn = np.clip(0.8 + 0.25 * cloud(*strip.shape[:2], 8, rng), 0, 1)[:, :, None]
+        worn = np.clip(0.8 + 0.25 * cloud(strip.shape[0], strip.shape[1], 8, rng), 0, 1)[:, :, None]
         strip[:] = strip + (tone.astype(np.float32) - strip) * worn
     if rng.random() < 0.3:  # a bay's number, bare or on a board
         height = int(rng.uniform(90, 220) / millimetres)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
 from platekit.opencv import cv2
 
+Colour = Sequence[float] | np.ndarray  # BGR
 TILE = 1024
 # What stands on signs, stickers and cars, one word after another.
 _WORDS = """上海大众 一汽-大众 北京现代 东风日产 长安汽车 江淮汽车 奇瑞汽车 安全停车 禁止停车 消防通道 新手上路
@@ -142,7 +144,7 @@ def phrase(rng: np.random.Generator) -> str:
     return BRANDS[int(rng.integers(len(BRANDS)))] if style < 0.9 else TRIMS[int(rng.integers(len(TRIMS)))]
 
 
-def stamp(picture: np.ndarray, text: str, box: tuple[float, float, float, float], colour: np.ndarray | tuple) -> None:
+def stamp(picture: np.ndarray, text: str, box: tuple[float, float, float, float], colour: Colour) -> None:
     """Write text into a box (x1, y1, x2, y2) of a picture, in place; what lies outside the picture is cut off."""
     ink = lettering(text)
     x1, y1, x2, y2 = box

@@ -145,7 +145,7 @@ CHANGES: dict[str, Change] = {
     "small": small,
     "dark": by_pixel(lambda pixels: pixels / 4),
     "bright": by_pixel(lambda pixels: pixels * 2),
-    "warm": by_pixel(lambda pixels: pixels * np.float32((0.6, 0.9, 1.2))),
+    "warm": by_pixel(lambda pixels: pixels * np.array((0.6, 0.9, 1.2), np.float32)),
     "flat": by_pixel(lambda pixels: 90 + 0.3 * pixels),
     "shadow": shadow,
     "streak": streak,
@@ -159,16 +159,16 @@ CHANGES: dict[str, Change] = {
 
 def moved(annotation: Annotation, matrix: np.ndarray, width: int, height: int) -> Annotation:
     """The annotation with its corners moved, as far as they stay in the picture, and the box about them."""
-    corners = cv2.perspectiveTransform(np.float64([annotation.vertices]), matrix)[0].round().astype(int)
+    corners = cv2.perspectiveTransform(np.array([annotation.vertices], np.float64), matrix)[0].round().astype(int)
     corners = np.clip(corners, 0, (width - 1, height - 1))
     box = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
-    return dataclasses.replace(annotation, box=box, vertices=tuple(map(tuple, corners.tolist())))
+    return dataclasses.replace(annotation, box=box, vertices=tuple((x, y) for x, y in corners.tolist()))
 
 
 def change_photo(picture: np.ndarray, annotation: Annotation, name: str, seed: int) -> tuple[np.ndarray, Annotation]:
     """A photo and its annotation after the change ``name``."""
     rng = np.random.default_rng([seed, zlib.crc32(f"{name}/{annotation.file_name()}".encode())])
-    picture, matrix = CHANGES[name](picture, np.float64(annotation.vertices), rng)
+    picture, matrix = CHANGES[name](picture, np.array(annotation.vertices, np.float64), rng)
     return picture, annotation if matrix is None else moved(annotation, matrix, *picture.shape[1::-1])
 
 
