@@ -12,8 +12,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterable, Sequence
-from numbers import Integral
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from MTCNN.model.fast import FastONet
 from MTCNN.model.MTCNN_nets import ONET_SIZE, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ASPECTS, MINI_LP, OWN_SHEET, SCALE, make_sheets, plan_levels
-from MTCNN.rough import ONET_SHARE, make_rough
+from MTCNN.rough import ONET_SHARE, RoughNet, make_rough
 from MTCNN.scan import Found, Scanner, score_without
 from platekit.boxes import at_least, box_area, clip_boxes, common_area, decode_offsets, suppress
 from platekit.checkpoints import load_weights
@@ -34,6 +33,7 @@ from platekit.images import Picture, for_each
 from platekit.memory import keep_freed_memory
 from platekit.onnx_nets import OnnxNet, is_onnx
 
+Net = TypeVar("Net", PNet, ONet)
 ROUNDS = 3  # of ONet
 KEPT_MEMORY = 64 << 20  # bytes at most, for the next picture
 CROPS = 32  # that ONet takes at a time on the CPU; twice as many, in fresh pages of memory, take twice the time each
@@ -87,7 +87,7 @@ class Detector:
         survive_forks()
         if np.shape(mini_lp) != (2,):
             raise UserError(f"the smallest plate is a width and a height, not {mini_lp}; change --mini_lp")
-        if not isinstance(rounds, Integral) or rounds < 0:
+        if not isinstance(rounds, (int, np.integer)) or rounds < 0:
             raise UserError(f"the rounds of ONet must be a whole number from 0 on, not {rounds}; change --rounds")
         if self.device.type == "cpu":
             keep_freed_memory(KEPT_MEMORY)
@@ -95,7 +95,7 @@ class Detector:
         self.scanner = Scanner(self.pnet, self.device)
         for net in (self.pnet, self.onet):
             if isinstance(net, torch.nn.Module):
-                net.to(self.device, memory_format=torch.channels_last)
+                net.to(self.device).to(memory_format=torch.channels_last)
         self._judge = FastONet(self.onet) if type(self.onet) is ONet else self.onet
         self._rough_onet = make_rough(self.onet, self.device)
         self.mini_lp, self.scale, self.thresholds, self.rounds = mini_lp, scale, thresholds, rounds
@@ -148,7 +148,8 @@ class Detector:
         found = scan_from(first)
         good = found[2] >= limits.pnet_score
         if good.sum() >= limits.few:
-            return tuple(part[good] for part in found)
+            windows, offsets, scores = (part[good] for part in found)
+            return windows, offsets, scores
         return scan_from(low) if low < first else found
 
     @torch.inference_mode()
@@ -200,17 +201,18 @@ class Detector:
             boxes, scores = self.judge(pixels, boxes[kept])
         return boxes, mean_odds(before, scores)
 
-    def likely_plates(self, crops: torch.Tensor, least: float) -> np.ndarray:
+    @staticmethod
+    def likely_plates(rough: RoughNet, crops: torch.Tensor, least: float) -> np.ndarray:
         """Which of the crops may have the score ``least``, by a rough look: (N,)."""
         parts = crops.split(2 * CROPS)  # of half the bytes
-        return torch.cat([self._rough_onet(part)[:, 0] >= ONET_SHARE * least for part in parts]).numpy()
+        return torch.cat([rough(part)[:, 0] >= ONET_SHARE * least for part in parts]).numpy()
 
     @torch.inference_mode()
     def judge(self, pixels: torch.Tensor, boxes: np.ndarray, least: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
         """ONet once over ``boxes`` (N, 4): corrected boxes and scores, of those at least that may score ``least``."""
         crops = crop_resize(pixels, boxes)
         if least and self._rough_onet is not None:
-            likely = self.likely_plates(crops, least)
+            likely = self.likely_plates(self._rough_onet, crops, least)
             boxes, crops = boxes[likely], crops[torch.from_numpy(likely)]
         answers = [np.zeros((0, 5), np.float32)]
         for part in crops.split(CROPS if self.device.type == "cpu" else max(1, len(boxes))):
@@ -251,7 +253,7 @@ def drop_nested(boxes: np.ndarray, share: float = 0.7) -> np.ndarray:
     return np.array(kept, dtype=int)
 
 
-def _ready(kind: type[PNet | ONet], source: PNet | ONet | str | os.PathLike) -> PNet | ONet | OnnxNet:
+def _ready(kind: type[Net], source: Net | str | os.PathLike) -> Net | OnnxNet:
     """The net itself, or a new one with the weights read from a path: in evaluation mode.
 
     An ONNX file becomes a net that onnxruntime runs.
@@ -262,5 +264,5 @@ def _ready(kind: type[PNet | ONet], source: PNet | ONet | str | os.PathLike) -> 
         net = source
     else:
         net = kind().float()  # whatever the default is
-        load_weights(net, source)
+        load_weights(net, source)  # type: ignore[arg-type]  # a path, since it is no net
     return net.eval()

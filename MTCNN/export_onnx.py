@@ -18,10 +18,11 @@ if __package__ in (None, ""):
 import torch
 
 from MTCNN.detector import Detector
-from MTCNN.model.MTCNN_nets import ONET_SIZE, PNET_SIZE
+from MTCNN.model.MTCNN_nets import ONET_SIZE, PNET_SIZE, ONet, PNet
 from MTCNN.paths import ONET_ONNX, ONET_WEIGHTS, PNET_ONNX, PNET_WEIGHTS
 from MTCNN.pyramid import resize
 from platekit.arguments import HelpFormatter, add_seed, flags_of
+from platekit.checkpoints import load_weights
 from platekit.crops import crop_resize, normalise
 from platekit.errors import run_script
 from platekit.images import find_images, read_image
@@ -41,19 +42,22 @@ def main() -> None:
     add_seed(parser, "of the random inputs")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
-    detector = Detector(args.pnet, args.onet, "cpu")
+    pnet, onet = PNet(), ONet()
+    load_weights(pnet, args.pnet)
+    load_weights(onet, args.onet)
+    detector = Detector(pnet, onet, "cpu")
     photos = [detector.upload(read_image(path)) for path in find_images(SAMPLES)]
 
-    export(detector.pnet, torch.zeros(1, 3, *SHAPES[-1]), (2, 3), args.pnet_onnx,
+    export(pnet, torch.zeros(1, 3, *SHAPES[-1]), (2, 3), args.pnet_onnx,
            ["offsets", "scores"])
-    compare(detector.pnet, args.pnet_onnx, {
+    compare(pnet, args.pnet_onnx, {
         **{f"sample {number + 1}": normalise(resize(photos[number % len(photos)], *shape))
            for number, shape in enumerate(SHAPES)},
         **{f"random {number + 1}": torch.rand(1, 3, *shape) * 2 - 1 for number, shape in enumerate(SHAPES)}})
 
-    export(detector.onet, torch.zeros(2, 3, *ONET_SIZE), (0,), args.onet_onnx, ["offsets", "scores"])
+    export(onet, torch.zeros(2, 3, *ONET_SIZE), (0,), args.onet_onnx, ["offsets", "scores"])
     crops = torch.cat([crop_resize(photo, detector.propose(photo)[0]) for photo in photos])
-    compare(detector.onet, args.onet_onnx, {
+    compare(onet, args.onet_onnx, {
         **{f"samples {count}": crops[:count] for count in COUNTS},
         **{f"random {count}": torch.rand(count, 3, *ONET_SIZE) * 2 - 1 for count in COUNTS}})
     files = {"--pnet": (args.pnet_onnx, PNET_ONNX), "--onet": (args.onet_onnx, ONET_ONNX)}

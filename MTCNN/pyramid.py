@@ -33,7 +33,7 @@ FIRST_WINDOW = 1.15  # the first window over the smallest plate: a window somewh
 OWN_SHEET = 150_000  # pixels from which on a level is a sheet of its own, made by two threads
 
 
-def add_pyramid_arguments(parser: argparse.ArgumentParser) -> None:
+def add_pyramid_arguments(parser: argparse._ActionsContainer) -> None:
     """The flags of what ``plan_levels`` leaves to the user, for a parser or a group of one."""
     parser.add_argument("--mini_lp", nargs=2, type=float, default=MINI_LP, metavar=("W", "H"),
                         help="width and height in pixels of the smallest plate to find")
@@ -98,8 +98,10 @@ def _level_size(height: int, width: int, window: float, aspect: float) -> tuple[
 
     Rounded so that PNet's strides go into it without a rest: every output cell then sees this level's pixels alone.
     """
-    return tuple(seen + stride * max(0, round((side * seen / extent - seen) / stride)) for seen, stride, side, extent in
-                 zip(PNET_SIZE[::-1], PNET_STRIDE[::-1], (width, height), (window, window / aspect)))
+    sides = zip(PNET_SIZE[::-1], PNET_STRIDE[::-1], (width, height), (window, window / aspect))
+    wide, high = (seen + stride * max(0, round((side * seen / extent - seen) / stride))
+                  for seen, stride, side, extent in sides)
+    return wide, high
 
 
 def resize(pixels: torch.Tensor, height: int, width: int, target: torch.Tensor | None = None) -> torch.Tensor:

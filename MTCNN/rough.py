@@ -50,12 +50,12 @@ class RoughNet(nn.Module):
         super().__init__()
         self._made_of = net, torch.device("cpu")  # in a tuple, so that the net is no part of this module
         layers, last = copy.deepcopy((net.features, net.conv4_1 if isinstance(net, PNet) else net.conv6_1))
-        last.weight, last.bias = (constant(values[1:] - values[:1]) for values in (last.weight, last.bias))
+        last.weight, last.bias = (constant(values[1:] - values[:1]) for values in last.parameters())
         if isinstance(net, PNet):
-            self.layers = OwnOrder(*layers[3:], last)
+            self.layers: nn.Sequential = OwnOrder(*layers[3:], last)
         else:
             ordered = pool_first(layers)
-            flat = ordered.index(layers.flatten)
+            flat = ordered.index(layers.get_submodule("flatten"))
             self.layers = nn.Sequential(OwnOrder(*ordered[:flat]), *ordered[flat:], last).bfloat16()
 
     def __reduce__(self) -> tuple[Callable, tuple]:
@@ -67,7 +67,7 @@ class RoughNet(nn.Module):
 
 def make_rough(net: PNet | ONet | Callable, device: torch.device) -> RoughNet | None:
     """The rough form of PNet or ONet; None of any other net, and where the device gains nothing by it."""
-    return RoughNet(net) if type(net) in (PNet, ONet) and multiplies_bfloat16(device) else None
+    return RoughNet(net) if (type(net) is PNet or type(net) is ONet) and multiplies_bfloat16(device) else None
 
 
 @compiled

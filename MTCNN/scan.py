@@ -35,7 +35,7 @@ class Scanner:
         for sheet in sheets:
             for first, pixels in self.bands(sheet.pixels):
                 maps = self.scorer.pooled(pixels)
-                tiles = self.tiles_to_compute(maps, least) if self.rough else None
+                tiles = self.tiles_to_compute(maps, least)
                 if tiles is None:
                     rows, columns, *answers = self.scan_maps(maps, least)
                     windows, inside = sheet.windows(rows + first, columns, height, width)
@@ -46,7 +46,8 @@ class Scanner:
         if likely:
             maps, windows, inside = zip(*likely)
             found.append(self.scan_tiles(torch.cat(maps), np.concatenate(windows), np.concatenate(inside), least))
-        return tuple(map(np.concatenate, zip(*found)))
+        windows, offsets, scores = map(np.concatenate, zip(*found))
+        return windows, offsets, scores
 
     def bands(self, pixels: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
         """A sheet's pixels in bands, and the first row of PNet's cells in each."""
@@ -66,8 +67,10 @@ class Scanner:
     def tiles_to_compute(self, maps: torch.Tensor, least: float) -> np.ndarray | None:
         """The tiles (T, 2) that PNet may score ``least`` in, by a rough look at the maps of its first layers.
 
-        None when computing them takes longer than all of the maps.
+        None without a rough net, and when computing them takes longer than all of the maps.
         """
+        if self.rough is None:
+            return None
         tiles = likely_tiles(self.rough(maps)[0, 0].numpy(), least - PNET_MARGIN)
         return tiles if len(tiles) * math.prod(TILE_SIZE) < math.prod(maps.shape[2:]) else None
 

@@ -41,7 +41,8 @@ class PNetWindows:
                                                               thresholds=Thresholds(pnet_score=0.3))
 
     def __call__(self, view: View, pixels: torch.Tensor, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        chosen = draw_windows(*view.image.shape[:2], view.box, view.ignore, self.counts, rng)
+        height, width = view.image.shape[:2]
+        chosen = draw_windows(height, width, view.box, view.ignore, self.counts, rng)
         if self.detector is not None:
             windows, _, scores = self.detector.scan(pixels)
             windows = windows[np.argsort(-scores, kind="stable")[:4000]].astype(float)
@@ -65,7 +66,8 @@ class ONetWindows:
         windows, corrected = self.look(pixels)
         free = ~touching(windows, view.ignore)
         chosen = {kind: np.zeros((0, 4)) for kind in SAMPLE_KINDS}
-        elsewhere = windows_anywhere(*view.image.shape[:2], ANYWHERE, rng)
+        height, width = view.image.shape[:2]
+        elsewhere = windows_anywhere(height, width, ANYWHERE, rng)
         if view.box is None:
             hard = windows[free]
             hard = hard[_front_heavy(len(hard), self.counts.near + self.counts.far, rng)]

@@ -53,7 +53,7 @@ def cut_samples(picture: torch.Tensor, box: np.ndarray | None, chosen: dict[str,
     for kind in SAMPLE_KINDS:
         windows = chosen[kind]
         offsets = np.zeros((len(windows), 4), np.float32)
-        if kind != "negative" and len(windows):
+        if box is not None and kind != "negative" and len(windows):
             offsets = encode_offsets(box[None], windows).astype(np.float32)
         samples[kind] = (to_picture(crop_resize(picture, windows, size)), offsets)
     return samples

@@ -32,7 +32,8 @@ class SampleWriter:
     def __init__(self, folder: str | os.PathLike, size: tuple[int, int], settings: dict[str, Any]) -> None:
         """``size`` is (height, width) of the samples. Raises UserError when the folder holds other samples."""
         self.folder, self.size, self.settings = Path(folder), size, json.loads(json.dumps(settings))
-        self.steps, self.left_out = 0, {}  # what could not be used: keys, in the order of their coming
+        self.steps = 0
+        self.left_out: dict[str, None] = {}  # what could not be used: keys, in the order of their coming
         self.rows = dict.fromkeys(SAMPLE_KINDS, 0)
         for name in (SUMMARY, PROGRESS):
             if (self.folder / name).exists():

@@ -40,7 +40,7 @@ def overlaps(windows: np.ndarray, boxes: np.ndarray | None) -> np.ndarray:
 
 def touching(windows: np.ndarray, zones: np.ndarray) -> np.ndarray:
     """Mask (N,) of the windows that have any part of a zone (K, 4) in common."""
-    return (common_area(windows, zones) > 0).any(axis=1)
+    return np.any(common_area(windows, zones) > 0, axis=1)
 
 
 def kinds_of(iou: np.ndarray) -> dict[str, np.ndarray]:

@@ -67,7 +67,8 @@ def main() -> int:
     parser.add_argument("--classes", nargs="+", metavar="CLASS", help="the classes that are plates (default: all)")
     args = parser.parse_args()
     check_table(args.out)
-    rows, problems, plates, seen, left_out = [], [], Counter(), set(), 0
+    rows, problems, seen, left_out = [], [], set(), 0
+    plates: Counter[str] = Counter()
     for path in tqdm(find_images(args.images), unit="picture"):
         labels = ((args.labels or args.images) / path.relative_to(args.images)).with_suffix(".txt")
         if not labels.is_file():

@@ -39,7 +39,7 @@ def main() -> None:
     options = parse_arguments()
     if not 0 <= options.val_share < 1:
         raise UserError(f"--val_share must lie between 0 and 1, not {options.val_share}")
-    folders = []
+    folders: list[Path] = []
     for root in options.img_dirs or [None]:
         folders += find_subsets(root).values()
     print(f"read {', '.join(map(str, folders))}")

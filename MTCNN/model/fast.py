@@ -95,11 +95,12 @@ class FastPNet(nn.Module):
         super().__init__()
         net = copy.deepcopy(net).cpu().requires_grad_(False)
         layers = net.features
-        take_pixels(layers.conv1)
+        take_pixels(layers.get_submodule("conv1"))
         self.first = layers[:3]
-        self._weights = winograd(layers.conv1.weight.permute(0, 2, 3, 1).flatten(2).numpy())
+        self._weights = winograd(layers.get_parameter("conv1.weight").permute(0, 2, 3, 1).flatten(2).numpy())
         # Copies: sent to another process, tensors move to shared memory, and arrays of theirs would stay behind.
-        self._bias, self._slopes = (values.numpy().copy() for values in (layers.conv1.bias, layers.prelu1.weight))
+        self._bias, self._slopes = (layers.get_parameter(name).numpy().copy()
+                                    for name in ("conv1.bias", "prelu1.weight"))
         self.others = nn.Sequential(*layers[3:], in_one(net.conv4_2, net.conv4_1))
         self.to(memory_format=torch.channels_last)
 
@@ -138,8 +139,8 @@ class FastONet(nn.Module):
 def in_one(offsets: nn.Module, scores: nn.Module) -> nn.Module:
     """Both heads of a net as one layer."""
     heads = copy.deepcopy(offsets)
-    heads.weight = constant(torch.cat([offsets.weight, scores.weight]))
-    heads.bias = constant(torch.cat([offsets.bias, scores.bias]))
+    for name in ("weight", "bias"):
+        setattr(heads, name, constant(torch.cat([offsets.get_parameter(name), scores.get_parameter(name)])))
     return heads
 
 
@@ -152,10 +153,10 @@ def winograd(weights: np.ndarray) -> np.ndarray:
     return np.stack([upper, (upper + middle + lower) / 2, (upper - middle + lower) / 2, lower], axis=1)
 
 
-def take_pixels(conv: nn.Conv2d) -> None:
+def take_pixels(conv: nn.Module) -> None:
     """Change a convolution of network input to one of pixels 0..255."""
-    weight = conv.weight / 128
-    conv.bias = constant(conv.bias - 127.5 * weight.sum(dim=(1, 2, 3)))
+    weight = conv.get_parameter("weight") / 128
+    conv.bias = constant(conv.get_parameter("bias") - 127.5 * weight.sum(dim=(1, 2, 3)))
     conv.weight = constant(weight)
 
 

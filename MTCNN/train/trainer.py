@@ -41,7 +41,7 @@ class Recipe:
     own_next_step: str  # behind lists of one's own
 
 
-def sample_loss(net: nn.Module, batch: Batch, device: torch.device, recipe: Recipe, box: str,
+def sample_loss(net: Callable, batch: Batch, device: torch.device, recipe: Recipe, box: str,
                 batch_size: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The loss of a batch and its parts; a short batch counts by its samples, not like a full one."""
     batch = batch.to(device)
