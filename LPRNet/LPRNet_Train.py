@@ -17,7 +17,7 @@ import functools
 import hashlib
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a file: import from the repository root
@@ -25,7 +25,6 @@ if __package__ in (None, ""):  # run as a file: import from the repository root
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
@@ -33,6 +32,7 @@ from ccpd.plates import PlateRenderer
 from LPRNet.alphabet import CHARS, MAX_LENGTH, TIME_STEPS, Alphabet, read_alphabet
 from LPRNet.confidence import cool, fit_temperature, read_right
 from LPRNet.data import augment
+from LPRNet.data.crop_names import CropName
 from LPRNet.data.labels import LABELS_HELP, read_labels
 from LPRNet.data.load_data import (
     LPRDataLoader,
@@ -122,7 +122,7 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def split_by_plate(data: LPRDataLoader, share: float, aside: set[str] = frozenset()
+def split_by_plate(data: LPRDataLoader, share: float, aside: Set[str] = frozenset()
                    ) -> tuple[LPRDataLoader, LPRDataLoader]:
     """Augmented views of one part, and the other part plain: the plates of ``aside`` and a ``share`` of all.
 
@@ -140,8 +140,9 @@ def split_by_plate(data: LPRDataLoader, share: float, aside: set[str] = frozense
     return data.subset(parts[0], augmented=True), data.subset(parts[1], augmented=False)
 
 
-def build_data(args: argparse.Namespace, alphabet: Alphabet) -> tuple[TrainingPlates, list[LPRDataLoader]]:
-    """The training set, and validation sets: crops as they are, and the same crops in hard views."""
+def build_data(args: argparse.Namespace, alphabet: Alphabet
+               ) -> tuple[TrainingPlates, LPRDataLoader, list[LPRDataLoader]]:
+    """The training set, its real crops, and validation sets: crops as they are, and the same crops in hard views."""
     if args.img_dirs_train == [CROPS_TRAIN]:
         must_be_there(args.img_dirs_train, "LPRNet/data/preprocess.py")
     labels = read_labels(args.labels)
@@ -152,7 +153,7 @@ def build_data(args: argparse.Namespace, alphabet: Alphabet) -> tuple[TrainingPl
     hard = plain.subset(range(len(plain)), augmented=True)
     size = args.epoch_samples or round(len(real) / (1 - args.rendered_share))
     rendered = build_rendered(args.glyphs, real, alphabet, size) if args.rendered_share > 0 else None
-    return TrainingPlates(real, rendered, size, args.rendered_share), [plain, hard]
+    return TrainingPlates(real, rendered, size, args.rendered_share), real, [plain, hard]
 
 
 def build_rendered(glyphs: str | None, real: LPRDataLoader, alphabet: Alphabet, size: int) -> RenderedPlates:
@@ -161,14 +162,15 @@ def build_rendered(glyphs: str | None, real: LPRDataLoader, alphabet: Alphabet, 
     Of crops with known corners those of blue plates, which tell how bright the light is.
     """
 
-    def some(with_corners: bool) -> Iterator[tuple[np.ndarray, np.ndarray | None, str]]:
+    def some(with_corners: bool) -> Iterator[tuple[np.ndarray, CropName]]:
         items = [(path, name) for path, name in real.items if (name.corners is not None) == with_corners]
         for path, name in items[:: 1 + len(items) // 600]:
             with contextlib.suppress(UserError):  # training says which cannot be read
-                yield read_image(path), name.corner_array(), name.plate
+                yield read_image(path), name
 
-    pictures = [picture for picture, _, _ in some(with_corners=False)]
-    scenes = [scene for scene in some(with_corners=True) if augment.shows_blue(*scene[:2])]
+    pictures = [picture for picture, _ in some(with_corners=False)]
+    scenes = [(picture, corners, name.plate) for picture, name in some(with_corners=True)
+              if (corners := name.corner_array()) is not None and augment.shows_blue(picture, corners)]
     shares = {glyphs: 0.9, None: 0.1} if glyphs else {None: 1.0}
     renderers = [(PlateRenderer(source), share) for source, share in shares.items()]
     return RenderedPlates(renderers, alphabet, size, pictures, scenes)
@@ -180,7 +182,7 @@ def reading_loss(alphabet: Alphabet, device: torch.device, straightening: float)
     CTC alone hardly turns the STN; where the corners are known (on every drawn plate) it is told what to do.
     """
 
-    def loss(net: nn.Module, batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def loss(net: Callable, batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         images, labels, lengths, corners = batch
         logits, theta = net(images.to(device, non_blocking=True), with_theta=True)
         log_probs = logits.float().permute(2, 0, 1).log_softmax(dim=2)  # (T, N, class)
@@ -245,18 +247,18 @@ def main() -> None:
     seed_everything(args.seed)
     device = distributed.join(pick_device(args.device))
     alphabet = read_alphabet(args.alphabet, args.max_length) if args.alphabet else Alphabet(CHARS, args.max_length)
-    train, (plain, hard) = build_data(args, alphabet)
+    train, real, (plain, hard) = build_data(args, alphabet)
     print(f"training on {len(train)} samples an epoch ({train.rendered_count} drawn, the others views of "
-          f"{len(train.real)} crops), choosing by {len(plain)} crops, on {device}", flush=True)
+          f"{len(real)} crops), choosing by {len(plain)} crops, on {device}", flush=True)
 
-    reader = build_nets(args, alphabet, train.real)
+    reader = build_nets(args, alphabet, real)
     steps = math.ceil(len(train) / args.batch_size) * args.epoch
     settings = Settings(epochs=args.epoch, batch_size=args.batch_size, learning_rate=args.learning_rate,
                         warmup_steps=min(300, steps // 10), half=not args.float32, seed=args.seed)
     facts = {"chars": "".join(alphabet.chars), "straightening": args.straightening, "dropout_rate": args.dropout_rate,
              "without": sorted(args.without), "rendered_share": args.rendered_share,
              "number of samples": len(train), "glyphs": bool(args.glyphs),
-             "set of crops": fingerprint(*(f"{path.name} {name.plate}" for path, name in train.real.items)),
+             "set of crops": fingerprint(*(f"{path.name} {name.plate}" for path, name in real.items)),
              "set of validation crops": fingerprint(*(f"{path.name} {name.plate}" for path, name in plain.items)),
              "start weights": start_weights(args.weights or (), args.save)}
     run = Run(args.run, reader, settings, device, facts, args.save_seconds)
@@ -265,7 +267,7 @@ def main() -> None:
 
     crops_of = functools.cache(all_crops)  # they are the same in every epoch
 
-    def evaluate(net: nn.Module) -> dict[str, float]:
+    def evaluate(net: Reader) -> dict[str, float]:
         figures = {}
         for name, data in (("accuracy", plain), ("accuracy_hard_views", hard)):
             logits = read_all(net, crops_of(data), device, args.batch_size)

@@ -38,4 +38,4 @@ def cool(lprnet: LPRNet, temperature: float) -> None:
     """Divide the net's logits by ``temperature``, for good: its last layer is linear."""
     with torch.no_grad():
         for parameter in lprnet.container.parameters():
-            parameter /= temperature
+            parameter.div_(temperature)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -15,11 +16,14 @@ from platekit.crops import CROP_SIZE
 from platekit.errors import UserError
 from platekit.onnx_nets import OnnxNet
 
+if TYPE_CHECKING:
+    from LPRNet.recogniser import Reader
+
 
 class Transforms(nn.Module):
     """What ``stn.onnx`` computes: crops (N, 3, 24, 94) -> spatial transforms (N, 2, 3)."""
 
-    def __init__(self, reader: nn.Module) -> None:
+    def __init__(self, reader: Reader) -> None:
         super().__init__()
         self.stn = reader.stn
 
@@ -33,7 +37,9 @@ class Probabilities(nn.Module):
     Not logits: these reach hundreds, of which float32 keeps no four places behind the point.
     """
 
-    def __init__(self, reader: nn.Module) -> None:
+    places: torch.Tensor
+
+    def __init__(self, reader: Reader) -> None:
         super().__init__()
         self.stn, self.lprnet = reader.stn, fold_batch_norm(reader.lprnet)
         identity = functional.affine_grid(torch.eye(2, 3)[None], [1, 3, *CROP_SIZE], align_corners=False).flatten(0, 2)
@@ -49,7 +55,11 @@ class OnnxSTN:
     """Called, and asked for its transforms, as STNet."""
 
     def __init__(self, path: str | os.PathLike) -> None:
-        self.theta = OnnxNet(path, ("transforms",), CROP_SIZE)
+        self._net = OnnxNet(path, ("transforms",), CROP_SIZE)
+
+    def theta(self, x: torch.Tensor) -> torch.Tensor:
+        """The transforms (N, 2, 3) of crops (N, 3, 24, 94)."""
+        return self._net.outputs(x)[0]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return STNet.sample(x, self.theta(x))
@@ -69,7 +79,7 @@ class OnnxReader:
         self.alphabet = Alphabet(chars, max_length)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return self._net(x).clamp(min=1e-37).log()
+        return self._net.outputs(x)[0].clamp(min=1e-37).log()
 
 
 def facts_of(alphabet: Alphabet) -> dict[str, str]:

@@ -28,7 +28,6 @@ from platekit.crops import CROP_SIZE, sample_boxes, to_picture, upload, without_
 from platekit.devices import multiplies_bfloat16, pick_device, without_autocast
 from platekit.errors import UserError
 from platekit.onnx_nets import is_onnx
-from platekit.results import Box
 
 LOOKS = 3  # at a plate; the first is the crop of its box
 SURE = 0.8  # the confidence from which on one view of a plate is enough
@@ -102,6 +101,9 @@ class Recogniser:
     """Reads plate crops. The nets are loaded once; a reading does not depend on what else is in the batch (but for
     rounding: confidences to 1e-4)."""
 
+    reader: FastReader | OnnxReader
+    first_reader: FastReader | OnnxReader  # of a plate's first view
+
     def __init__(self, lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str | os.PathLike = STN_WEIGHTS,
                  device: str | torch.device = "auto", batch_size: int | None = None) -> None:
         """The paths name weights, or ONNX files (.onnx). Raises UserError when they are missing or do not fit.
@@ -168,7 +170,7 @@ class Recogniser:
         return [reading if reading.text else Reading("", 0.0) for reading in readings]
 
     def _fast(self, nets: Reader, dtype: torch.dtype) -> FastReader:
-        reader = FastReader(nets.stn, nets.lprnet, dtype).to(self.device, memory_format=torch.channels_last)
+        reader = FastReader(nets.stn, nets.lprnet, dtype).to(self.device).to(memory_format=torch.channels_last)
         return reader.pack() if self.device.type == "cpu" else reader
 
     def logits(self, crops: torch.Tensor, reader: Callable) -> torch.Tensor:
@@ -204,7 +206,8 @@ class Recogniser:
             theta = compose(theta, self.reader.stn.theta(sample_boxes(picture, boxes, theta)))
         return theta
 
-    def read_pictures(self, pictures: Sequence[np.ndarray], boxes: Sequence[Box] | None = None) -> list[Reading]:
+    def read_pictures(self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence[float]] | None = None
+                      ) -> list[Reading]:
         """Readings of pictures of one plate each: BGR uint8 (H, W, 3), the plate in its box, or filling the picture.
 
         Raises ValueError for any other array, a box without area, and another number of boxes than of pictures.
@@ -214,11 +217,11 @@ class Recogniser:
 
     @without_autocast
     @torch.inference_mode()
-    def straighten(self, picture: np.ndarray, box: Box | None = None) -> np.ndarray:
+    def straighten(self, picture: np.ndarray, box: Sequence[float] | None = None) -> np.ndarray:
         """What LPRNet gets to see of a picture of one plate, to look at: BGR uint8 (24, 94, 3)."""
         return to_picture(self.reader.stn(self.look(*self.prepare(picture, box)))[0])
 
-    def prepare(self, picture: np.ndarray, box: Box | None = None) -> tuple[torch.Tensor, np.ndarray]:
+    def prepare(self, picture: np.ndarray, box: Sequence[float] | None = None) -> tuple[torch.Tensor, np.ndarray]:
         """A BGR uint8 picture and the box of its plate, by default all of it, as ``read`` takes them.
 
         A box that reaches further out of the picture than the picture is large is cut there: it would take memory.

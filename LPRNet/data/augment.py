@@ -40,7 +40,7 @@ def picture_corners(height: int, width: int) -> np.ndarray:
     return box_corners((0, 0, width, height)).astype(np.float32)
 
 
-def jitter_box(box: Sequence[float], rng: np.random.Generator) -> np.ndarray:
+def jitter_box(box: Sequence[float] | np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The box as a detector finds it: every edge off by some percent of the side; mostly a little, at times much."""
     x1, y1, x2, y2 = box
     spread = 0.025 if rng.random() < 0.7 else 0.06
@@ -190,7 +190,7 @@ def exchange(picture: np.ndarray, corners: np.ndarray, other: np.ndarray, other_
 def random_background(pictures: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """A crop (24, 94, 3) without a readable plate: a flat colour with a gradient, or a blurred piece of a picture."""
     if len(pictures) and rng.random() < 0.6:
-        picture = pictures[rng.integers(len(pictures))]
+        picture = pictures[int(rng.integers(len(pictures)))]
         height, width = picture.shape[:2]
         x, y = rng.integers(max(1, width // 2)), rng.integers(max(1, height // 2))
         piece = cv2.resize(picture[y:y + max(4, height // 3), x:x + max(4, width // 3)], (WIDTH, HEIGHT))

@@ -152,15 +152,16 @@ class LPRDataLoader(Dataset):
         """
         rng = np.random.default_rng(seed)
         picture, corners, label = read_image(self.items[index][0]), self.corners[index], self.labels[index]
-        if partner is not None and corners is not None and self.corners[partner] is not None \
+        theirs = None if partner is None else self.corners[partner]
+        if partner is not None and corners is not None and theirs is not None \
                 and len(label) == len(self.labels[partner]) == len(augment.CUTS) + 1 \
                 and self.alphabet.chars == CHARS:  # other plates are laid out otherwise
             cut = int(rng.choice(len(augment.CUTS), p=augment.CUT_SHARES)) + 1
-            both = augment.exchange(picture, corners, read_image(self.items[partner][0]), self.corners[partner], cut)
+            both = augment.exchange(picture, corners, read_image(self.items[partner][0]), theirs, cut)
             if both is not None:
                 picture, label = both, label[:cut] + self.labels[partner][cut:]
         known = self.items[index][1].corners is not None
-        if known or (corners is not None and rng.random() < 0.5):
+        if corners is not None and (known or rng.random() < 0.5):
             view, corners = augment.view_with_corners(picture, corners, rng)
         else:
             view = augment.view_without_corners(picture, rng)
@@ -225,11 +226,12 @@ class RenderedPlates(Dataset):
     def view(self, seed: int) -> Sample:
         """The plate that belongs to the seed."""
         rng = np.random.default_rng(seed)
-        return self.view_of(*self.plate(rng), rng)
+        kind, text = self.plate(rng)
+        return self.view_of(kind, text, rng)
 
     def view_of(self, kind: PlateKind, text: str, rng: np.random.Generator) -> Sample:
         """A plate with this text, drawn anyhow."""
-        scene = self.scenes[rng.integers(len(self.scenes))] if self.scenes and rng.random() < 0.5 else None
+        scene = self.scenes[int(rng.integers(len(self.scenes)))] if self.scenes and rng.random() < 0.5 else None
         if scene and kind.name == "blue" and rng.random() < LOCAL:
             text = scene[2][:2] + text[2:]
         renderer = self.renderers[rng.choice(len(self.renderers), p=[share for _, share in self.renderers])][0]
@@ -274,8 +276,9 @@ class TrainingPlates(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         index, seed = key
-        if index < self.rendered_count:
+        if self.rendered is not None and index < self.rendered_count:
             return self.rendered.view(seed)
+        assert self.real is not None and self.chances is not None  # else all are drawn
         for attempt in range(TRIES):
             # A random item, not index modulo: an epoch shorter than the set must not show its first part alone.
             rng = np.random.default_rng((seed, 1 + attempt))  # not the first numbers of the view's own draws

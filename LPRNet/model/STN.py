@@ -20,9 +20,10 @@ class STNet(nn.Module):
             nn.MaxPool2d(3, stride=3),
             nn.ReLU(),
         )
-        self.fc_loc = nn.Sequential(nn.Linear(32 * 2 * 14, 32), nn.ReLU(), nn.Linear(32, 2 * 3))
-        nn.init.zeros_(self.fc_loc[2].weight)  # training starts from the identity transform
-        self.fc_loc[2].bias.data.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
+        first, last = nn.Linear(32 * 2 * 14, 32), nn.Linear(32, 2 * 3)
+        self.fc_loc = nn.Sequential(first, nn.ReLU(), last)
+        nn.init.zeros_(last.weight)  # training starts from the identity transform
+        last.bias.data.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
 
     def theta(self, x: torch.Tensor) -> torch.Tensor:
         """The transforms (N, 2, 3) from output to input coordinates, both in -1..1 over the crop; float32 always."""

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from LPRNet.model.LPRNET import ChannelStridePool, LPRNet, fold_batch_norm
+from LPRNet.model.STN import STNet
 
 oneDNN = torch.ops.mkldnn  # what torch's own compiler calls
 INTEGERS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}  # of the same size
@@ -22,7 +23,7 @@ def rectify(x: torch.Tensor) -> torch.Tensor:
 class FastReader(nn.Module):
     """Trained nets for inference: crops (N, 3, 24, 94) -> float32 logits (N, class_num, 18)."""
 
-    def __init__(self, stn: nn.Module, lprnet: LPRNet, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, stn: STNet, lprnet: LPRNet, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.stn, self.lprnet = stn, FastLPRNet(lprnet, dtype)
 
@@ -33,8 +34,10 @@ class FastReader(nn.Module):
         """The same for the CPU alone, where this build of torch has what it takes."""
         names = "_reorder_convolution_weight", "_convolution_pointwise"
         if torch.backends.mkldnn.is_available() and all(hasattr(oneDNN, name) for name in names):
-            self.lprnet.parts = nn.ModuleList(nn.Sequential(*(Packed(layer.convolution) for layer in part))
-                                              for part in self.lprnet.parts)
+            for part in self.lprnet.parts:
+                for name, layer in part.named_children():
+                    if isinstance(layer, Rectified):
+                        setattr(part, name, Packed(layer.convolution))
         return self
 
 
@@ -63,7 +66,7 @@ class Packed(nn.Module):
         spare = -self.channels % 64 if self.channels > 64 and convolution.weight.dtype == torch.bfloat16 else 0
         weight = functional.pad(convolution.weight, (0, 0, 0, 0, 0, 0, 0, spare))
         self.weight = oneDNN._reorder_convolution_weight(weight, *self.geometry, 1, size)
-        self.bias = functional.pad(convolution.bias, (0, spare))
+        self.bias = functional.pad(convolution.get_parameter("bias"), (0, spare))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         found = oneDNN._convolution_pointwise(x, self.weight, self.bias, *self.geometry, 1, "relu", [], "")
@@ -89,16 +92,15 @@ class FastLPRNet(nn.Module):
                 continue
             last = convolutions[-1]
             orders.append(torch.arange(last.out_channels).view(-1, layer.step).T.flatten())
-            last.weight, last.bias = (nn.Parameter(values[orders[-1]], False) for values in (last.weight, last.bias))
+            last.weight, last.bias = (nn.Parameter(values[orders[-1]], False) for values in last.parameters())
             self.pools.append((last.out_channels // layer.step, layer.width_stride))
             self.parts.append(nn.Sequential(*map(Rectified, convolutions)))
             convolutions = []
-        self.parts.to(dtype, memory_format=torch.channels_last)
+        self.parts.to(dtype).to(memory_format=torch.channels_last)
         sizes = torch.tensor([len(order) for order in orders])
         taken = torch.cat([order + start for order, start in zip(orders, sizes.cumsum(0) - sizes)])
-        container = net.container[0]
-        self.weight = nn.Parameter(container.weight[:, taken, 0, 0].T.contiguous(), False)
-        self.bias = nn.Parameter(container.bias, False)
+        self.weight = nn.Parameter(net.get_parameter("container.0.weight")[:, taken, 0, 0].T.contiguous(), False)
+        self.bias = nn.Parameter(net.get_parameter("container.0.bias"), False)
         owner = torch.arange(len(sizes)).repeat_interleave(sizes)
         self.share = nn.Parameter((owner[:, None] == owner).float() / sizes[owner], False)  # of a channel in its mean
 

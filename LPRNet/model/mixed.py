@@ -173,9 +173,10 @@ def norm_tap_pool(norm: nn.BatchNorm2d, x: Maps, kernel: tuple[int, int], stride
 def remember(norm: nn.BatchNorm2d, x: Maps, mean: torch.Tensor, variance: torch.Tensor) -> None:
     """Let a batch norm's running statistics follow those of ``x``."""
     count = x.numel() // x.shape[1]
-    norm.num_batches_tracked += 1
-    norm.running_mean.lerp_(mean.float(), norm.momentum)
-    norm.running_var.lerp_((variance * count / max(1, count - 1)).float(), norm.momentum)
+    assert norm.momentum is not None  # which would ask for the mean over all batches
+    norm.get_buffer("num_batches_tracked").add_(1)
+    norm.get_buffer("running_mean").lerp_(mean.float(), norm.momentum)
+    norm.get_buffer("running_var").lerp_((variance * count / max(1, count - 1)).float(), norm.momentum)
 
 
 def in_bits(x: Maps) -> bool:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from LPRNet.model.fast import INTEGERS, rectify
-from LPRNet.model.LPRNET import LPRNet
+from LPRNet.model.LPRNET import ChannelStridePool, LPRNet
 from LPRNet.model.mixed import Drop, TapAndPool, in_bits, norm_relu, norm_tap_pool
 
 
@@ -31,16 +31,18 @@ class TrainingLPRNet(LPRNet):
         taps = []
         layers = iter(enumerate(self.backbone))
         for index, layer in layers:
-            joined = type(layer) is nn.BatchNorm2d and in_bits(x)  # a SharedBatchNorm needs other processes too
-            if joined:
+            # a SharedBatchNorm needs other processes too
+            norm = layer if type(layer) is nn.BatchNorm2d and in_bits(x) else None
+            if norm:
                 index, _ = next(layers)  # the ReLU
             if index in self.TAPS:
                 _, pool = next(layers)
+                assert isinstance(pool, ChannelStridePool)  # one comes behind every tap
                 sizes = *self.TAPS[index], pool.step, pool.width_stride
-                tap, x = norm_tap_pool(layer, x, *sizes) if joined else TapAndPool.apply(layer(x), *sizes)
+                tap, x = norm_tap_pool(norm, x, *sizes) if norm else TapAndPool.apply(layer(x), *sizes)
                 taps.append(tap)
             else:
-                x = norm_relu(layer, x) if joined else layer(x)
+                x = norm_relu(norm, x) if norm else layer(x)
         return self.logits([*taps, x])
 
 
