@@ -133,7 +133,7 @@ class FrameSource:
                 continue
             missed = 0
             end = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            if wanted:
+            if frame is not None:
                 self._give(number, frame)
             number += 1
         cut_off = 0 < end < (WHOLE * (self.total or 0) - 1) / self.rate  # 0 where OpenCV does not tell the place
