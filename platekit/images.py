@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import io
 import os
+import re
 import stat
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +23,10 @@ from platekit.opencv import cv2, image_types
 # Suffixes of what is looked for in folders; a phone's .heic, which nothing here decodes, so that it is reported.
 FOUND = (*image_types, ".jfif", ".webp", ".gif", ".avif", ".jp2", ".heic", ".heif")
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # suffixes that write_image takes
+
+MOST_SCANS = 200  # of a JPEG, twice what cjpeg takes: each costs a pass over all pixels, however few bytes it has
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"  # what such files begin with
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # of those in a JPEG the ones with a length behind them
 
 
 # A path, what is in such a file, or BGR uint8 (H, W, 3).
@@ -88,8 +93,11 @@ def decode_image(data: np.ndarray, path: str | os.PathLike) -> np.ndarray:
     """What is in a picture's file, uint8 (N,), as ``read_image`` reads it; errors call it ``path``."""
     if data.size == 0:
         raise UserError(f"cannot decode {path}: the file is empty; fetch it again")
+    if _count_scans(data) > MOST_SCANS:
+        raise UserError(f"cannot decode {path}: it is a JPEG of more than {MOST_SCANS} scans; save it again in a "
+                        "program for pictures")
     image, too_large = None, not OPENCV_KNOWS_LIMIT and _pixels_by_header(data) > MAX_PIXELS
-    if not too_large:
+    if not too_large and not _lacks_bytes(data):
         try:
             image = cv2.imdecode(data, cv2.IMREAD_COLOR)
         except cv2.error as error:
@@ -100,6 +108,28 @@ def decode_image(data: np.ndarray, path: str | os.PathLike) -> np.ndarray:
         raise UserError(f"cannot decode {path}: it is no picture or it is truncated; fetch it again, or "
                         "convert it to JPEG or PNG")
     return image
+
+
+def _count_scans(data: np.ndarray) -> int:
+    """How many scans a JPEG has. Segments are stepped over and what lies behind its end is left out: a thumbnail in it
+    or a film behind it has scans of its own, or bytes that look like some.
+    """
+    count, place = 0, 2
+    while data[:3].tobytes() == _JPEG and (marker := _MARKER.search(data, place)) and marker[0] != b"\xff\xd9":
+        count += marker[0] == b"\xff\xda"
+        place = marker.end() + int.from_bytes(data[marker.end():marker.end() + 2].tobytes(), "big")
+    return count
+
+
+def _lacks_bytes(data: np.ndarray) -> bool:
+    """Whether a chunk of a PNG says to be longer than what is left of the file: OpenCV takes memory for all of it."""
+    place = len(_PNG)
+    while data[:len(_PNG)].tobytes() == _PNG and place + 8 <= data.size:
+        length, kind = int.from_bytes(data[place:place + 4].tobytes(), "big"), data[place + 4:place + 8].tobytes()
+        place += 12 + length
+        if place - 4 > data.size or kind == b"IEND":
+            return kind != b"IEND"
+    return False
 
 
 def _pixels_by_header(data: np.ndarray) -> float:

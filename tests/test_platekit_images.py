@@ -16,7 +16,7 @@ import pytest
 
 from platekit.errors import UserError
 from platekit.files import atomic_path, replace, write_bytes, write_text
-from platekit.images import expand_inputs, find_images, read_image, write_image
+from platekit.images import decode_image, expand_inputs, find_images, read_image, write_image
 from tests.conftest import ROOT, files_below, full_disk, make_picture, put_picture
 
 NAMES = ("plain.png", "皖A12345.png", "🚗 car.png", "with space & more.png", "é-ü.png", "a[1].png")
@@ -83,6 +83,40 @@ def test_each_broken_file_gives_one_sentence_that_names_it(tmp_path):
             read_image(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value) and reason in str(caught.value), name
         assert "\n" not in str(caught.value)
+
+
+def png_chunk(kind: bytes, content: bytes, length: int | None = None) -> bytes:
+    return struct.pack(">I", len(content) if length is None else length) + kind + content \
+        + struct.pack(">I", zlib.crc32(kind + content))
+
+
+@pytest.mark.parametrize("kind", [b"IDAT", b"tEXt"])
+def test_a_chunk_longer_than_its_file_takes_no_memory(kind, monkeypatch):
+    header = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
+    monkeypatch.setattr("platekit.images.cv2.imdecode", None)  # which would take 4 GB
+    with pytest.raises(UserError, match="truncated"):
+        decode_image(np.frombuffer(header + b"\xff\xff\xff\xf0" + kind, np.uint8), "a.png")
+
+
+def test_what_lies_behind_the_end_of_a_png_is_no_chunk():
+    data = cv2.imencode(".png", make_picture(20, 30))[1].tobytes() + b"\xff" * 20
+    assert np.array_equal(decode_image(np.frombuffer(data, np.uint8), "a.png"), make_picture(20, 30))
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_and_a_thumbnail_or_a_film_has_none(monkeypatch):
+    image = make_picture(20, 30)
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    start = data.index(b"\xff\xda")
+    scan = data[start:start + 2 + data[start + 3]]
+    many = scan * 1000
+    segment = b"\xff\xe1" + struct.pack(">H", len(many) + 2) + many
+    photo = data[:2] + segment + data[2:] + many
+    assert np.array_equal(decode_image(np.frombuffer(photo, np.uint8), "a.jpg"),
+                          decode_image(np.frombuffer(data, np.uint8), "a.jpg"))
+    monkeypatch.setattr("platekit.images.cv2.imdecode", None)
+    for hidden in (b"", b"\xff\x01", b"\xff\xd0", b"\xff"):  # what has no length of its own
+        with pytest.raises(UserError, match="more than 200 scans"):
+            decode_image(np.frombuffer(data[:start] + hidden + many, np.uint8), "a.jpg")
 
 
 def test_finding_looks_into_subfolders_in_a_fixed_order(tmp_path):
