@@ -31,7 +31,7 @@ class Parts:
         self._kept, self._merged, self._made_with = (self.folder / name for name in ("kept", "merged", "settings"))
 
     def start(self, resume: bool, sources: Iterable[Path]) -> int:
-        """Forget what earlier runs left or, to ``resume``, keep all but errors; returns the number of lines kept.
+        """Forget what earlier runs left or, to ``resume``, keep all but errors and damaged lines; returns the number kept.
 
         One process does this before any other goes on. Raises UserError when there is no place for the file, or when
         the kept lines are of other inputs, or of a run that was cut short and had other settings.
@@ -41,14 +41,14 @@ class Parts:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             self.folder.mkdir(parents=True, exist_ok=True)
             old, count = self._files(), 0
-            if resume and self._made_with.exists() and self._made_with.read_text("utf-8") != self.settings:
+            if resume and self._made_with.exists() and self._made_with.read_bytes() != self.settings.encode("utf-8"):
                 raise UserError(f"the lines in {self.folder} were made with other weights or flags; give the same, or "
                                 "leave out --resume to read everything again")
             with open(self._merged, "wb") as file:
                 if resume and (old or self.path.exists()):
                     lines = [numbered_lines(part) for part in old] or [whole_lines(self.path)]
                     for number, line, error in lines_by_source(heapq.merge(*lines), sources, self.path):
-                        if line and not error:
+                        if line and not error and is_result(line):
                             file.write(b"%d\t%b" % (number, line))
                             count += 1
             os.replace(self._merged, self._kept)  # without lines too: FILE is that of another run
@@ -121,14 +121,25 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     with open(path, "rb") as file:
         for text in file:
             number, _, line = text.partition(b"\t")
-            if number.isdigit() and line.endswith(b"}\n"):
+            if number.isdigit() and len(number) < 19 and line.endswith(b"}\n"):  # int takes no thousands of digits
                 yield int(number), line
 
 
 def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The same of a file that a run has finished."""
+    """The same of a file that a run has finished, and an editor perhaps has changed the line ends of."""
     with open(path, "rb") as file:
-        yield from enumerate(file)
+        for number, line in enumerate(file):
+            yield number, line.rstrip(b"\r\n") + b"\n"
+
+
+def is_result(line: bytes) -> bool:
+    """Whether a line says what is in a picture: one that is damaged does not."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    plates = entry.get("plates") if isinstance(entry, dict) else None
+    return isinstance(plates, list) and all(isinstance(plate, dict) for plate in plates)
 
 
 def lines_by_source(lines: Iterable[tuple[int, bytes]], sources: Iterable[Path],
@@ -158,7 +169,7 @@ def _input_of(line: bytes) -> str:
     """The input that a line is of, for a message."""
     try:
         return json.loads(line)["image"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return line.decode("utf-8", "replace").strip()[:200]
 
 

@@ -132,6 +132,49 @@ def test_what_failed_is_read_again_when_resumed(photos, whole, tmp_path):
     assert again.read == [Path(failed).name] and b'"error"' not in target.read_bytes()
 
 
+DAMAGED = {"a bit": (b'"plates"', b'"plbtes"'), "a brace": (b'"plates": [', b'"plates": [['), "no list": (b"[{", b"{"),
+           "no plate": (b'"plates": [', b'"plates": [1, '), "nesting": (b'"plates": [', b'"plates": ' + b"[" * 200_000),
+           "digits": (b'"width": ', b'"width": ' + b"9" * 5000), "no UTF-8": (b'"text": "', b'"text": "\xff')}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_picture_whose_line_is_damaged_is_read_again(photos, whole, tmp_path, kind, finished):
+    target, nets = tmp_path / "plates.jsonl", Nets()
+    if finished:
+        target.write_bytes(whole)
+    else:
+        cut_short(photos, target, 3)
+    file = target if finished else Path(f"{target}.parts/0")
+    lines = file.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1].replace(*DAMAGED[kind])
+    file.write_bytes(b"".join(lines))
+    assert run_pictures([photos], nets, str(target), resume=True) == 1
+    assert nets.read[0] == "02.png" and len(nets.read) == (1 if finished else COUNT - 2)
+    assert target.read_bytes() == whole
+
+
+@pytest.mark.parametrize("changed", [lambda lines: lines.replace(b"\n", b"\r\n"), lambda lines: lines[:-1]])
+def test_a_file_with_other_line_ends_is_kept(photos, whole, tmp_path, changed):
+    target, nets = tmp_path / "plates.jsonl", Nets()
+    target.write_bytes(changed(whole))
+    assert run_pictures([photos], nets, str(target), resume=True) == 1
+    assert nets.read == [] and target.read_bytes() == whole
+
+
+def test_a_damaged_number_and_damaged_settings_are_no_crash(photos, tmp_path):
+    target, nets = tmp_path / "plates.jsonl", Nets()
+    cut_short(photos, target, 3)
+    with open(f"{target}.parts/0", "ab") as part:
+        part.write(b"9" * 5000 + b'\t{"image": "x", "plates": []}\n')
+    run_pictures([photos], nets, str(target), resume=True)
+    assert len(nets.read) == COUNT - 3
+    cut_short(photos, target, 3)
+    Path(f"{target}.parts/settings").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="made with other weights or flags"):
+        run_pictures([photos], Nets(), str(target), resume=True)
+
+
 def test_without_the_flag_a_run_starts_anew(photos, whole, tmp_path):
     target = tmp_path / "plates.jsonl"
     cut_short(photos, target, 5)
