@@ -32,7 +32,7 @@ def read_labels(path: Path) -> tuple[np.ndarray, list[str]]:
     """The boxes (N, 4) of a label file, x1, y1, x2, y2 over the picture's size, and their classes. Raises UserError."""
     boxes, classes = [], []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}; check the file") from None
     for line in filter(str.strip, lines):
