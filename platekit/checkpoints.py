@@ -25,6 +25,7 @@ from platekit.files import write_bytes, write_text
 
 SUMS = "SHA256SUMS"
 WRAPPERS = "net_state_dict", "model_state_dict", "state_dict"  # under which others' checkpoints hold a state dict
+MOST_BYTES = 2 << 30  # of a file: a training's checkpoint has a hundredth
 COUNTER = "num_batches_tracked"  # of batch norm, which files of old versions of torch lack, and nothing here needs
 
 
@@ -98,6 +99,9 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, 
     if not os.path.isfile(path):
         raise UserError(f"weights {path} not found; train them, or restore the file with 'git checkout'")
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise UserError(f"cannot load {path}: no weights of these nets have more than {MOST_BYTES >> 30} GB; name "
+                            "another file")
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot load {path}: {error.strerror}; check the file") from None
@@ -141,7 +145,8 @@ def fill(net: nn.Module, state: dict[str, Any], path: str | os.PathLike) -> None
         raise UserError(f"{path} does not fit {type(net).__name__}: '{wrong[0]}' is missing, unknown or of another "
                         f"shape ({len(wrong)} such entries); name weights of this network")
     try:
-        broken = [key for key in wanted if not state[key].isfinite().all()]
+        # as the net holds it: of float64, much is infinite in float32
+        broken = [key for key, value in wanted.items() if not state[key].to(value.dtype).isfinite().all()]
     except RuntimeError:  # sparse, quantised or meta tensors
         raise UserError(f"{path} holds tensors that are not dense; name weights of this network") from None
     if broken:

@@ -87,6 +87,7 @@ def odd_states() -> dict[str, object]:
         "complex": {**state, "linear.bias": torch.zeros(8, dtype=torch.complex64)},
         "sparse": {**state, "linear.bias": state["linear.bias"].to_sparse()},
         "not finite": {**state, "linear.bias": torch.full((8,), float("nan"))},
+        "infinite in float32": {**state, "linear.bias": torch.full((8,), 1e300, dtype=torch.float64)},
         "list": [1, 2], "tensor": torch.zeros(3), "nothing": {},
     }
 
@@ -140,6 +141,13 @@ def test_missing_garbage_and_truncated_files_are_refused(tmp_path, weights):
         with pytest.raises(UserError) as caught:
             read_checkpoint(missing)
         assert "not found" in one_sentence(caught, missing)
+
+
+def test_a_file_too_large_for_weights_is_not_read(tmp_path):
+    with open(tmp_path / "large.pth", "wb") as file:
+        file.truncate(1 << 40)  # takes no room
+    with pytest.raises(UserError, match="more than 2 GB"):
+        read_checkpoint(tmp_path / "large.pth")
 
 
 class Malicious:
