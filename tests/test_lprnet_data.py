@@ -61,7 +61,9 @@ def test_a_bare_plate_is_a_name():
 @pytest.mark.parametrize("name", ["_1.jpg", "皖A12345_x.jpg", "皖A12345_1_2&3.jpg", "皖A-12345_1.jpg", ".jpg",
                                   "皖A12345_1_1&2_3&4_5&6_7&8_9&9.jpg", "皖A12345_1_9&9_9&9_9&9_9&9.jpg",
                                   "皖A12345_1_1&2_3&4_5&6_7.jpg",
-                                  "皖A 12345_1.jpg"])
+                                  "皖A 12345_1.jpg", f"皖A12345_{'1' * 5000}.jpg",
+                                  f"皖A12345_1_{'9' * 50}&2_3&4_5&6_7&8.jpg",
+                                  "皖A12345_1_16777216&2_16777217&4_16777216&6_16777217&8.jpg"])
 def test_other_names_are_refused_by_name(name):
     with pytest.raises(UserError, match=re.escape(name)):
         CropName.parse(name)

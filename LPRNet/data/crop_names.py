@@ -16,7 +16,8 @@ import numpy as np
 
 from platekit.errors import UserError
 
-_NAME = re.compile(r"(?P<plate>[^_\W]+)(_(?P<number>\d+))?(?P<corners>(_-?\d+&-?\d+){4})?")
+# float32 holds whole numbers of seven digits, and int takes no thousands of them, which a name in a table may have.
+_NAME = re.compile(r"(?P<plate>[^_\W]+)(_(?P<number>\d{1,255}))?(?P<corners>(_-?\d{1,7}&-?\d{1,7}){4})?")
 
 
 @dataclass(frozen=True)
