@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -71,22 +72,32 @@ def outcome_of(result: PictureResult, annotation: Annotation | None, image: str,
 
 
 def read_outcomes(path: Path) -> dict[str, Outcome]:
-    """The outcomes of an earlier, stopped run by photo; a last line that was cut off is left out."""
+    """The outcomes of an earlier, stopped run by photo; damaged lines, as a last one that was cut off, are left out."""
     outcomes = {}
     if path.exists():
-        for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
-            try:
+        for line in path.read_bytes().split(b"\n")[:-1]:
+            with contextlib.suppress(ValueError, TypeError, OverflowError, RecursionError):
                 outcome = Outcome(**json.loads(line))
-            except (ValueError, TypeError):
-                break
-            outcomes[outcome.image] = outcome
+                if is_sound(outcome):
+                    outcomes[outcome.image] = outcome
     return outcomes
+
+
+def is_sound(outcome: Outcome) -> bool:
+    """Whether texts are texts and numbers finite ones. Raises TypeError or OverflowError for some that are not."""
+    texts = outcome.image, outcome.subset, outcome.state, outcome.plate, outcome.text
+    box = (0, 0, 0, 0) if outcome.box is None else outcome.box
+    numbers = (outcome.iou, outcome.iou_threshold, outcome.confidence, outcome.detection_score, outcome.boxes,
+               outcome.detect_ms, outcome.recognise_ms, *box)
+    return all(isinstance(text, str) for text in texts[:3]) \
+        and all(text is None or isinstance(text, str) for text in texts[3:]) \
+        and len(box) == 4 and all(map(math.isfinite, numbers))
 
 
 def note_settings(path: Path, settings: dict[str, Any], restart: bool) -> None:
     """Write what the outcomes beside ``path`` are made with. Raises UserError if earlier ones were made otherwise."""
     text = json.dumps(settings) + "\n"
-    if not restart and path.exists() and path.read_text(encoding="utf-8") != text:
+    if not restart and path.exists() and path.read_bytes() != text.encode("utf-8"):
         raise UserError(f"{path.parent} holds outcomes of other settings or of other code; name another --out, or give "
                         "--restart")
     write_text(path, text)

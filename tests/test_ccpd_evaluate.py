@@ -172,6 +172,26 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     assert list(read_outcomes(log).values()) == [outcome()]
 
 
+DAMAGE = {"image": [1], "subset": 3, "plate": 5, "text": {}, "iou": "high", "confidence": None, "boxes": [],
+          "box": [1, 2, 3], "state": None, "detect_ms": float("nan"), "other": 1}
+
+
+@pytest.mark.parametrize("field", DAMAGE)
+def test_a_line_with_a_damaged_field_is_not_done_and_those_behind_it_are(tmp_path, field):
+    log, fields = tmp_path / "outcomes.jsonl", dataclasses.asdict(outcome(image="b.jpg"))
+    log.write_bytes(json_line({**fields, field: DAMAGE[field]}) + json_line(dataclasses.asdict(outcome())))
+    assert list(read_outcomes(log).values()) == [outcome()]
+
+
+def test_damaged_bytes_and_nesting_are_lines_that_are_not_done(tmp_path):
+    log = tmp_path / "outcomes.jsonl"
+    log.write_bytes(b"\xff\xfe\n" + b"[" * 200_000 + b"\n" + json_line(dataclasses.asdict(outcome())))
+    assert list(read_outcomes(log).values()) == [outcome()]
+    (tmp_path / "settings.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="--restart"):
+        note_settings(tmp_path / "settings.json", {}, False)
+
+
 def test_ablations_go_to_folders_of_their_own(call, tmp_path):
     """PNet alone places boxes worse, windows of one aspect miss turned plates, and outcomes never mix."""
     assert synthesize(["--out", str(tmp_path), "--subsets", "ccpd_rotate", "--count", "3", "--seed", "1"]) == 0
