@@ -17,7 +17,7 @@ import numpy as np
 
 from platekit import MAX_PIXELS, OPENCV_KNOWS_LIMIT
 from platekit.errors import UserError
-from platekit.files import real_path, write_bytes
+from platekit.files import is_device, real_path, write_bytes
 from platekit.opencv import cv2, image_types
 
 # Suffixes of what is looked for in folders; a phone's .heic, which nothing here decodes, so that it is reported.
@@ -270,6 +270,8 @@ def read_list(path: str | os.PathLike) -> Iterator[Path]:
 
     Raises UserError for a file that cannot be read or names nothing.
     """
+    if is_device(path):  # opening a pipe would wait for ever, and /dev/zero has one endless line
+        raise UserError(f"cannot read the list {path}: it is a pipe or a device; name a file")
     empty = True
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:

@@ -295,6 +295,15 @@ def test_a_name_in_a_list_keeps_its_spaces_but_no_mark_of_the_encoding_and_no_en
     assert list(map(str, expand_inputs([tmp_path / "list.txt"]))) == ["a.png", " b.png "]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+def test_a_list_that_is_a_pipe_or_a_device_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "zero.txt").symlink_to("/dev/zero")
+    for name in ("pipe.txt", "zero.txt"):
+        with pytest.raises(UserError, match=f"{name}: it is a pipe or a device"):
+            list(expand_inputs([tmp_path / name]))
+
+
 def test_a_list_in_another_encoding_is_said(tmp_path):
     (tmp_path / "list.txt").write_text("皖.jpg\r\n", encoding="utf-16")  # as a console of Windows writes it
     with pytest.raises(UserError, match=r"list\.txt is in UTF-16; save it in UTF-8"):
