@@ -15,8 +15,16 @@ if __package__ in (None, ""):
 import torch
 
 from platekit.arguments import HelpFormatter, add_seed
-from platekit.checkpoints import read_checkpoint, save_state
+from platekit.checkpoints import COUNTER, read_checkpoint, save_state
 from platekit.errors import UserError, run_script
+
+
+def is_weight(name: object, value: object) -> bool:
+    """Whether an entry of a state dict is a dense tensor of finite numbers, or a counter."""
+    if not isinstance(name, str) or not isinstance(value, torch.Tensor) or value.is_quantized \
+            or value.layout != torch.strided or value.is_meta:
+        return False
+    return bool(value.float().isfinite().all()) if value.is_floating_point() else name.endswith(COUNTER)
 
 
 def main() -> None:
@@ -31,8 +39,9 @@ def main() -> None:
         raise UserError(f"--share must lie between 0 and 1, not {options.share}")
     (first, facts), (second, other_facts) = map(read_checkpoint, options.weights)
     for path, state in zip(options.weights, (first, second)):
-        if not all(isinstance(value, torch.Tensor) for value in state.values()):
-            raise UserError(f"{path} holds more than a net's weights; name files that a training's --save wrote")
+        if not state or not all(map(is_weight, state, state.values())):
+            raise UserError(f"{path} holds nothing, more than a net's weights, or numbers that are not finite; name "
+                            "files that a training's --save wrote")
     if {name: value.shape for name, value in first.items()} != {name: value.shape for name, value in second.items()} \
             or facts.get("chars") != other_facts.get("chars"):
         raise UserError(f"{options.weights[0]} and {options.weights[1]} are weights of different nets; name two of one")

@@ -59,6 +59,16 @@ def test_a_checkpoint_of_a_training_is_no_weights(call, tmp_path):
     assert done.status == 2 and "--save wrote" in done.sentence() and not (tmp_path / "mean").exists()
 
 
+@pytest.mark.parametrize("value", [
+    None, torch.tensor([float("nan")]), torch.tensor([1e300], dtype=torch.float64), torch.tensor([1j]),
+    torch.tensor([1]), torch.eye(2).to_sparse(), torch.ones(2, device="meta")],
+    ids=["nothing", "nan", "float64", "complex", "int", "sparse", "meta"])
+def test_what_is_no_weight_has_no_average(value, call, tmp_path):
+    torch.save({} if value is None else {"bias": value}, tmp_path / "odd")
+    done = call(average_weights.main, tmp_path / "odd", tmp_path / "odd", "--save", tmp_path / "mean")
+    assert done.status == 2 and "--save wrote" in done.sentence() and not (tmp_path / "mean").exists()
+
+
 def test_a_plain_dictionary_of_tensors_is_weights(call, tmp_path):
     for name in ("a", "b"):
         torch.save(dict(PNet().state_dict()), tmp_path / name)
