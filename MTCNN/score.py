@@ -20,6 +20,7 @@ class Score:
         """``boxes``: of each picture's plates (N, 4), by its resolved path."""
         self.boxes = boxes
         self.pictures = self.plates = self.found = self.other = self.unknown = 0
+        self.outside: list[Path] = []  # pictures with a plate that lies outside
 
     def add(self, path: Path, found: np.ndarray) -> None:
         """Count the boxes (N, 4) found in a picture, the surest first."""
@@ -40,13 +41,19 @@ class Score:
     def add_entry(self, entry: dict[str, Any]) -> None:
         """Count what a line of results says."""
         if "plates" in entry:
-            boxes = np.array([plate["box"] for plate in entry["plates"]], float).reshape(-1, 4)
-            self.add(Path(entry["image"]), boxes)
+            path = Path(entry["image"])
+            plates = self.boxes.get(real_path(path))
+            if plates is not None and (plates[:, 2:] > (entry["width"], entry["height"])).any():
+                self.outside.append(path)
+                return
+            self.add(path, np.array([plate["box"] for plate in entry["plates"]], float).reshape(-1, 4))
 
     def __str__(self) -> str:
-        if not (self.pictures or self.unknown):
+        if not (self.pictures or self.unknown or self.outside):
             return ""
         share = f" ({self.found / self.plates:.1%})" if self.plates else ""
         unknown = f", {self.unknown} pictures without a row in a table" if self.unknown else ""
+        outside = f", {len(self.outside)} pictures left out, whose boxes lie outside them (were they made smaller?), " \
+            f"the first {self.outside[0]}" if self.outside else ""
         return (f"{self.pictures} pictures: {self.found} of {self.plates} plates found{share}, {self.other} other "
-                f"boxes{unknown}")
+                f"boxes{unknown}{outside}")

@@ -45,8 +45,14 @@ def read_rows(table: str | os.PathLike, columns: tuple[str, ...]) -> list[Row]:
             reader = csv.DictReader(stream)
             names = set(reader.fieldnames or ())
             semicolons = any(";" in name for name in names)
-            lines = [(reader.reader.line_num, {name: (text or "").strip() for name, text in line.items()
-                                               if isinstance(name, str)}) for line in reader]
+            lines, last = [], reader.reader.line_num
+            for line in reader:
+                more = line.pop(None, ())  # behind the last column
+                if any("\n" in (text or "") for text in (*line.values(), *more)):
+                    raise UserError(f"{table}, row {last + 1}: a text goes on over the end of the line; close its "
+                                    "quotation mark, or take the line break out of it")
+                last = reader.reader.line_num
+                lines.append((last, {name: (text or "").strip() for name, text in line.items()}))
     except OSError as error:
         raise UserError(f"cannot read {table}: {error.strerror}; check the path") from None
     except (UnicodeDecodeError, csv.Error) as error:

@@ -114,6 +114,11 @@ def test_a_bad_file_of_yolo_is_left_out_and_said_so(call, photos, tmp_path, line
     assert len(read_boxes([tmp_path / "boxes.csv"])) == 1
 
 
+def test_a_mark_of_the_encoding_is_no_part_of_yolos_class(tmp_path):
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.2 0.1\n", encoding="utf-8-sig")
+    assert boxes_of_yolo.read_labels(tmp_path / "a.txt")[1] == ["0"]
+
+
 def test_a_box_of_yolo_ends_where_the_picture_does(call, photos, tmp_path):
     (photos / "a" / "one.txt").write_text("0 0.9 0.5 0.4 0.2")
     assert call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv").status == 0
@@ -154,6 +159,15 @@ def test_a_bad_row_is_said_by_its_place(photos, row, what):
     (photos / "boxes.csv").write_text(f"file,x1,y1,x2,y2\n\na/two.png,1,2,3,4\n\n{row}\n")
     with pytest.raises(UserError, match=rf"boxes\.csv, row 5: .*({what})"):
         read_boxes([photos / "boxes.csv"])
+
+
+@pytest.mark.parametrize("rows", ['a.png,1,1,50,20,"sharp\nb.png,1,1,50,20,"blurred"\n',
+                                  'a.png,1,1,50,20,"sharp\nb.png,1,1,50,20,blurred\n',
+                                  'a.png,1,1,50,20,,"sharp\nb.png,1,1,50,20,blurred\n'])
+def test_a_quotation_mark_that_is_not_closed_swallows_no_row(tmp_path, rows):
+    (tmp_path / "boxes.csv").write_text(f"file,x1,y1,x2,y2,note\n{rows}")
+    with pytest.raises(UserError, match="row 2: a text goes on over the end of the line"):
+        read_boxes([tmp_path / "boxes.csv"])
 
 
 def test_pictures_no_file_system_has_are_not_there(photos, capsys):
@@ -253,6 +267,15 @@ def test_a_plate_is_found_once(tmp_path):
     other = Score({})
     other.add(tmp_path / "a.jpg", plates)
     assert str(other) == "0 pictures: 0 of 0 plates found, 0 other boxes, 1 pictures without a row in a table"
+
+
+def test_a_picture_whose_boxes_lie_outside_it_does_not_count_and_is_named(tmp_path):
+    score = Score({tmp_path / "a.jpg": np.array([(10, 10, 110, 40)], float)})
+    score.add_entry({"image": str(tmp_path / "a.jpg"), "width": 100, "height": 50, "plates": []})
+    assert str(score).startswith("0 pictures: 0 of 0 plates found, 0 other boxes, 1 pictures left out, whose boxes lie "
+                                 "outside") and str(score).endswith("a.jpg")
+    score.add_entry({"image": str(tmp_path / "a.jpg"), "width": 110, "height": 50, "plates": []})
+    assert score.plates == 1
 
 
 @pytest.mark.parametrize("json", [None, "-", "plates.jsonl"])
