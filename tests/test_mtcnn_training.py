@@ -263,6 +263,15 @@ def test_lists_that_do_not_fit_are_refused(tmp_path):
         SampleList(tmp_path / "empty.txt", augment=False, size=(12, 47))
 
 
+@pytest.mark.parametrize("numbers", ["-1 0 1", "0 -1 1", "0 nan 1", "nan 0 1", "0 inf 1", "0 1e300 1", "0 0.5 1",
+                                     "0 0 nan"])
+def test_a_list_whose_numbers_are_no_places_is_refused(tmp_path, numbers):
+    lists = write_list(tmp_path, count=2)
+    lists.write_text(lists.read_text() + f"{numbers} 0 0 0 0\n")
+    with pytest.raises(UserError, match="is no list of samples"):
+        SampleList(lists, augment=False, size=(12, 47))
+
+
 # training
 
 @pytest.mark.parametrize(("recipe", "net", "size"), [(Train_Pnet.RECIPE, PNet, (12, 47)),
