@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from LPRNet.alphabet import Alphabet
+from LPRNet.alphabet import TIME_STEPS, Alphabet
 from LPRNet.model.LPRNET import fold_batch_norm
 from LPRNet.model.STN import STNet
 from platekit.crops import CROP_SIZE
@@ -55,7 +55,7 @@ class OnnxSTN:
     """Called, and asked for its transforms, as STNet."""
 
     def __init__(self, path: str | os.PathLike) -> None:
-        self._net = OnnxNet(path, ("transforms",), CROP_SIZE)
+        self._net = OnnxNet(path, ("transforms",), CROP_SIZE).must_give((2, 3, *CROP_SIZE), (2, 2, 3))
 
     def theta(self, x: torch.Tensor) -> torch.Tensor:
         """The transforms (N, 2, 3) of crops (N, 3, 24, 94)."""
@@ -77,6 +77,7 @@ class OnnxReader:
             raise UserError(f"{lprnet_path} records no alphabet; write the file with 'python LPRNet/export_onnx.py'") \
                 from None
         self.alphabet = Alphabet(chars, max_length)
+        self._net.must_give((2, 3, *CROP_SIZE), (2, len(self.alphabet), TIME_STEPS))
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return self._net.outputs(x)[0].clamp(min=1e-37).log()

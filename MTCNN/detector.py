@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from MTCNN.model.fast import FastONet
-from MTCNN.model.MTCNN_nets import ONET_SIZE, ONet, PNet
+from MTCNN.model.MTCNN_nets import ONET_SIZE, PNET_SIZE, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ASPECTS, MINI_LP, OWN_SHEET, SCALE, make_sheets, plan_levels
 from MTCNN.rough import ONET_SHARE, RoughNet, make_rough
@@ -259,7 +259,9 @@ def _ready(kind: type[Net], source: Net | str | os.PathLike) -> Net | OnnxNet:
     An ONNX file becomes a net that onnxruntime runs.
     """
     if is_onnx(source):
-        return OnnxNet(source, ("offsets", "scores"), ONET_SIZE if kind is ONet else ())
+        if kind is PNet:
+            return OnnxNet(source, ("offsets", "scores")).must_give((1, 3, *PNET_SIZE), (1, 4, 1, 1), (1, 2, 1, 1))
+        return OnnxNet(source, ("offsets", "scores"), ONET_SIZE).must_give((2, 3, *ONET_SIZE), (2, 4), (2, 2))
     if isinstance(source, kind):
         net = source
     else:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from LPRNet import export_onnx as export_recogniser
 from LPRNet.alphabet import Alphabet
-from LPRNet.onnx_reader import OnnxReader
+from LPRNet.onnx_reader import OnnxReader, facts_of
 from LPRNet.recogniser import Reader, Recogniser, save_reader
 from main import main
 from MTCNN import detector
@@ -171,6 +171,43 @@ def test_a_file_of_another_net_is_refused(exported, net, other):
     paths = {name: exported / f"{name}.onnx" for name in ("pnet", "onet")} | {net: exported / f"{other}.onnx"}
     with pytest.raises(UserError, match=rf"{other}\.onnx holds another network"):
         detector.Detector(**paths, device="cpu")
+
+
+def write_constants(path: Path, facts: dict[str, str] | None = None, **outputs: np.ndarray) -> Path:
+    """A file of a network that gives the same whatever it sees."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    nodes = [helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value.astype(np.float32)))
+             for name, value in outputs.items()]
+    shapes = {"x": ("n", 3, 24, 94), **{name: value.shape for name, value in outputs.items()}}
+    infos = [helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()]
+    model = helper.make_model(helper.make_graph(nodes, "net", infos[:1], infos[1:]), ir_version=8,
+                              opset_imports=[helper.make_opsetid("", 17)])
+    helper.set_model_props(model, facts or {})
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(("offsets", "scores"), [(np.zeros((2, 3)), np.zeros((2, 2))), (np.zeros((2, 4)), np.zeros(2)),
+                                                 (np.zeros((2, 4)), np.full((2, 2), np.nan))])
+def test_outputs_of_other_shapes_or_that_are_no_numbers_are_refused_at_once(tmp_path, offsets, scores):
+    path = write_constants(tmp_path / "onet.onnx", offsets=offsets, scores=scores)
+    with pytest.raises(UserError, match=r"onet\.onnx does not make 2 x 4 and 2 x 2 finite numbers"):
+        detector.Detector(PNET_WEIGHTS, path, "cpu")
+
+
+@pytest.mark.parametrize(("transforms", "classes", "wrong"), [(np.zeros((2, 2, 3)), 5, "lprnet"),
+                                                              (np.zeros((2, 3, 2)), 14, "stn"),
+                                                              (np.full((2, 2, 3), np.inf), 14, "stn")])
+def test_an_alphabet_must_fit_the_readers_outputs(tmp_path, transforms, classes, wrong):
+    stn = write_constants(tmp_path / "stn.onnx", transforms=transforms)
+    lprnet = write_constants(tmp_path / "lprnet.onnx", facts_of(ALPHABET), probabilities=np.zeros((2, classes, 18)))
+    with pytest.raises(UserError, match=rf"{wrong}\.onnx does not make"):
+        OnnxReader(lprnet, stn)
+    stn = write_constants(tmp_path / "stn.onnx", transforms=np.zeros((2, 2, 3)))
+    lprnet = write_constants(tmp_path / "lprnet.onnx", facts_of(ALPHABET), probabilities=np.zeros((2, 14, 18)))
+    assert OnnxReader(lprnet, stn).alphabet.chars == ALPHABET.chars
 
 
 def test_the_readers_files_are_told_apart(exported):
