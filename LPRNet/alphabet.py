@@ -19,6 +19,7 @@ from platekit.errors import UserError
 CHARS = tuple(PROVINCES + DIGITS + LETTERS + "IO-")
 CHARS_DICT = {symbol: index for index, symbol in enumerate(CHARS)}
 MAX_LENGTH = 8
+MOST_SYMBOLS = 5000  # LPRNet grows with their square: 100 MB; a file of weights may say any number
 TIME_STEPS = 18  # of LPRNet: no text can have more symbols
 CHINESE = re.compile(f"[{PROVINCES}].{{6,}}|[{LETTERS}]{{2}}[{DIGITS}]{{5}}|WJ[{PROVINCES}].{{5}}")
 BLANKS = "-_~"  # the blank is the first of these that is no symbol; no reading shows it
@@ -44,6 +45,9 @@ class Alphabet:
         if len(chars) < 2 or len(set(chars)) != len(chars):
             raise UserError(f"the alphabet '{''.join(chars)[:80]}' is too short or repeats a symbol; list each once, "
                             "the blank last")
+        if len(chars) > MOST_SYMBOLS:
+            raise UserError(f"the alphabet '{''.join(chars[:20])}...' has more than {MOST_SYMBOLS} symbols; leave out "
+                            "those that no plate has")
         if not 1 <= max_length <= TIME_STEPS:
             raise UserError(f"plates of {max_length} symbols cannot be read: LPRNet has {TIME_STEPS} time steps; give "
                             f"--max_length from 1 to {TIME_STEPS}")

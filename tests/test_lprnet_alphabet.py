@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from LPRNet import LPRNet_Test
-from LPRNet.alphabet import CHARS, CHARS_DICT, Alphabet, Reading
+from LPRNet.alphabet import CHARS, CHARS_DICT, MOST_SYMBOLS, Alphabet, Reading
 from LPRNet.data import load_data
 from LPRNet.model import LPRNET
+from LPRNet.recogniser import recorded_alphabet
 from platekit.errors import UserError
 
 SYMBOLS = CHARS[:-1]
@@ -167,3 +168,9 @@ def test_an_unknown_symbol_is_an_error_that_names_its_source(text):
 def test_an_alphabet_that_cannot_be_is_refused(chars):
     with pytest.raises(UserError, match="the alphabet"):
         Alphabet(chars)
+
+
+def test_weights_that_say_to_know_ten_thousands_of_symbols_make_no_net():
+    chars = "".join(map(chr, range(0x4E00, 0x4E00 + MOST_SYMBOLS + 1)))
+    with pytest.raises(UserError, match="more than 5000 symbols"):
+        recorded_alphabet({"container.0.bias": torch.zeros(1).expand(len(chars))}, {"chars": chars}, "lprnet.pth")
