@@ -31,7 +31,8 @@ class Parts:
         self._kept, self._merged, self._made_with = (self.folder / name for name in ("kept", "merged", "settings"))
 
     def start(self, resume: bool, sources: Iterable[Path]) -> int:
-        """Forget what earlier runs left or, to ``resume``, keep all but errors and damaged lines; returns the number kept.
+        """Forget what earlier runs left or, to ``resume``, keep all but errors and what is damaged; returns the number
+        of lines kept.
 
         One process does this before any other goes on. Raises UserError when there is no place for the file, or when
         the kept lines are of other inputs, or of a run that was cut short and had other settings.
