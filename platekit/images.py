@@ -115,7 +115,7 @@ def _count_scans(data: np.ndarray) -> int:
     or a film behind it has scans of its own, or bytes that look like some.
     """
     count, place = 0, 2
-    while data[:3].tobytes() == _JPEG and (marker := _MARKER.search(data, place)) and marker[0] != b"\xff\xd9":
+    while data[:3].tobytes() == _JPEG and (marker := _MARKER.search(data.data, place)) and marker[0] != b"\xff\xd9":
         count += marker[0] == b"\xff\xda"
         place = marker.end() + int.from_bytes(data[marker.end():marker.end() + 2].tobytes(), "big")
     return count

@@ -54,10 +54,11 @@ class OnnxNet:
     def must_give(self, size: Sequence[int], *shapes: tuple[int, ...]) -> OnnxNet:
         """The net itself. Raises UserError unless it makes finite numbers of these shapes of zeros of that size."""
         try:
-            found = _tuple(self(torch.zeros(*size)))
+            found = self.outputs(torch.zeros(*size))
         except Exception:  # onnxruntime raises many kinds
             found = ()
-        if [tuple(output.shape) for output in found] != list(shapes) or not all(map(_is_finite, found)):
+        if [tuple(output.shape) for output in found] != list(shapes) \
+                or not all(output.isfinite().all() for output in found):
             wanted = " and ".join(" x ".join(map(str, shape)) for shape in shapes)
             raise UserError(f"{self._made_of[0]} does not make {wanted} finite numbers of {size[0]} grey pictures; "
                             "export it again")
@@ -106,10 +107,6 @@ def compare(net: nn.Module, path: str | os.PathLike, inputs: dict[str, torch.Ten
     if not largest <= LARGEST_DIFFERENCE:
         raise UserError(f"{path} differs from torch by up to {largest:.1e}, more than {LARGEST_DIFFERENCE}; do not use "
                         "it, and try other versions of onnxruntime and onnxscript")
-
-
-def _is_finite(output: torch.Tensor) -> bool:
-    return bool(output.isfinite().all())
 
 
 def _tuple(outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
