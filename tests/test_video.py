@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 
 from ccpd.plates import PlateRenderer, random_text
+from platekit.drawing import hide_plates
 from platekit.errors import UserError
 from platekit.frames import FrameSource, is_live, source_name
 from platekit.fusion import FusedReading
@@ -209,6 +210,16 @@ def test_a_clip_gives_a_line_a_frame_a_line_a_plate_and_an_annotated_video(drive
     drawn, plain = (list(FrameSource(str(clip))) for clip in (tmp_path / "drawn" / path.name, path))
     assert len(drawn) == len(plain) == 60
     assert np.abs(drawn[30][1].astype(int) - plain[30][1]).mean() > 1
+
+
+def test_a_video_is_drawn_as_asked(drive, tmp_path):
+    path, cars = drive
+    assert run_video([str(path)], Eyes(cars), output=tmp_path, draw=hide_plates) == 0
+    hidden, plain = (dict(FrameSource(str(clip))) for clip in (tmp_path / path.name, path))
+    x1, y1, x2, y2 = cars[0].box(30).astype(int)
+    parts = [frames[30][y1:y2, x1:x2].astype(int) for frames in (hidden, plain)]
+    rough = [np.abs(np.diff(part, axis=1)).mean() for part in parts]
+    assert rough[0] < 0.5 * rough[1]
 
 
 def test_without_json_a_line_a_plate_is_printed(drive, capsys):
