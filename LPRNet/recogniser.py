@@ -153,13 +153,13 @@ class Recogniser:
         doubtful = [index for index, reading in enumerate(readings) if reading.confidence < SURE]
         if doubtful:
             others = self.looks(picture, boxes_round(boxes[doubtful])).unflatten(0, (len(doubtful), -1))
-            views = torch.cat([crops[doubtful].unsqueeze(1), others], dim=1).flatten(0, 1)
+            crops = torch.cat([crops[doubtful].unsqueeze(1), others], dim=1).flatten(0, 1)
             coloured, grey = (self.logits(part, self.reader).unflatten(0, (len(doubtful), -1)).unsqueeze(2)
-                             for part in (views, without_colours(views)))
-            for index, *of_plate in zip(doubtful, coloured, grey):
-                readings[index] = self.alphabet.agree(of_plate[0])
+                             for part in (crops, without_colours(crops)))
+            for index, views, in_grey in zip(doubtful, coloured, grey):
+                readings[index] = self.alphabet.agree(views)
                 if readings[index].text:  # if not, it may have two rows
-                    agreed = self.alphabet.agree(torch.cat(of_plate))
+                    agreed = self.alphabet.agree(torch.cat([views, views, in_grey]))  # colours count twice
                     readings[index] = agreed if agreed.text else readings[index]
         empty = [index for index, reading in enumerate(readings) if not reading.text]
         if empty and self.alphabet.chars == CHARS:  # other plates are laid out otherwise

@@ -178,7 +178,7 @@ class PlainReader:
             return self.decode(logits[0])
         text = self.alphabet.agree(logits.unsqueeze(1)).text
         grey = [(0.114 * crop[:, :1] + 0.587 * crop[:, 1:2] + 0.299 * crop[:, 2:]).repeat(1, 3, 1, 1) for crop in crops]
-        both = torch.cat([logits, torch.stack(list(map(self.logits, grey)))])
+        both = torch.cat([logits, logits, torch.stack(list(map(self.logits, grey)))])
         return text and (self.alphabet.agree(both.unsqueeze(1)).text or text)
 
     @torch.no_grad()
