@@ -41,8 +41,8 @@ class FrameSource:
         self.name = source_name(source)
         if isinstance(source, str) and os.path.isdir(source):  # Path.is_dir raises for the length of some addresses
             raise UserError(f"{self.name} is a folder; name the videos in it")
-        name = video_name(source) if isinstance(source, str) else source
-        self._capture = cv2.VideoCapture(name)  # type: ignore[arg-type]  # bytes are taken too
+        self._opened_as = video_name(source) if isinstance(source, str) else source
+        self._capture = cv2.VideoCapture(self._opened_as)  # type: ignore[arg-type]  # bytes are taken too
         if not self._capture.isOpened():
             what = f"camera {source}" if isinstance(source, int) else self.name
             raise UserError(f"cannot open {what} as a video; check that it is there and that OpenCV knows its format")
@@ -61,6 +61,7 @@ class FrameSource:
         self._waiting: deque[tuple[int, np.ndarray, float]] = deque()
         self._changed = threading.Condition()
         self._ended = self._stopped = False
+        self._next = 0  # number of the next frame
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> FrameSource:
@@ -93,6 +94,21 @@ class FrameSource:
             self._stopped = True
             self._changed.notify_all()
 
+    def reopen(self, wait: float) -> bool:
+        """Open a live source that ended by itself again, by a try every ``wait`` seconds: its frames can be read once
+        more, and their numbers and seconds go on. False if it did not end so, or if ``stop`` is called meanwhile."""
+        if not (self.live and self.broken and self._thread):
+            return False
+        self._thread.join()  # it lets go of the capture
+        while True:
+            with self._changed:
+                if self._changed.wait_for(lambda: self._stopped, wait):
+                    return False
+            if self._capture.open(self._opened_as):  # type: ignore[arg-type]
+                self._ended = self.broken = False
+                self._thread = None
+                return True
+
     def clock(self, second: float) -> str:
         """The time of day (ISO 8601) ``second`` seconds after the source was opened."""
         return (self._opened + timedelta(seconds=second)).isoformat(timespec="milliseconds")
@@ -118,24 +134,23 @@ class FrameSource:
 
     def _read_all(self) -> bool:
         """Take all frames in; whether a file was read to its end."""
-        number = missed = 0
-        end = 0.0
+        missed, end = 0, 0.0
         while missed < MISSES and self._wait_for_room():
             before = time.monotonic()
-            wanted = number % self.every == 0
+            wanted = self._next % self.every == 0
             try:
                 found, frame = self._capture.read() if wanted else (self._capture.grab(), None)
             except cv2.error:
                 found = False
             if not found:
                 missed = missed + 1 if time.monotonic() - before < HANGS else MISSES
-                number += 1
+                self._next += 1
                 continue
             missed = 0
             end = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             if frame is not None:
-                self._give(number, frame)
-            number += 1
+                self._give(self._next, frame)
+            self._next += 1
         cut_off = 0 < end < (WHOLE * (self.total or 0) - 1) / self.rate  # 0 where OpenCV does not tell the place
         return not self.live and not cut_off
 

@@ -90,6 +90,8 @@ def parse_arguments() -> argparse.Namespace:
                         help="number of a camera; q in its window or Ctrl-C stops")
     parser.add_argument("--every", type=int, default=1, metavar="N",
                         help="look only at every Nth frame of a video file")
+    parser.add_argument("--reconnect", action="store_true",
+                        help="open a stream or camera again that ends by itself, until Ctrl-C")
     parser.add_argument("--hide", action="store_true",
                         help="make the plates unreadable in the pictures and videos written or shown, instead of their "
                              "frames and texts; also what is only perhaps a plate")
@@ -120,7 +122,7 @@ def main() -> int:
     if args.video or args.camera is not None:
         videos = [video for entry in args.video or [] for video in videos_of(entry, output)]
         return run_video(videos + ([] if args.camera is None else [args.camera]), reader.read, args.json, output,
-                         args.show, args.every, draw)
+                         args.show, args.every, draw, args.reconnect)
     settings = (*nets_of(args).values(), args.mini_lp, args.scale, COLOUR_WEIGHTS if args.details else None, args.hide)
     return run_pictures(args.image or [samples_from_here()], lambda image, _: reader.read(image), args.json, output,
                         args.show, args.resume, settings, draw=draw)

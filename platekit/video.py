@@ -34,12 +34,15 @@ from platekit.results import PictureResult, Plate
 from platekit.signals import stop_on_signal
 from platekit.tracking import RULES, Rules, Track, Tracker
 
+RETRY = 5.0  # seconds between tries to open a stream again
+
 ReadFrame = Callable[[np.ndarray], PictureResult]
 
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """What is known after a frame. The last one of a video has no picture, only the tracks that ended with it."""
+    """What is known after a frame. The last one of a video has no picture, only the tracks that ended with it; nor has
+    one that tells that a live source gives no more frames for now."""
 
     number: int
     picture: np.ndarray | None
@@ -65,23 +68,30 @@ class Watch:
     """Reads a video, frame by frame, once, and follows its plates."""
 
     def __init__(self, source: str | os.PathLike | int, read: ReadFrame, rules: Rules = RULES,
-                 live: bool | None = None, every: int = 1) -> None:
-        """``read`` gives the plates of a frame; of a file every ``every``-th is looked at. Raises UserError when the
-        source cannot be opened."""
+                 live: bool | None = None, every: int = 1, reconnect: float = 0.0) -> None:
+        """``read`` gives the plates of a frame; of a file every ``every``-th is looked at. A live source that ends by
+        itself is opened again by a try every ``reconnect`` seconds (0: it is not). Raises UserError when the source
+        cannot be opened."""
         self.source, self.read, self.rules = FrameSource(source, live, every), read, rules
+        self.reconnect = reconnect
         self.frames, self.seconds = 0, 0.0
 
     def __iter__(self) -> Iterator[Frame]:
         tracker, start, number = Tracker(self.rules), time.perf_counter(), 0
         frames = iter(self.source)  # raises if somebody reads them already
         with self.source:
-            for number, picture in frames:
-                result = self.read(picture)
-                tracks = tracker.follow(number, result.plates, self.source.second)
-                self.frames += 1
-                self.seconds = time.perf_counter() - start
-                yield Frame(number, picture, result, tuple(tracks), tuple(tracker.finished()), self.source.second)
-        yield Frame(number, None, PictureResult(0, 0, ()), (), tuple(tracker.finished(end=True)), self.source.second)
+            while True:
+                for number, picture in frames:
+                    result = self.read(picture)
+                    tracks = tracker.follow(number, result.plates, self.source.second)
+                    self.frames += 1
+                    self.seconds = time.perf_counter() - start
+                    yield Frame(number, picture, result, tuple(tracks), tuple(tracker.finished()), self.source.second)
+                ended = tuple(tracker.finished(end=True))
+                yield Frame(number, None, PictureResult(0, 0, ()), (), ended, self.source.second)
+                if not (self.reconnect and self.source.reopen(self.reconnect)):
+                    break
+                frames = iter(self.source)
 
     def __str__(self) -> str:
         rate = self.frames / max(1e-9, self.seconds)
@@ -157,12 +167,14 @@ class AnnotatedVideos:
 
 
 def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | None = None,
-              output: Path | None = None, show: bool = False, every: int = 1, draw: Draw = draw_plates) -> int:
+              output: Path | None = None, show: bool = False, every: int = 1, draw: Draw = draw_plates,
+              reconnect: bool = False) -> int:
     """Watch every source. JSON lines: one per frame with ``frame`` beside ``image``, and one per finished track.
 
     Without ``json_path`` one line per track is printed, and of a live source another one as soon as the track counts.
-    ``every`` is as for ``Watch``. Returns the exit status: 0, or 1 when a source failed. Ctrl-C ends the source as if
-    it ended there, with all files whole; KeyboardInterrupt follows unless it was a live source, which has no other end.
+    ``every`` is as for ``Watch``; with ``reconnect`` a live source that ends by itself is opened again.
+    Returns the exit status: 0, or 1 when a source failed. Ctrl-C ends the source as if it ended there, with all files
+    whole; KeyboardInterrupt follows unless it was a live source, which has no other end.
     """
     if world() > 1:
         raise UserError("torchrun shares pictures, not videos; start one process for each video")
@@ -174,7 +186,7 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
         for number, source in enumerate(sources):
             name = source_name(source)
             try:
-                watch = Watch(source, read, every=every)
+                watch = Watch(source, read, every=every, reconnect=RETRY if reconnect else 0.0)
             except UserError as error:
                 failed = True
                 print(f"error: {error}", file=sys.stderr)
@@ -186,9 +198,12 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
             video = videos.file_for(source, watch.source.rate) if videos else None
             with stop_on_signal(watch.source.stop) as signals:
                 report(watch, stream, video, show, draw)
-            problem = watch.source.broken and (
-                f"{name} gives no more frames; check the camera or stream, and start again" if watch.source.live else
-                f"{name} ends after {watch.frames} of {watch.source.total} frames; it is cut off, fetch it again")
+            problem = None
+            if watch.source.broken and not watch.source.live:
+                problem = (f"{name} ends after {watch.frames} of {watch.source.total} frames; it is cut off, fetch it "
+                           "again")
+            elif watch.source.broken and not reconnect:
+                problem = f"{name} gives no more frames; check the camera or stream, and start again"
             if not watch.frames and not signals:
                 problem = f"{name} gives no frame; check that it is whole and that OpenCV knows its format"
             if problem:
@@ -208,6 +223,7 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
 def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: bool, draw: Draw) -> None:
     """Watch one source and write its lines and its annotated video, or open a window: whatever was asked for."""
     name, count, told = watch.source.name, 0, set()
+    lost, away = None, 0.0  # when a stream gave its last frame before it was opened again, and how long it gave none
 
     def times(**seconds: float) -> dict[str, str]:
         return {key: watch.source.clock(second) for key, second in seconds.items()} if watch.source.live else {}
@@ -224,7 +240,16 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
                 if not stream:
                     tqdm.write("  ".join([f"{name}: {track}", *seen.values()]))
             if frame.picture is None:
-                break
+                lost = frame.second
+                if watch.reconnect and watch.source.broken:
+                    problem = f"{name} gives no more frames; it is opened again when it does"
+                    tqdm.write(f"error: {problem}  {watch.source.clock(lost)}", file=sys.stderr)
+                    write_line(stream, {"image": name, "error": problem})
+                continue
+            if lost is not None:
+                tqdm.write(f"{name} is back  {watch.source.clock(frame.second)}", file=sys.stderr)
+                away += frame.second - lost
+                lost = None
             progress.update(frame.number + 1 - progress.n)
             write_line(stream, {"image": name, **times(time=frame.second), **frame.to_dict()})
             for track in frame.tracks:
@@ -235,7 +260,7 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
                 continue
             picture = draw(frame.picture, frame.plates)
             if video:
-                video.write(frame.second, picture)
+                video.write(frame.second - away, picture)
             if show:
                 cv2.imshow(name, picture)
                 if cv2.waitKey(1) == ord("q"):

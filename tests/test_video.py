@@ -510,6 +510,50 @@ def test_a_stream_is_read_by_its_address_and_has_failed_when_it_ends(tmp_path, c
     assert abs(len(list(drawn)) / drawn.rate - track["last_second"]) < 0.1  # frames came by another rate than stated
 
 
+def test_a_stream_that_ends_is_opened_again_if_asked(tmp_path, monkeypatch, capsys):
+    """Three times it sends its hundred pictures; while it is away a number is not used twice, and its plates go."""
+    class Breaking(Stream):
+        calls = 0
+
+        def do_GET(self) -> None:
+            Breaking.calls += 1
+            if Breaking.calls in (2, 4):
+                self.send_error(503)
+            else:
+                super().do_GET()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Breaking)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr("platekit.video.RETRY", 0.5)
+    seen = []
+
+    def read(image: np.ndarray) -> PictureResult:
+        seen.append(image)
+        if Breaking.calls == 5 and image.mean() > 190:
+            os.kill(os.getpid(), signal.SIGINT)
+        return PictureResult(WIDTH, HEIGHT, (Plate((10, 10, 90, 35), 0.99, "皖A12345", 0.9),))
+
+    try:
+        address = f"http://127.0.0.1:{server.server_address[1]}/camera.mjpg"
+        status = run_video([address], read, str(tmp_path / "plates.jsonl"), tmp_path / "drawn", reconnect=True)
+    finally:
+        server.shutdown()
+    assert status == 0
+    lines = [json.loads(line) for line in (tmp_path / "plates.jsonl").read_text("utf-8").splitlines()]
+    numbers = [line["frame"] for line in lines if "frame" in line]
+    assert numbers == sorted(set(numbers)) and len(numbers) == len(seen) > 200 < numbers[-1]
+    tracks = [line for line in lines if "track" in line]
+    assert [track["track"] for track in tracks] == [1, 2, 3]
+    assert [track["first_time"] for track in tracks] == sorted(track["first_time"] for track in tracks)
+    assert ["no more frames" in line.get("error", "") for line in lines].count(True) == 2
+    said = capsys.readouterr().err
+    assert said.count("gives no more frames") == 2 and said.count("is back") == 2
+    (video,) = (tmp_path / "drawn").iterdir()
+    drawn = FrameSource(str(video))
+    shown = sum(track["last_second"] - track["first_second"] for track in tracks)
+    assert abs(len(list(drawn)) / drawn.rate - shown) < 0.5  # not the time that it was away
+
+
 class Files(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
