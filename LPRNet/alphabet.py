@@ -125,15 +125,18 @@ class Alphabet:
     def agree(self, logits: torch.Tensor) -> Reading:
         """One reading of several views of a plate, logits (N, P, class, T): N views, each cut out in P ways, one of
         which may be right. Each text read in any of them is scored by its mean probability over the views, each view
-        counting with its best way; the text with the highest score is returned."""
+        counting with its best way; the text with the highest score is returned. Its confidence is the geometric mean
+        of that score, which is too low where some views are bad, and of its highest probability, which is too high."""
         flat = logits.detach().float().flatten(0, 1)
         readings = sorted(self.decode(flat), key=lambda reading: reading.confidence)
         candidates = list({reading.text: reading for reading in readings}.values())  # the surest reading of each text
         log_probs = flat.log_softmax(dim=1).cpu()
-        means = [self._log_likelihood(log_probs, [self.encode(reading.text)] * len(log_probs)).exp()
-                 .view(logits.shape[:2]).amax(dim=1).mean() for reading in candidates]
-        best = int(torch.stack(means).argmax())
-        return dataclasses.replace(candidates[best], confidence=means[best].item())
+        by_view = torch.stack([self._log_likelihood(log_probs, [self.encode(reading.text)] * len(log_probs)).exp()
+                               .view(logits.shape[:2]).amax(dim=1) for reading in candidates])  # (texts, N)
+        means = by_view.mean(dim=1)
+        best = int(means.argmax())
+        confidence = (means[best] * by_view[best].max()).sqrt()
+        return dataclasses.replace(candidates[best], confidence=confidence.item())
 
     def _log_likelihood(self, log_probs: torch.Tensor, texts: Sequence[Sequence[int]]) -> torch.Tensor:
         """How probable each sample (N, class, T) finds its text (N,), over every alignment: logarithms, at most 0."""
