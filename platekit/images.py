@@ -268,8 +268,13 @@ def _matches(pattern: str) -> list[Path]:
 def read_list(path: str | os.PathLike) -> Iterator[Path]:
     """The paths in a text file, one per line as ``find`` prints them; from the working directory where not absolute.
 
-    Raises UserError for a file that cannot be read or names nothing.
+    Raises UserError as ``read_lines``.
     """
+    yield from map(Path, read_lines(path))
+
+
+def read_lines(path: str | os.PathLike) -> Iterator[str]:
+    """The lines of a list, but for empty ones. Raises UserError for a file that cannot be read or names nothing."""
     if is_device(path):  # opening a pipe would wait for ever, and /dev/zero has one endless line
         raise UserError(f"cannot read the list {path}: it is a pipe or a device; name a file")
     empty = True
@@ -280,7 +285,7 @@ def read_list(path: str | os.PathLike) -> Iterator[Path]:
                     raise UserError(f"the list {path} is in UTF-16; save it in UTF-8")
                 if name := line.rstrip("\r\n"):
                     empty = False
-                    yield Path(name)
+                    yield name
     except OSError as error:
         raise UserError(f"cannot read the list {path}: {error.strerror}; check the path") from None
     if empty:

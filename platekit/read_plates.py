@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from LPRNet.paths import COLOUR_WEIGHTS, LPRNET_ONNX, STN_ONNX
@@ -16,7 +17,7 @@ from platekit.distributed import join
 from platekit.drawing import draw_plates, hide_plates
 from platekit.errors import UserError, run_script
 from platekit.frames import VIDEOS, is_live
-from platekit.images import expand_inputs
+from platekit.images import expand_inputs, read_lines
 from platekit.memory import hand_back_files
 from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.places import samples_from_here
@@ -76,9 +77,24 @@ def camera_number(text: str) -> int:
     return int(text)
 
 
-def videos_of(entry: str, output: Path | None) -> list[str]:
-    """The videos of a folder, a pattern or a list, but for annotated ones; a file or an address is itself."""
-    return [entry] if is_live(entry) else list(map(str, expand_inputs([entry], output, VIDEOS)))
+def find_videos(entries: Sequence[str], output: Path | None) -> list[str]:
+    """The videos of files, folders, patterns and lists, but for annotated ones; an address is itself, in a list too.
+
+    An entry without any is passed on as it is, so that opening it reports it; UserError where no other one is named.
+    """
+    videos, problems = [], []
+    for entry in entries:
+        try:
+            if entry.lower().endswith(".txt") and os.path.exists(entry):
+                videos += [line if is_live(line) else str(Path(line)) for line in read_lines(entry)]
+            else:
+                videos += [entry] if is_live(entry) else map(str, expand_inputs([entry], output, VIDEOS))
+        except UserError as error:
+            problems.append(error)
+            videos.append(entry)
+    if problems and len(problems) == len(entries):
+        raise problems[0]
+    return videos
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -91,7 +107,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1, metavar="N",
                         help="look only at every Nth frame of a video file")
     parser.add_argument("--reconnect", action="store_true",
-                        help="open a stream or camera again that ends by itself, until Ctrl-C")
+                        help="try to open a stream or camera again when it is away, until Ctrl-C")
     parser.add_argument("--hide", action="store_true",
                         help="make the plates unreadable in the pictures and videos written or shown, instead of their "
                              "frames and texts; also what is only perhaps a plate")
@@ -120,9 +136,9 @@ def main() -> int:
     output = args.output or (None if args.json else OUTPUTS)
     reader.doubtful, draw = args.hide, hide_plates if args.hide else draw_plates
     if args.video or args.camera is not None:
-        videos = [video for entry in args.video or [] for video in videos_of(entry, output)]
-        return run_video(videos + ([] if args.camera is None else [args.camera]), reader.read, args.json, output,
-                         args.show, args.every, draw, args.reconnect)
+        cameras = [] if args.camera is None else [args.camera]
+        return run_video(find_videos(args.video or [], output) + cameras, reader.read, args.json, output, args.show,
+                         args.every, draw, args.reconnect)
     settings = (*nets_of(args).values(), args.mini_lp, args.scale, COLOUR_WEIGHTS if args.details else None, args.hide)
     return run_pictures(args.image or [samples_from_here()], lambda image, _: reader.read(image), args.json, output,
                         args.show, args.resume, settings, draw=draw)

@@ -42,6 +42,7 @@ class Track:
     def __init__(self, number: int, frame: int, time: int, plate: Plate, second: float = 0.0) -> None:
         self.number, self.first_frame, self.born, self.first_second = number, frame, time, second
         self.frames, self.reading = 0, FusedReading()
+        self.also: list[int] = []  # numbers of other tracks that turned out to be of this plate
         self._motion: np.ndarray | None = None  # pixels a frame
         self.see(frame, time, plate, second)
 
@@ -67,7 +68,7 @@ class Track:
 
     def absorb(self, earlier: Track) -> None:
         """Take over a track of the same plate that began earlier."""
-        self.number = min(self.number, earlier.number)
+        self.number, *self.also = sorted([self.number, *self.also, earlier.number, *earlier.also])
         if earlier.born < self.born:
             self.first_frame, self.born, self.first_second = earlier.first_frame, earlier.born, earlier.first_second
         if earlier.seen > self.seen:
@@ -84,9 +85,11 @@ class Track:
         """The track as in the JSON lines, without the name of its video."""
         best = self.reading.best
         colour = {} if self.reading.colour is None else {"colour": self.reading.colour}
-        return {"track": self.number, "text": self.reading.text, "confidence": round(self.reading.confidence, 4),
-                **colour, "first_frame": self.first_frame, "last_frame": self.last_frame, "frames": self.frames,
-                "best_frame": best.frame, "box": [round(float(value), 1) for value in best.box],
+        also = {"also": self.also} if self.also else {}
+        return {"track": self.number, **also, "text": self.reading.text,
+                "confidence": round(self.reading.confidence, 4), **colour, "first_frame": self.first_frame,
+                "last_frame": self.last_frame, "frames": self.frames, "best_frame": best.frame,
+                "box": [round(float(value), 1) for value in best.box],
                 "first_second": round(self.first_second, 2), "last_second": round(self.last_second, 2)}
 
     def __str__(self) -> str:

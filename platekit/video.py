@@ -74,21 +74,21 @@ class Watch:
         cannot be opened."""
         self.source, self.read, self.rules = FrameSource(source, live, every), read, rules
         self.reconnect = reconnect
-        self.frames, self.seconds = 0, 0.0
+        self.frames, self.seconds, self.last = 0, 0.0, -1  # how many, in how long, and the last one's number
 
     def __iter__(self) -> Iterator[Frame]:
-        tracker, start, number = Tracker(self.rules), time.perf_counter(), 0
+        tracker, start = Tracker(self.rules), time.perf_counter()
         frames = iter(self.source)  # raises if somebody reads them already
         with self.source:
             while True:
                 for number, picture in frames:
                     result = self.read(picture)
                     tracks = tracker.follow(number, result.plates, self.source.second)
-                    self.frames += 1
+                    self.frames, self.last = self.frames + 1, number
                     self.seconds = time.perf_counter() - start
                     yield Frame(number, picture, result, tuple(tracks), tuple(tracker.finished()), self.source.second)
                 ended = tuple(tracker.finished(end=True))
-                yield Frame(number, None, PictureResult(0, 0, ()), (), ended, self.source.second)
+                yield Frame(self.last, None, PictureResult(0, 0, ()), (), ended, self.source.second)
                 if not (self.reconnect and self.source.reopen(self.reconnect)):
                     break
                 frames = iter(self.source)
@@ -178,6 +178,8 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
     """
     if world() > 1:
         raise UserError("torchrun shares pictures, not videos; start one process for each video")
+    if reconnect and len(sources) > 1:
+        raise UserError("--reconnect watches one stream or camera; start one process for each")
     json_path = results_place(json_path, sources)
     check_display(show)
     failed, cut_short = False, False
@@ -185,12 +187,9 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
     with json_lines(json_path) as stream:
         for number, source in enumerate(sources):
             name = source_name(source)
-            try:
-                watch = Watch(source, read, every=every, reconnect=RETRY if reconnect else 0.0)
-            except UserError as error:
+            watch = open_watch(source, read, every, reconnect, stream)
+            if watch is None:
                 failed = True
-                print(f"error: {error}", file=sys.stderr)
-                write_line(stream, {"image": name, "error": str(error)})
                 continue
             if watch.source.live and sources[number + 1:]:
                 print(f"{', '.join(map(source_name, sources[number + 1:]))} will be opened when {name} ends; start one "
@@ -200,16 +199,14 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
                 report(watch, stream, video, show, draw)
             problem = None
             if watch.source.broken and not watch.source.live:
-                problem = (f"{name} ends after {watch.frames} of {watch.source.total} frames; it is cut off, fetch it "
-                           "again")
+                problem = f"{name} ends after frame {watch.last} of {watch.source.total}; it is cut off, fetch it again"
             elif watch.source.broken and not reconnect:
                 problem = f"{name} gives no more frames; check the camera or stream, and start again"
             if not watch.frames and not signals:
                 problem = f"{name} gives no frame; check that it is whole and that OpenCV knows its format"
             if problem:
                 failed = True
-                print(f"error: {problem}", file=sys.stderr)
-                write_line(stream, {"image": name, "error": problem})
+                tell(problem, stream, name)
             if signals:
                 cut_short = not watch.source.live
                 break
@@ -218,6 +215,28 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
     if cut_short:
         raise KeyboardInterrupt
     return int(failed)
+
+
+def open_watch(source: str | int, read: ReadFrame, every: int, reconnect: bool, stream: TextIO | None) -> Watch | None:
+    """The source's watch; None, and the problem is told, where it cannot be opened. With ``reconnect`` a live source is
+    tried until it can."""
+    told = False
+    while True:
+        try:
+            return Watch(source, read, every=every, reconnect=RETRY if reconnect else 0.0)
+        except UserError as error:
+            if not told:
+                tell(str(error), stream, source_name(source))
+        if not (reconnect and is_live(source)):
+            return None
+        told = True
+        time.sleep(RETRY)
+
+
+def tell(problem: str, stream: TextIO | None, name: str) -> None:
+    """A source's problem as an error and as a line of results."""
+    tqdm.write(f"error: {problem}", file=sys.stderr)
+    write_line(stream, {"image": name, "error": problem})
 
 
 def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: bool, draw: Draw) -> None:
@@ -242,9 +261,8 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
             if frame.picture is None:
                 lost = frame.second
                 if watch.reconnect and watch.source.broken:
-                    problem = f"{name} gives no more frames; it is opened again when it does"
-                    tqdm.write(f"error: {problem}  {watch.source.clock(lost)}", file=sys.stderr)
-                    write_line(stream, {"image": name, "error": problem})
+                    tell(f"{name} gives no more frames since {watch.source.clock(lost)}; it is opened again when it "
+                         "does", stream, name)
                 continue
             if lost is not None:
                 tqdm.write(f"{name} is back  {watch.source.clock(frame.second)}", file=sys.stderr)

@@ -183,6 +183,8 @@ def test_a_video_gives_a_line_a_frame_and_an_annotated_video(call, weights, tmp_
         assert list(line)[:2] == ["image", "frame"] and line["image"] == str(clip)
         check_line({key: value for key, value in line.items() if key not in ("frame", "tracks")})
     assert lines[-1]["image"] == str(tmp_path / "broken.mp4") and "cannot open" in lines[-1]["error"]
+    done = call(main, "--video", clip, "--json", "-", "--every", "2", *weights)
+    assert [line["frame"] for line in lines_of(done.out) if "frame" in line] == [0, 2]
     assert files_below(tmp_path / "drawn") == ["皖 clip.avi"]
     capture = cv2.VideoCapture(str(tmp_path / "drawn" / "皖 clip.avi"))
     drawn = [capture.read()[1] for _ in range(4)]
@@ -212,7 +214,8 @@ def test_weights_that_are_not_there_or_do_not_fit(call, weights, photos, tmp_pat
     ("--image", "photos", "--scale", "1.5"), ("--image", "photos", "--mini_lp", "0", "15"),
     ("--image", "photos", "--device", "cuda:77"), ("--image", "photos", "--json", "photos"),
     ("--image", "photos", "--output", "photos"), ("--image", "photos", "--output", "photos/a.jpg"),
-    ("--image", "photos", "--lprnet", "lprnet.onnx"), ("photos", "clip.MP4"), ("https://example.com/car.jpg",),
+    ("--image", "photos", "--lprnet", "lprnet.onnx"), ("photos", "clip.MP4"),
+    ("--video", "clip.avi", "--every", "0"), ("https://example.com/car.jpg",),
 ])
 def test_wrong_usage_ends_in_one_sentence_and_leaves_nothing(call, weights, photos, tmp_path, arguments):
     (tmp_path / "empty").mkdir()

@@ -29,7 +29,7 @@ from platekit.errors import UserError
 from platekit.frames import FrameSource, is_live, source_name
 from platekit.fusion import FusedReading
 from platekit.read_plates import main
-from platekit.results import PictureResult, Plate
+from platekit.results import Details, PictureResult, Plate
 from platekit.tracking import Track, Tracker
 from platekit.video import AnnotatedVideos, VideoFile, Watch, run_video
 from tests.conftest import files_below, full_disk, make_picture, overlap, put_picture
@@ -222,6 +222,23 @@ def test_a_video_is_drawn_as_asked(drive, tmp_path):
     assert rough[0] < 0.5 * rough[1]
 
 
+def test_what_is_drawn_is_what_all_frames_say(drive, tmp_path):
+    path, cars = drive
+    eyes, drawn = Eyes(cars), []
+
+    def read(image: np.ndarray) -> PictureResult:
+        result = eyes(image)
+        wrong = (dataclasses.replace(plate, text="京X00000", confidence=0.3) for plate in result.plates)
+        return dataclasses.replace(result, plates=tuple(wrong)) if eyes.frame == 30 else result
+
+    def draw(image: np.ndarray, plates: Sequence[Plate]) -> np.ndarray:
+        drawn.append({plate.text for plate in plates})
+        return image
+
+    assert run_video([str(path)], read, output=tmp_path, draw=draw) == 0
+    assert "皖A12345" in drawn[29] and set.union(*drawn) == {car.text for car in cars}
+
+
 def test_without_json_a_line_a_plate_is_printed(drive, capsys):
     path, cars = drive
     assert run_video([str(path)], Eyes(cars)) == 0
@@ -259,6 +276,8 @@ def test_every_nth_frame_of_a_file_is_looked_at(drive, tmp_path, capsys):
         seen = [(number, source.second, frame) for number, frame in source]
     assert [number for number, _, _ in seen] == list(range(0, 60, 7)) and not source.broken
     assert [second for _, second, _ in seen] == [number / source.rate for number, _, _ in seen]
+    with pytest.raises(UserError, match="from 1 on"):
+        Watch(path, Eyes(cars), every=0)
     whole = dict(FrameSource(str(path)))
     assert all((whole[number] == frame).all() for number, _, frame in seen)
 
@@ -431,6 +450,18 @@ def test_a_car_that_follows_another_of_its_city_is_another(other, gap):
     assert [track.reading.text for track in tracker.finished(end=True)] == ["鲁A12345", other]
 
 
+def test_a_track_says_which_numbers_it_had_before_and_which_colour():
+    """A plate that is away for a while has another number in its frames until it is known again."""
+    tracker, numbers = Tracker(), set()
+    for frame in range(60):
+        here = frame < 11 or frame > 40
+        plate = Plate((10, 10, 90, 35), 0.9, "皖A12345", 0.9, details=Details("green", 0.9, ((10.0, 10.0),) * 4))
+        numbers |= {track.number for track in tracker.follow(frame, [plate] if here else [])}
+    (track,) = tracker.finished(end=True)
+    line = track.to_dict()
+    assert numbers == {1, 2} and (line["track"], line["also"], line["colour"]) == (1, [2], "green")
+
+
 def test_a_plate_that_comes_back_soon_is_the_same_one_and_later_another():
     for gap, count in ((30, 1), (200, 2)):
         tracker, done = Tracker(), []
@@ -511,13 +542,13 @@ def test_a_stream_is_read_by_its_address_and_has_failed_when_it_ends(tmp_path, c
 
 
 def test_a_stream_that_ends_is_opened_again_if_asked(tmp_path, monkeypatch, capsys):
-    """Three times it sends its hundred pictures; while it is away a number is not used twice, and its plates go."""
+    """At first it is away; three times it sends its hundred pictures. No number is used twice, plates go with it."""
     class Breaking(Stream):
         calls = 0
 
         def do_GET(self) -> None:
             Breaking.calls += 1
-            if Breaking.calls in (2, 4):
+            if Breaking.calls in (1, 3, 5):
                 self.send_error(503)
             else:
                 super().do_GET()
@@ -529,7 +560,7 @@ def test_a_stream_that_ends_is_opened_again_if_asked(tmp_path, monkeypatch, caps
 
     def read(image: np.ndarray) -> PictureResult:
         seen.append(image)
-        if Breaking.calls == 5 and image.mean() > 190:
+        if Breaking.calls == 6 and image.mean() > 190:
             os.kill(os.getpid(), signal.SIGINT)
         return PictureResult(WIDTH, HEIGHT, (Plate((10, 10, 90, 35), 0.99, "皖A12345", 0.9),))
 
@@ -539,13 +570,16 @@ def test_a_stream_that_ends_is_opened_again_if_asked(tmp_path, monkeypatch, caps
     finally:
         server.shutdown()
     assert status == 0
+    with pytest.raises(UserError, match="one process for each"):
+        run_video([address, address], read, reconnect=True)
     lines = [json.loads(line) for line in (tmp_path / "plates.jsonl").read_text("utf-8").splitlines()]
     numbers = [line["frame"] for line in lines if "frame" in line]
     assert numbers == sorted(set(numbers)) and len(numbers) == len(seen) > 200 < numbers[-1]
     tracks = [line for line in lines if "track" in line]
     assert [track["track"] for track in tracks] == [1, 2, 3]
     assert [track["first_time"] for track in tracks] == sorted(track["first_time"] for track in tracks)
-    assert ["no more frames" in line.get("error", "") for line in lines].count(True) == 2
+    errors = [line["error"] for line in lines if "error" in line]
+    assert "cannot open" in errors[0] and ["no more frames" in error for error in errors[1:]] == [True, True]
     said = capsys.readouterr().err
     assert said.count("gives no more frames") == 2 and said.count("is back") == 2
     (video,) = (tmp_path / "drawn").iterdir()
@@ -585,7 +619,7 @@ def test_a_video_without_frames_has_failed_and_one_cut_short_says_how_much_there
     assert "annotated video" not in capsys.readouterr().err
     assert run_video([str(tmp_path / "half.avi")], nothing, str(tmp_path / "b.jsonl")) == 1
     *frames, end = (json.loads(line) for line in (tmp_path / "b.jsonl").read_text("utf-8").splitlines())
-    assert len(frames) > 10 and f"ends after {len(frames)} of 60 frames" in end["error"]
+    assert len(frames) > 10 and f"ends after frame {frames[-1]['frame']} of 60" in end["error"]
     assert f": {len(frames)} of 60 frames" in capsys.readouterr().err
 
 
@@ -652,13 +686,18 @@ def test_videos_of_a_folder_a_pattern_and_a_list_are_read_but_for_annotated_ones
         shutil.copy(tmp_path / "a.avi", tmp_path / name)
     put_picture(tmp_path / "in" / "a.png", make_picture(48, 64))
     (tmp_path / "list.txt").write_text("in/a.avi\nin/b/c.avi\n")
+    (tmp_path / "streams.txt").write_text("in/a.avi\nrtsp://u:p@127.0.0.1:9/x//1?a=*\n")
     for entry in ("in", "in/**/*.avi", "list.txt"):
         done = call(main, "--video", entry, "--json", "-", "--output", "in/out", "--device", "cpu", cwd=tmp_path)
         names = dict.fromkeys(json.loads(line)["image"] for line in done.out.splitlines())
         assert list(names) == ["in/a.avi", "in/b/c.avi"], (entry, done)
-    shutil.rmtree(tmp_path / "in" / "b")
-    done = call(main, "--video", "in/out", "no*.mp4", cwd=tmp_path)
+    (tmp_path / "in" / "b" / "c.avi").unlink()
+    done = call(main, "--video", "no*.mp4", "in/b", cwd=tmp_path)
     assert done.status == 2 and "matches no file" in done.sentence()
+    for entries in (("no*.mp4", "in"), ("streams.txt",)):  # what is not there does not keep others from being read
+        done = call(main, "--video", *entries, "--json", "-", "--output", "in/out", "--device", "cpu", cwd=tmp_path)
+        assert done.status == 1 and "cannot open" in done.sentence() and '"in/a.avi", "frame"' in done.out
+    assert "cannot open rtsp://127.0.0.1:9/x//1?a=* " in done.sentence()
 
 
 @pytest.mark.parametrize("number", ["-1", "99999999999", "x"])
