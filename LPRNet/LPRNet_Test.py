@@ -37,8 +37,8 @@ __all__ = ["decode", "main"]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     add_arguments(parser, default=for_help(CROPS_VAL))
-    parser.add_argument("--lprnet", type=Path, default=LPRNET_WEIGHTS, help="default: %(default)s")
-    parser.add_argument("--stn", type=Path, default=STN_WEIGHTS, help="default: %(default)s")
+    parser.add_argument("--lprnet", type=Path, default=LPRNET_WEIGHTS, metavar="FILE", help="weights")
+    parser.add_argument("--stn", type=Path, default=STN_WEIGHTS, metavar="FILE", help="weights")
     parser.add_argument("--labels", nargs="+", metavar="FILE", default=[], help=LABELS_HELP)
     args = parser.parse_intermixed_args()
     if not args.image:

@@ -48,7 +48,7 @@ from LPRNet.paths import CROPS_TRAIN, CROPS_VAL, LPRNET_WEIGHTS, RUN, STN_WEIGHT
 from LPRNet.recogniser import Reader, save_reader
 from LPRNet.transfer import start_from
 from platekit import distributed
-from platekit.arguments import HelpFormatter, command_line, flags_of, for_help
+from platekit.arguments import HelpFormatter, add_glyphs, command_line, flags_of, for_help
 from platekit.checkpoints import load_weights
 from platekit.crops import CROP_SIZE, normalise
 from platekit.devices import pick_device
@@ -80,11 +80,11 @@ def parse_arguments() -> argparse.Namespace:
     data.add_argument("--rendered_share", type=float, metavar="SHARE",
                       help="share of samples drawn by the generator, which draws Chinese plates (default: 0.5, and 0 "
                            "with --alphabet)")
-    data.add_argument("--glyphs", metavar="DIR", help="pictures of the plate typeface (default: OpenCV's own font)")
+    add_glyphs(data)
     data.add_argument("--epoch_samples", type=int, metavar="N",
                       help="samples per epoch (default: the number of crops divided by the share of real samples)")
     nets = parser.add_argument_group("nets")
-    nets.add_argument("--dropout_rate", type=float, default=0.5, help="default: %(default)s")
+    nets.add_argument("--dropout_rate", type=float, default=0.5, help="of LPRNet")
     nets.add_argument("--straightening", type=float, default=0.2, metavar="WEIGHT",
                       help="weight of the spatial transformer's own loss")
     nets.add_argument("--without", nargs="+", choices=("stn", "sample_norm"), default=[],
@@ -104,7 +104,7 @@ def parse_arguments() -> argparse.Namespace:
     if args.epoch_samples is not None and args.epoch_samples < 1:
         raise UserError(f"--epoch_samples must be at least 1, not {args.epoch_samples}")
     check_run(args, args.save)
-    if args.img_dirs_val is None and CROPS_VAL.is_dir() and not args.alphabet:
+    if args.img_dirs_val is None and CROPS_VAL.is_dir() and args.img_dirs_train == [CROPS_TRAIN] and not args.alphabet:
         args.img_dirs_val = [CROPS_VAL]
     if args.hold_out is None:
         args.hold_out = 0.0 if args.img_dirs_val else 0.1

@@ -58,10 +58,12 @@ def compare_texts(folder: Path, mine: Recogniser, exported: Recogniser) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--lprnet", type=Path, default=LPRNET_WEIGHTS, help="default: %(default)s")
-    parser.add_argument("--stn", type=Path, default=STN_WEIGHTS, help="default: %(default)s")
-    parser.add_argument("--lprnet_onnx", type=Path, default=LPRNET_ONNX, help="default: %(default)s")
-    parser.add_argument("--stn_onnx", type=Path, default=STN_ONNX, help="default: %(default)s")
+    parser.add_argument("--lprnet", type=Path, default=LPRNET_WEIGHTS, metavar="FILE", help="weights")
+    parser.add_argument("--stn", type=Path, default=STN_WEIGHTS, metavar="FILE", help="weights")
+    parser.add_argument("--lprnet_onnx", type=Path, default=LPRNET_ONNX, metavar="FILE",
+                        help="where the ONNX file goes")
+    parser.add_argument("--stn_onnx", type=Path, default=STN_ONNX, metavar="FILE",
+                        help="where the ONNX file goes")
     parser.add_argument("--crops", type=Path, metavar="DIR",
                         help=f"to compare texts on (default: {for_help(CROPS_VAL)}, where it is there)")
     add_seed(parser, "of the random inputs")

@@ -138,12 +138,9 @@ class Recogniser:
 
         Each plate is looked at ``LOOKS`` times. The spatial transformer sees the crop of the box, in which a turned
         plate is only part of 24 x 94 pixels, and a plate that reaches past the box is cut off; the region it finds is
-        sampled again from the picture, and it corrects itself. Both nets read the last look.
-        If the confidence is below ``SURE``, other boxes round the plate are read as well, and one text is chosen over
-        all views, with and without their colours (``Alphabet.agree``). The first view is read in bfloat16 on processors
-        that multiply such numbers in hardware; doubtful plates are then read again in float32. If there is no text, a
-        Chinese plate may have two rows (LPRNet/rows.py): these are looked for in more boxes, and read in bfloat16 too.
-        Where nothing is read the confidence is 0.
+        sampled again from the picture, and it corrects itself. Both nets read the last look, in bfloat16 on processors
+        that multiply such numbers in hardware. If the confidence is below ``SURE``, more views are read, and if there
+        is then no text, two rows. Where nothing is read the confidence is 0.
         """
         if not len(boxes):
             return []
@@ -152,22 +149,35 @@ class Recogniser:
         readings = self.alphabet.decode(logits)
         doubtful = [index for index, reading in enumerate(readings) if reading.confidence < SURE]
         if doubtful:
-            others = self.looks(picture, boxes_round(boxes[doubtful])).unflatten(0, (len(doubtful), -1))
-            crops = torch.cat([crops[doubtful].unsqueeze(1), others], dim=1).flatten(0, 1)
-            coloured, grey = (self.logits(part, self.reader).unflatten(0, (len(doubtful), -1)).unsqueeze(2)
-                             for part in (crops, without_colours(crops)))
-            for index, views, in_grey in zip(doubtful, coloured, grey):
-                readings[index] = self.alphabet.agree(views)
-                if readings[index].text:  # if not, it may have two rows
-                    agreed = self.alphabet.agree(torch.cat([views, views, in_grey]))  # colours count twice
-                    readings[index] = agreed if agreed.text else readings[index]
+            for index, reading in zip(doubtful, self.read_views(picture, boxes[doubtful], crops[doubtful])):
+                readings[index] = reading
         empty = [index for index, reading in enumerate(readings) if not reading.text]
         if empty and self.alphabet.chars == CHARS:  # other plates are laid out otherwise
-            views = boxes_round(boxes[empty], MARGINS_OF_ROWS)
-            logits = self.logits(self.looks(picture, views, PLACES), self.first_reader)
-            for index, of_plate in zip(empty, logits.unflatten(0, (len(empty), -1, len(PLACES)))):
-                readings[index] = self.alphabet.agree(of_plate)
+            for index, reading in zip(empty, self.read_rows(picture, boxes[empty])):
+                readings[index] = reading
         return [reading if reading.text else Reading("", 0.0) for reading in readings]
+
+    def read_views(self, picture: torch.Tensor, boxes: np.ndarray, crops: torch.Tensor) -> list[Reading]:
+        """What the views of each plate agree on (``Alphabet.agree``), in float32: ``crops`` (N, 3, 24, 94) of its box,
+        those of other boxes round it, and all of them in grey; those with their colours count twice."""
+        others = self.looks(picture, boxes_round(boxes)).unflatten(0, (len(boxes), -1))
+        crops = torch.cat([crops.unsqueeze(1), others], dim=1).flatten(0, 1)
+        coloured, grey = (self.logits(part, self.reader).unflatten(0, (len(boxes), -1)).unsqueeze(2)
+                          for part in (crops, without_colours(crops)))
+        readings = []
+        for views, in_grey in zip(coloured, grey):
+            reading = self.alphabet.agree(views)
+            if reading.text:  # if not, it may have two rows
+                agreed = self.alphabet.agree(torch.cat([views, views, in_grey]))
+                reading = agreed if agreed.text else reading
+            readings.append(reading)
+        return readings
+
+    def read_rows(self, picture: torch.Tensor, boxes: np.ndarray) -> list[Reading]:
+        """What is read of plates of two rows (LPRNet/rows.py), which are looked for in more boxes."""
+        views = boxes_round(boxes, MARGINS_OF_ROWS)
+        logits = self.logits(self.looks(picture, views, PLACES), self.first_reader)
+        return [self.alphabet.agree(of_plate) for of_plate in logits.unflatten(0, (len(boxes), -1, len(PLACES)))]
 
     def _fast(self, nets: Reader, dtype: torch.dtype) -> FastReader:
         reader = FastReader(nets.stn, nets.lprnet, dtype).to(self.device).to(memory_format=torch.channels_last)

@@ -2,7 +2,7 @@
 
     python LPRNet/train_colour.py --glyphs GLYPHS --img_dirs_train CROPS
 
-It sees them as the bundled spatial transformer straightens them.
+It sees them as the spatial transformer straightens them.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from LPRNet.alphabet import Alphabet
 from LPRNet.data.load_data import LPRDataLoader, RenderedPlates, collate_fn
 from LPRNet.details import COLOURS, ColourNet, mean_colours
 from LPRNet.LPRNet_Train import build_rendered
-from LPRNet.paths import CROPS_TRAIN, TRAINED_COLOUR
-from LPRNet.recogniser import load_reader
-from platekit.arguments import HelpFormatter, add_seed, for_help
-from platekit.checkpoints import save_weights
+from LPRNet.model.STN import STNet
+from LPRNet.paths import CROPS_TRAIN, STN_WEIGHTS, TRAINED_COLOUR
+from platekit.arguments import HelpFormatter, add_glyphs, add_seed, for_help
+from platekit.checkpoints import load_weights, save_weights
 from platekit.errors import UserError, run_script
 from platekit.places import must_be_there
-from platekit.training import seed_everything
+from platekit.training import check_save, seed_everything
 
 BATCH = 256
 EPOCHS = 30
@@ -42,23 +42,24 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--img_dirs_train", nargs="+", default=[CROPS_TRAIN], metavar="DIR",
                         help=f"folders of crops, which surround the drawn plates (default: {for_help(CROPS_TRAIN)})")
-    parser.add_argument("--glyphs", metavar="DIR", help="pictures of the plate typeface (default: OpenCV's own font)")
+    add_glyphs(parser)
     parser.add_argument("--count", type=int, default=30000, help="plates to draw; every tenth is to measure by")
     parser.add_argument("--save", type=Path, default=TRAINED_COLOUR, metavar="FILE",
-                        help="where the weights go (default: %(default)s)")
+                        help="where the weights go")
+    parser.add_argument("--stn", type=Path, default=STN_WEIGHTS, metavar="FILE",
+                        help="weights of the spatial transformer that straightens the plates")
     add_seed(parser, "of all that is random")
     args = parser.parse_args()
     if args.count < 10 * BATCH:
         raise UserError(f"--count must be at least {10 * BATCH}, not {args.count}")
-    if args.save.is_dir():
-        raise UserError(f"--save {args.save} is a folder; name a file")
+    check_save([args.save])
     return args
 
 
 @torch.inference_mode()
-def draw(rendered: RenderedPlates, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def draw(rendered: RenderedPlates, stn: STNet, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean colours (N, 3, *AREAS) of drawn plates, straightened, and the indices (N,) of their colours."""
-    stn, colours, labels = load_reader()[0].stn, [], []
+    colours, labels = [], []
     rng = np.random.default_rng(seed)
     for start in tqdm(range(0, count, BATCH), desc="draw", unit="batch"):
         plates = [rendered.plate(rng) for _ in range(min(BATCH, count - start))]
@@ -93,7 +94,9 @@ def main() -> None:
     if args.img_dirs_train == [CROPS_TRAIN]:
         must_be_there(args.img_dirs_train, "LPRNet/data/preprocess.py")
     real = LPRDataLoader(args.img_dirs_train)
-    colours, labels = draw(build_rendered(args.glyphs, real, Alphabet(), args.count), args.count, args.seed)
+    stn = STNet().float()
+    load_weights(stn, args.stn)
+    colours, labels = draw(build_rendered(args.glyphs, real, Alphabet(), args.count), stn.eval(), args.count, args.seed)
     aside = torch.arange(len(labels)) % 10 == 9
     net = fit(colours[~aside], labels[~aside])
     with torch.inference_mode():

@@ -22,7 +22,7 @@ from MTCNN.model.MTCNN_nets import ONET_SIZE, PNET_SIZE, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ASPECTS, MINI_LP, OWN_SHEET, SCALE, make_sheets, plan_levels
 from MTCNN.rough import ONET_SHARE, RoughNet, make_rough
-from MTCNN.scan import Found, Scanner, score_without
+from MTCNN.scan import Found, Scanner, plate_scores
 from platekit.boxes import at_least, box_area, clip_boxes, common_area, decode_offsets, suppress
 from platekit.checkpoints import load_weights
 from platekit.compiled import survive_forks
@@ -96,7 +96,7 @@ class Detector:
         for net in (self.pnet, self.onet):
             if isinstance(net, torch.nn.Module):
                 net.to(self.device).to(memory_format=torch.channels_last)
-        self._judge = FastONet(self.onet) if type(self.onet) is ONet else self.onet
+        self._fast_onet = FastONet(self.onet) if type(self.onet) is ONet else self.onet
         self._rough_onet = make_rough(self.onet, self.device)
         self.mini_lp, self.scale, self.thresholds, self.rounds = mini_lp, scale, thresholds, rounds
         self.aspects = tuple(aspects)
@@ -209,7 +209,8 @@ class Detector:
 
     @torch.inference_mode()
     def judge(self, pixels: torch.Tensor, boxes: np.ndarray, least: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-        """ONet once over ``boxes`` (N, 4): corrected boxes and scores, of those at least that may score ``least``."""
+        """ONet once over ``boxes`` (N, 4): corrected boxes and scores. Boxes that a rough look says
+        score below ``least`` may be left out."""
         crops = crop_resize(pixels, boxes)
         if least and self._rough_onet is not None:
             likely = self.likely_plates(self._rough_onet, crops, least)
@@ -217,10 +218,10 @@ class Detector:
         answers = [np.zeros((0, 5), np.float32)]
         for part in crops.split(CROPS if self.device.type == "cpu" else max(1, len(boxes))):
             if len(part):
-                offsets, probabilities = self._judge(part.contiguous(memory_format=torch.channels_last))
+                offsets, probabilities = self._fast_onet(part.contiguous(memory_format=torch.channels_last))
                 answers.append(torch.cat([offsets, probabilities[:, :1]], dim=1).cpu().numpy())
         answer = np.concatenate(answers)
-        return decode_offsets(answer[:, :4], boxes), score_without(answer[:, 4])
+        return decode_offsets(answer[:, :4], boxes), plate_scores(answer[:, 4])
 
     def finish(self, boxes: np.ndarray, scores: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         """The final choice: scores at least ``score``, one box per plate, inside the picture, best first."""

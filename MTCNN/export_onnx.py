@@ -35,10 +35,10 @@ COUNTS = (1, 2, 3, 16, 64)  # numbers of crops to compare ONet on
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--pnet", type=Path, default=PNET_WEIGHTS, help="default: %(default)s")
-    parser.add_argument("--onet", type=Path, default=ONET_WEIGHTS, help="default: %(default)s")
-    parser.add_argument("--pnet_onnx", type=Path, default=PNET_ONNX, help="default: %(default)s")
-    parser.add_argument("--onet_onnx", type=Path, default=ONET_ONNX, help="default: %(default)s")
+    parser.add_argument("--pnet", type=Path, default=PNET_WEIGHTS, metavar="FILE", help="weights")
+    parser.add_argument("--onet", type=Path, default=ONET_WEIGHTS, metavar="FILE", help="weights")
+    parser.add_argument("--pnet_onnx", type=Path, default=PNET_ONNX, metavar="FILE", help="where the ONNX file goes")
+    parser.add_argument("--onet_onnx", type=Path, default=ONET_ONNX, metavar="FILE", help="where the ONNX file goes")
     add_seed(parser, "of the random inputs")
     args = parser.parse_args()
     torch.manual_seed(args.seed)

@@ -24,7 +24,7 @@ class Scanner:
 
     def __init__(self, pnet: PNet | Callable, device: torch.device) -> None:
         self.device = device
-        self.scorer = FastPNet(pnet).to(device) if type(pnet) is PNet else InOne(pnet)
+        self.scorer = FastPNet(pnet).to(device) if type(pnet) is PNet else PlainScorer(pnet)
         self.rough = make_rough(pnet, device)
 
     @torch.inference_mode()
@@ -62,7 +62,7 @@ class Scanner:
         rows, columns = torch.nonzero(scores[0, 1] >= least, as_tuple=True)
         found = torch.stack([rows, columns, scores[0, 0, rows, columns], *offsets[0, :, rows, columns]])
         rows, columns, others, *offsets = found.float().cpu().numpy()
-        return rows.astype(int), columns.astype(int), np.stack(offsets, axis=1), score_without(others)
+        return rows.astype(int), columns.astype(int), np.stack(offsets, axis=1), plate_scores(others)
 
     def tiles_to_compute(self, maps: torch.Tensor, least: float) -> np.ndarray | None:
         """The tiles (T, 2) that PNet may score ``least`` in, by a rough look at the maps of its first layers.
@@ -78,20 +78,20 @@ class Scanner:
         """PNet on tiles (T, C, *TILE_SIZE), their cells' windows, whether these count; returns as ``scan``."""
         parts = [self.scorer.score(part) for part in maps.split(TILES)]
         offsets = torch.cat([part.permute(0, 2, 3, 1).flatten(0, 2) for part, _ in parts]).numpy()
-        scores = score_without(torch.cat([part[:, 0].flatten() for _, part in parts]).numpy())
+        scores = plate_scores(torch.cat([part[:, 0].flatten() for _, part in parts]).numpy())
         kept = inside & (scores >= least)
         return windows[kept], offsets[kept], scores[kept]
 
 
-class InOne:
+class PlainScorer:
     """Any other net, called as ``FastPNet``."""
 
     def __init__(self, net: Callable) -> None:
         self.pooled, self.score = normalise, net
 
 
-def score_without(others: np.ndarray) -> np.ndarray:
-    """The scores (N,) of plates in float64, from what is left for everything else.
+def plate_scores(others: np.ndarray) -> np.ndarray:
+    """The scores (N,) of plates in float64, from the probabilities (N,) of everything else.
 
     In float32 the best boxes of a plate all have one of the few numbers next to 1, and chance would choose.
     """

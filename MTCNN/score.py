@@ -22,12 +22,19 @@ class Score:
         self.pictures = self.plates = self.found = self.other = self.unknown = 0
         self.outside: list[Path] = []  # pictures with a plate that lies outside
 
-    def add(self, path: Path, found: np.ndarray) -> None:
-        """Count the boxes (N, 4) found in a picture, the surest first."""
+    def add_entry(self, entry: dict[str, Any]) -> None:
+        """Count what a line of results says: the boxes found in a picture, the surest first."""
+        if "plates" not in entry:
+            return
+        path = Path(entry["image"])
         plates = self.boxes.get(real_path(path))
         if plates is None:
             self.unknown += 1
             return
+        if (plates[:, 2:] > (entry["width"], entry["height"])).any():
+            self.outside.append(path)
+            return
+        found = np.array([plate["box"] for plate in entry["plates"]], float).reshape(-1, 4)
         right = 0
         for box in found:
             iou = box_iou(box[None], plates)[0]
@@ -37,16 +44,6 @@ class Score:
         self.plates += right + len(plates)
         self.found += right
         self.other += len(found) - right
-
-    def add_entry(self, entry: dict[str, Any]) -> None:
-        """Count what a line of results says."""
-        if "plates" in entry:
-            path = Path(entry["image"])
-            plates = self.boxes.get(real_path(path))
-            if plates is not None and (plates[:, 2:] > (entry["width"], entry["height"])).any():
-                self.outside.append(path)
-                return
-            self.add(path, np.array([plate["box"] for plate in entry["plates"]], float).reshape(-1, 4))
 
     def __str__(self) -> str:
         if not (self.pictures or self.unknown or self.outside):

@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from ccpd.annotation import Annotation, parse, plate_of
 from ccpd.dataset import find_subsets, holds_photo, listed_names, shows_no_plate, subset_folders
-from ccpd.figures import draw_figures
+from ccpd.figures import draw_figures, read_training
 from ccpd.protocol import APPROXIMATE_IOU, IOU_THRESHOLD, Outcome
 from ccpd.report import write_reports
 from MTCNN.detector import ROUNDS
@@ -164,7 +164,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="DIR",
         help="folders of subsets, or folders that hold them (default: what lies below ccpd/ and is not trained on)",
     )
-    parser.add_argument("--out", type=Path, default=Path("evaluation"), help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("evaluation"), metavar="DIR", help="for the report")
     parser.add_argument("--release", default="unstated", help="the release of CCPD, for the report: 2018, 2019, ...")
     parser.add_argument(
         "--approximate",
@@ -178,12 +178,22 @@ def parse_arguments() -> argparse.Namespace:
                         help="widths over heights of the pyramid's windows")
     parser.add_argument("--rounds", type=int, choices=range(4), default=ROUNDS,
                         help="rounds of ONet; with 0, PNet's proposals are the result")
-    for net, path in WEIGHTS.items():
-        parser.add_argument(f"--{net}", type=Path, default=path, metavar="FILE", help="weights")
+    add_weights(parser)
     parser.add_argument("--restart", action="store_true", help="start anew instead of going on")
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     add_seed(parser, "accepted by every script; the bootstrap's is fixed")
     return parser.parse_args()
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """The flags of the four nets' weights."""
+    for net, path in WEIGHTS.items():
+        parser.add_argument(f"--{net}", type=Path, default=path, metavar="FILE", help="weights")
+
+
+def weights_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The files that these flags name, by net."""
+    return {net: getattr(args, net) for net in WEIGHTS}
 
 
 def evaluate(photos: Iterable[tuple[str, Path]], reader: PlateReader, log: Path, done: dict[str, Outcome],
@@ -215,9 +225,10 @@ def evaluate(photos: Iterable[tuple[str, Path]], reader: PlateReader, log: Path,
 
 def main() -> int:
     args = parse_arguments()
+    logs = {log: read_training(log) for log in args.training_log}
     approximate = listed_names(args.approximate) if args.approximate else set()
     photos = list(find_photos(args.data, args.out)) if args.data else not_trained_on(args.out)
-    weights = {net: getattr(args, net) for net in WEIGHTS}
+    weights = weights_of(args)
     reader = PlateReader(args.device, rounds=args.rounds, aspects=args.aspects, **weights)
     with writing(args.out):
         args.out.mkdir(parents=True, exist_ok=True)
@@ -236,7 +247,7 @@ def main() -> int:
         print(f"none of the {len(approximate)} names in {args.approximate} is of a photo here, such as "
               f"{min(approximate)}", file=sys.stderr)
     write_reports(args.out, outcomes, facts)
-    draw_figures(args.out, outcomes, reader, args.training_log)
+    draw_figures(args.out, outcomes, reader, logs)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     print((args.out / "report.md").read_text(encoding="utf-8"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,8 @@ STRAIGHTENED = 24  # plates in the picture of the spatial transformer
 PICTURES = ("failures.png", "straightened.png", "confusion.png", "calibration.png", "training.png")
 
 
-def draw_figures(folder: Path, outcomes: Sequence[Outcome], reader: PlateReader, training_logs: Sequence[Path]) -> None:
+def draw_figures(folder: Path, outcomes: Sequence[Outcome], reader: PlateReader,
+                 training_logs: Mapping[Path, list[dict[str, float]]]) -> None:
     """Write every picture that the outcomes allow, and remove those of an earlier run; curves need matplotlib and are
     left out, with a word, without it."""
     for name in PICTURES:
@@ -132,19 +133,26 @@ def draw_calibration(path: Path, calibration: Calibration) -> None:
     save_figure(figure, path)
 
 
-def draw_training(path: Path, logs: Sequence[Path]) -> None:
-    """Loss and score over the steps of every training log. Raises ImportError, UserError."""
+def read_training(log: Path) -> list[dict[str, float]]:
+    """The rows of a training's log.jsonl, with step, loss and score. Raises UserError."""
+    try:
+        rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        return [{"step": row["step"],  # epoch 0 has no loss
+                 **{key: float(row[key] if row["epoch"] else row.get(key, np.nan)) for key in ("loss", "score")}}
+                for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"cannot read the training log {log}: {error}; name a log.jsonl") from None
+
+
+def draw_training(path: Path, logs: Mapping[Path, list[dict[str, float]]]) -> None:
+    """Loss and score over the steps of every training log, by its path. Raises ImportError."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, key in zip(figure.subplots(1, 2), ("loss", "score")):
-        for log in logs:
-            try:
-                rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-                values = [row[key] if row["epoch"] else row.get(key, np.nan) for row in rows]  # epoch 0 has no loss
-                axes.plot([row["step"] for row in rows], values, label="/".join(log.absolute().parts[-3:-1]))
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise UserError(f"cannot read the training log {log}: {error}; name a log.jsonl") from None
+        for log, rows in logs.items():
+            axes.plot([row["step"] for row in rows], [row[key] for row in rows],
+                      label="/".join(log.absolute().parts[-3:-1]))
         axes.set(xlabel="step", ylabel=key)
         axes.legend()
     save_figure(figure, path)

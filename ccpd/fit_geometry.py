@@ -24,7 +24,7 @@ import numpy as np
 from ccpd.annotation import Annotation, has_annotation, parse
 from ccpd.dataset import listed_names
 from ccpd.geometry import LEVELS, MIXTURES, TABLES, VARIABLES, edges, is_convex, read_tables
-from platekit.arguments import HelpFormatter
+from platekit.arguments import HelpFormatter, add_seed
 from platekit.errors import UserError, run_script
 from platekit.files import write_text
 
@@ -90,10 +90,11 @@ def read_names(folder: Path) -> Iterator[tuple[str, list[str]]]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--fit", nargs="+", required=True, metavar="DIR", help="folders of subsets or of name lists")
-    parser.add_argument("--exclude", metavar="LIST", help="text file of photos whose corners are not to be trusted")
+    parser.add_argument("--plain_list", metavar="LIST", help="text file of photos whose corners are not to be trusted")
     parser.add_argument("--out", default=TABLES, type=Path, help="table to write")
+    add_seed(parser)
     args = parser.parse_args(arguments)
-    excluded = listed_names(args.exclude) if args.exclude else set()
+    excluded = listed_names(args.plain_list) if args.plain_list else set()
     tables: dict[str, list[dict]] = {}
     for folder in map(Path, args.fit):
         for subset, names in read_names(folder):

@@ -20,14 +20,14 @@ import numpy as np
 from tqdm import tqdm
 
 from ccpd.annotation import Annotation
-from ccpd.evaluate import outcome_of
+from ccpd.evaluate import add_weights, outcome_of, weights_of
 from ccpd.plates import FORCES, LETTERS, PlateKind, PlateRenderer, forces_text, unread_plate
 from ccpd.protocol import Share
 from ccpd.scenes import render_photo
 from LPRNet.alphabet import CHARS
-from platekit.arguments import HelpFormatter, add_seed
+from platekit.arguments import HelpFormatter, add_glyphs, add_seed
 from platekit.devices import DEVICE_HELP
-from platekit.errors import run_script
+from platekit.errors import UserError, run_script
 from platekit.pipeline import PlateReader
 
 SUBSETS = ("ccpd_base", "ccpd_tilt", "ccpd_weather", "ccpd_rotate")
@@ -51,7 +51,7 @@ def with_unread_symbol(*names: str, first: bool) -> RandomPlate:
     return plate
 
 
-KINDS: dict[str, RandomPlate] = {
+RARE: dict[str, RandomPlate] = {
     "forces": of_forces("white"),
     "forces_double": of_forces("white_double"),
     "armed_police": of_forces("white_police"),
@@ -64,30 +64,31 @@ def draw_scenes(name: str, count: int, renderer: PlateRenderer, seed: int) -> It
     """``count`` photos of each of ``SUBSETS``, BGR uint8 (H, W, 3), with plates of a kind, and their annotations."""
     for place, subset in enumerate(SUBSETS):
         for number in range(count):
-            rng = np.random.default_rng((seed, list(KINDS).index(name), place, number))
-            photo, annotation = render_photo(subset, renderer, rng, plate=KINDS[name](rng))
+            rng = np.random.default_rng((seed, list(RARE).index(name), place, number))
+            photo, annotation = render_photo(subset, renderer, rng, plate=RARE[name](rng))
             assert annotation  # each of these subsets shows plates
             yield photo, annotation
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), metavar="KIND",
-                        help=f"of {', '.join(KINDS)} (default: all)")
+    parser.add_argument("--kinds", nargs="+", choices=list(RARE), default=list(RARE), metavar="KIND",
+                        help=f"of {', '.join(RARE)} (default: all)")
     parser.add_argument("--count", type=int, default=40, metavar="N",
                         help="photos in each subset")
-    parser.add_argument("--glyphs", metavar="DIR", help="pictures of the plate typeface (default: OpenCV's own font)")
+    add_glyphs(parser)
     add_seed(parser, "same seed, same photos")
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    add_weights(parser)
     args = parser.parse_args()
     if args.count < 1:
-        parser.error("--count must be at least 1")
+        raise UserError(f"--count must be at least 1, not {args.count}")
     return args
 
 
 def main() -> None:
     args = parse_arguments()
-    renderer, reader = PlateRenderer(args.glyphs), PlateReader(args.device)
+    renderer, reader = PlateRenderer(args.glyphs), PlateReader(args.device, **weights_of(args))
     for name in args.kinds:
         outcomes = []
         for photo, annotation in tqdm(draw_scenes(name, args.count, renderer, args.seed), desc=name, leave=False,

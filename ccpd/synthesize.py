@@ -27,7 +27,7 @@ from tqdm import tqdm
 from ccpd.dataset import PHOTO_SIZE, SUBSETS, SYNTHETIC_FOLDER
 from ccpd.plates import KINDS, PlateRenderer
 from ccpd.scenes import render_photo
-from platekit.arguments import HelpFormatter, add_seed, flags_of
+from platekit.arguments import HelpFormatter, add_glyphs, add_seed, flags_of
 from platekit.errors import UserError, run_script
 from platekit.files import write_bytes, write_text
 from platekit.opencv import cv2
@@ -117,15 +117,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help="subsets to draw")
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), metavar="KIND",
                         help=f"draw these plates only, of {', '.join(KINDS)}; the default is each subset's own mixture")
-    parser.add_argument("--glyphs", type=Path, metavar="DIR",
-                        help="folder of glyph pictures 140_<symbol>.jpg; the default is OpenCV's built-in font")
+    add_glyphs(parser)
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that draw")
     add_seed(parser, "same seed, same photos")
     parser.add_argument("-size", "--size", type=int, nargs=2, default=PHOTO_SIZE, metavar=("WIDTH", "HEIGHT"),
                         help="size of a photo")
     options = parser.parse_args(arguments)
     if min(options.count, options.workers) < 1 or min(options.size) < 64:
-        parser.error("--count and --workers must be at least 1 and --size at least 64 64")
+        raise UserError("--count and --workers must be at least 1 and --size at least 64 64")
     return options
 
 

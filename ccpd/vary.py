@@ -177,7 +177,7 @@ def main() -> int:
     parser.add_argument("--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of photos")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where a folder a change goes")
     parser.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME",
-                        help="default: %(default)s")
+                        help="what is changed (default: everything)")
     add_seed(parser, "of all that is random")
     options = parser.parse_args()
     folders = [folder for folder in options.data if not is_same_folder(folder, options.out)]

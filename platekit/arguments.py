@@ -17,15 +17,15 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         parts = action.default if isinstance(action.default, (list, tuple)) else [action.default]
-        default = " ".join(map(_as_typed, parts))
+        default = " ".join(map(for_help, parts))
         if not default or any(part is None or part is False or part == argparse.SUPPRESS for part in parts) \
                 or action.help is None or "default" in action.help:
             return action.help
         return f"{action.help} (default: {default})"
 
 
-def _as_typed(value: object) -> str:
-    """A default for a help text: paths are seen from the working directory where they lie below it."""
+def for_help(value: object) -> str:
+    """A value in a help text, which argparse formats: paths from the working directory where they lie below it."""
     if isinstance(value, Path) and value.is_relative_to(Path.cwd()):
         value = value.relative_to(Path.cwd())
     return (f"{value:g}" if isinstance(value, float) else str(value)).replace("%", "%%")
@@ -36,17 +36,18 @@ def add_seed(parser: argparse._ActionsContainer, text: str = NOT_RANDOM) -> None
     parser.add_argument("--seed", type=seed_number, default=0, help=text)
 
 
+def add_glyphs(parser: argparse._ActionsContainer) -> None:
+    """The flag ``--glyphs``, for a parser or a group of one."""
+    parser.add_argument("--glyphs", type=Path, metavar="DIR",
+                        help="pictures of the plate typeface, 140_<symbol>.jpg and so on; the default is OpenCV's own")
+
+
 def seed_number(text: str) -> int:
     """The type of a flag ``--seed``, for argparse."""
     number = int(text)
     if not 0 <= number < 2**63:
         raise argparse.ArgumentTypeError(f"must be from 0 to {2**63 - 1}, not {number}")
     return number
-
-
-def for_help(path: Path) -> str:
-    """A path as a part of a help text, which argparse formats."""
-    return str(path).replace("%", "%%")
 
 
 def command_line(parts: Iterable[object]) -> str:

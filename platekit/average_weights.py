@@ -17,6 +17,7 @@ import torch
 from platekit.arguments import HelpFormatter, add_seed
 from platekit.checkpoints import COUNTER, read_checkpoint, save_state
 from platekit.errors import UserError, run_script
+from platekit.training import check_save
 
 
 def is_weight(name: object, value: object) -> bool:
@@ -30,13 +31,14 @@ def is_weight(name: object, value: object) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0],
                                      formatter_class=HelpFormatter)
-    parser.add_argument("weights", nargs=2, type=Path, metavar="FILE", help="the two weights")
+    parser.add_argument("weights", nargs=2, type=Path, metavar=("FIRST", "SECOND"), help="of one net")
     parser.add_argument("--share", type=float, default=0.5, help="of the second")
     add_seed(parser)
     parser.add_argument("--save", type=Path, required=True, metavar="FILE", help="where the average goes")
     options = parser.parse_args()
     if not 0 <= options.share <= 1:
         raise UserError(f"--share must lie between 0 and 1, not {options.share}")
+    check_save([options.save])
     (first, facts), (second, other_facts) = map(read_checkpoint, options.weights)
     for path, state in zip(options.weights, (first, second)):
         if not state or not all(map(is_weight, state, state.values())):

@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from platekit.ahead import ahead, spare_threads
 from platekit.arguments import add_seed
-from platekit.devices import DEVICE_HELP
+from platekit.devices import DEVICE_HELP, enough_memory
 from platekit.distributed import rank, wait_for_all, world
 from platekit.drawing import Draw, draw_plates
 from platekit.errors import UserError
-from platekit.files import file_fingerprint, is_device, real_path, writing
+from platekit.files import file_fingerprint, is_device, real_path, takes_files, writing
 from platekit.images import (
     FOUND,
     WRITABLE,
@@ -126,7 +125,7 @@ class OutputFolder:
             raise UserError(f"cannot write pictures to {folder}: it is a file; name a folder with --output")
         self.folder, self.root = folder, ""
         place, parent = real_path(folder), None
-        if not os.access(next(filter(os.path.exists, (place, *place.parents))), os.W_OK):
+        if not takes_files(folder):
             raise UserError(f"cannot write pictures to {folder}: permission denied; name another folder with --output")
         for source in sources:
             if source.parent == parent:
@@ -179,8 +178,8 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
 
     Without ``json_path`` one line per plate is printed. With a file there the processes that torchrun started share the
     inputs, and ``resume`` keeps the lines of a run that was cut short, if its ``settings`` were the same: what results
-    depend on, files of weights among it as paths. ``draw`` makes annotated pictures. Returns
-    the exit status: 0, or 1 when some inputs failed.
+    depend on, files of weights among it as paths. ``draw`` makes annotated pictures.
+    Returns the exit status: 0, or 1 when some inputs failed.
     """
     # The pattern * names what a run before has written too.
     named = list(inputs)
@@ -259,10 +258,10 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
                 result = image
             else:
                 try:
-                    result = read(image, path)
-                except torch.OutOfMemoryError:  # a GPU's
-                    torch.cuda.empty_cache()
-                    result = UserError(f"cannot read {path}: the GPU's memory is too small for it; use --device cpu")
+                    with enough_memory(path):
+                        result = read(image, path)
+                except UserError as error:
+                    result = error
             yield number, path, image, result
 
     def annotate(seen: Seen) -> Seen:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -90,6 +91,16 @@ def without_autocast(method: Callable[Concatenate[Any, Arguments], Result]
             return method(self, *arguments, **named)
 
     return call
+
+
+@contextlib.contextmanager
+def enough_memory(name: object) -> Iterator[None]:
+    """UserError instead of torch's own where a GPU's memory is too small for what is called ``name``."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        raise UserError(f"cannot read {name}: the GPU's memory is too small for it; use --device cpu") from None
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

@@ -97,6 +97,13 @@ def real_path(path: str | os.PathLike) -> Path:
         return Path(os.path.abspath(path))
 
 
+def takes_files(folder: Path) -> bool:
+    """Whether files can be made in a folder, which may have to be made first."""
+    place = real_path(folder)
+    nearest = next(filter(os.path.exists, (place, *place.parents)))
+    return os.path.isdir(nearest) and os.access(nearest, os.W_OK)
+
+
 def relative_name(path: Path, folder: Path) -> str:
     """What a file in ``folder`` calls ``path``: with links followed as the system does, whole from another drive."""
     place = real_path(path.parent)

@@ -158,7 +158,10 @@ def write_image(path: str | os.PathLike, image: np.ndarray, quality: int = 92) -
     except cv2.error:
         done = False
     if not done:
-        raise UserError(f"cannot write {path}: no picture format is known for '{suffix}'; use .jpg or .png")
+        height, width = image.shape[:2]
+        why = f"{width} x {height} pixels are too many for '{suffix}'; use .png" if cv2.haveImageWriter(f"x{suffix}") \
+            else f"no picture format is known for '{suffix}'; use .jpg or .png"
+        raise UserError(f"cannot write {path}: {why}")
     write_bytes(path, data.data)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from LPRNet.details import DetailReader
+from LPRNet.paths import COLOUR_WEIGHTS
 from LPRNet.recogniser import LPRNET_WEIGHTS, STN_WEIGHTS, Recogniser
 from MTCNN.detector import ROUNDS, Detector
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
@@ -42,16 +43,19 @@ class PlateReader:
     def __init__(self, device: str | torch.device = "auto", mini_lp: tuple[float, float] = MINI_LP,
                  scale: float = SCALE, pnet: str | os.PathLike = PNET_WEIGHTS, onet: str | os.PathLike = ONET_WEIGHTS,
                  lprnet: str | os.PathLike = LPRNET_WEIGHTS, stn: str | os.PathLike = STN_WEIGHTS,
-                 rounds: int = ROUNDS, aspects: Sequence[float] = ASPECTS, details: bool = False) -> None:
+                 rounds: int = ROUNDS, aspects: Sequence[float] = ASPECTS, details: bool = False,
+                 colour: str | os.PathLike = COLOUR_WEIGHTS) -> None:
         """``mini_lp`` is the (width, height) in pixels of the smallest plate to find, ``scale`` the factor between
-        pyramid levels, ``rounds`` and ``aspects`` are the detector's; with ``details`` plates have a colour and
-        corners too. Raises UserError when weights are missing or of
-        another shape, and for impossible sizes."""
+        pyramid levels, ``rounds`` and ``aspects`` are the detector's; with ``details`` plates have a colour, by the
+        weights ``colour``, and corners too.
+
+        Raises UserError when weights are missing or of another shape, and for impossible sizes.
+        """
         device = pick_device(device)
         self.detector = Detector(pnet, onet, device, mini_lp, scale, rounds=rounds, aspects=aspects)
         self.recogniser = Recogniser(lprnet, stn, device)
         self.doubtful = False  # whether boxes that reach no limit count too
-        self.details = DetailReader(self.recogniser) if details else None
+        self.details = DetailReader(self.recogniser, colour) if details else None
 
     @overload
     def __call__(self, picture: Picture) -> PictureResult: ...

@@ -51,6 +51,7 @@ def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
     for net, path in BACKENDS["torch"].items():
         weights.add_argument(f"--{net}", type=Path, metavar="FILE",
                              help=f"default: {for_help(path)}; with --backend onnx: {for_help(BACKENDS['onnx'][net])}")
+    weights.add_argument("--colour", type=Path, default=COLOUR_WEIGHTS, metavar="FILE", help="of --details")
 
 
 def nets_of(args: argparse.Namespace) -> dict[str, Path]:
@@ -65,7 +66,7 @@ def make_reader(args: argparse.Namespace) -> PlateReader:
     device = join(pick_device("cpu" if args.backend == "onnx" else args.device))
     nets = nets_of(args)
     reader = PlateReader(device, args.mini_lp, args.scale, nets["pnet"], nets["onet"], nets["lprnet"], nets["stn"],
-                         details=args.details)
+                         details=args.details, colour=args.colour)
     hand_back_files()
     return reader
 
@@ -139,7 +140,7 @@ def main() -> int:
         cameras = [] if args.camera is None else [args.camera]
         return run_video(find_videos(args.video or [], output) + cameras, reader.read, args.json, output, args.show,
                          args.every, draw, args.reconnect)
-    settings = (*nets_of(args).values(), args.mini_lp, args.scale, COLOUR_WEIGHTS if args.details else None, args.hide)
+    settings = (*nets_of(args).values(), args.mini_lp, args.scale, args.colour if args.details else None, args.hide)
     return run_pictures(args.image or [samples_from_here()], lambda image, _: reader.read(image), args.json, output,
                         args.show, args.resume, settings, draw=draw)
 

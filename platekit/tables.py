@@ -105,8 +105,8 @@ def box_of(row: Row) -> list[float] | None:
     except ValueError:
         raise UserError(f"{row.place}: '{','.join(texts)}' are not four numbers; correct the row") from None
     if not (0 <= x1 < x2 < math.inf and 0 <= y1 < y2 < math.inf):
-        raise UserError(f"{row.place}: '{','.join(texts)}' is no box, x1,y1,x2,y2 in pixels with x1 < x2 and y1 < y2; "
-                        "correct the row")
+        raise UserError(f"{row.place}: '{','.join(texts)}' is no box, x1,y1,x2,y2 in pixels with 0 <= x1 < x2 and "
+                        "0 <= y1 < y2; correct the row")
     if x2 - x1 < LEAST_SIDE or y2 - y1 < LEAST_SIDE:
         raise UserError(f"{row.place}: the box '{','.join(texts)}' has a side below {LEAST_SIDE} pixels; boxes are in "
                         "pixels, not in shares of the picture; correct the row")

@@ -37,7 +37,7 @@ from platekit.arguments import add_seed
 from platekit.checkpoints import read_checkpoint, save_checkpoint
 from platekit.devices import DEVICE_HELP, trains_in_bfloat16
 from platekit.errors import UserError
-from platekit.files import file_fingerprint, fingerprint, real_path, write_text
+from platekit.files import file_fingerprint, fingerprint, real_path, takes_files, write_text
 from platekit.memory import keep_freed_memory
 from platekit.places import ROOT
 from platekit.signals import stop_on_signal
@@ -103,8 +103,8 @@ def add_training_arguments(parser: argparse.ArgumentParser, epochs: int, batch_s
     """The flags that all trainings have, with their defaults; ``check_run`` looks at them."""
     learning = parser.add_argument_group("learning")
     learning.add_argument("--epoch", type=int, default=epochs, help="epochs")
-    learning.add_argument("--batch_size", type=int, default=batch_size, help="default: %(default)s")
-    learning.add_argument("--learning_rate", type=float, default=learning_rate, help="default: %(default)s")
+    learning.add_argument("--batch_size", type=int, default=batch_size, help="samples of a step")
+    learning.add_argument("--learning_rate", type=float, default=learning_rate, help="at its peak")
     learning.add_argument("--float32", action="store_true", help="no mixed precision; it is used only if faster")
     add_seed(learning, "of all that is random")
     running = parser.add_argument_group("running")
@@ -112,14 +112,13 @@ def add_training_arguments(parser: argparse.ArgumentParser, epochs: int, batch_s
                          help="folder of checkpoints and logs")
     running.add_argument("--restart", action="store_true", help="start anew; without it a run that was stopped goes on")
     running.add_argument("--save_seconds", type=float, default=SAVE_SECONDS, metavar="N",
-                         help="seconds between checkpoints within an epoch; one is written after every epoch anyway "
-                              "(default: %(default)s)")
+                         help="seconds between checkpoints within an epoch; one is written after every epoch anyway")
     running.add_argument("--workers", type=int, default=workers, help="loader processes")
     running.add_argument("--device", default="auto", help=DEVICE_HELP)
 
 
 def check_run(args: argparse.Namespace, save: Sequence[Path]) -> None:
-    """Before a training: UserError for flags that make none, and for a place in ``save`` that weights cannot go to."""
+    """Before a training: UserError for flags that make none, and as ``check_save``."""
     for flag in ("epoch", "batch_size"):
         if getattr(args, flag) < 1:
             raise UserError(f"--{flag} must be at least 1, not {getattr(args, flag)}")
@@ -128,9 +127,16 @@ def check_run(args: argparse.Namespace, save: Sequence[Path]) -> None:
     for flag in ("workers", "save_seconds"):
         if not getattr(args, flag) >= 0:
             raise UserError(f"--{flag} must be at least 0, not {getattr(args, flag)}")
+    check_save(save)
+
+
+def check_save(save: Sequence[Path]) -> None:
+    """UserError for a place that weights cannot go to, or that is named twice."""
     for path in save:
         if os.path.isdir(path):
             raise UserError(f"--save {path} is a folder; name a file")
+        if not takes_files(path.parent):
+            raise UserError(f"--save {path} is in no folder that files can be written to; name another place")
         if path.is_file() and path.stat().st_size:
             with open(path, "rb") as file:
                 if file.read(2) not in (b"PK", b"\x80\x02"):  # torch writes zip archives, and once wrote pickles

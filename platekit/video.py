@@ -24,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from platekit.command import OutputFolder, check_display, json_lines, results_place, write_line
+from platekit.devices import enough_memory
 from platekit.distributed import world
 from platekit.drawing import Draw, draw_plates
 from platekit.errors import UserError
@@ -82,7 +83,8 @@ class Watch:
         with self.source:
             while True:
                 for number, picture in frames:
-                    result = self.read(picture)
+                    with enough_memory(self.source.name):
+                        result = self.read(picture)
                     tracks = tracker.follow(number, result.plates, self.source.second)
                     self.frames, self.last = self.frames + 1, number
                     self.seconds = time.perf_counter() - start

@@ -258,14 +258,19 @@ def test_a_crop_of_a_photo_with_a_long_name_has_a_name_too(call, photos, table, 
 
 def test_a_plate_is_found_once(tmp_path):
     plates = np.array([(10, 10, 110, 40), (200, 10, 300, 40)], float)
+
+    def add(score: Score, name: str, boxes: np.ndarray) -> None:
+        score.add_entry({"image": str(tmp_path / name), "width": 400, "height": 100,
+                         "plates": [{"box": box} for box in boxes.tolist()]})
+
     score = Score({tmp_path / "a.jpg": plates, tmp_path / "b.jpg": np.zeros((0, 4))})
-    score.add(tmp_path / "a.jpg", plates[[0, 0]] + 1)
-    score.add(tmp_path / "b.jpg", np.zeros((0, 4)))
-    score.add(tmp_path / "c.jpg", plates)
+    add(score, "a.jpg", plates[[0, 0]] + 1)
+    add(score, "b.jpg", plates[:0])
+    add(score, "c.jpg", plates)
     assert str(score) == "2 pictures: 1 of 2 plates found (50.0%), 1 other boxes, 1 pictures without a row in a table"
     assert not str(Score({}))
     other = Score({})
-    other.add(tmp_path / "a.jpg", plates)
+    add(other, "a.jpg", plates)
     assert str(other) == "0 pictures: 0 of 0 plates found, 0 other boxes, 1 pictures without a row in a table"
 
 

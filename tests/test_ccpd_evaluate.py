@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from ccpd.annotation import parse
 from ccpd.dataset import find_subsets, listed_names
 from ccpd.evaluate import evaluate_photo, find_photos, main, not_trained_on, note_settings, read_outcomes
-from ccpd.figures import RED, confusion_matrix, draw_training, evenly, is_failure
+from ccpd.figures import RED, confusion_matrix, draw_training, evenly, is_failure, read_training
 from ccpd.protocol import (
     MEASURES,
     Outcome,
@@ -39,7 +39,7 @@ from platekit.checkpoints import save_weights
 from platekit.errors import UserError
 from platekit.files import json_line
 from platekit.pipeline import PlateReader
-from tests.conftest import make_picture, put_picture
+from tests.conftest import files_below, make_picture, put_picture
 
 TEXT = st.text("皖A1B2", max_size=8)
 
@@ -375,16 +375,15 @@ def test_a_folder_whose_name_is_no_utf8_is_evaluated_and_gone_on_with(call, phot
     assert (tmp_path / "out" / "outcomes.jsonl").read_bytes() == lines
 
 
-def test_a_training_log_that_is_none_is_refused(tmp_path):
-    pytest.importorskip("matplotlib")
+def test_a_training_log_that_is_none_is_refused_before_anything_is_read(call, tmp_path):
     (tmp_path / "log.jsonl").write_text("[1]\n")
-    with pytest.raises(UserError, match=r"log\.jsonl"):
-        draw_training(tmp_path / "training.png", [tmp_path / "log.jsonl"])
+    done = call(main, "--data", tmp_path, "--out", tmp_path / "out", "--training_log", tmp_path / "log.jsonl")
+    assert done.status == 2 and "log.jsonl" in done.sentence() and files_below(tmp_path) == ["log.jsonl"]
 
 
 def test_a_training_that_began_with_weights_has_no_loss_at_first(tmp_path):
     pytest.importorskip("matplotlib")
     (tmp_path / "log.jsonl").write_text('{"epoch": 0, "step": 0, "score": 1}\n'
                                         '{"epoch": 1, "step": 5, "score": 2, "loss": 1}\n')
-    draw_training(tmp_path / "training.png", [tmp_path / "log.jsonl"])
+    draw_training(tmp_path / "training.png", {tmp_path / "log.jsonl": read_training(tmp_path / "log.jsonl")})
     assert (tmp_path / "training.png").stat().st_size > 1000

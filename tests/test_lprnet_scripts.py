@@ -124,7 +124,7 @@ def test_training_starts_from_given_weights(call, crops, weights, tmp_path):
 
 
 def test_a_part_of_the_plates_is_set_aside_without_validation_crops(call, crops, tmp_path, monkeypatch):
-    monkeypatch.setattr(LPRNet_Train, "CROPS_VAL", tmp_path / "none")  # where no preprocessed crops lie
+    monkeypatch.setattr(LPRNet_Train, "CROPS_VAL", crops / "val")  # CCPD's, which crops of one's own are not chosen by
     done = call(LPRNet_Train.main, "--img_dirs_train", crops / "train", "--run", tmp_path / "run", "--hold_out", 0.2,
                 "--save", tmp_path / "a.pth", tmp_path / "b.pth", *TINY, "--epoch", 1, "--rendered_share", 0)
     assert done.status == 0, done.err
@@ -287,9 +287,11 @@ def test_numbers_that_cannot_be_are_refused(call, crops, tmp_path, flags):
     assert train(call, crops, tmp_path, *flags).status == 2 and not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("save", "said"), [(("a", "../run/a"), "twice"), (("a", "."), "is a folder")])
+@pytest.mark.parametrize(("save", "said"), [(("a", "../run/a"), "twice"), (("a", "."), "is a folder"),
+                                            (("a", "../file/b"), "in no folder")])
 def test_weights_that_have_no_place_are_said_before_the_training(call, crops, tmp_path, save, said):
     (tmp_path / "run").mkdir()
+    (tmp_path / "file").touch()
     done = train(call, crops, tmp_path, "--save", *(tmp_path / "run" / name for name in save))
     assert done.status == 2 and said in done.sentence() and files_below(tmp_path / "run") == []
     picture = next(path for path in (crops / "train").iterdir())

@@ -37,14 +37,14 @@ def test_what_is_found_is_the_same_with_and_without(monkeypatch):
 def test_the_exact_nets_see_little(monkeypatch):
     finder = Detector(device="cpu")
     seen = {"cells": 0, "crops": 0}
-    score, onet = finder.scanner.scorer.score, finder._judge.forward
+    score, onet = finder.scanner.scorer.score, finder._fast_onet.forward
 
     def count(name, number, net, x):
         seen[name] += number
         return net(x)
 
     monkeypatch.setattr(finder.scanner.scorer, "score", lambda x: count("cells", len(x) * x[0, 0].numel(), score, x))
-    monkeypatch.setattr(finder._judge, "forward", lambda x: count("crops", len(x), onet, x))
+    monkeypatch.setattr(finder._fast_onet, "forward", lambda x: count("crops", len(x), onet, x))
     pixels = finder.upload(read_image(find_images(SAMPLES)[0]))
     proposals = len(finder.propose(pixels)[0])
     seen.update(cells=0)

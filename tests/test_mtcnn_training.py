@@ -78,7 +78,7 @@ def test_parts_teach_the_box_alone_and_negatives_the_class_alone():
 
 
 @pytest.mark.parametrize("labels", [[0], [1], [-1], [0, 0], [-1, -1]])
-@pytest.mark.parametrize("kind", ["l1", "ends", "ciou"])
+@pytest.mark.parametrize("kind", ["l1", "ends"])
 def test_batches_of_one_kind_or_one_sample_have_a_loss(labels, kind):
     offsets = torch.zeros(len(labels), 4, requires_grad=True)
     logits = torch.zeros(len(labels), 2, requires_grad=True)
@@ -106,7 +106,7 @@ def test_short_batches_count_by_their_samples():
     assert values[1] == pytest.approx(values[0] / 4, rel=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["l1", "ends", "ciou"])
+@pytest.mark.parametrize("kind", ["l1", "ends"])
 def test_the_box_loss_that_was_asked_for_is_a_part_of_the_loss(kind):
     torch.manual_seed(0)
     net, recipe = PNet().eval(), Train_Pnet.RECIPE
@@ -259,8 +259,10 @@ def test_lists_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(UserError, match="imglist"):
         SampleList(tmp_path / "missing.txt", augment=False, size=(12, 47))
     (tmp_path / "empty.txt").write_text("# array x\n")
-    with pytest.raises(UserError):
-        SampleList(tmp_path / "empty.txt", augment=False, size=(12, 47))
+    (tmp_path / "none.txt").write_text("nan 0 1 0 0 0 0\n")
+    for name in ("empty.txt", "none.txt"):
+        with pytest.raises(UserError, match="is no list of samples"):
+            SampleList(tmp_path / name, augment=False, size=(12, 47))
 
 
 @pytest.mark.parametrize("numbers", ["-1 0 1", "0 -1 1", "0 nan 1", "nan 0 1", "0 inf 1", "0 1e300 1", "0 0.5 1",

@@ -193,6 +193,8 @@ def test_writing_makes_folders_and_leaves_nothing_else(tmp_path):
 
 
 def test_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"20000 x 1 pixels are too many for '\.webp'; use \.png"):
+        write_image(tmp_path / "wide.webp", np.zeros((1, 20000, 3), np.uint8))
     with pytest.raises(UserError, match=r"no picture format is known for '\.xyz'"):
         write_image(tmp_path / "picture.xyz", make_picture(8, 8))
     assert files_below(tmp_path) == []

@@ -162,7 +162,8 @@ def exchange(picture: np.ndarray, corners: np.ndarray, other: np.ndarray, other_
     """The picture, in which all symbols of its plate but the first ``cut`` are another picture's.
 
     They come in this plate's colours: with the mean and the spread of each channel. Corners are those of the plates.
-    None where only one of the plates is blue: its symbols are light on dark, those of most others dark on light.
+    None where only one of the plates is blue: its symbols are light on dark, those of most others dark on light; and
+    where the plate lies outside the picture.
     """
     whole = picture_corners(*STRAIGHT_SIZE) - 0.5
     plates = []
@@ -180,6 +181,8 @@ def exchange(picture: np.ndarray, corners: np.ndarray, other: np.ndarray, other_
     right, bottom = np.ceil(corners.max(axis=0)).astype(int)
     result = picture.copy()
     region = result[top:bottom, left:right]
+    if not region.size:
+        return None
     matrix = cv2.getPerspectiveTransform(whole, (corners - (left, top) - 0.5).astype(np.float32))
     moved, weight = (cv2.warpPerspective(part, matrix, region.shape[1::-1])
                      for part in (plate, np.tile(share.astype(np.float32), (STRAIGHT_SIZE[0], 1))))

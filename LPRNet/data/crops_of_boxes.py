@@ -51,14 +51,15 @@ def crop_name(row: Row, box: list[float]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--boxes", type=Path, required=True, metavar="FILE", help=f"{BOXES_HELP}; and a column text")
+    parser.add_argument("--boxes", type=Path, nargs="+", required=True, metavar="FILE",
+                        help=f"{BOXES_HELP}; and a column text")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the crops and of labels.csv")
     add_seed(parser)
     args = parser.parse_args()
-    plates = [(row, box) for row in read_rows(args.boxes, ("file", *BOX, "text"))
+    plates = [(row, box) for table in args.boxes for row in read_rows(table, ("file", *BOX, "text"))
               if (box := box_of(row)) and row.texts["text"]]
     if not plates:
-        raise UserError(f"{args.boxes} has no row with a box and a text; complete it")
+        raise UserError(f"{' and '.join(map(str, args.boxes))} has no row with a box and a text; complete it")
     earlier, labels, problems = earlier_crops(args.out), {}, []
     for row, box in tqdm(plates, unit="plate"):
         target = args.out / crop_name(row, box)
@@ -76,7 +77,7 @@ def main() -> int:
     for problem in problems:
         print(problem, file=sys.stderr)
     if not labels:
-        raise UserError(f"no plate of {args.boxes} could be cut out; correct the rows named above")
+        raise UserError("no plate could be cut out; correct the rows named above")
     used = {row.picture for row, _ in plates} | {args.out.resolve() / name for name in labels}
     for path in earlier - used:
         path.unlink(missing_ok=True)

@@ -238,8 +238,8 @@ class RenderedPlates(Dataset):
         plate = renderer.render(text, kind, rng)
         tone = tone_of(plate, kind)
         double = kind.upper > 0
-        apart = rng.random() < SIDE_BY_SIDE[double]
-        pose = augment.nearly_straight_pose(rng, ROW_ERROR) if apart else augment.random_pose(rng)
+        side_by_side = rng.random() < SIDE_BY_SIDE[double]
+        pose = augment.nearly_straight_pose(rng, ROW_ERROR) if side_by_side else augment.random_pose(rng)
         if scene:
             plate = augment.match_light(plate, *scene[:2], rng)
         else:
@@ -249,10 +249,11 @@ class RenderedPlates(Dataset):
             behind = augment.warp(*scene[:2], corners) if scene else background
             return augment.warp(plate, augment.picture_corners(*plate.shape[:2]), corners, behind)
 
-        view = augment.rows_side_by_side(pose, show) if apart else show(pose)
+        view = augment.rows_side_by_side(pose, show) if side_by_side else show(pose)
         # What is one row shown as two, or two as one, is no text: the reader tells them apart by that.
-        label = self.alphabet.encode("".join(filter(self.alphabet.__contains__, text))) if apart == double else []
-        return augment.degrade(view, rng, tone), label, augment.straight_pose() if apart else pose
+        readable = "".join(filter(self.alphabet.__contains__, text))
+        label = self.alphabet.encode(readable) if side_by_side == double else []
+        return augment.degrade(view, rng, tone), label, augment.straight_pose() if side_by_side else pose
 
 
 class TrainingPlates(Dataset):

@@ -103,7 +103,7 @@ def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("-dir_train", "--dir_train", type=Path, default=PHOTOS_TRAIN, help="default: %(default)s")
+    parser.add_argument("-dir_train", "--dir_train", type=Path, default=PHOTOS_TRAIN, metavar="DIR", help="photos")
     parser.add_argument("-dir_val", "--dir_val", type=Path, nargs="?", default=PHOTOS_VAL,
                         help="give no folder to cut no crops to validate on")
     parser.add_argument("--out", type=Path, default=CROPS_TRAIN.parent,

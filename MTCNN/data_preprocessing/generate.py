@@ -28,7 +28,7 @@ from MTCNN.data_preprocessing.swap import PlateSwapper
 from MTCNN.data_preprocessing.views import POSES, View, make_view
 from MTCNN.data_preprocessing.windows import ANYWHERE, SAMPLE_KINDS
 from MTCNN.data_set.split import belongs_to_val
-from platekit.arguments import add_seed, flags_of
+from platekit.arguments import add_glyphs, add_seed, flags_of
 from platekit.boxes import encode_offsets
 from platekit.crops import crop_resize, to_picture
 from platekit.errors import UserError
@@ -167,8 +167,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
                        help=f"CCPD subsets whose plate poses the views take: {', '.join(POSES)}")
     views.add_argument("--swap", type=float, default=0.0, metavar="SHARE",
                        help="share of the training views in which a drawn plate of any kind hides the photo's own")
-    views.add_argument("--glyphs", type=Path, metavar="DIR",
-                       help="glyph pictures for --swap; the default is OpenCV's built-in font")
+    add_glyphs(views)
     add_seed(parser, "of all that is random")
     parser.add_argument("--workers", type=int, default=0, help="processes beside the main one; each takes one core")
 

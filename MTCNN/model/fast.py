@@ -101,7 +101,7 @@ class FastPNet(nn.Module):
         # Copies: sent to another process, tensors move to shared memory, and arrays of theirs would stay behind.
         self._bias, self._slopes = (layers.get_parameter(name).numpy().copy()
                                     for name in ("conv1.bias", "prelu1.weight"))
-        self.others = nn.Sequential(*layers[3:], in_one(net.conv4_2, net.conv4_1))
+        self.others = nn.Sequential(*layers[3:], joined_heads(net.conv4_2, net.conv4_1))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,14 +129,14 @@ class FastONet(nn.Module):
     def __init__(self, net: ONet) -> None:
         super().__init__()
         layers = [layer for layer in pool_first(net.features) if not isinstance(layer, nn.Dropout)]
-        self.layers = nn.Sequential(*layers, in_one(net.conv6_2, net.conv6_1))
+        self.layers = nn.Sequential(*layers, joined_heads(net.conv6_2, net.conv6_1))
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         found = self.layers(x)
         return found[:, :4], found[:, 4:].softmax(dim=1)
 
 
-def in_one(offsets: nn.Module, scores: nn.Module) -> nn.Module:
+def joined_heads(offsets: nn.Module, scores: nn.Module) -> nn.Module:
     """Both heads of a net as one layer."""
     heads = copy.deepcopy(offsets)
     for name in ("weight", "bias"):

@@ -53,8 +53,9 @@ class SampleList(Dataset):
             raise UserError(f"cannot read the list {self.path}: {error}; run the assemble_*_imglist.py script") \
                 from None
         whole = rows[:, :3]  # array, row and label
-        if not len(rows) or rows.shape[1] != 7 or rows[:, 0].max() >= len(arrays) or min(map(len, arrays)) < 2 \
-                or not (abs(whole) < 2**53).all() or (whole != whole.round()).any() or (whole[:, :2] < 0).any():
+        if not len(rows) or not arrays or rows.shape[1] != 7 or rows[:, 0].max() >= len(arrays) \
+                or min(map(len, arrays)) < 2 or not (abs(whole) < 2**53).all() or (whole != whole.round()).any() \
+                or (whole[:, :2] < 0).any():
             raise UserError(f"{self.path} is no list of samples; run the assemble_*_imglist.py script again")
         self._files = [self.path.parent / name for _, name in arrays]
         self.arrays = [open_array(file) for file in self._files]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torchvision.ops import complete_box_iou_loss
 
 from platekit.boxes import decode_offsets
 
@@ -28,28 +27,22 @@ def box_loss(offsets: torch.Tensor, wanted: torch.Tensor, labels: torch.Tensor, 
     """Mean box loss over positives and parts; 0 when there are none. ``offsets`` and ``wanted`` are (N, 4).
 
     ``kind`` "l1": smooth L1 of the offsets; "ends": the same with more weight on the left and right edges, most where
-    they lie inside the plate: a symbol cut off cannot be read, a margin costs little; "ciou": the complete-IoU loss of
-    the boxes (Zheng et al. 2020).
+    they lie inside the plate: a symbol cut off cannot be read, a margin costs little.
     """
     boxed = labels != 0
     if not boxed.any():
         return offsets.sum() * 0
     offsets, wanted = offsets[boxed].float(), wanted[boxed]
-    if kind != "ciou":
-        losses = F.smooth_l1_loss(offsets, wanted, beta=0.05, reduction="none")
-        if kind == "ends":
-            cut = (offsets - wanted)[:, ::2] * offsets.new_tensor([1, -1]) > 0
-            losses = torch.cat([losses[:, ::2] * END_WEIGHT * torch.where(cut, CUT_WEIGHT, 1.0), losses[:, 1::2]], 1)
-        return losses.sum(1).mean()
-    unit = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=offsets.device).expand_as(offsets)  # IoU doesn't feel the scale
-    boxes = decode_offsets(offsets, unit)
-    boxes = torch.cat([boxes[:, :2], torch.maximum(boxes[:, 2:], boxes[:, :2] + 1e-2)], dim=1)
-    return complete_box_iou_loss(boxes, decode_offsets(wanted, unit), reduction="mean")
+    losses = F.smooth_l1_loss(offsets, wanted, beta=0.05, reduction="none")
+    if kind == "ends":
+        cut = (offsets - wanted)[:, ::2] * offsets.new_tensor([1, -1]) > 0
+        losses = torch.cat([losses[:, ::2] * END_WEIGHT * torch.where(cut, CUT_WEIGHT, 1.0), losses[:, 1::2]], 1)
+    return losses.sum(1).mean()
 
 
 def box_overlaps(offsets: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """IoU (N,) of the boxes that two sets of offsets (N, 4) lead to."""
-    unit = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=offsets.device).expand_as(offsets)
+    unit = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=offsets.device).expand_as(offsets)  # IoU doesn't feel the scale
     first, second = decode_offsets(offsets, unit), decode_offsets(wanted, unit)
     low, high = torch.maximum(first[:, :2], second[:, :2]), torch.minimum(first[:, 2:], second[:, 2:])
     common = (high - low).clamp(min=0).prod(1)

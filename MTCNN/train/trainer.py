@@ -98,7 +98,7 @@ def parse_arguments(recipe: Recipe, description: str, arguments: list[str] | Non
     data.add_argument("--list_val", type=Path, default=paths.list_file(recipe.name, "val"), metavar="FILE",
                       help="chooses the best epoch")
     net = parser.add_argument_group("net")
-    net.add_argument("--box_loss", choices=("l1", "ends", "ciou"), default="l1",
+    net.add_argument("--box_loss", choices=("l1", "ends"), default="l1",
                      help="ends: an end that is cut off counts more")
     net.add_argument("--weights", type=Path, metavar="FILE", help="start from these weights")
     net.add_argument("--save", type=Path, default=recipe.weights, metavar="FILE", help="where the best weights go")
