@@ -55,8 +55,9 @@ def main() -> int:
         plate = Plate(box, None, reading.text, reading.confidence, reading.symbol_confidences)
         return PictureResult(image.shape[1], image.shape[0], (plate,), {"recognise": milliseconds})
 
+    settings = args.lprnet, args.stn, *map(Path, args.labels)  # labels tell where plates lie in crops with surroundings
     return run_pictures(args.image or [CROPS_VAL], read, args.json, args.output, resume=args.resume,
-                        settings=(args.lprnet, args.stn), score=Score(recogniser.alphabet, labels))
+                        settings=settings, score=Score(recogniser.alphabet, labels))
 
 
 if __name__ == "__main__":

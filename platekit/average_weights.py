@@ -31,7 +31,7 @@ def is_weight(name: object, value: object) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0],
                                      formatter_class=HelpFormatter)
-    parser.add_argument("weights", nargs=2, type=Path, metavar=("FIRST", "SECOND"), help="of one net")
+    parser.add_argument("weights", nargs=2, type=Path, metavar="FILE", help="two of one net")
     parser.add_argument("--share", type=float, default=0.5, help="of the second")
     add_seed(parser)
     parser.add_argument("--save", type=Path, required=True, metavar="FILE", help="where the average goes")

@@ -99,12 +99,6 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return call_main
 
 
-@pytest.fixture
-def one_thread() -> None:
-    """For tests that compare bits: torch computes on one thread, whatever a test before has set."""
-    torch.set_num_threads(1)
-
-
 @contextlib.contextmanager
 def full_disk(size: int) -> Iterator[None]:
     """No file grows beyond ``size`` bytes, as on a disk that is full. The test is skipped on Windows."""

@@ -25,13 +25,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from platekit.arguments import add_seed
-
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 import torch
+
+from platekit.arguments import add_seed
 
 ROOT = Path(__file__).resolve().parents[1]
 DURATIONS = ("seconds", "samples_per_second", "revision")

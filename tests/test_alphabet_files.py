@@ -27,8 +27,6 @@ from platekit.checkpoints import read_checkpoint, save_weights
 from platekit.errors import UserError
 from tests.conftest import files_below, make_picture, put_picture
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 # The Republic of Ødemark: two letters, a dash, three digits and a letter, black on orange.
 SYMBOLS = "0123456789ABDEÆØÅ-"
 KIND = PlateKind("odemark", 420.0, tuple((15.0 + 58 * index, 45.0) for index in range(7)), 153.5,

@@ -208,6 +208,10 @@ def test_ablations_go_to_folders_of_their_own(call, tmp_path):
     assert reports["alone"]["facts"]["rounds of ONet"] == 0 and reports["square"]["facts"]["aspects"] == [3.92]
     assert "other settings" in call(main, *data, "--out", tmp_path / "all", "--rounds", 0).sentence()
     note_settings(tmp_path / "all" / "settings.json", {"rounds of ONet": 0}, restart=True)
+    log, again = tmp_path / "alone" / "outcomes.jsonl", (*data, "--out", tmp_path / "alone", "--rounds", 0)
+    before = log.read_bytes()  # with the time that each photo took
+    assert call(main, *again).status == 0 and log.read_bytes() == before
+    assert call(main, *again, "--restart").status == 0 and log.read_bytes() != before
     assert "--aspects" in call(main, *data, "--out", tmp_path / "none", "--aspects", 0).sentence()
 
 

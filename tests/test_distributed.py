@@ -112,7 +112,7 @@ def test_shares_make_up_the_batches_of_one_process():
     assert [parts[-1] for parts in shares] == [whole[-1]] * 3  # nobody is left without a sample
 
 
-def test_two_processes_compute_the_weights_of_one_and_go_on_from_its_checkpoint(tmp_path, one_thread):
+def test_two_processes_compute_the_weights_of_one_and_go_on_from_its_checkpoint(tmp_path):
     train_patches(tmp_path / "one")
     with pytest.raises(SystemExit):
         train_patches(tmp_path / "two", stop_after=7)
@@ -129,7 +129,7 @@ def test_two_processes_compute_the_weights_of_one_and_go_on_from_its_checkpoint(
     assert curves[1] == pytest.approx(curves[0], rel=1e-6) and len(curves[0]) == 3
 
 
-def test_a_lost_process_ends_all_and_one_goes_on_alone(tmp_path, one_thread):
+def test_a_lost_process_ends_all_and_one_goes_on_alone(tmp_path):
     started = time.monotonic()
     status, err = torchrun_patches(2, tmp_path / "run", fatal=7)
     assert status != 0 and time.monotonic() - started < 200
@@ -146,7 +146,7 @@ FLOAT32 = ("--float32",)
 
 @pytest.mark.parametrize(("name", "precision"), [("lprnet", FLOAT32), ("pnet", FLOAT32), ("onet", FLOAT32),
                                                  pytest.param("lprnet", (), marks=needs_bfloat16)])
-def test_every_training_script_runs_in_two_processes_with_the_same_loss(name, precision, call, tmp_path, one_thread):
+def test_every_training_script_runs_in_two_processes_with_the_same_loss(name, precision, call, tmp_path):
     """What is drawn for a share (dropout, the colours of a detector batch) differs, and what is rounded: hence the
     tolerance."""
     if name == "lprnet":

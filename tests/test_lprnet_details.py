@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,10 +13,9 @@ from ccpd.annotation import parse
 from ccpd.plates import FORCES, KINDS, PlateRenderer, random_text
 from LPRNet import train_colour
 from LPRNet.details import COLOURS, ColourNet, DetailReader, odds
-from LPRNet.paths import COLOUR_WEIGHTS
 from LPRNet.recogniser import Recogniser
-from platekit import read_plates
 from platekit.checkpoints import save_weights
+from platekit.crops import upload
 from platekit.errors import UserError
 from platekit.fusion import FusedReading
 from platekit.images import read_image
@@ -73,6 +73,21 @@ def test_corners_are_those_of_the_plate_from_the_upper_left_clockwise(reader):
         assert np.linalg.norm(found - truth, axis=1).max() < 0.1 * width, path.name
 
 
+def test_plates_of_one_picture_have_each_their_own(reader):
+    rng, picture = np.random.default_rng(4), np.full((300, 700, 3), 90, np.uint8)
+    boxes = np.array([[40, 30, 260, 100], [400, 150, 620, 220], [60, 200, 280, 270]], np.float32)
+    texts, names = [], ("yellow", "blue", "white")
+    for (x1, y1, x2, y2), name in zip(boxes.astype(int), names):
+        texts.append(random_text(rng, KINDS[name]))
+        plate = PlateRenderer().render(texts[-1], KINDS[name], rng, 0.8)
+        picture[y1:y2, x1:x2] = cv2.resize(plate, (x2 - x1, y2 - y1), interpolation=cv2.INTER_AREA)
+    details = reader(upload(picture), boxes, texts)
+    assert [detail.colour for detail in details] == list(names)
+    for detail, box in zip(details, boxes):
+        x1, y1, x2, y2 = box
+        np.testing.assert_allclose(detail.corners, [(x1, y1), (x2, y1), (x2, y2), (x1, y2)], atol=25)
+
+
 def test_weights_of_another_net_are_refused(tmp_path):
     save_weights(tmp_path / "net.pth", torch.nn.Linear(3, 5))
     with pytest.raises(UserError, match="net"):
@@ -91,14 +106,6 @@ def test_main_tells_details_where_asked(call, tmp_path):
         assert [{key: plate[key] for key in plate if key not in told_too} for plate in plates] == others
     printed = call(main, "--image", samples_from_here(), "--output", tmp_path, "--device", "cpu", "--details")
     assert "  blue 0.99" in printed.out or "  blue 1.000" in printed.out
-
-
-def test_a_run_with_details_does_not_go_on_from_lines_without(call, monkeypatch, tmp_path):
-    settings = []
-    monkeypatch.setattr(read_plates, "run_pictures", lambda *args, draw: settings.append(args[-1]) or 0)
-    for flags in ((), ("--details",)):
-        call(main, "--image", tmp_path, "--json", "-", "--device", "cpu", *flags)
-    assert settings[0] != settings[1] and COLOUR_WEIGHTS in settings[1]
 
 
 def test_a_track_has_the_colour_of_most_of_its_frames():

@@ -192,6 +192,26 @@ def test_a_doubtful_plate_is_looked_at_in_other_boxes_too(same, monkeypatch):
     assert all(np.array_equal(views, np.concatenate([boxes[1:], others])) for views, _ in asked[1:])  # of that plate
 
 
+@pytest.mark.parametrize(("coloured", "grey", "text"), [(0.6, 0.75, "A"), (0.4, 0.95, "B")])
+def test_views_with_their_colours_count_twice(monkeypatch, coloured, grey, text):
+    """They read A, those in grey B: in a plain vote B would win both times, counting three times A."""
+    recogniser = Recogniser(device="cpu")
+
+    def logits(crops: torch.Tensor, reader: object) -> torch.Tensor:
+        symbol, probability = ("B", grey) if crops.mean() else ("A", coloured)
+        probabilities = torch.full((len(recogniser.alphabet), 18), 1e-4)
+        probabilities[recogniser.alphabet.blank] = 1
+        rest = (1 - probability) / 2
+        probabilities[[*recogniser.alphabet.encode(f"{symbol}C"), recogniser.alphabet.blank], 9] = \
+            torch.tensor([probability, rest, rest])
+        return probabilities.log().expand(len(crops), -1, -1)
+
+    monkeypatch.setattr(recogniser, "looks", lambda _, boxes: torch.zeros(len(boxes), 3, 24, 94))
+    monkeypatch.setattr(recogniser, "logits", logits)
+    monkeypatch.setattr("LPRNet.recogniser.without_colours", torch.ones_like)
+    assert recogniser.read(torch.zeros(1, 3, 30, 90), np.array([[0.0, 0, 90, 30]]))[0].text == text
+
+
 def test_a_plate_in_odd_light_is_read_by_its_shapes():
     """As when a program takes pictures for RGB that are BGR: the nets have seen no red plate."""
     recogniser, right = Recogniser(device="cpu"), 0

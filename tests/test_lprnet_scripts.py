@@ -14,6 +14,8 @@ import torch
 from ccpd.plates import PlateRenderer, random_text
 from LPRNet import LPRNet_Test, LPRNet_Train, export_onnx
 from LPRNet.alphabet import CHARS, Alphabet, Reading
+from LPRNet.data.load_data import collate_with_corners
+from LPRNet.LPRNet_Train import reading_loss
 from LPRNet.model.LPRNET import LPRNet
 from LPRNet.model.STN import STNet
 from LPRNet.recogniser import Reader, load_reader, save_reader
@@ -86,7 +88,8 @@ def test_training_writes_weights_that_the_test_reads_with(call, crops, tmp_path)
 
     result = tmp_path / "readings.jsonl"
     done = call(LPRNet_Test.main, "--image", crops / "val", "--json", result, "--lprnet", tmp_path / "lprnet.pth",
-                "--stn", tmp_path / "stn.pth", "--device", "cpu")
+                "--stn", tmp_path / "stn.pth", "--device", "cpu", "--output", tmp_path / "drawn")
+    assert files_below(tmp_path / "drawn") == files_below(crops / "val")
     assert done.status == 0 and "all: 0 of 4 right (0.0%)" in done.out, done
     lines = [json.loads(line) for line in result.read_text("utf-8").splitlines()]
     assert [Path(line["image"]).name for line in lines] == files_below(crops / "val")
@@ -104,6 +107,19 @@ def test_training_writes_weights_that_the_test_reads_with(call, crops, tmp_path)
     assert other.status == 2 and "another learning_rate" in other.sentence()
     assert "another number of samples" in train(call, crops, tmp_path, "--epoch_samples", 20).sentence()
     assert (tmp_path / "lprnet.pth").read_bytes() == before
+
+
+def test_the_loss_tells_the_spatial_transformer_what_to_do_where_the_corners_are_known():
+    torch.manual_seed(0)
+    alphabet, reader = Alphabet(), Reader(len(CHARS)).eval()
+    crop, corners = np.zeros((24, 94, 3), np.uint8), np.float32([[80, 20], [10, 20], [10, 4], [80, 4]])
+    with_corners, without = (collate_with_corners([(crop, [1, 2], place), (crop, [3], None)])
+                             for place in (corners, None))
+    assert with_corners[3][0].tolist() == corners.tolist() and bool(with_corners[3][1].isnan().all())
+    for batch, weight, turned in ((with_corners, 0.0, False), (with_corners, 0.5, True), (without, 0.5, False)):
+        loss, parts = reading_loss(alphabet, torch.device("cpu"), weight)(reader, batch)
+        torch.testing.assert_close(loss, parts["ctc"] + weight * parts["straightening"])
+        assert (loss > parts["ctc"]) == turned
 
 
 def test_weights_to_start_from_that_record_no_alphabet_are_refused(call, crops, weights, tmp_path):

@@ -358,6 +358,16 @@ def test_a_line_says_how_wide_and_high_the_picture_is(call, tmp_path):
     assert (line["width"], line["height"]) == (100, 60)
 
 
+def test_the_script_searches_as_its_flags_say_and_draws_what_it_finds(call, tmp_path):
+    sample = find_images(SAMPLES)[0]
+    for flags, count in (((), 1), (("--mini_lp", 600, 150), 0)):
+        output = ("--output", tmp_path / str(count), "--json", "-")
+        done = call(main, "--image", sample, *output, "--device", "cpu", *flags)
+        assert len(json.loads(done.out)["plates"]) == count
+    drawn, plain = (read_image(tmp_path / name / sample.name).astype(int) for name in "10")
+    assert (abs(drawn - plain).max(axis=2) > 100).sum() > 500  # a frame
+
+
 @pytest.mark.parametrize("aspects", [(), (0,), (3, float("nan"))])
 def test_impossible_aspects_are_refused(aspects):
     with pytest.raises(UserError, match="aspects must be positive"):

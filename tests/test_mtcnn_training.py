@@ -208,7 +208,7 @@ def test_colours_follow_the_seed(tmp_path):
     assert changed.std() > 1
 
 
-def test_what_a_gpu_is_to_prepare_is_prepared_alike(tmp_path, one_thread):
+def test_what_a_gpu_is_to_prepare_is_prepared_alike(tmp_path):
     lists, net = write_list(tmp_path, (24, 94)), ONet().eval()
     keys = [(index, 5) for index in range(60)]
     ready = SampleList(lists, augment=True, size=(24, 94)).collate(keys)
@@ -278,7 +278,7 @@ def test_a_list_whose_numbers_are_no_places_is_refused(tmp_path, numbers):
 
 @pytest.mark.parametrize(("recipe", "net", "size"), [(Train_Pnet.RECIPE, PNet, (12, 47)),
                                                      (Train_Onet.RECIPE, ONet, (24, 94))])
-def test_training_learns_and_its_last_batch_may_be_one_sample(recipe, net, size, tmp_path, one_thread):
+def test_training_learns_and_its_last_batch_may_be_one_sample(recipe, net, size, tmp_path):
     lists = write_list(tmp_path, size, count=27)  # 81 samples: the last batch of 16 holds one
     before = evaluate(net().eval(), SampleList(lists, False, size), CPU)
     trained = train(recipe, options_for(recipe, tmp_path, lists, "--epoch", 6, "--batch_size", 16,
@@ -290,7 +290,7 @@ def test_training_learns_and_its_last_batch_may_be_one_sample(recipe, net, size,
     assert set(state) == set(net().state_dict())  # a plain state dict
 
 
-def test_a_resumed_training_ends_with_the_same_weights(tmp_path, one_thread, monkeypatch):
+def test_a_resumed_training_ends_with_the_same_weights(tmp_path, monkeypatch):
     lists = write_list(tmp_path)
     recipe = Train_Pnet.RECIPE
 
@@ -351,7 +351,7 @@ def test_a_list_without_positives_is_refused_before_the_training(tmp_path):
         train(Train_Pnet.RECIPE, options_for(Train_Pnet.RECIPE, tmp_path, lists))
 
 
-def test_weights_that_no_epoch_betters_are_kept(tmp_path, one_thread, capsys):
+def test_weights_that_no_epoch_betters_are_kept(tmp_path, capsys):
     lists, recipe = write_list(tmp_path), Train_Pnet.RECIPE
     good = train(recipe, options_for(recipe, tmp_path / "a", lists, "--epoch", 4, "--batch_size", 16))
     flags = ("--weights", tmp_path / "a" / "weights", "--epoch", 1, "--learning_rate", 1000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import email
+import importlib
 import json
 import os
 import shutil
@@ -19,7 +20,6 @@ from LPRNet.alphabet import Alphabet
 from LPRNet.recogniser import Reader, Recogniser, save_reader
 from MTCNN.detector import Detector
 from MTCNN.model.MTCNN_nets import ONet, PNet
-from platekit.checkpoints import save_weights
 from platekit.results import PictureResult, Plate
 from tests.conftest import ROOT, files_below, make_picture, put_picture
 
@@ -38,7 +38,7 @@ print(platekit.__file__, LPRNet.paths.TRAINED[0], LPRNet.paths.CROPS_TRAIN, ccpd
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of a copy of the checkout (building leaves folders behind), with random weights where none ship."""
+    """The wheel of a copy of the checkout (building leaves folders behind)."""
     copy = tmp_path_factory.mktemp("checkout")
     listed = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True)
     if listed.returncode:
@@ -47,10 +47,6 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name and not name.startswith("tests/") and (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, copy / name)
-    if not all((copy / name).exists() for name in WEIGHTS):
-        save_weights(copy / WEIGHTS[0], PNet())
-        save_weights(copy / WEIGHTS[1], ONet())
-        save_reader(Reader(len(Alphabet())), Alphabet(), copy / WEIGHTS[2], copy / WEIGHTS[3])
     put_picture(copy / "ccpd" / "ccpd_base" / "photo.jpg", make_picture(20, 20))  # a user's data set stays out
     folder = tmp_path_factory.mktemp("wheel")
     pip("wheel", "--no-build-isolation", "--wheel-dir", folder, copy)
@@ -91,6 +87,22 @@ def test_the_wheel_holds_the_packages_with_their_data_and_nothing_else(wheel):
     needed = {line.split(">")[0] for line in metadata.get_all("Requires-Dist") if "extra" not in line}
     assert needed == {"torch", "torchvision", "opencv-python", "numpy", "numba", "imutils", "tqdm"}
     assert metadata.get_all("Provides-Extra") == ["extras"]
+
+
+SCRIPTS = sorted(path.relative_to(ROOT) for path in ROOT.glob("[!.]*/**/*.py")
+                 if path.parts[-2] != "tests" and "    run_script(main" in path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=str)
+def test_every_script_has_help_and_takes_a_seed(script, call):
+    done = call(importlib.import_module(".".join(script.with_suffix("").parts)).main, "--help")
+    assert done.status == 0 and "--seed" in done.out and "--help" in done.out
+
+
+@pytest.mark.parametrize("tool", ["benchmark", "hostile_inputs", "kill_campaign", "many_photos"])
+def test_the_tools_beside_the_tests_start(tool, run_script, tmp_path):
+    outcome = run_script(f"tests/{tool}.py", "--help", cwd=tmp_path)
+    assert outcome.status == 0 and outcome.out.startswith("usage: "), outcome.err
 
 
 def test_each_stage_works_alone(tmp_path):

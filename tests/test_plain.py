@@ -19,7 +19,7 @@ from tests.plain import PlainReader
 
 
 @pytest.mark.parametrize("rough", [True, False], ids=["rough look first", "exact at once"])
-def test_the_fast_path_reads_what_the_plain_one_reads(rough, one_thread, monkeypatch):
+def test_the_fast_path_reads_what_the_plain_one_reads(rough, monkeypatch):
     monkeypatch.setattr("MTCNN.rough.multiplies_bfloat16", lambda device: rough and multiplies_bfloat16(device))
     reader, plain = PlateReader("cpu"), PlainReader(exact=True)
     for path in find_images(SAMPLES):

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from LPRNet import LPRNet_Test
+from LPRNet.alphabet import Alphabet
 from MTCNN import MTCNN
 from platekit import read_plates
 from platekit.arguments import command_line
@@ -153,21 +155,30 @@ def test_inputs_without_pictures_are_reported_beside_the_others(folder, tmp_path
 class Killed:
     """Stands in for what reads a picture, or only detects: a kill comes first."""
 
-    def read(self, image: np.ndarray) -> PictureResult:
+    alphabet = Alphabet()
+
+    def read(self, *_: object) -> PictureResult:
         raise KeyboardInterrupt
 
-    detect = read
+    detect = read_pictures = read
 
 
-@pytest.mark.parametrize("script", [read_plates, MTCNN], ids=["read_plates", "MTCNN"])
-def test_a_run_is_not_gone_on_with_by_other_flags(call, folder, tmp_path, monkeypatch, script):
+@pytest.mark.parametrize(("script", "flags"), [
+    (read_plates, "mini_lp scale pnet onet lprnet stn hide details colour"), (MTCNN, "mini_lp scale pnet onet"),
+    (LPRNet_Test, "lprnet stn labels")], ids=["read_plates", "MTCNN", "LPRNet_Test"])
+def test_a_run_is_not_gone_on_with_by_other_flags(call, folder, tmp_path, monkeypatch, script, flags):
     monkeypatch.setattr(read_plates, "make_reader", lambda args: Killed())
     monkeypatch.setattr(MTCNN, "Detector", lambda *args: Killed())
+    monkeypatch.setattr(LPRNet_Test, "Recogniser", lambda *args: Killed())
     (tmp_path / "net").write_text("other weights")
+    (tmp_path / "labels.csv").write_text("file,text\nin/a.png,皖A12345\n")
     run = ("--image", folder, "--json", tmp_path / "plates.jsonl", "--device", "cpu")
     interrupted = 130
     assert call(script.main, *run).status == interrupted
-    for other in (("--mini_lp", 60, 20), ("--scale", 0.5), ("--pnet", tmp_path / "net"), ("--onet", tmp_path / "net")):
+    values = {"mini_lp": (60, 20), "scale": (0.5,), "hide": ("--output", tmp_path / "out"), "details": (),
+              "colour": (tmp_path / "net", "--details"), "labels": (tmp_path / "labels.csv",)}
+    for flag in flags.split():
+        other = f"--{flag}", *values.get(flag, (tmp_path / "net",))
         assert "other weights or flags" in call(script.main, *run, "--resume", *other).sentence()
     assert call(script.main, *run, "--resume").status == interrupted
 

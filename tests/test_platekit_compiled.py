@@ -60,7 +60,7 @@ def test_what_is_raised_on_any_thread_is_raised(openmp, four_threads, monkeypatc
         in_threads(work, 4, 1)
 
 
-def test_one_thread_is_the_caller_itself(one_thread):
+def test_one_thread_is_the_caller_itself():
     seen = []
     in_threads(lambda first, last: seen.append(threading.get_ident()), 1000, 1)
     assert seen == [threading.get_ident()]

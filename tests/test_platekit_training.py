@@ -122,7 +122,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 
 @pytest.fixture
-def reference(tmp_path: Path, one_thread: None) -> tuple[dict, dict, dict]:
+def reference(tmp_path: Path) -> tuple[dict, dict, dict]:
     """What an uninterrupted run ends with: its net, its average, and the best net."""
     run = start(tmp_path / "reference")
     best = run.train(Noisy(), collate, loss, evaluate)

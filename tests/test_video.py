@@ -17,6 +17,7 @@ from datetime import datetime
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -220,6 +221,28 @@ def test_a_video_is_drawn_as_asked(drive, tmp_path):
     parts = [frames[30][y1:y2, x1:x2].astype(int) for frames in (hidden, plain)]
     rough = [np.abs(np.diff(part, axis=1)).mean() for part in parts]
     assert rough[0] < 0.5 * rough[1]
+
+
+def test_main_hides_the_plates_of_a_video_where_asked(call, drive, monkeypatch, tmp_path):
+    path, cars = drive
+    texts = []
+    monkeypatch.setattr("platekit.drawing.draw_text", lambda *args, **named: texts.append(args))
+    monkeypatch.setattr("platekit.read_plates.make_reader", lambda args: SimpleNamespace(read=Eyes(cars)))
+    for flags, number in ((("--hide",), 0), ((), 1)):
+        done = call(main, "--video", path, "--output", tmp_path / str(number), "--json", tmp_path / "a.jsonl", *flags)
+        assert done.status == 0 and bool(texts) == bool(number)
+
+
+def test_q_in_the_window_ends_a_video(drive, monkeypatch, tmp_path):
+    path, cars = drive
+    shown = []
+    monkeypatch.setattr("platekit.video.check_display", lambda show: None)
+    monkeypatch.setattr(cv2, "imshow", lambda name, picture: shown.append(picture))
+    monkeypatch.setattr(cv2, "waitKey", lambda _: ord("q") if len(shown) == 20 else -1)
+    assert run_video([str(path)], Eyes(cars), str(tmp_path / "plates.jsonl"), show=True) == 0
+    lines = [json.loads(line) for line in (tmp_path / "plates.jsonl").read_text("utf-8").splitlines()]
+    assert len(shown) == 20 and [line["frame"] for line in lines if "frame" in line] == list(range(20))
+    assert shown[0].shape == (HEIGHT, WIDTH, 3) and any("track" in line for line in lines)
 
 
 def test_what_is_drawn_is_what_all_frames_say(drive, tmp_path):
