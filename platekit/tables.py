@@ -20,8 +20,10 @@ from platekit.errors import UserError
 from platekit.files import real_path, write_text
 
 BOXES_HELP = "CSV tables with the columns file (path from the table's folder), x1, y1, x2 and y2, one row per plate; " \
-    "the last four are empty for a picture without a plate"
+    "the last four are empty for a picture without a plate; a further column corners may tell the plate's, as eight " \
+    "numbers, x and y of the upper left one and on clockwise"
 BOX = ("x1", "y1", "x2", "y2")
+CORNERS = "corners"  # a column that a table of boxes may have
 LEAST_SIDE = 2  # pixels of a box: nothing can be read or found in less
 
 
@@ -87,12 +89,43 @@ def write_rows(table: Path, columns: Iterable[str], rows: Iterable[Iterable[obje
 
 def read_boxes(tables: Iterable[str | os.PathLike]) -> dict[Path, np.ndarray]:
     """The boxes (N, 4) of each picture's plates, by its resolved path; N is 0 where it has none. Raises UserError."""
-    boxes: dict[Path, list[list[float]]] = {}
+    return {path: boxes for path, (boxes, _) in read_plates(tables).items()}
+
+
+def read_plates(tables: Iterable[str | os.PathLike]) -> dict[Path, tuple[np.ndarray, list[np.ndarray | None]]]:
+    """``read_boxes``, and of each plate the corners as ``corners_of``."""
+    plates: dict[Path, tuple[list, list]] = {}
     for row in (row for table in tables for row in read_rows(table, ("file", *BOX))):
-        of_picture, box = boxes.setdefault(row.picture, []), box_of(row)
-        if box:
-            of_picture.append(box)
-    return {path: np.array(of_picture, np.float64).reshape(-1, 4) for path, of_picture in boxes.items()}
+        boxes, corners = plates.setdefault(row.picture, ([], []))
+        if box := box_of(row):
+            boxes.append(box)
+            corners.append(corners_of(row))
+    return {path: (np.array(boxes, np.float64).reshape(-1, 4), corners) for path, (boxes, corners) in plates.items()}
+
+
+def corners_of(row: Row) -> np.ndarray | None:
+    """The corners (4, 2) of a row's plate in CCPD's order, from the lower right one; None where the row tells none.
+
+    Raises UserError for what are no corners of a plate seen from its front.
+    """
+    text = row.texts.get(CORNERS, "")
+    if not text:
+        return None
+    try:
+        corners = np.array(text.split(), np.float64).reshape(4, 2)
+    except ValueError:
+        corners = np.full((4, 2), np.nan)
+    if not goes_clockwise(corners):
+        raise UserError(f"{row.place}: '{text}' are no corners of a plate, x and y of the upper left one and on "
+                        "clockwise; correct the row, or leave the column empty")
+    return corners[[2, 3, 0, 1]]
+
+
+def goes_clockwise(corners: np.ndarray) -> bool:
+    """Whether the corners (4, 2) of a quadrilateral, which bulges nowhere inwards, follow each other clockwise."""
+    sides = np.roll(corners, -1, axis=0) - corners
+    others = np.roll(sides, -1, axis=0)
+    return bool((sides[:, 0] * others[:, 1] > sides[:, 1] * others[:, 0]).all())
 
 
 def box_of(row: Row) -> list[float] | None:

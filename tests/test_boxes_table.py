@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from ccpd.annotation import parse
+from LPRNet.alphabet import Alphabet
 from LPRNet.data import crops_of_boxes
 from LPRNet.data.labels import read_labels
+from LPRNet.data.load_data import LPRDataLoader
 from MTCNN import MTCNN as detection
 from MTCNN.data_preprocessing import assemble_Pnet_imglist, gen_Onet_train_data, gen_Pnet_train_data
 from MTCNN.data_preprocessing.photos import read_photos
@@ -25,7 +27,7 @@ from platekit.errors import UserError
 from platekit.images import find_images, read_image, read_list
 from platekit.opencv import cv2
 from platekit.places import SAMPLES
-from platekit.tables import read_boxes
+from platekit.tables import read_boxes, read_plates
 from tests.conftest import make_picture, put_picture
 
 BOXES = {"two": [(30.0, 40.0, 130.0, 80.0), (200.0, 150.0, 330.0, 190.5)], "one": [(100.0, 96.0, 270.0, 150.0)],
@@ -55,7 +57,7 @@ def table(photos):
 
 
 def test_every_plate_of_a_photo_is_learnt_and_the_others_left_alone(photos, table, capsys):
-    found = read_photos([photos], boxes=read_boxes([table]))
+    found = read_photos([photos], plates=read_plates([table]))
     assert [photo.path.stem for photo in found] == ["none", "one", "two", "two"]
     assert found[0].box is None and all(photo.vertices is None for photo in found)
     assert [photo.box.tolist() for photo in found[1:]] == [list(box) for box in BOXES["one"] + BOXES["two"]]
@@ -96,6 +98,61 @@ def test_yolos_files_give_the_same_table(call, photos, tmp_path):
     assert all(path.is_file() for path in found)
 
 
+CORNERS = np.array([[100, 100], [260, 60], [270, 96], [105, 140]], float)  # from the upper left one clockwise
+
+
+@pytest.mark.parametrize("form", ["pose", "visible", "turned"])
+def test_corners_of_yolo_in_any_order_are_those_of_the_table(call, photos, tmp_path, form):
+    """Those that are not marked are not known."""
+    shares = CORNERS[[2, 0, 3, 1]] / (360, 240)
+    low, high = shares.min(axis=0), shares.max(axis=0)
+    box = [*(low + high) / 2, *high - low]
+    numbers = {"pose": [*box, *shares.flatten()], "visible": [*box, *np.insert(shares, 2, 2, axis=1).flatten()],
+               "turned": shares.flatten()}[form]
+    (photos / "a" / "one.txt").write_text(" ".join(map(str, [0, *numbers])))
+    (photos / "a" / "two.txt").write_text("0 0.5 0.5 0.1 0.1" + 12 * " 0")
+    assert call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv").status == 0
+    plates = {path.stem: plates for path, plates in read_plates([tmp_path / "boxes.csv"]).items()}
+    (box,), (corners,) = plates["one"]
+    np.testing.assert_allclose(corners, CORNERS[[2, 3, 0, 1]], atol=0.1)
+    np.testing.assert_allclose(box, (100, 60, 270, 140), atol=0.1)
+    assert plates["two"][1] == [None]
+
+
+def test_a_plate_turned_either_way_begins_at_its_upper_left_corner():
+    plate = np.array([[0, 0], [3, 0], [3, 1], [0, 1]], float)
+    for angle in np.deg2rad([-70, -45, -20, 0, 20, 45, 70]):
+        turned = plate @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        for shift in range(4):
+            np.testing.assert_array_equal(boxes_of_yolo.clockwise(np.roll(turned, shift, axis=0)), turned)
+
+
+def test_corners_of_a_table_go_with_the_photo_and_with_the_crop(call, photos, tmp_path):
+    """The detector's views may turn such a plate, and LPRNet's training tells the transformer where it lies."""
+    text = " ".join(map(str, CORNERS.flatten()))
+    (photos / "boxes.csv").write_text(f"file,x1,y1,x2,y2,corners,text\na/one.png,100,60,270,140,{text},B1\n"
+                                      "a/two.png,30,40,130,80,,B2\n")
+    one, two = read_photos([photos], plates=read_plates([photos / "boxes.csv"]))
+    assert one.vertices.tolist() == CORNERS[[2, 3, 0, 1]].tolist() and one.box.tolist() == [100, 60, 270, 140]
+    assert two.vertices is None and two.box.tolist() == [30, 40, 130, 80]
+    for _ in range(2):  # the second time those of the first are replaced
+        done = call(crops_of_boxes.main, "--boxes", photos / "boxes.csv", "--out", tmp_path / "crops")
+        assert done.status == 0 and len(find_images(tmp_path / "crops")) == 2
+    labels = read_labels([tmp_path / "crops" / "labels.csv"])
+    data = LPRDataLoader(tmp_path / "crops", Alphabet([*"B12", "-"]), labels=labels)
+    ((path, name),) = [(path, name) for path, name in data.items if name.corners]
+    assert name.plate == "B1" and read_image(path).shape == (140 + 68, 170 + 2 * 68, 3)  # cut off above
+    np.testing.assert_array_equal(name.corner_array(), CORNERS[[2, 3, 0, 1]] - (32, 0))
+
+
+@pytest.mark.parametrize("corners", ["1 2 3", "a b c d e f g h", "0 0 0 9 9 9 9 0", "0 0 9 0 4 1 0 9", 8 * "0 "])
+def test_corners_that_are_none_of_a_plate_are_refused(photos, corners):
+    """Too few, no numbers, the wrong way round, bulging inwards, all one."""
+    (photos / "boxes.csv").write_text(f"file,x1,y1,x2,y2,corners\na/one.png,100,60,270,140,{corners}\n")
+    with pytest.raises(UserError, match=r"row 2: .* are no corners of a plate"):
+        read_plates([photos / "boxes.csv"])
+
+
 def test_a_table_in_a_linked_folder_names_its_pictures(call, photos, tmp_path):
     (photos / "a" / "two.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     (tmp_path / "far" / "away").mkdir(parents=True)
@@ -116,7 +173,7 @@ def test_a_bad_file_of_yolo_is_left_out_and_said_so(call, photos, tmp_path, line
 
 def test_a_mark_of_the_encoding_is_no_part_of_yolos_class(tmp_path):
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.2 0.1\n", encoding="utf-8-sig")
-    assert boxes_of_yolo.read_labels(tmp_path / "a.txt")[1] == ["0"]
+    assert [label.kind for label in boxes_of_yolo.read_labels(tmp_path / "a.txt")] == ["0"]
 
 
 def test_a_box_of_yolo_ends_where_the_picture_does(call, photos, tmp_path):
@@ -147,7 +204,7 @@ def test_pictures_without_any_file_of_yolo_are_no_table(call, photos, tmp_path):
     assert "--labels" in done.sentence() and not (tmp_path / "boxes.csv").exists()
     (photos / "a" / "one.txt").write_text("0 0.5 0.5 0.1 0.1 0.99")
     done = call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv")
-    assert done.status == 2 and "confidences and polygons are not taken" in done.err
+    assert done.status == 2 and "confidences and other polygons are not taken" in done.err
 
 
 @pytest.mark.parametrize(("row", "what"), [

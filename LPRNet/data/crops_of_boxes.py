@@ -19,13 +19,17 @@ if __package__ in (None, ""):  # run as a file: import from the repository root
 
 from tqdm import tqdm
 
+from LPRNet.data.crop_names import CropName
 from LPRNet.data.preprocess import Cut
 from platekit.arguments import HelpFormatter, add_seed, command_line
 from platekit.errors import UserError, run_script
 from platekit.images import read_image, write_image
-from platekit.tables import BOX, BOXES_HELP, Row, box_of, read_rows, write_rows
+from platekit.tables import BOX, BOXES_HELP, Row, box_of, corners_of, read_rows, write_rows
 
 COLUMNS = ("file", "text", "photo")  # of the table of crops; the last shows that this script has written it
+
+
+OWN_NAME = r"\d+_.*\.jpg|[^_]+_\d+(_-?\d+&-?\d+){4}\.jpg"  # of a crop that this script has written
 
 
 def earlier_crops(folder: Path) -> set[Path]:
@@ -40,13 +44,21 @@ def earlier_crops(folder: Path) -> set[Path]:
         pictures = {row.picture for row in read_rows(table, COLUMNS)}
     except UserError:  # all its crops are gone
         return set()
-    return {path for path in pictures if path.parent == folder.resolve() and re.fullmatch(r"\d+_.*\.jpg", path.name)}
+    return {path for path in pictures if path.parent == folder.resolve() and re.fullmatch(OWN_NAME, path.name)}
 
 
-def crop_name(row: Row, box: list[float]) -> str:
-    """A name of its own for what a row says, so that no crop is ever taken for that of another box or text."""
+def cut_of(row: Row, box: list[float], context: float) -> tuple[Cut, str]:
+    """What to cut out for a row, with surroundings where it tells the plate's corners, and the crop's name: one of its
+    own for what the row says, so that no crop is ever taken for that of another box or text."""
     checksum = zlib.crc32(repr((row.texts["file"], box, row.texts["text"])).encode())
-    return f"{checksum}_{row.picture.stem[:60]}.jpg"  # a longer name may be too long with the number
+    name = row.picture.stem[:60]  # a longer name may be too long with what is added
+    (x1, y1, x2, y2), corners = box, corners_of(row)
+    cut = Cut((int(x1), int(y1), math.ceil(x2), math.ceil(y2)), 0 if corners is None else round(context * (x2 - x1)))
+    if corners is None:
+        return cut, f"{checksum}_{name}.jpg"
+    places = tuple((x, y) for x, y in (corners - cut.start).round().astype(int).tolist())
+    letters = re.sub(r"[_\W]", "", name) or "plate"
+    return cut, f"{CropName(letters, checksum, places).stem()}.jpg"
 
 
 def main() -> int:
@@ -54,18 +66,22 @@ def main() -> int:
     parser.add_argument("--boxes", type=Path, nargs="+", required=True, metavar="FILE",
                         help=f"{BOXES_HELP}; and a column text")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the crops and of labels.csv")
+    parser.add_argument("--context", type=float, default=0.4, help="surroundings where the corners are known, on each "
+                        "side, as a share of the plate's width")
     add_seed(parser)
     args = parser.parse_args()
+    if not 0 <= args.context <= 100:
+        raise UserError(f"--context must be from 0 to 100, not {args.context}")
     plates = [(row, box) for table in args.boxes for row in read_rows(table, ("file", *BOX, "text"))
               if (box := box_of(row)) and row.texts["text"]]
     if not plates:
         raise UserError(f"{' and '.join(map(str, args.boxes))} has no row with a box and a text; complete it")
     earlier, labels, problems = earlier_crops(args.out), {}, []
     for row, box in tqdm(plates, unit="plate"):
-        target = args.out / crop_name(row, box)
+        cut, name = cut_of(row, box, args.context)
+        target = args.out / name
         try:
-            x1, y1, x2, y2 = box
-            crop = Cut((int(x1), int(y1), math.ceil(x2), math.ceil(y2)), 0).of(read_image(row.picture))
+            crop = cut.of(read_image(row.picture))
         except UserError as error:
             kept = target.resolve() in earlier
             problems.append(f"{'kept as it was' if kept else 'left out'}: {row.place}: {error}")

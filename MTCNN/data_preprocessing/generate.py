@@ -36,7 +36,7 @@ from platekit.files import file_fingerprint, fingerprint, write_bytes
 from platekit.images import read_image
 from platekit.memory import keep_freed_memory
 from platekit.places import must_be_there
-from platekit.tables import BOXES_HELP, read_boxes
+from platekit.tables import BOXES_HELP, read_plates
 from platekit.training import check_workers
 
 Samples = dict[str, tuple[np.ndarray, np.ndarray]]  # kind -> pixels uint8 (N, h, w, 3), offsets float32 (N, 4)
@@ -189,8 +189,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
 
 def photos_by_split(arguments: argparse.Namespace) -> dict[str, list[Photo]]:
     """The photos to train on and, but where there are to be none, to validate on. Raises UserError."""
-    boxes = read_boxes(arguments.boxes)
-    if boxes and not arguments.hold_out and arguments.dir_val == [paths.PHOTOS_VAL] \
+    plates = read_plates(arguments.boxes)
+    if plates and not arguments.hold_out and arguments.dir_val == [paths.PHOTOS_VAL] \
             and arguments.dir_train != [paths.PHOTOS_TRAIN]:
         raise UserError("there are no photos of yours to validate on; give --hold_out 0.1, or name a --dir_val")
     dir_val = [] if arguments.hold_out else arguments.dir_val
@@ -199,7 +199,7 @@ def photos_by_split(arguments: argparse.Namespace) -> dict[str, list[Photo]]:
     for val, train in itertools.product(dir_val, arguments.dir_train):
         if val.resolve().is_relative_to(train.resolve()) or train.resolve().is_relative_to(val.resolve()):
             raise UserError(f"{train} (to train on) and {val} (to validate on) share photos; name others")
-    train, val = (read_photos(folders, arguments.plain_list, arguments.ignore_list, boxes) if folders else []
+    train, val = (read_photos(folders, arguments.plain_list, arguments.ignore_list, plates) if folders else []
                   for folders in (arguments.dir_train, dir_val))
     if arguments.hold_out:
         aside = [belongs_to_val(plate_of(photo.path), arguments.hold_out, 0) for photo in train]

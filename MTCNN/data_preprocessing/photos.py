@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,12 @@ import numpy as np
 
 from ccpd.annotation import parse
 from ccpd.dataset import PLATE_FREE, list_lines, listed_names, shows_no_plate
+from ccpd.geometry import bounding_box
 from platekit.errors import UserError
 from platekit.files import real_path
 from platekit.images import find_images
+
+Plates = Mapping[Path, tuple[np.ndarray, Sequence[np.ndarray | None]]]  # boxes (N, 4), and corners (4, 2) of each
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,15 +31,14 @@ class Photo:
 
 
 def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike | None = None,
-                ignore: str | os.PathLike | None = None, boxes: Mapping[Path, np.ndarray] | None = None
-                ) -> list[Photo]:
+                ignore: str | os.PathLike | None = None, plates: Plates | None = None) -> list[Photo]:
     """The annotated photos and the plate-free ones (below ``ccpd_np``) of the folders, in a fixed order.
 
-    ``boxes`` are those (N, 4) of pictures without a CCPD name, by their resolved paths: one of several plates is as
-    many photos, each with the others' boxes to be left alone. ``plain`` names a text file, one photo per line (its file
-    name or a path that ends in it), whose corners are not to be trusted; ``ignore`` one with lines
-    ``name x1 y1 x2 y2``. Photos with other names are left out, with a word about it. Raises UserError for a missing or
-    empty folder, and for a list that cannot be read.
+    ``plates`` are those of pictures without a CCPD name, by their resolved paths, as ``platekit.tables.read_plates``
+    gives them: a picture of several is as many photos, each with the others' boxes to be left alone. ``plain`` names a
+    text file, one photo per line (its file name or a path that ends in it), whose corners are not to be trusted;
+    ``ignore`` one with lines ``name x1 y1 x2 y2``. Photos with other names are left out, with a word about it. Raises
+    UserError for a missing or empty folder, and for a list that cannot be read.
     """
     plain_names = listed_names(plain) if plain else set()
     ignored = _read_boxes(ignore) if ignore else {}
@@ -44,9 +46,8 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
     for folder in folders:
         for path in find_images(folder):
             zones = np.array(ignored.get(path.name, ()), dtype=np.float64).reshape(-1, 4)
-            if boxes and (plates := boxes.get(real_path(path))) is not None:
-                photos += [Photo(path, plate, None, np.concatenate([zones, np.delete(plates, number, axis=0)]))
-                           for number, plate in enumerate(plates)] or [Photo(path, None, None, zones)]
+            if plates and (of_table := plates.get(real_path(path))) is not None:
+                photos += photos_of_table(path, *of_table, zones) or [Photo(path, None, None, zones)]
                 continue
             if shows_no_plate(path):
                 photos.append(Photo(path, None, None, zones))
@@ -62,7 +63,7 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
             photos.append(Photo(path, box, None if bare else vertices, zones))
     if unknown:
         print(f"left out {len(unknown)} pictures without a CCPD name that are not below {PLATE_FREE}"
-              f"{' nor in --boxes' * bool(boxes)}, the first {unknown[0]}")
+              f"{' nor in --boxes' * bool(plates)}, the first {unknown[0]}")
     for source, names in ((plain, plain_names), (ignore, set(ignored))):
         if names and names.isdisjoint(photo.path.name for photo in photos):
             print(f"none of the {len(names)} names in {source} is of a photo here, such as {min(names)}")
@@ -70,6 +71,14 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
         raise UserError(f"no photo with a CCPD name in {', '.join(map(str, folders))}; name a folder of CCPD photos, "
                         "or give a table of boxes with --boxes")
     return photos
+
+
+def photos_of_table(path: Path, boxes: np.ndarray, corners: Sequence[np.ndarray | None], zones: np.ndarray
+                    ) -> list[Photo]:
+    """A picture as one photo per plate, whose box goes round its corners where these are known."""
+    boxes = np.array([box if known is None else bounding_box(known) for box, known in zip(boxes, corners)])
+    return [Photo(path, box, known, np.concatenate([zones, np.delete(boxes, number, axis=0)]))
+            for number, (box, known) in enumerate(zip(boxes, corners))]
 
 
 def _read_boxes(path: str | os.PathLike) -> dict[str, list[list[float]]]:
