@@ -17,6 +17,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -104,15 +105,28 @@ class Watch:
 
 
 class VideoFile:
-    """An annotated video."""
+    """An annotated video, which a thread encodes."""
 
     def __init__(self, path: Path, rate: float) -> None:
         self.path, self.rate = path, rate
+        self._thread = ThreadPoolExecutor(1)
+        self._work: Future[None] | None = None
         self._writer: cv2.VideoWriter | None = None
         self._size, self._next = (0, 0), 0
 
     def write(self, second: float, picture: np.ndarray) -> None:
-        """Add the frame of this second; it fills the places since the one before, so that the video keeps time."""
+        """Add the frame of this second; it fills the places since the one before, so that the video keeps time.
+
+        It is encoded while the caller goes on; what goes wrong then is raised by the next call, or by ``close``.
+        """
+        self._wait()
+        self._work = self._thread.submit(self._encode, second, picture)
+
+    def _wait(self) -> None:
+        if self._work:
+            self._work.result()
+
+    def _encode(self, second: float, picture: np.ndarray) -> None:
         if self._writer is None:
             name, self._size = video_name(str(self.path)), picture.shape[1::-1]
             # AVI can be played even where the program was killed before its end.
@@ -132,6 +146,8 @@ class VideoFile:
 
     def close(self) -> None:
         """End the file. Raises UserError when it is shorter than it says: OpenCV does not tell of failed writes."""
+        with self._thread:
+            self._wait()
         if self._writer and self._next:
             self._writer.release()
             end = 0

@@ -516,6 +516,16 @@ def test_the_light_of_a_scene_is_told_by_blue_plates_alone(tmp_path):
     assert [picture[50, 100].argmax() for picture, _, _ in rendered.scenes] == [0] and len(rendered.scenes) == 1
 
 
+def test_nine_of_ten_drawn_plates_are_in_the_typeface_that_is_given(tmp_path):
+    put_picture(tmp_path / "glyphs" / "140_A.jpg", np.full((140, 70, 3), 255, np.uint8))
+    put_picture(tmp_path / "crops" / "皖A12345_1.png", make_picture(24, 94))
+    rendered = build_rendered(tmp_path / "glyphs", LPRDataLoader(tmp_path / "crops"), Alphabet(), 10)
+    assert [share for _, share in rendered.renderers] == [0.9, 0.1]
+    given, own = (renderer for renderer, _ in rendered.renderers)
+    cells = [renderer.render("AAAAAAA", "blue", np.random.default_rng(0)) for renderer in (given, own)]
+    assert np.abs(cells[0].astype(int) - cells[1]).max() > 50
+
+
 def test_jpeg_leaves_less_of_a_plate_that_is_small_in_its_photo():
     crop = cv2.GaussianBlur(make_picture(24, 94), (0, 0), 0.8)
     lost = []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from platekit import devices
+from platekit import ahead, devices
 from platekit.devices import cpu_quota, pick_device
 from platekit.errors import UserError
 
@@ -72,3 +72,11 @@ def test_the_users_number_of_threads_holds(two_threads, monkeypatch):
     monkeypatch.setattr(devices, "cpu_quota", lambda: 0.5)
     pick_device("cpu")
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(("cores", "processes", "threads"), [(1, "1", 1), (3, "1", 3), (16, "1", 4), (8, "4", 2),
+                                                             (2, "4", 1)])
+def test_processes_of_one_machine_share_its_cores(monkeypatch, cores, processes, threads):
+    monkeypatch.setattr(ahead, "cores", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    assert ahead.spare_threads() == threads

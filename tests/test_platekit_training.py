@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from platekit.arguments import seed_number
 from platekit.devices import trains_in_bfloat16
 from platekit.errors import UserError
 from platekit.signals import stop_on_signal
-from platekit.training import EpochBatches, Run, Settings, check_workers, start_weights
+from platekit.training import EpochBatches, Run, Settings, check_workers, git_revision, start_weights
 from tests.conftest import ROOT
 
 SETTINGS = Settings(epochs=3, batch_size=4, learning_rate=0.05, warmup_steps=3, half=False, seed=5)
@@ -442,3 +443,20 @@ def test_what_a_run_started_from_is_noted_in_order_and_without_what_it_replaces(
     assert start_weights([a, b], []).split() == [start_weights([a], []), start_weights([b], [])]
     monkeypatch.chdir(tmp_path)
     assert start_weights(["a", "b"], [b]) == start_weights([a], []) != "" == start_weights([], [a])
+
+
+def test_the_revision_tells_one_change_of_the_code_from_another(tmp_path, monkeypatch):
+    """What is measured with code that was changed is not taken for what the commit gives, nor for another change's."""
+    monkeypatch.setattr("platekit.training.ROOT", tmp_path)
+    revision = git_revision.__wrapped__
+    assert revision() == "unknown"  # installed, where there is no checkout
+    (tmp_path / "pyproject.toml").touch()
+    for command in (("init", "-q"), ("add", "."), ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a")):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    clean = revision()
+    assert re.fullmatch("[0-9a-f]{7,}", clean) and revision() == clean
+    changed = []
+    for text in ("a = 1", "a = 2"):
+        (tmp_path / "pyproject.toml").write_text(text)
+        changed.append(revision())
+    assert len({clean, *changed}) == 3 and all(text.startswith(f"{clean}-dirty-") for text in changed)

@@ -99,12 +99,6 @@ def test_decoding_takes_the_best_path_and_sums_its_text_over_all_paths(steps, se
     assert len(reading.symbol_confidences) == len(best) and all(0 < p <= 1 for p in reading.symbol_confidences)
 
 
-@given(st.text("京沪皖A1Z0I", max_size=8))
-def test_the_codec_gives_back_what_it_was_given(text):
-    alphabet = Alphabet()
-    assert "".join(alphabet.chars[index] for index in alphabet.encode(text)) == text
-
-
 # pictures of any size
 
 @pytest.fixture(scope="module")

@@ -151,14 +151,15 @@ class Reader:
         return PictureResult(image.shape[1], image.shape[0], ())
 
 serve.make_reader = lambda args: Reader()
+# other limits
 serve.command()
 """
 
 
 @pytest.fixture
-def own_server(tmp_path):
+def own_server(request, tmp_path):
     """A server whose reader waits for a file ``go`` in ``tmp_path`` and fails for narrow pictures."""
-    (tmp_path / "own.py").write_text(OWN_READER)
+    (tmp_path / "own.py").write_text(OWN_READER.replace("# other limits", getattr(request, "param", "")))
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, "own.py", "--port", "0"], cwd=tmp_path, stdout=subprocess.PIPE,
                           stderr=subprocess.DEVNULL, env=env, text=True) as process:
@@ -201,6 +202,18 @@ def test_an_unfinished_upload_does_not_keep_the_server_from_stopping(own_server)
     line = socket.create_connection(own_server)  # the fixture ends with it open
     line.sendall(b"POST /read HTTP/1.1\r\nHost: here\r\nContent-Length: 10\r\n\r\n12345")
     assert ask(own_server, "GET", "/health")[0] == 200
+
+
+@pytest.mark.parametrize("own_server", ["serve.SECONDS, serve.HELD_BYTES = 3, 300"], indirect=True)
+def test_what_does_not_arrive_and_what_is_too_much_at_a_time_is_refused(own_server):
+    head = b"POST /read HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n"
+    with socket.create_connection(own_server, timeout=60) as slow:
+        slow.sendall(head + bytes(250))
+        assert ask(own_server, "GET", "/health")[0] == 200  # what was sent has arrived by then
+        status, entry = post(own_server, bytes(100), "more.jpg")
+        assert status == 503 and "too many pictures are arriving" in entry["error"]
+        assert slow.recv(100).startswith(b"HTTP/1.1 408 ")
+    assert post(own_server, bytes(100))[0] == 400  # no picture, but there is room for it again
 
 
 def test_a_port_that_is_taken_is_a_sentence(server, call):
