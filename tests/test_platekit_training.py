@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -447,6 +448,8 @@ def test_what_a_run_started_from_is_noted_in_order_and_without_what_it_replaces(
 
 def test_the_revision_tells_one_change_of_the_code_from_another(tmp_path, monkeypatch):
     """What is measured with code that was changed is not taken for what the commit gives, nor for another change's."""
+    if not shutil.which("git"):
+        pytest.skip("git is not installed")
     monkeypatch.setattr("platekit.training.ROOT", tmp_path)
     revision = git_revision.__wrapped__
     assert revision() == "unknown"  # installed, where there is no checkout
