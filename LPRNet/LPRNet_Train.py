@@ -53,7 +53,7 @@ from platekit.checkpoints import load_weights
 from platekit.crops import CROP_SIZE, normalise
 from platekit.devices import pick_device
 from platekit.errors import UserError, run_script
-from platekit.files import fingerprint
+from platekit.files import fingerprint, real_path
 from platekit.images import read_image
 from platekit.places import must_be_there
 from platekit.training import Loss, Run, Settings, add_training_arguments, check_run, seed_everything, start_weights
@@ -67,8 +67,8 @@ def parse_arguments() -> argparse.Namespace:
     data.add_argument("--img_dirs_train", nargs="+", default=[CROPS_TRAIN], metavar="DIR",
                       help=f"folders of crops named <plate>_<number>.jpg (default: {for_help(CROPS_TRAIN)})")
     data.add_argument("--img_dirs_val", nargs="+", metavar="DIR",
-                      help="folders of crops to choose the best weights by (default: LPRNet/data/val if it exists; "
-                           "otherwise, or with --alphabet, a part of the training plates is set aside)")
+                      help="folders of crops to choose the best weights by (default: LPRNet/data/val for the training "
+                           "crops beside it, otherwise a part of the training plates is set aside)")
     data.add_argument("--labels", nargs="+", metavar="FILE", default=[], help=LABELS_HELP)
     data.add_argument("--alphabet", metavar="FILE",
                       help="symbols of other plates, one per line or all in one (default: those of Chinese plates)")
@@ -104,7 +104,8 @@ def parse_arguments() -> argparse.Namespace:
     if args.epoch_samples is not None and args.epoch_samples < 1:
         raise UserError(f"--epoch_samples must be at least 1, not {args.epoch_samples}")
     check_run(args, args.save)
-    if args.img_dirs_val is None and CROPS_VAL.is_dir() and args.img_dirs_train == [CROPS_TRAIN] and not args.alphabet:
+    ccpds = list(map(real_path, args.img_dirs_train)) == [real_path(CROPS_TRAIN)]
+    if args.img_dirs_val is None and CROPS_VAL.is_dir() and ccpds and not args.alphabet:
         args.img_dirs_val = [CROPS_VAL]
     if args.hold_out is None:
         args.hold_out = 0.0 if args.img_dirs_val else 0.1

@@ -1,6 +1,6 @@
 """Fit the tables of ccpd/geometry.py anew.
 
-    python ccpd/fit_geometry.py --fit DIR [DIR ...] [--exclude LIST]
+    python ccpd/fit_geometry.py --fit DIR [DIR ...] [--plain_list LIST]
 
 A DIR holds subset folders of photos, or lists of their names called ``ccpd_tilt.txt[.gz]``.
 """

@@ -100,7 +100,7 @@ def real_path(path: str | os.PathLike) -> Path:
 def takes_files(folder: Path) -> bool:
     """Whether files can be made in a folder, which may have to be made first."""
     place = real_path(folder)
-    nearest = next(filter(os.path.exists, (place, *place.parents)))
+    nearest = next(filter(os.path.exists, (place, *place.parents)), "")  # none on a drive that is not there
     return os.path.isdir(nearest) and os.access(nearest, os.W_OK)
 
 

@@ -188,4 +188,4 @@ def is_live(source: str | int) -> bool:
     try:
         return stat.S_ISCHR(os.stat(source).st_mode)
     except (OSError, ValueError):  # opening it reports why
-        return False
+        return source.startswith("/dev/")  # a camera that is away

@@ -81,15 +81,16 @@ def camera_number(text: str) -> int:
 def find_videos(entries: Sequence[str], output: Path | None) -> list[str]:
     """The videos of files, folders, patterns and lists, but for annotated ones; an address is itself, in a list too.
 
-    An entry without any is passed on as it is, so that opening it reports it; UserError where no other one is named.
+    An entry without any is passed on as it is, so that opening it reports it; UserError where no other one is named,
+    and for a list that cannot be read.
     """
     videos, problems = [], []
     for entry in entries:
+        if entry.lower().endswith(".txt") and os.path.isfile(entry):
+            videos += [line if is_live(line) else str(Path(line)) for line in read_lines(entry)]
+            continue
         try:
-            if entry.lower().endswith(".txt") and os.path.exists(entry):
-                videos += [line if is_live(line) else str(Path(line)) for line in read_lines(entry)]
-            else:
-                videos += [entry] if is_live(entry) else map(str, expand_inputs([entry], output, VIDEOS))
+            videos += [entry] if is_live(entry) else map(str, expand_inputs([entry], output, VIDEOS))
         except UserError as error:
             problems.append(error)
             videos.append(entry)

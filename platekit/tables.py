@@ -10,12 +10,13 @@ import io
 import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from platekit.boxes import box_iou
 from platekit.errors import UserError
 from platekit.files import real_path, write_text
 
@@ -99,14 +100,13 @@ def read_plates(tables: Iterable[str | os.PathLike]) -> dict[Path, tuple[np.ndar
         boxes, corners = plates.setdefault(row.picture, ([], []))
         if box := box_of(row):
             boxes.append(box)
-            corners.append(corners_of(row))
+            corners.append(corners_of(row, box))
     return {path: (np.array(boxes, np.float64).reshape(-1, 4), corners) for path, (boxes, corners) in plates.items()}
 
 
-def corners_of(row: Row) -> np.ndarray | None:
-    """The corners (4, 2) of a row's plate in CCPD's order, from the lower right one; None where the row tells none.
-
-    Raises UserError for what are no corners of a plate seen from its front.
+def corners_of(row: Row, box: Sequence[float]) -> np.ndarray | None:
+    """The corners (4, 2) of the plate in a row's ``box``, in CCPD's order, from the lower right one; None where the row
+    tells none. Raises UserError for what are no corners of a plate there.
     """
     text = row.texts.get(CORNERS, "")
     if not text:
@@ -115,17 +115,30 @@ def corners_of(row: Row) -> np.ndarray | None:
         corners = np.array(text.split(), np.float64).reshape(4, 2)
     except ValueError:
         corners = np.full((4, 2), np.nan)
-    if not goes_clockwise(corners):
-        raise UserError(f"{row.place}: '{text}' are no corners of a plate, x and y of the upper left one and on "
-                        "clockwise; correct the row, or leave the column empty")
+    if not (are_corners(corners, box) and np.array_equal(clockwise(corners), corners)):
+        raise UserError(f"{row.place}: '{text}' are no corners of the plate in its box, x and y in pixels of the upper "
+                        "left one and on clockwise; correct the row, or leave the column empty")
     return corners[[2, 3, 0, 1]]
 
 
-def goes_clockwise(corners: np.ndarray) -> bool:
-    """Whether the corners (4, 2) of a quadrilateral, which bulges nowhere inwards, follow each other clockwise."""
+def are_corners(corners: np.ndarray, box: Sequence[float] | np.ndarray) -> bool:
+    """Whether ``corners`` (4, 2) follow each other clockwise round a plate that fills a box (4,)."""
     sides = np.roll(corners, -1, axis=0) - corners
     others = np.roll(sides, -1, axis=0)
-    return bool((sides[:, 0] * others[:, 1] > sides[:, 1] * others[:, 0]).all())
+    convex = (sides[:, 0] * others[:, 1] > sides[:, 1] * others[:, 0]).all()
+    around = np.array([[*corners.min(axis=0), *corners.max(axis=0)]])
+    return bool(convex and box_iou(around, np.array([box]))[0, 0] > 0.5)
+
+
+def clockwise(points: np.ndarray) -> np.ndarray:
+    """The corners (4, 2) of a plate, given in any order, from the upper left one clockwise.
+
+    It may be turned by up to 70 degrees; one that is hardly wider than high by up to 45.
+    """
+    points = points[np.argsort(np.arctan2(*(points - points.mean(axis=0)).T[::-1]))]
+    ways = [np.roll(points, shift, axis=0) for shift in range(4)]
+    # Its upper and lower edges, from the left, reach furthest to the right.
+    return max(ways, key=lambda way: way[1, 0] - way[0, 0] + way[2, 0] - way[3, 0])
 
 
 def box_of(row: Row) -> list[float] | None:

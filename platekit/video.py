@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -207,7 +209,7 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
             name = source_name(source)
             watch = open_watch(source, read, every, reconnect, stream)
             if watch is None:
-                failed = True
+                failed |= not (reconnect and is_live(source))  # which only a signal ends
                 continue
             if watch.source.live and sources[number + 1:]:
                 print(f"{', '.join(map(source_name, sources[number + 1:]))} will be opened when {name} ends; start one "
@@ -237,18 +239,21 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
 
 def open_watch(source: str | int, read: ReadFrame, every: int, reconnect: bool, stream: TextIO | None) -> Watch | None:
     """The source's watch; None, and the problem is told, where it cannot be opened. With ``reconnect`` a live source is
-    tried until it can."""
-    told = False
-    while True:
-        try:
-            return Watch(source, read, every=every, reconnect=RETRY if reconnect else 0.0)
-        except UserError as error:
-            if not told:
-                tell(str(error), stream, source_name(source))
-        if not (reconnect and is_live(source)):
-            return None
-        told = True
-        time.sleep(RETRY)
+    tried until it can, or until a signal comes."""
+    make = functools.partial(Watch, source, read, every=every, reconnect=RETRY if reconnect else 0.0)
+    try:
+        return make()
+    except UserError as error:
+        tell(str(error), stream, source_name(source))
+    stop = threading.Event()
+    with stop_on_signal(stop.set):
+        while reconnect and is_live(source) and not stop.wait(RETRY):
+            with contextlib.suppress(UserError):
+                watch = make()
+                if not stop.is_set():
+                    return watch
+                watch.source.close()
+    return None
 
 
 def tell(problem: str, stream: TextIO | None, name: str) -> None:
@@ -277,10 +282,10 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
                 if not stream:
                     tqdm.write("  ".join([f"{name}: {track}", *seen.values()]))
             if frame.picture is None:
+                if lost is None and watch.reconnect and watch.source.live and watch.source.broken:
+                    tell(f"{name} gives no more frames since {watch.source.clock(frame.second)}; it will be opened "
+                         "again as soon as it can be", stream, name)
                 lost = frame.second
-                if watch.reconnect and watch.source.broken:
-                    tell(f"{name} gives no more frames since {watch.source.clock(lost)}; it is opened again when it "
-                         "does", stream, name)
                 continue
             if lost is not None:
                 tqdm.write(f"{name} is back  {watch.source.clock(frame.second)}", file=sys.stderr)

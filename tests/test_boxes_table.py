@@ -27,7 +27,7 @@ from platekit.errors import UserError
 from platekit.images import find_images, read_image, read_list
 from platekit.opencv import cv2
 from platekit.places import SAMPLES
-from platekit.tables import read_boxes, read_plates
+from platekit.tables import clockwise, read_boxes, read_plates
 from tests.conftest import make_picture, put_picture
 
 BOXES = {"two": [(30.0, 40.0, 130.0, 80.0), (200.0, 150.0, 330.0, 190.5)], "one": [(100.0, 96.0, 270.0, 150.0)],
@@ -111,12 +111,31 @@ def test_corners_of_yolo_in_any_order_are_those_of_the_table(call, photos, tmp_p
                "turned": shares.flatten()}[form]
     (photos / "a" / "one.txt").write_text(" ".join(map(str, [0, *numbers])))
     (photos / "a" / "two.txt").write_text("0 0.5 0.5 0.1 0.1" + 12 * " 0")
+    (photos / "a" / "none.txt").write_text("0 0.9 0.5 0.2 0.2 0.8 0.4 1.01 0.4 1.01 0.6 0.8 0.6")  # partly outside
     assert call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv").status == 0
     plates = {path.stem: plates for path, plates in read_plates([tmp_path / "boxes.csv"]).items()}
     (box,), (corners,) = plates["one"]
     np.testing.assert_allclose(corners, CORNERS[[2, 3, 0, 1]], atol=0.1)
     np.testing.assert_allclose(box, (100, 60, 270, 140), atol=0.1)
-    assert plates["two"][1] == [None]
+    assert plates["two"][1] == plates["none"][1] == [None]
+
+
+def test_points_of_yolo_that_are_no_corners(tmp_path):
+    """One that is not marked, whichever it is, hides where the plate lies; other polygons are not taken for it."""
+    points = np.array([[0.4, 0.4], [0.6, 0.4], [0.6, 0.5], [0.4, 0.5]])
+    for place in range(4):
+        shown = np.insert(points, 2, 2, axis=1)
+        shown[place] = 0
+        for numbers in (shown.flatten(), shown[:, :2].flatten()):
+            (tmp_path / "a.txt").write_text(" ".join(map(str, [0, 0.5, 0.45, 0.2, 0.1, *numbers])))
+            ((_, box, corners),) = boxes_of_yolo.read_labels(tmp_path / "a.txt")
+            assert corners is None and np.allclose(box, (0.4, 0.4, 0.6, 0.5))
+    angles = np.linspace(0, 2 * np.pi, 9)[:-1]
+    circle = np.stack([0.5 + 0.1 * np.cos(angles), 0.5 + 0.05 * np.sin(angles)], axis=1)
+    for polygon in (circle, circle[[0, 1, 2, 4, 5, 6]], circle[[0, 2, 4]], points[[0, 1, 1, 3]]):
+        (tmp_path / "a.txt").write_text(" ".join(map(str, [0, *polygon.flatten()])))
+        with pytest.raises(UserError, match="polygons are not taken"):
+            boxes_of_yolo.read_labels(tmp_path / "a.txt")
 
 
 def test_a_plate_turned_either_way_begins_at_its_upper_left_corner():
@@ -124,7 +143,7 @@ def test_a_plate_turned_either_way_begins_at_its_upper_left_corner():
     for angle in np.deg2rad([-70, -45, -20, 0, 20, 45, 70]):
         turned = plate @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         for shift in range(4):
-            np.testing.assert_array_equal(boxes_of_yolo.clockwise(np.roll(turned, shift, axis=0)), turned)
+            np.testing.assert_array_equal(clockwise(np.roll(turned, shift, axis=0)), turned)
 
 
 def test_corners_of_a_table_go_with_the_photo_and_with_the_crop(call, photos, tmp_path):
@@ -145,11 +164,13 @@ def test_corners_of_a_table_go_with_the_photo_and_with_the_crop(call, photos, tm
     np.testing.assert_array_equal(name.corner_array(), CORNERS[[2, 3, 0, 1]] - (32, 0))
 
 
-@pytest.mark.parametrize("corners", ["1 2 3", "a b c d e f g h", "0 0 0 9 9 9 9 0", "0 0 9 0 4 1 0 9", 8 * "0 "])
+@pytest.mark.parametrize("corners", [
+    "1 2 3", "a b c d e f g h", 8 * "0 ", "100 60 100 140 270 140 270 60", "100 60 270 60 180 70 100 140",
+    "270 140 100 140 100 60 270 60", "0.3 0.2 0.8 0.2 0.8 0.5 0.3 0.5", "0 0 1e9 0 1e9 1e9 0 1e9"])
 def test_corners_that_are_none_of_a_plate_are_refused(photos, corners):
-    """Too few, no numbers, the wrong way round, bulging inwards, all one."""
+    """Too few, no numbers, all one, the wrong way round, bulging inwards, in CCPD's order, shares, far outside."""
     (photos / "boxes.csv").write_text(f"file,x1,y1,x2,y2,corners\na/one.png,100,60,270,140,{corners}\n")
-    with pytest.raises(UserError, match=r"row 2: .* are no corners of a plate"):
+    with pytest.raises(UserError, match=r"row 2: .* are no corners of the plate"):
         read_plates([photos / "boxes.csv"])
 
 

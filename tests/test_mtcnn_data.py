@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -515,6 +516,16 @@ def test_offsets_lead_back_to_the_plate(tmp_path):
     samples = data[0]
     boxes = decode_offsets(samples["part"][1], chosen["part"])
     np.testing.assert_allclose(boxes, np.tile(photos[0].box, (len(boxes), 1)), atol=1e-3)
+
+
+def test_corners_outside_the_photo_are_not_trusted(tmp_path):
+    """The box ends at the photo's edge, the plate does not."""
+    photo = read_photos([photo_folder(tmp_path, ("皖A12345",))])[0]
+    beyond = photo.vertices + (1000, 0)
+    views = [ViewSamples([dataclasses.replace(photo, vertices=vertices)], 2, ["ccpd_rotate"], 0, (12, 47),
+                         PNetWindows(Counts(5, 5, 2, 2)))[1]["positive"][0]
+             for vertices in (beyond, None, photo.vertices)]
+    assert np.array_equal(*views[:2]) and not np.array_equal(*views[1:])
 
 
 def make_view_of(entry):

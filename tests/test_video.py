@@ -414,7 +414,7 @@ def test_a_video_that_is_named_twice_gets_two_annotated_ones(tmp_path):
 
 
 def test_what_is_live_and_what_it_is_called():
-    assert all(is_live(source) for source in (0, "rtsp://host/1", "http://host/a.mjpg"))
+    assert all(is_live(source) for source in (0, "rtsp://host/1", "http://host/a.mjpg", "/dev/video77"))
     assert not any(is_live(source) for source in ("clip.mp4", "file:///home/clip.mp4", 300 * "x", "zero\0byte"))
     assert source_name("rtsp://user:secret@host:554/1") == "rtsp://host:554/1" and source_name(2) == "camera:2"
     assert source_name("rtsp://user:s@cr@t@host/1") == "rtsp://host/1"
@@ -597,7 +597,7 @@ def test_a_stream_that_ends_is_opened_again_if_asked(tmp_path, monkeypatch, caps
         run_video([address, address], read, reconnect=True)
     lines = [json.loads(line) for line in (tmp_path / "plates.jsonl").read_text("utf-8").splitlines()]
     numbers = [line["frame"] for line in lines if "frame" in line]
-    assert numbers == sorted(set(numbers)) and len(numbers) == len(seen) > 200 < numbers[-1]
+    assert numbers == sorted(set(numbers)) and len(numbers) == len(seen) and numbers[-1] > 200
     tracks = [line for line in lines if "track" in line]
     assert [track["track"] for track in tracks] == [1, 2, 3]
     assert [track["first_time"] for track in tracks] == sorted(track["first_time"] for track in tracks)
@@ -609,6 +609,20 @@ def test_a_stream_that_ends_is_opened_again_if_asked(tmp_path, monkeypatch, caps
     drawn = FrameSource(str(video))
     shown = sum(track["last_second"] - track["first_second"] for track in tracks)
     assert abs(len(list(drawn)) / drawn.rate - shown) < 0.5  # not the time that it was away
+
+
+def test_ctrl_c_ends_the_wait_for_a_stream_that_is_away(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("platekit.video.RETRY", 0.1)
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    assert run_video(["http://127.0.0.1:9/a.mjpg"], nothing, str(tmp_path / "a.jsonl"), reconnect=True) == 0
+    assert files_below(tmp_path) == ["a.jsonl"] and capsys.readouterr().err.count("cannot open") == 1
+
+
+def test_a_file_that_is_cut_off_is_not_opened_again(drive, tmp_path, capsys):
+    (tmp_path / "half.avi").write_bytes(drive[0].read_bytes()[:drive[0].stat().st_size // 2])
+    assert run_video([str(tmp_path / "half.avi")], nothing, reconnect=True) == 1
+    said = capsys.readouterr().err
+    assert said.count("error:") == 1 and "it is cut off" in said
 
 
 class Files(SimpleHTTPRequestHandler):

@@ -52,7 +52,7 @@ def cut_of(row: Row, box: list[float], context: float) -> tuple[Cut, str]:
     own for what the row says, so that no crop is ever taken for that of another box or text."""
     checksum = zlib.crc32(repr((row.texts["file"], box, row.texts["text"])).encode())
     name = row.picture.stem[:60]  # a longer name may be too long with what is added
-    (x1, y1, x2, y2), corners = box, corners_of(row)
+    (x1, y1, x2, y2), corners = box, corners_of(row, box)
     cut = Cut((int(x1), int(y1), math.ceil(x2), math.ceil(y2)), 0 if corners is None else round(context * (x2 - x1)))
     if corners is None:
         return cut, f"{checksum}_{name}.jpg"
@@ -72,13 +72,12 @@ def main() -> int:
     args = parser.parse_args()
     if not 0 <= args.context <= 100:
         raise UserError(f"--context must be from 0 to 100, not {args.context}")
-    plates = [(row, box) for table in args.boxes for row in read_rows(table, ("file", *BOX, "text"))
-              if (box := box_of(row)) and row.texts["text"]]
+    plates = [(row, *cut_of(row, box, args.context)) for table in args.boxes
+              for row in read_rows(table, ("file", *BOX, "text")) if (box := box_of(row)) and row.texts["text"]]
     if not plates:
         raise UserError(f"{' and '.join(map(str, args.boxes))} has no row with a box and a text; complete it")
     earlier, labels, problems = earlier_crops(args.out), {}, []
-    for row, box in tqdm(plates, unit="plate"):
-        cut, name = cut_of(row, box, args.context)
+    for row, cut, name in tqdm(plates, unit="plate"):
         target = args.out / name
         try:
             crop = cut.of(read_image(row.picture))
@@ -94,7 +93,7 @@ def main() -> int:
         print(problem, file=sys.stderr)
     if not labels:
         raise UserError("no plate could be cut out; correct the rows named above")
-    used = {row.picture for row, _ in plates} | {args.out.resolve() / name for name in labels}
+    used = {row.picture for row, *_ in plates} | {args.out.resolve() / name for name in labels}
     for path in earlier - used:
         path.unlink(missing_ok=True)
     write_rows(args.out / "labels.csv", COLUMNS, ((name, *texts) for name, texts in labels.items()))

@@ -84,6 +84,8 @@ class ViewSamples(Dataset):
         box, vertices = photo.box, photo.vertices
         if box is not None and (box[2:] > image.shape[1::-1]).any():
             return f"{photo.path}: its box lies outside the picture; was it made smaller?"
+        if vertices is not None and not ((vertices >= 0) & (vertices <= image.shape[1::-1])).all():
+            vertices = None  # the box ends at the picture's edge
         if self.swapper is not None and vertices is not None:
             image, vertices = self.swapper(image, vertices, rng)
             box = None if vertices is None else bounding_box(vertices)

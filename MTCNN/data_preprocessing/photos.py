@@ -12,7 +12,6 @@ import numpy as np
 
 from ccpd.annotation import parse
 from ccpd.dataset import PLATE_FREE, list_lines, listed_names, shows_no_plate
-from ccpd.geometry import bounding_box
 from platekit.errors import UserError
 from platekit.files import real_path
 from platekit.images import find_images
@@ -75,8 +74,7 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
 
 def photos_of_table(path: Path, boxes: np.ndarray, corners: Sequence[np.ndarray | None], zones: np.ndarray
                     ) -> list[Photo]:
-    """A picture as one photo per plate, whose box goes round its corners where these are known."""
-    boxes = np.array([box if known is None else bounding_box(known) for box, known in zip(boxes, corners)])
+    """A picture as one photo per plate."""
     return [Photo(path, box, known, np.concatenate([zones, np.delete(boxes, number, axis=0)]))
             for number, (box, known) in enumerate(zip(boxes, corners))]
 

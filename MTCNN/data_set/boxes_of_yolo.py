@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from platekit.arguments import HelpFormatter, add_seed, command_line
 from platekit.errors import UserError, run_script
 from platekit.files import relative_name
 from platekit.images import find_images, read_image
-from platekit.tables import BOX, CORNERS, LEAST_SIDE, goes_clockwise, write_rows
+from platekit.tables import BOX, CORNERS, LEAST_SIDE, are_corners, clockwise, write_rows
 
 
 class Label(NamedTuple):
@@ -34,57 +35,64 @@ class Label(NamedTuple):
 
     kind: str
     box: np.ndarray  # (4,)
-    corners: np.ndarray | None  # (4, 2), from the upper left one clockwise
+    corners: np.ndarray | None  # (4, 2), in any order
 
 
 def read_labels(path: Path) -> list[Label]:
     """The labels of a file. Raises UserError."""
-    labels = []
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}; check the file") from None
+    labels = []
     for line in filter(str.strip, lines):
         kind, *texts = line.split()
         try:
-            numbers = np.array(texts, np.float64)
-            box, points = numbers[:4], numbers[4:]
-            if len(numbers) == 8:  # a turned box
-                points = numbers
-                low, high = points.reshape(4, 2).min(axis=0), points.reshape(4, 2).max(axis=0)
-                box = np.concatenate([(low + high) / 2, high - low])
-            elif len(points) == 12:  # with visibilities
-                points = points.reshape(4, 3)[:, :2]
-            corners = clockwise(points.reshape(4, 2)) if points.size else None
-            if corners is not None and not goes_clockwise(corners):  # as where key points are not marked
-                corners = None
-            (x, y, width, height), within = box, (box >= 0).all() and (box <= 1).all()
+            labels.append(Label(kind, *box_and_corners(np.array(texts, np.float64))))
         except ValueError:
-            within = False
-        if not (within and width > 0 and height > 0):
             raise UserError(f"{path}: '{line}' is not 'class x y width height', perhaps with four corners, over the "
-                            "picture's size; mend the line (confidences and other polygons are not taken)")
-        sides = np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
-        labels.append(Label(kind, sides.clip(0, 1), corners))
+                            "picture's size; mend the line (confidences and other polygons are not taken)") from None
     return labels
 
 
-def clockwise(points: np.ndarray) -> np.ndarray:
-    """The corners (4, 2) of a plate, given in any order, from the upper left one clockwise.
+def box_and_corners(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """The box (4,) and the corners (4, 2), if they are known, of the numbers of a line. Raises ValueError."""
+    box, points = numbers[:4], numbers[4:]
+    if len(numbers) == 8:  # a turned box
+        points = numbers.reshape(4, 2)
+        low, high = points.min(axis=0), points.max(axis=0)
+        box = np.concatenate([(low + high) / 2, high - low])
+    marked = True
+    if len(points) == 12:  # with visibilities
+        points = points.reshape(4, 3)
+        if not np.isin(points[:, 2], (0, 1, 2)).all():
+            raise ValueError("these are no visibilities")
+        marked, points = bool(points[:, 2].all()), points[:, :2]
+    x, y, width, height = box
+    if not ((box >= 0).all() and (box <= 1).all() and width > 0 and height > 0):
+        raise ValueError("this is no box")
+    sides = np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
+    corners = points.reshape(4, 2) if points.size else None
+    if corners is None or not marked or not corners.any(axis=1).all() or (corners < 0).any() or (corners > 1).any():
+        return sides.clip(0, 1), None  # points at 0, 0 are not marked, and those outside cannot be seen
+    if not are_corners(clockwise(corners), sides):
+        raise ValueError("these are no corners")
+    return sides.clip(0, 1), corners
 
-    It may be turned by up to 70 degrees; one that is hardly wider than high by up to 45.
-    """
-    points = points[np.argsort(np.arctan2(*(points - points.mean(axis=0)).T[::-1]))]
-    ways = [np.roll(points, shift, axis=0) for shift in range(4)]
-    # Its upper and lower edges, from the left, reach furthest to the right.
-    return max(ways, key=lambda way: way[1, 0] - way[0, 0] + way[2, 0] - way[3, 0])
+
+def corners_in(label: Label, box: np.ndarray, size: np.ndarray) -> str:
+    """The corners of a label in a picture of this size (width, height) as a table has them; empty if not known."""
+    if label.corners is None:
+        return ""
+    corners = clockwise((label.corners * size).round(1))
+    return " ".join(map(str, corners.flatten().tolist())) if are_corners(corners, box) else ""
 
 
-def check_table(path: Path) -> None:
-    """UserError for a table with columns that a new one would lack, such as texts that somebody has typed in."""
+def check_table(path: Path, columns: Sequence[str]) -> None:
+    """UserError for a table with other columns than these, such as texts that somebody has typed in."""
     if path.is_file():
         names = path.read_text(encoding="utf-8-sig", errors="replace").partition("\n")[0].strip().split(",")
-        if more := set(names) - {"file", *BOX, CORNERS}:
+        if more := set(names) - set(columns):
             raise UserError(f"{path} is there and has the columns {', '.join(sorted(more))} too, which would be lost; "
                             "name another --out")
 
@@ -97,7 +105,7 @@ def main() -> int:
     add_seed(parser)
     parser.add_argument("--classes", nargs="+", metavar="CLASS", help="the classes that are plates (default: all)")
     args = parser.parse_args()
-    check_table(args.out)
+    check_table(args.out, ("file", *BOX, CORNERS))
     rows, problems, left_out = [], [], 0
     seen: set[str] = set()
     plates: Counter[str] = Counter()
@@ -119,9 +127,8 @@ def main() -> int:
             problems.append(str(error))
             continue
         plates.update(label.kind for label in read)
-        corners = ["" if label.corners is None else " ".join(f"{x:.1f}" for x in (label.corners * size).flatten())
-                   for label in read]
-        rows += [[name, *box.tolist(), known] for box, known in zip(boxes, corners)] or [[name, *("",) * 5]]
+        rows += [[name, *box.tolist(), corners_in(label, box, size)] for label, box in zip(read, boxes)] \
+            or [[name, *("",) * 5]]
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     if not rows:
@@ -129,6 +136,7 @@ def main() -> int:
     if unknown := set(args.classes or ()) - seen:
         raise UserError(f"no file has the class {min(unknown)}; name with --classes some of {', '.join(sorted(seen))}")
     columns = ("file", *BOX, CORNERS) if any(row[-1] for row in rows) else ("file", *BOX)
+    check_table(args.out, columns)
     write_rows(args.out, columns, (row[:len(columns)] for row in rows))
     print(f"wrote {args.out}: {plates.total()} plates; {left_out} pictures without a file of boxes left out")
     if len(plates) > 1:
