@@ -31,6 +31,7 @@ from LPRNet.alphabet import Alphabet
 from LPRNet.data.crop_names import CropName
 from LPRNet.paths import CROPS_TRAIN
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
+from platekit.ahead import ahead, spare_threads
 from platekit.arguments import HelpFormatter, add_seed, flags_of
 from platekit.errors import UserError, run_script
 from platekit.images import find_images, read_image, write_image
@@ -71,7 +72,9 @@ def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]
     photos = [path for path in find_images(source) if has_annotation(path)]
     if not photos:
         raise UserError(f"{source} holds no photo with a CCPD name; run 'python MTCNN/data_set/preprocess.py' first")
-    for path in tqdm(photos, desc=target.name, unit="photo"):
+
+    def cut_out(path: Path) -> tuple[Path, list[Path], np.ndarray | None] | str:
+        """The crop's place, what was cut out of this photo before, and the crop unless it is there; or a problem."""
         try:
             annotation = parse(path)
             alphabet.encode(annotation.plate, source=str(path))
@@ -84,10 +87,15 @@ def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]
             before = earlier.pop(f"{name.plate}_{name.number}", [])
             # Beside the photo's upper left corner the name is the same for any context.
             stale = crop not in before or cut.start == (0, 0) or crop.stat().st_mtime < path.stat().st_mtime
-            picture = cut.of(read_image(path)) if stale else None
+            return crop, before, cut.of(read_image(path)) if stale else None
         except UserError as error:
-            problems.append(f"{path.name}: {error}")
+            return f"{path.name}: {error}"
+
+    for result in tqdm(ahead(photos, cut_out, spare_threads()), desc=target.name, total=len(photos), unit="photo"):
+        if isinstance(result, str):
+            problems.append(result)
             continue
+        crop, before, picture = result
         if picture is not None:
             write_image(crop, picture, quality=95)  # a full disk ends the run: it is no fault of a photo
         for other in before:
