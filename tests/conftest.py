@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,9 @@ from platekit.opencv import cv2
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+RESULT = jsonschema.Draft202012Validator(
+    json.loads((ROOT / "platekit" / "results.schema.json").read_text("utf-8")))
 
 needs_bfloat16 = pytest.mark.skipif(not multiplies_bfloat16(torch.device("cpu")),
                                     reason="the processor has no bfloat16")
@@ -109,6 +114,20 @@ def full_disk(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def lines_of(json_lines: str | Path) -> list[dict]:
+    """The entries of JSON lines: of a text, or of the file at a path."""
+    text = json_lines.read_text("utf-8") if isinstance(json_lines, Path) else json_lines
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def results_of(json_lines: str | Path) -> list[dict]:
+    """``lines_of`` results, each of which has to be as the schema says."""
+    lines = lines_of(json_lines)
+    for line in lines:
+        RESULT.validate(line)
+    return lines
 
 
 def make_picture(height: int, width: int, seed: int = 0) -> np.ndarray:

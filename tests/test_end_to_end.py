@@ -18,7 +18,7 @@ import torch
 
 from ccpd.annotation import has_annotation, parse
 from LPRNet.alphabet import CHARS
-from tests.conftest import ROOT, files_below
+from tests.conftest import ROOT, files_below, lines_of
 
 PACKAGES = ("ccpd", "LPRNet", "MTCNN", "platekit")
 # (script, as module, its flags, the next script it must name)
@@ -80,7 +80,7 @@ def test_from_no_photo_to_weights_that_read(run_script, checkout, tmp_path):
     done = run_script("main.py", "--image", mtcnn / "data_set" / "ccpd_val", "--json", "plates.jsonl",
                       "--output", "drawn", "--device", "cpu", cwd=elsewhere, root=checkout)
     assert done.status == 0, done.err
-    lines = [json.loads(line) for line in (elsewhere / "plates.jsonl").read_text("utf-8").splitlines()]
+    lines = lines_of(elsewhere / "plates.jsonl")
     assert [line["image"] for line in lines] == [str(path) for path in photos]
     assert all((line["width"], line["height"]) == (720, 1160) and "error" not in line for line in lines)
     assert count(elsewhere / "drawn", "*.jpg") == len(photos)
@@ -114,7 +114,7 @@ def check(script: str, mtcnn: Path, lprnet: Path, checkout: Path) -> None:
         net = name[6:].lower()
         state = torch.load(mtcnn / "weights" / f"{net}_Weights", weights_only=True)
         assert sum(value.numel() for value in state.values()) == {"pnet": 10_664, "onet": 394_662}[net]
-        log = [json.loads(line) for line in (mtcnn / "train" / "runs" / net / "log.jsonl").read_text().splitlines()]
+        log = lines_of(mtcnn / "train" / "runs" / net / "log.jsonl")
         assert log[-1]["loss"] < log[0]["loss"]
     elif script == "LPRNet/data/preprocess.py":
         for split in ("train", "val"):

@@ -21,7 +21,7 @@ from LPRNet.model.STN import STNet
 from LPRNet.recogniser import Reader, load_reader, save_reader
 from platekit.checkpoints import read_checkpoint, save_weights
 from platekit.results import Plate
-from tests.conftest import files_below, make_picture, put_picture
+from tests.conftest import files_below, lines_of, make_picture, put_picture, results_of
 
 TINY = ("--epoch", 2, "--batch_size", 8, "--epoch_samples", 12, "--workers", 0, "--device", "cpu", "--float32")
 
@@ -79,7 +79,7 @@ def test_training_writes_weights_that_the_test_reads_with(call, crops, tmp_path)
     assert done.status == 0, done.err
     assert "next: python LPRNet/LPRNet_Test.py" in done.out and str(tmp_path / "lprnet.pth") in done.out
     assert files_below(tmp_path) == ["lprnet.pth", "run/best.pth", "run/last.pth", "run/log.jsonl", "stn.pth"]
-    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    rows = lines_of(tmp_path / "run" / "log.jsonl")
     assert [row["epoch"] for row in rows] == [1, 2] and all(np.isfinite(row["loss"]) for row in rows)
     assert {"accuracy", "accuracy_hard_views", "score", "samples_per_second"} <= set(rows[0])
     state, facts = read_checkpoint(tmp_path / "lprnet.pth")
@@ -91,7 +91,7 @@ def test_training_writes_weights_that_the_test_reads_with(call, crops, tmp_path)
                 "--stn", tmp_path / "stn.pth", "--device", "cpu", "--output", tmp_path / "drawn")
     assert files_below(tmp_path / "drawn") == files_below(crops / "val")
     assert done.status == 0 and "all: 0 of 4 right (0.0%)" in done.out, done
-    lines = [json.loads(line) for line in result.read_text("utf-8").splitlines()]
+    lines = results_of(result)
     assert [Path(line["image"]).name for line in lines] == files_below(crops / "val")
     for line in lines:
         assert list(line) == ["image", "width", "height", "ms", "plates"] and list(line["ms"]) == ["recognise"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import cv2
@@ -19,7 +18,7 @@ from MTCNN.detector import Detector
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from platekit.checkpoints import save_weights
 from platekit.read_plates import BACKENDS
-from tests.conftest import ROOT, files_below, make_picture, put_picture
+from tests.conftest import ROOT, files_below, make_picture, put_picture, results_of
 
 SAMPLES = ROOT / "ccpd" / "samples"
 
@@ -48,10 +47,6 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def lines_of(text: str) -> list[dict]:
-    return [json.loads(line) for line in text.splitlines()]
-
-
 def check_line(line: dict) -> None:
     """The contract of a readable picture's line."""
     assert list(line) == ["image", "width", "height", "ms", "plates"] and list(line["ms"]) == ["detect", "recognise"]
@@ -67,7 +62,7 @@ def check_line(line: dict) -> None:
 
 def test_json_on_standard_output_and_nothing_else(call, weights, photos, tmp_path):
     done = call(main, "--image", photos, "--json", "-", *weights, cwd=tmp_path)
-    lines = lines_of(done.out)
+    lines = results_of(done.out)
     assert done.status == 0 and [Path(line["image"]).name for line in lines] == ["a.jpg", "b.png", "c.png"]
     assert [(line["width"], line["height"]) for line in lines] == [(200, 90), (240, 120), (280, 150)]
     for line in lines:
@@ -80,7 +75,7 @@ def test_json_file_and_annotated_pictures(call, weights, photos, tmp_path):
     done = call(main, "--image", photos / "b.png", photos / "deep", "--json", "new/plates.jsonl", "--output", "drawn",
                 *weights, cwd=tmp_path)
     assert done.status == 0 and "new/plates.jsonl" in done.out
-    assert len(lines_of((tmp_path / "new" / "plates.jsonl").read_text("utf-8"))) == 2
+    assert len(results_of(tmp_path / "new" / "plates.jsonl")) == 2
     assert files_below(tmp_path / "drawn") == ["b.png", "deep/c.png"] and not (tmp_path / "outputs").exists()
     drawn = cv2.imread(str(tmp_path / "drawn" / "b.png"))
     assert drawn.shape == (120, 240, 3) and not np.array_equal(drawn, make_picture(120, 240, 1))
@@ -88,7 +83,7 @@ def test_json_file_and_annotated_pictures(call, weights, photos, tmp_path):
 
 def test_without_flags_a_line_a_plate_and_pictures_in_outputs(call, weights, photos, tmp_path):
     listed = call(main, photos / "a.jpg", "--json", "-", *weights)  # the flag may be left away
-    plates = lines_of(listed.out)[0]["plates"]
+    plates = results_of(listed.out)[0]["plates"]
     done = call(main, "-image", photos / "a.jpg", *weights, cwd=tmp_path)
     shown = [line for line in done.out.splitlines() if "confidence" in line]
     assert done.status == 0 and len(shown) == len(plates) > 0
@@ -99,7 +94,7 @@ def test_without_flags_a_line_a_plate_and_pictures_in_outputs(call, weights, pho
 
 
 def test_patterns_and_broken_files_among_the_others(call, weights, photos, tmp_path):
-    alone = lines_of(call(main, "--image", photos, "--json", "-", *weights).out)
+    alone = results_of(call(main, "--image", photos, "--json", "-", *weights).out)
     (photos / "aa.jpg").write_text("no picture")
     (photos / "empty.png").write_bytes(b"")
     (photos / "b-truncated.jpg").write_bytes((photos / "a.jpg").read_bytes()[:-200])
@@ -107,7 +102,7 @@ def test_patterns_and_broken_files_among_the_others(call, weights, photos, tmp_p
     (photos / "link.jpg").symlink_to(photos / "nowhere.jpg")
     done = call(main, "--image", photos, photos / "*.png", photos / "missing.jpg", "--json", "-", *weights)
     assert done.status == 1
-    lines = lines_of(done.out)
+    lines = results_of(done.out)
     names = [Path(line["image"]).name for line in lines]
     assert names == ["a.jpg", "aa.jpg", "b-truncated.jpg", "b.png", "c.png", "empty.png", "link.jpg",
                      "b.png", "empty.png", "missing.jpg"]
@@ -130,7 +125,7 @@ def test_every_kind_of_picture_gets_its_line(call, weights, tmp_path):
     for height, width in ((1, 1), (1, 10_000), (10_000, 1), (2, 3), (12, 47), (15, 50), (24, 3000)):
         put_picture(folder / f"size_{height}x{width}.png", make_picture(height, width))
     done = call(main, "--image", folder, "--json", "-", "--output", tmp_path / "drawn", *weights)
-    lines = {Path(line["image"]).name: line for line in lines_of(done.out)}
+    lines = {Path(line["image"]).name: line for line in results_of(done.out)}
     assert done.status == 0 and done.err == "" and sorted(lines) == files_below(folder)
     assert files_below(tmp_path / "drawn") == files_below(folder)
     for name, line in lines.items():
@@ -142,15 +137,15 @@ def test_every_kind_of_picture_gets_its_line(call, weights, tmp_path):
 
 
 def test_the_plates_do_not_depend_on_the_order_of_inputs(call, weights, photos):
-    forwards = lines_of(call(main, "--image", photos / "a.jpg", photos / "b.png", "--json", "-", *weights).out)
-    backwards = lines_of(call(main, "--image", photos / "b.png", photos / "a.jpg", "--json", "-", *weights).out)
+    forwards = results_of(call(main, "--image", photos / "a.jpg", photos / "b.png", "--json", "-", *weights).out)
+    backwards = results_of(call(main, "--image", photos / "b.png", photos / "a.jpg", "--json", "-", *weights).out)
     assert [line["plates"] for line in forwards] == [line["plates"] for line in backwards[::-1]]
 
 
 def test_the_smallest_plate_asked_for_decides_what_is_searched(call, weights, photos):
-    small = lines_of(call(main, "--image", photos / "a.jpg", "--json", "-", "--mini_lp", 40, 12, *weights).out)
-    large = lines_of(call(main, "--image", photos / "a.jpg", "--json", "-", "--mini_lp", 130, 35, *weights).out)
-    none = lines_of(call(main, "--image", photos / "a.jpg", "--json", "-", "--mini_lp", 400, 100, *weights).out)
+    small = results_of(call(main, "--image", photos / "a.jpg", "--json", "-", "--mini_lp", 40, 12, *weights).out)
+    large = results_of(call(main, "--image", photos / "a.jpg", "--json", "-", "--mini_lp", 130, 35, *weights).out)
+    none = results_of(call(main, "--image", photos / "a.jpg", "--json", "-", "--mini_lp", 400, 100, *weights).out)
 
     def narrowest(lines: list[dict]) -> float:
         return min(plate["box"][2] - plate["box"][0] for plate in lines[0]["plates"])
@@ -173,7 +168,7 @@ def test_a_video_gives_a_line_a_frame_and_an_annotated_video(call, weights, tmp_
     (tmp_path / "broken.mp4").write_bytes(b"no video" * 100)
     done = call(main, "--video", clip, tmp_path / "broken.mp4", "--json", "frames.jsonl", "--output", "drawn", *weights,
                 cwd=tmp_path)
-    lines = lines_of((tmp_path / "frames.jsonl").read_text("utf-8"))
+    lines = results_of(tmp_path / "frames.jsonl")
     assert done.status == 1 and len(done.sentence()) > 10
     frames = [line for line in lines if "frame" in line]
     assert [line["frame"] for line in frames] == [0, 1, 2, 3]
@@ -182,7 +177,7 @@ def test_a_video_gives_a_line_a_frame_and_an_annotated_video(call, weights, tmp_
         check_line({key: value for key, value in line.items() if key not in ("frame", "tracks")})
     assert lines[-1]["image"] == str(tmp_path / "broken.mp4") and "cannot open" in lines[-1]["error"]
     done = call(main, "--video", clip, "--json", "-", "--every", "2", *weights)
-    assert [line["frame"] for line in lines_of(done.out) if "frame" in line] == [0, 2]
+    assert [line["frame"] for line in results_of(done.out) if "frame" in line] == [0, 2]
     assert files_below(tmp_path / "drawn") == ["皖 clip.avi"]
     capture = cv2.VideoCapture(str(tmp_path / "drawn" / "皖 clip.avi"))
     drawn = [capture.read()[1] for _ in range(4)]
@@ -237,7 +232,7 @@ def test_a_checkout_may_have_a_percent_sign_in_its_path(call, monkeypatch):
 
 def test_a_camera_that_is_not_there_is_an_input_that_failed(call, weights, tmp_path):
     done = call(main, "--camera", 77, "--json", "-", *weights, cwd=tmp_path)
-    assert done.status == 1 and lines_of(done.out)[0]["image"] == "camera:77" and "camera 77" in done.sentence()
+    assert done.status == 1 and results_of(done.out)[0]["image"] == "camera:77" and "camera 77" in done.sentence()
 
 
 def bundled() -> list[Path]:
@@ -248,7 +243,7 @@ def bundled() -> list[Path]:
 def test_the_bundled_samples_are_found_and_read(call, tmp_path):
     done = call(main, "--json", "plates.jsonl", cwd=tmp_path)
     assert done.status == 0, done.err
-    lines = {Path(line["image"]).name: line for line in lines_of((tmp_path / "plates.jsonl").read_text("utf-8"))}
+    lines = {Path(line["image"]).name: line for line in results_of(tmp_path / "plates.jsonl")}
     assert len(bundled()) == 5
     for path in bundled():
         wanted, (best, *_) = parse(path), lines[path.name]["plates"]
@@ -262,10 +257,10 @@ def test_hidden_plates_can_be_found_by_nobody(call, tmp_path):
     arguments = ("--image", SAMPLES, "--device", "cpu")
     done = call(main, *arguments, "--hide", "--output", tmp_path / "hidden", "--json", tmp_path / "plates.jsonl")
     assert done.status == 0, done.err
-    assert all(line["plates"] for line in lines_of((tmp_path / "plates.jsonl").read_text("utf-8")))
+    assert all(line["plates"] for line in results_of(tmp_path / "plates.jsonl"))
     again = call(main, "--image", tmp_path / "hidden", "--json", "-", "--device", "cpu")
-    assert len(lines_of(again.out)) == len(list(SAMPLES.glob("*.jpg")))
-    assert not any(plate["confidence"] > 0.1 for line in lines_of(again.out) for plate in line["plates"])
+    assert len(results_of(again.out)) == len(list(SAMPLES.glob("*.jpg")))
+    assert not any(plate["confidence"] > 0.1 for line in results_of(again.out) for plate in line["plates"])
     refused = call(main, *arguments, "--hide", "--json", "-")
     assert refused.status == 2 and "--output" in refused.sentence()
 
@@ -278,4 +273,4 @@ def test_what_is_perhaps_a_plate_is_hidden_too(call, monkeypatch, tmp_path):
         target = tmp_path / f"{count}.jsonl"
         done = call(main, "--image", tmp_path / "a.png", "--output", tmp_path / "out", "--json", target,
                     "--device", "cpu", *flags)
-        assert done.status == 0 and len(lines_of(target.read_text("utf-8"))[0]["plates"]) == count
+        assert done.status == 0 and len(results_of(target)[0]["plates"]) == count

@@ -24,7 +24,7 @@ from platekit.files import write_bytes
 from platekit.images import read_image
 from platekit.results import PictureResult, Plate
 from platekit.video import run_video
-from tests.conftest import ROOT, files_below, make_picture, put_picture
+from tests.conftest import ROOT, files_below, lines_of, make_picture, put_picture
 
 PLATES = (Plate((10.26, 4.0, 60.0, 20.0), 0.99876, "皖A12345", 0.98765, (0.9,) * 7),
           Plate((1, 2, 30, 12), 0.8, "", 0.5))
@@ -33,10 +33,6 @@ PLATES = (Plate((10.26, 4.0, 60.0, 20.0), 0.99876, "皖A12345", 0.98765, (0.9,) 
 def read(image: np.ndarray, _: Path | None = None) -> PictureResult:
     """Stands in for the nets: the same plates in every picture."""
     return PictureResult(image.shape[1], image.shape[0], PLATES, {"detect": 21.04, "recognise": 4.06})
-
-
-def lines_of(text: str) -> list[dict]:
-    return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.fixture
@@ -84,7 +80,7 @@ def test_a_picture_too_large_for_the_gpu_is_its_own_error(folder):
         return read(image)
 
     assert run_pictures([folder / "a.png", folder / "c.png"], read_small, str(folder / "out.jsonl")) == 1
-    first, second = lines_of((folder / "out.jsonl").read_text("utf-8"))
+    first, second = lines_of(folder / "out.jsonl")
     assert "use --device cpu" in first["error"] and len(second["plates"]) == 2
 
 
@@ -113,7 +109,7 @@ def test_the_file_appears_when_it_is_whole(folder, tmp_path):
         return read(image)
 
     run_pictures([folder], look, str(target))
-    assert seen == [False, False] and len(lines_of(target.read_text("utf-8"))) == 3
+    assert seen == [False, False] and len(lines_of(target)) == 3
     assert "plates.jsonl.part" not in files_below(tmp_path)
 
     def fail(image: np.ndarray, path: Path) -> PictureResult:
@@ -144,7 +140,7 @@ def test_inputs_without_pictures_are_reported_beside_the_others(folder, tmp_path
     target = tmp_path / "plates.jsonl"
     for _ in range(2):
         assert run_pictures(inputs, read, str(target), resume=target.exists()) == 1
-        entries = [json.loads(line) for line in target.read_text("utf-8").splitlines()]
+        entries = lines_of(target)
         assert [Path(entry["image"]).name for entry in entries] == [
             "quiet", "a.png", "b.jpg", "c.png", "none*.jpg", "list.txt"]
         assert ["error" in entry for entry in entries] == [True, False, True, False, True, True]
@@ -237,7 +233,7 @@ def test_a_picture_that_cannot_be_written_has_failed_and_the_run_goes_on(folder,
     put_picture(folder / "d.png", make_picture(20, 30)).rename(long_name)
     out = tmp_path / "plates.jsonl"
     assert run_pictures([folder], read, str(out), output=tmp_path / "drawn") == 1
-    lines = lines_of(out.read_text("utf-8"))
+    lines = lines_of(out)
     assert ["plates" in line for line in lines] == [True, False, True, False] and "cannot write" in lines[3]["error"]
     assert files_below(tmp_path / "drawn") == ["a.png", "c.png"]
 
@@ -267,7 +263,7 @@ def test_json_on_a_narrow_console_is_json(folder, monkeypatch, encoding):
     target = folder / "plates.jsonl"
     with json_lines(str(target)) as stream:
         stream.write(json.dumps({"image": names[-1]}, ensure_ascii=False) + "\n")
-    assert lines_of(target.read_text("utf-8")) == [{"image": names[-1]}]
+    assert lines_of(target) == [{"image": names[-1]}]
 
 
 def test_a_plate_is_printed_on_a_console_that_lacks_its_symbols(monkeypatch):
@@ -291,7 +287,7 @@ def test_results_never_replace_a_device_and_go_where_a_link_leads(folder, tmp_pa
     (tmp_path / "far" / "plates.jsonl").write_text("")
     (tmp_path / "link").symlink_to(tmp_path / "far" / "plates.jsonl")
     assert run(source, read, str(tmp_path / "link")) == 0
-    assert (tmp_path / "link").is_symlink() and lines_of((tmp_path / "far" / "plates.jsonl").read_text("utf-8"))
+    assert (tmp_path / "link").is_symlink() and lines_of(tmp_path / "far" / "plates.jsonl")
     assert (tmp_path / "pipe").is_fifo() and files_below(tmp_path / "far") == ["plates.jsonl"]
 
 

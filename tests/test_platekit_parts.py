@@ -22,7 +22,7 @@ from platekit.images import expand_inputs
 from platekit.parts import Parts
 from platekit.results import PictureResult, Plate
 from tests import many_photos
-from tests.conftest import files_below, make_picture, put_picture
+from tests.conftest import files_below, lines_of, make_picture, put_picture
 
 COUNT = 12
 
@@ -298,7 +298,7 @@ def test_a_folder_that_cannot_be_looked_into_gets_its_line(photos, monkeypatch, 
 
     monkeypatch.setattr(images.os, "scandir", refuse)
     assert run_pictures([photos], Nets(), "-") == 1
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    lines = lines_of(capsys.readouterr().out)
     assert lines[0]["image"] == str(photos / "a") and "error" in lines[0] and len(lines) == 2 + COUNT // 2
 
 

@@ -25,7 +25,7 @@ from platekit.devices import trains_in_bfloat16
 from platekit.errors import UserError
 from platekit.signals import stop_on_signal
 from platekit.training import EpochBatches, Run, Settings, check_workers, git_revision, start_weights
-from tests.conftest import ROOT
+from tests.conftest import ROOT, lines_of
 
 SETTINGS = Settings(epochs=3, batch_size=4, learning_rate=0.05, warmup_steps=3, half=False, seed=5)
 CPU = torch.device("cpu")
@@ -177,7 +177,7 @@ def test_it_learns_logs_and_keeps_the_best(tmp_path):
     before = evaluate(Net().eval())["score"]
     run = start(tmp_path, settings)
     best = run.train(Noisy(), collate, loss, evaluate)
-    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    rows = lines_of(tmp_path / "log.jsonl")
     assert [row["epoch"] for row in rows] == list(range(1, 26))
     assert all({"loss", "twice", "score", "learning_rate", "seconds", "revision"} <= set(row) for row in rows)
     assert rows[3]["twice"] == pytest.approx(2 * rows[3]["loss"]) and {row["one"] for row in rows} == {1}

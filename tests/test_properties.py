@@ -9,7 +9,6 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -27,11 +26,9 @@ from platekit.command import OutputFolder
 from platekit.drawing import draw_plates
 from platekit.results import Details, PictureResult, Plate
 from platekit.tracking import Track
-from tests.conftest import ROOT, make_picture, put_picture
+from tests.conftest import RESULT, ROOT, lines_of, make_picture, put_picture
 
 TIME = "2026-11-28T09:30:00.000+08:00"
-LINE = jsonschema.Draft202012Validator(
-    json.loads((ROOT / "platekit" / "results.schema.json").read_text("utf-8")))
 Box = tuple[float, float, float, float]
 
 whole = st.integers(0, 40)
@@ -169,14 +166,14 @@ results = st.builds(PictureResult, st.integers(1, 9999), st.integers(1, 9999),
 @given(results, st.text(max_size=20))
 def test_every_result_is_a_line_of_the_schema(result, name):
     for line in ({"image": name, **result.to_dict()}, {"image": name, "frame": 3, "time": TIME, **result.to_dict()}):
-        LINE.validate(json.loads(json.dumps(line)))
+        RESULT.validate(json.loads(json.dumps(line)))
 
 
 @given(st.one_of(plates, detailed))
 def test_every_track_is_a_line_of_the_schema(plate):
     line = json.loads(json.dumps({"image": "clip.avi", **Track(1, 0, 0, plate).to_dict()}))
-    LINE.validate(line)
-    LINE.validate({**line, "first_time": TIME, "last_time": TIME})
+    RESULT.validate(line)
+    RESULT.validate({**line, "first_time": TIME, "last_time": TIME})
 
 
 @pytest.mark.parametrize("line", [
@@ -184,7 +181,7 @@ def test_every_track_is_a_line_of_the_schema(plate):
     {"image": "a", "width": 1, "height": 1, "ms": {}}, {"width": 1, "height": 1, "ms": {}, "plates": []},
 ])
 def test_the_schema_refuses_other_lines(line):
-    assert not LINE.is_valid(line)
+    assert not RESULT.is_valid(line)
 
 
 @pytest.mark.parametrize("plate", [
@@ -196,7 +193,7 @@ def test_the_schema_refuses_other_lines(line):
 ])
 def test_the_schema_refuses_other_plates(plate):
     line = {"image": "a", "width": 1, "height": 1, "ms": {}, "plates": [{"detection_score": 1, "box": [0, 0, 1, 1]}]}
-    assert LINE.is_valid(line) and not LINE.is_valid({**line, "plates": [plate]})
+    assert RESULT.is_valid(line) and not RESULT.is_valid({**line, "plates": [plate]})
 
 
 def test_what_main_writes_follows_the_schema(call, tmp_path):
@@ -204,10 +201,10 @@ def test_what_main_writes_follows_the_schema(call, tmp_path):
     (tmp_path / "photos" / "b.png").write_text("no picture")
     done = call(main, "--image", tmp_path / "photos", ROOT / "ccpd" / "samples", "--json", tmp_path / "out.jsonl",
                 "--device", "cpu")
-    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
+    lines = lines_of(tmp_path / "out.jsonl")
     assert done.status == 1 and len(lines) > 3 and any(line.get("plates") for line in lines)
     for line in lines:
-        LINE.validate(line)
+        RESULT.validate(line)
 
 
 # outputs stay in their folder

@@ -15,19 +15,17 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import cv2
-import jsonschema
 import numpy as np
 import pytest
 
 from main import main
 from platekit import serve
-from tests.conftest import ROOT
+from tests.conftest import RESULT, ROOT
 
 pytest.importorskip("starlette", reason="starlette is optional: pip install -r requirements-extras.txt")
 pytest.importorskip("uvicorn", reason="uvicorn is optional: pip install -r requirements-extras.txt")
 
 SAMPLE = max((ROOT / "ccpd" / "samples").glob("*.jpg"))
-SCHEMA = json.loads((ROOT / "platekit" / "results.schema.json").read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +56,7 @@ def ask(server: tuple[str, int], method: str, path: str, body: bytes | None = No
 def post(server: tuple[str, int], body: bytes, name: str = "picture") -> tuple[int, dict]:
     status, answer = ask(server, "POST", f"/read?name={quote(name)}", body)
     entry = json.loads(answer)
-    jsonschema.validate(entry, SCHEMA)
+    RESULT.validate(entry)
     assert entry["image"] == name
     return status, entry
 

@@ -33,7 +33,7 @@ from platekit.read_plates import main
 from platekit.results import Details, PictureResult, Plate
 from platekit.tracking import Track, Tracker
 from platekit.video import AnnotatedVideos, VideoFile, Watch, run_video
-from tests.conftest import files_below, full_disk, make_picture, overlap, put_picture
+from tests.conftest import files_below, full_disk, make_picture, overlap, put_picture, results_of
 
 WIDTH, HEIGHT = 640, 360
 CLIP = 120  # frames
@@ -185,7 +185,7 @@ def test_a_clip_gives_a_line_a_frame_a_line_a_plate_and_an_annotated_video(drive
     path, cars = drive
     target = tmp_path / "plates.jsonl"
     assert run_video([str(path)], Eyes(cars), str(target), tmp_path / "drawn") == 0
-    lines = [json.loads(line) for line in target.read_text("utf-8").splitlines()]
+    lines = results_of(target)
     assert {line["image"] for line in lines} == {str(path)}
     frames, tracks = ([line for line in lines if key in line] for key in ("frame", "track"))
     assert len(lines) == len(frames) + len(tracks) and [line["frame"] for line in frames] == list(range(60))
@@ -240,7 +240,7 @@ def test_q_in_the_window_ends_a_video(drive, monkeypatch, tmp_path):
     monkeypatch.setattr(cv2, "imshow", lambda name, picture: shown.append(picture))
     monkeypatch.setattr(cv2, "waitKey", lambda _: ord("q") if len(shown) == 20 else -1)
     assert run_video([str(path)], Eyes(cars), str(tmp_path / "plates.jsonl"), show=True) == 0
-    lines = [json.loads(line) for line in (tmp_path / "plates.jsonl").read_text("utf-8").splitlines()]
+    lines = results_of(tmp_path / "plates.jsonl")
     assert len(shown) == 20 and [line["frame"] for line in lines if "frame" in line] == list(range(20))
     assert shown[0].shape == (HEIGHT, WIDTH, 3) and any("track" in line for line in lines)
 
@@ -312,7 +312,7 @@ def test_every_nth_frame_of_a_file_is_looked_at(drive, tmp_path, capsys):
         return result
 
     assert run_video([str(path)], read, str(tmp_path / "plates.jsonl"), tmp_path / "drawn", every=5) == 0
-    lines = [json.loads(line) for line in (tmp_path / "plates.jsonl").read_text("utf-8").splitlines()]
+    lines = results_of(tmp_path / "plates.jsonl")
     assert [line["frame"] for line in lines if "frame" in line] == list(range(0, 60, 5))
     assert sorted(line["text"] for line in lines if "track" in line) == sorted(car.text for car in cars)
     assert "12 of 60 frames" in capsys.readouterr().err
@@ -342,7 +342,7 @@ def test_ctrl_c_leaves_whole_files(drive, tmp_path, monkeypatch, live, number):
         with pytest.raises(KeyboardInterrupt):
             run()
     assert signal.getsignal(number) is handler
-    lines = [json.loads(line) for line in (tmp_path / "plates.jsonl").read_text("utf-8").splitlines()]
+    lines = results_of(tmp_path / "plates.jsonl")
     frames = [line["frame"] for line in lines if "frame" in line]
     assert len(frames) == 21 and [line["frames"] for line in lines if "track" in line] == [21]
     (video,) = (tmp_path / "drawn").iterdir()
@@ -548,7 +548,7 @@ def test_a_stream_is_read_by_its_address_and_has_failed_when_it_ends(tmp_path, c
     said = capsys.readouterr().err
     assert "gives no more frames" in said and "real time" not in said  # what rate it has, a stream need not say
     text = (tmp_path / "plates.jsonl").read_text("utf-8")
-    lines = [json.loads(line) for line in text.splitlines()]
+    lines = results_of(text)
     numbers = [line["frame"] for line in lines if "frame" in line]
     assert len(numbers) < 80 and numbers[-1] == 99 and "secret" not in text
     assert np.abs(np.subtract(seen, numbers)).max() <= 2  # the frame of that number, not one from a queue
@@ -595,7 +595,7 @@ def test_a_stream_that_ends_is_opened_again_if_asked(tmp_path, monkeypatch, caps
     assert status == 0
     with pytest.raises(UserError, match="one process for each"):
         run_video([address, address], read, reconnect=True)
-    lines = [json.loads(line) for line in (tmp_path / "plates.jsonl").read_text("utf-8").splitlines()]
+    lines = results_of(tmp_path / "plates.jsonl")
     numbers = [line["frame"] for line in lines if "frame" in line]
     assert numbers == sorted(set(numbers)) and len(numbers) == len(seen) and numbers[-1] > 200
     tracks = [line for line in lines if "track" in line]
@@ -655,7 +655,7 @@ def test_a_video_without_frames_has_failed_and_one_cut_short_says_how_much_there
     assert "no frame" in json.loads(line)["error"] or "cannot open" in json.loads(line)["error"]
     assert "annotated video" not in capsys.readouterr().err
     assert run_video([str(tmp_path / "half.avi")], nothing, str(tmp_path / "b.jsonl")) == 1
-    *frames, end = (json.loads(line) for line in (tmp_path / "b.jsonl").read_text("utf-8").splitlines())
+    *frames, end = results_of(tmp_path / "b.jsonl")
     assert len(frames) > 10 and f"ends after frame {frames[-1]['frame']} of 60" in end["error"]
     assert f": {len(frames)} of 60 frames" in capsys.readouterr().err
 
