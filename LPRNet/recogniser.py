@@ -174,7 +174,8 @@ class Recogniser:
         return readings
 
     def read_rows(self, picture: torch.Tensor, boxes: np.ndarray) -> list[Reading]:
-        """What is read of plates of two rows (LPRNet/rows.py), which are looked for in more boxes."""
+        """What is read of plates of two rows (LPRNet/rows.py): they are looked for in more boxes, and read in bfloat16
+        where the first view is."""
         views = boxes_round(boxes, MARGINS_OF_ROWS)
         logits = self.logits(self.looks(picture, views, PLACES), self.first_reader)
         return [self.alphabet.agree(of_plate) for of_plate in logits.unflatten(0, (len(boxes), -1, len(PLACES)))]

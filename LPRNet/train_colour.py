@@ -44,8 +44,7 @@ def parse_arguments() -> argparse.Namespace:
                         help=f"folders of crops, which surround the drawn plates (default: {for_help(CROPS_TRAIN)})")
     add_glyphs(parser)
     parser.add_argument("--count", type=int, default=30000, help="plates to draw; every tenth is to measure by")
-    parser.add_argument("--save", type=Path, default=TRAINED_COLOUR, metavar="FILE",
-                        help="where the weights go")
+    parser.add_argument("--save", type=Path, default=TRAINED_COLOUR, metavar="FILE", help="where the weights go")
     parser.add_argument("--stn", type=Path, default=STN_WEIGHTS, metavar="FILE",
                         help="weights of the spatial transformer that straightens the plates")
     add_seed(parser, "of all that is random")
