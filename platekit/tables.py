@@ -82,8 +82,9 @@ def read_rows(table: str | os.PathLike, columns: tuple[str, ...]) -> list[Row]:
 
 
 def write_rows(table: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a table, whole or not at all."""
+    """Write a table, whole or not at all, with UTF-8's mark before it, by which spreadsheets know Chinese symbols."""
     text = io.StringIO()
+    text.write("\ufeff")
     csv.writer(text, lineterminator="\n").writerows([columns, *rows])
     write_text(table, text.getvalue())
 

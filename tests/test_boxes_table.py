@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import os
 import sys
@@ -19,7 +20,7 @@ from LPRNet.data.load_data import LPRDataLoader
 from MTCNN import MTCNN as detection
 from MTCNN.data_preprocessing import assemble_Pnet_imglist, gen_Onet_train_data, gen_Pnet_train_data
 from MTCNN.data_preprocessing.photos import read_photos
-from MTCNN.data_set import boxes_of_yolo
+from MTCNN.data_set import boxes_of_results, boxes_of_yolo
 from MTCNN.paths import PNET_WEIGHTS
 from MTCNN.score import Score
 from MTCNN.train.dataset import SampleList
@@ -27,8 +28,9 @@ from platekit.errors import UserError
 from platekit.images import find_images, read_image, read_list
 from platekit.opencv import cv2
 from platekit.places import SAMPLES
+from platekit.read_plates import main as read_plates_main
 from platekit.tables import clockwise, read_boxes, read_plates
-from tests.conftest import make_picture, put_picture
+from tests.conftest import make_picture, overlap, put_picture
 
 BOXES = {"two": [(30.0, 40.0, 130.0, 80.0), (200.0, 150.0, 330.0, 190.5)], "one": [(100.0, 96.0, 270.0, 150.0)],
          "none": []}
@@ -375,3 +377,50 @@ def test_the_detector_counts_what_a_table_says(call, tmp_path, json):
     line = f"{len(rows)} pictures: {len(rows) - 1} of {len(rows)} plates found"
     said = done.err if json == "-" else done.out
     assert done.status == 0 and f"{line} (80.0%), 1 other boxes" in said
+
+
+def test_what_was_read_is_a_table_to_correct_and_to_train_on(call, tmp_path):
+    photos = find_images(SAMPLES)[:3]
+    for photo in photos:
+        put_picture(tmp_path / "photos" / f"{photo.stem[:4]}.png", read_image(photo))
+    put_picture(tmp_path / "photos" / "empty.png", make_picture(240, 360))
+    (tmp_path / "photos" / "broken.png").write_bytes(b"broken")
+    assert call(read_plates_main, "photos", "--details", "--json", "plates.jsonl", cwd=tmp_path).status == 1
+    done = call(boxes_of_results.main, "--results", "plates.jsonl", "--out", "photos/boxes.csv", cwd=tmp_path)
+    assert done.status == 0 and "3 plates; left out 1 errors or videos; left out 1 pictures without any" in done.out
+    table = tmp_path / "photos" / "boxes.csv"
+    with open(table, encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    annotations = {photo.stem[:4]: parse(photo) for photo in photos}
+    assert table.read_bytes().startswith(codecs.BOM_UTF8)
+    assert {row["file"].removesuffix(".png"): row["text"] for row in rows} \
+        == {name: annotation.plate for name, annotation in annotations.items()}
+    assert rows == sorted(rows, key=lambda row: float(row["confidence"]))
+    for path, (boxes, (corners,)) in read_plates([table]).items():
+        truth = annotations[path.stem]
+        assert overlap(boxes[0], truth.box) > 0.7 and np.abs(corners - truth.vertices).max() < np.ptp(boxes[0][::2]) / 8
+    done = call(crops_of_boxes.main, "--boxes", table, "--out", tmp_path / "crops")
+    assert done.status == 0 and "3 crops and labels.csv" in done.out, done
+
+
+def test_a_corrected_table_is_never_replaced_by_what_was_read(call, table, tmp_path):
+    (tmp_path / "plates.jsonl").write_text('{"image": "x.png", "plates": []}\n')
+    before = table.read_bytes()
+    done = call(boxes_of_results.main, "--results", tmp_path / "plates.jsonl", "--out", table)
+    assert "may have been corrected" in done.sentence() and table.read_bytes() == before
+
+
+@pytest.mark.parametrize(("lines", "sentence"), [
+    ("not json\n", "line 1 is no result"),
+    ("[1]\n", "line 1 is no result"),
+    ('{"image": "x.png", "plates": []}\n{"image": "x.png", "plates": [{}]}\n', "line 2 is no result"),
+    ('{"image": "x.png", "error": "cannot read"}\n', "no plate in a picture"),
+    ('{"image": "x.mp4", "frame": 0, "plates": [{"box": [1, 2, 30, 40]}]}\n', "no plate in a picture"),
+    ('{"image": "x.png", "plates": [{"text": "a", "box": [1, 2, 30, 40]}]}\n', "run this in the folder where"),
+    (None, "check the path"),
+])
+def test_results_that_give_no_table(call, tmp_path, lines, sentence):
+    if lines:
+        (tmp_path / "plates.jsonl").write_text(lines)
+    done = call(boxes_of_results.main, "--results", "plates.jsonl", "--out", "boxes.csv", cwd=tmp_path)
+    assert sentence in done.sentence() and done.status == 2 and not (tmp_path / "boxes.csv").exists()
