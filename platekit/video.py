@@ -216,14 +216,11 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
                       "process for each to watch them at once", file=sys.stderr)
             video = videos.file_for(source, watch.source.rate) if videos else None
             with stop_on_signal(watch.source.stop) as signals:
-                report(watch, stream, video, show, draw)
-            problem = None
-            if watch.source.broken and not watch.source.live:
-                problem = f"{name} ends after frame {watch.last} of {watch.source.total}; it is cut off, fetch it again"
-            elif watch.source.broken and not reconnect:
-                problem = f"{name} gives no more frames; check the camera or stream, and start again"
-            if not watch.frames and not signals:
-                problem = f"{name} gives no frame; check that it is whole and that OpenCV knows its format"
+                try:
+                    report(watch, stream, video, show, draw)
+                    problem = None if signals else problem_of(watch, reconnect)
+                except UserError as error:  # a frame too large for the GPU, or a disk that is full
+                    problem = str(error)
             if problem:
                 failed = True
                 tell(problem, stream, name)
@@ -253,6 +250,18 @@ def open_watch(source: str | int, read: ReadFrame, every: int, reconnect: bool, 
                 if not stop.is_set():
                     return watch
                 watch.source.close()
+    return None
+
+
+def problem_of(watch: Watch, reconnect: bool) -> str | None:
+    """What is wrong with a source that has ended and was not stopped."""
+    source, name = watch.source, watch.source.name
+    if not watch.frames:
+        return f"{name} gives no frame; check that it is whole and that OpenCV knows its format"
+    if source.broken and not source.live:
+        return f"{name} ends after frame {watch.last} of {source.total}; it is cut off, fetch it again"
+    if source.broken and not reconnect:
+        return f"{name} gives no more frames; check the camera or stream, and start again"
     return None
 
 

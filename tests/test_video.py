@@ -23,6 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from ccpd.plates import PlateRenderer, random_text
 from platekit.drawing import hide_plates
@@ -658,6 +659,23 @@ def test_a_video_without_frames_has_failed_and_one_cut_short_says_how_much_there
     *frames, end = results_of(tmp_path / "b.jsonl")
     assert len(frames) > 10 and f"ends after frame {frames[-1]['frame']} of 60" in end["error"]
     assert f": {len(frames)} of 60 frames" in capsys.readouterr().err
+
+
+def test_a_video_that_cannot_be_read_on_does_not_end_the_others(drive, tmp_path):
+    shutil.copy(drive[0], tmp_path / "first.avi")
+    frames = itertools.count()
+
+    def read(image: np.ndarray) -> PictureResult:
+        if next(frames) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return nothing(image)
+
+    videos = [str(tmp_path / "first.avi"), str(drive[0])]
+    assert run_video(videos, read, str(tmp_path / "a.jsonl"), tmp_path / "out") == 1
+    lines = results_of(tmp_path / "a.jsonl")
+    assert "use --device cpu" in lines[3]["error"] and lines[3]["image"].endswith("first.avi")
+    assert [line["frame"] for line in lines[4:]] == list(range(60))
+    assert len(files_below(tmp_path / "out")) == 2
 
 
 @pytest.mark.parametrize("live", [False, True])
