@@ -210,7 +210,7 @@ def all_crops(data: LPRDataLoader) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def read_all(reader: Reader, crops: torch.Tensor, device: torch.device, batch_size: int) -> torch.Tensor:
+def logits_of(reader: Reader, crops: torch.Tensor, device: torch.device, batch_size: int) -> torch.Tensor:
     """The logits (N, class_num, T) of ``all_crops``, on the CPU."""
     return torch.cat([reader(normalise(part.to(device))).float().cpu() for part in crops.split(batch_size)])
 
@@ -271,7 +271,7 @@ def main() -> None:
     def evaluate(net: Reader) -> dict[str, float]:
         figures = {}
         for name, data in (("accuracy", plain), ("accuracy_hard_views", hard)):
-            logits = read_all(net, crops_of(data), device, args.batch_size)
+            logits = logits_of(net, crops_of(data), device, args.batch_size)
             figures[name] = float(read_right(alphabet.classes(logits), data.labels).mean())
         return {**figures, "score": sum(figures.values()) / 2}
 
@@ -285,7 +285,7 @@ def main() -> None:
     if "sample_norm" in args.without:
         print(f"wrote no weights, since readers normalise per sample; the figures are in {args.run / 'log.jsonl'}")
         return
-    temperature = fit_temperature(read_all(best, crops_of(plain), device, args.batch_size), plain.labels, alphabet)
+    temperature = fit_temperature(logits_of(best, crops_of(plain), device, args.batch_size), plain.labels, alphabet)
     cool(best.lprnet, temperature)
     print(f"confidence fitted to the validation crops: logits divided by {temperature:.2f}")
     save(best, alphabet, args)

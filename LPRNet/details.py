@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from ccpd.symbols import PROVINCES
+from LPRNet.alphabet import CHARS
 from LPRNet.model.STN import plate_corners
 from LPRNet.paths import COLOUR_WEIGHTS
 from LPRNet.recogniser import LOOKS, Recogniser
@@ -75,7 +76,8 @@ class DetailReader:
     def _details(self, picture: torch.Tensor, boxes: np.ndarray, texts: Sequence[str]) -> list[Details]:
         theta = self.recogniser.transforms(picture, boxes, LOOKS)
         likely = self.net(sample_boxes(picture, boxes, theta)).softmax(dim=1).cpu()
-        likely *= torch.tensor([odds(text) for text in texts])
+        if self.recogniser.alphabet.chars == CHARS:  # other plates have other lengths
+            likely *= torch.tensor([odds(text) for text in texts])
         sure, best = (likely / likely.sum(dim=1, keepdim=True)).max(dim=1)
         shares = plate_corners(theta, (1, 1)).cpu().numpy()[:, [2, 3, 0, 1]]  # of the box, from the upper left one
         corners = boxes[:, None, :2] + shares * (boxes[:, None, 2:] - boxes[:, None, :2])

@@ -35,7 +35,7 @@ SURE = 0.8  # the confidence from which on one view of a plate is enough
 MARGINS = (0.03, 0.03), (-0.02, -0.02)
 # The same where it may have two rows, with the box itself: by the last two 8 more of 506 such plates are read.
 MARGINS_OF_ROWS = (0.0, 0.0), *MARGINS, (0.08, 0.08), (0.0, 0.08)
-CROPS = 16  # that the nets take at a time on the CPU: 64 take half as long again each, as their maps leave the caches
+CROPS = 16  # that the nets take at a time on the CPU; with 64, whose maps leave the caches, each takes half longer
 
 __all__ = ["LPRNET_WEIGHTS", "STN_WEIGHTS", "Reader", "Recogniser", "load_reader", "save_reader"]
 

@@ -28,6 +28,7 @@ from MTCNN.detector import Detections, Detector, Thresholds
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import MINI_LP, SCALE, add_pyramid_arguments
 from MTCNN.score import Score
+from platekit.arguments import HelpFormatter
 from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
@@ -57,13 +58,13 @@ def create_mtcnn_net(image: np.ndarray, mini_lp: tuple[float, float] = MINI_LP,
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Find licence plates in pictures.")
+    parser = argparse.ArgumentParser(description="Find licence plates in pictures.", formatter_class=HelpFormatter)
     add_arguments(parser, default="the bundled samples")
     add_pyramid_arguments(parser)
     parser.add_argument("--boxes", nargs="+", type=Path, default=[], metavar="FILE",
                         help=f"count what is found by them: {BOXES_HELP}")
-    parser.add_argument("--pnet", default=PNET_WEIGHTS, type=Path, help="weights of PNet (default: the bundled ones)")
-    parser.add_argument("--onet", default=ONET_WEIGHTS, type=Path, help="weights of ONet (default: the bundled ones)")
+    parser.add_argument("--pnet", default=PNET_WEIGHTS, type=Path, help="weights of PNet")
+    parser.add_argument("--onet", default=ONET_WEIGHTS, type=Path, help="weights of ONet")
     return parser.parse_intermixed_args(arguments)
 
 

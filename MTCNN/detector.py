@@ -36,7 +36,7 @@ from platekit.onnx_nets import OnnxNet, is_onnx
 Net = TypeVar("Net", PNet, ONet)
 ROUNDS = 3  # of ONet
 KEPT_MEMORY = 64 << 20  # bytes at most, for the next picture
-CROPS = 32  # that ONet takes at a time on the CPU; twice as many, in fresh pages of memory, take twice the time each
+CROPS = 32  # that ONet takes at a time on the CPU; with 64, whose maps need fresh memory, each takes twice as long
 
 
 @dataclasses.dataclass(frozen=True)

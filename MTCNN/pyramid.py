@@ -205,4 +205,5 @@ def arrange(sizes: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], tu
 
 def output_size(height: int, width: int) -> tuple[int, int]:
     """Rows and columns of PNet's output for an input of ``height`` x ``width`` pixels."""
+    # The first convolution takes 2 pixels of each side; those behind the pool take 4 rows and 8 columns.
     return math.ceil((height - 2) / PNET_STRIDE[0]) - 4, math.ceil((width - 2) / PNET_STRIDE[1]) - 8

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from MTCNN.model.fast import FastPNet
-from MTCNN.model.MTCNN_nets import PNet
+from MTCNN.model.MTCNN_nets import PNET_SIZE, PNET_STRIDE, PNet
 from MTCNN.pyramid import Sheet, output_size
 from MTCNN.rough import PNET_MARGIN, TILE_SIZE, cells_of, cut_tiles, likely_tiles, make_rough
 from platekit.crops import normalise
@@ -51,10 +51,11 @@ class Scanner:
 
     def bands(self, pixels: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
         """A sheet's pixels in bands, and the first row of PNet's cells in each."""
-        rows, _ = output_size(*pixels.shape[2:])
-        band = max(1, BAND_PIXELS[self.device.type] // (2 * pixels.shape[3]))
+        stride, (rows, _) = PNET_STRIDE[0], output_size(*pixels.shape[2:])
+        band = max(1, BAND_PIXELS[self.device.type] // (stride * pixels.shape[3]))
         for first in range(0, rows, band):
-            yield first, pixels[:, :, 2 * first:2 * (first + band) + 10]
+            end = stride * (first + band - 1) + PNET_SIZE[0]
+            yield first, pixels[:, :, stride * first:end]
 
     def scan_maps(self, maps: torch.Tensor, least: float) -> tuple[np.ndarray, ...]:
         """The cells that PNet scores at least ``least``: their rows, columns, offsets (N, 4) and scores."""

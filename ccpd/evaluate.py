@@ -45,7 +45,7 @@ from platekit.arguments import HelpFormatter, add_seed
 from platekit.boxes import box_iou
 from platekit.devices import DEVICE_HELP
 from platekit.errors import UserError, run_script
-from platekit.files import file_fingerprint, json_line, write_bytes, write_text, writing
+from platekit.files import alone, file_fingerprint, json_line, write_bytes, write_text, writing
 from platekit.images import find_images, is_same_folder, walk_images
 from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.results import PictureResult
@@ -235,10 +235,11 @@ def main() -> int:
     settings = {"rounds of ONet": args.rounds, "aspects": list(args.aspects),
                 "weights": {net: file_fingerprint(path) for net, path in weights.items()},
                 "device": f"{reader.detector.device}, {torch.get_num_threads()} threads", "revision": git_revision()}
-    note_settings(args.out / "settings.json", settings, args.restart)
-    log = args.out / "outcomes.jsonl"
-    done = {} if args.restart else read_outcomes(log)
-    outcomes, problems = evaluate(photos, reader, log, done, approximate)
+    with alone(args.out):
+        note_settings(args.out / "settings.json", settings, args.restart)
+        log = args.out / "outcomes.jsonl"
+        done = {} if args.restart else read_outcomes(log)
+        outcomes, problems = evaluate(photos, reader, log, done, approximate)
     if not outcomes:
         raise UserError("no photo could be evaluated; name folders of photos with CCPD names, and another --out")
     facts = {"release": args.release, "photos": len(outcomes), "unreadable or wrongly named": len(problems),

@@ -43,7 +43,7 @@ class PlateKind:
     name: str
     width_mm: float
     cells: tuple[tuple[float, float], ...]  # left edge and width of each symbol
-    dot_mm: float  # centre of the dot behind the second symbol
+    dot_mm: float  # x of the dot's centre
     colour: str  # of the ground
     hue: tuple[int, int]
     saturation: tuple[int, int]

@@ -112,7 +112,7 @@ def exact_interval(hits: float, count: int) -> tuple[float, float]:
     numbers, ways = np.arange(count + 1), logs[-1] - logs - logs[::-1]
 
     def least(hits: int) -> float:
-        """The share of which so many hits, or more, come in one of forty samples."""
+        """The largest share that gives so many hits or more in at most 2.5 % of samples: the lower end."""
         low, high = 0.0, float(hits > 0)
         for _ in range(40 if hits else 0):
             share = (low + high) / 2

@@ -25,7 +25,7 @@ from platekit.devices import DEVICE_HELP, enough_memory
 from platekit.distributed import rank, wait_for_all, world
 from platekit.drawing import Draw, draw_plates
 from platekit.errors import UserError
-from platekit.files import file_fingerprint, is_device, real_path, takes_files, writing
+from platekit.files import alone, file_fingerprint, is_device, real_path, takes_files, writing
 from platekit.images import (
     FOUND,
     WRITABLE,
@@ -81,9 +81,10 @@ def json_lines(path: str | None) -> Iterator[TextIO | None]:
         if part.is_file() and part.stat().st_size:
             aside = next(name for name in (f"{part}{number}" for number in itertools.count(1))
                          if not os.path.exists(name))
-            os.replace(part, aside)
+            with alone(part):
+                os.replace(part, aside)
             print(f"the lines of a run that was cut short are in {aside} now", file=sys.stderr)
-        with open(part, "w", encoding=encoding, errors=errors) as stream:
+        with open(part, "a", encoding=encoding, errors=errors) as stream, alone(part):
             yield stream
         os.replace(part, path)
 
@@ -217,22 +218,23 @@ def run_shared(sources: Callable[[], Iterator[Path]], read_inputs: Callable[...,
     Whether some failed, which the first process knows."""
     made_with = [file_fingerprint(value) if isinstance(value, Path) else value for value in settings]
     parts, kept, failed = Parts(json_path, json.dumps(made_with)), 0, 0
-    if rank() == 0:
-        kept = parts.start(resume, sources())
-        if kept and output:
-            print(f"{kept} lines are kept, whose pictures are not drawn again; without --resume all are")
-    wait_for_all()
-    start = time.perf_counter()
-    with parts.part(rank()) as part:
-        for number, entry in tqdm(read_inputs(own_items(parts.left(sources()))), unit="picture", leave=False,
-                                  disable=None if rank() == 0 else True):
-            part.write(number, entry)
-    wait_for_all()
-    seconds = time.perf_counter() - start
-    if rank() == 0:
-        count, failed = parts.finish(sources())
-        print(f"results written to {json_path}: {count} pictures, {failed} of them failed; "
-              f"{count - kept} read now, {(count - kept) / seconds:.1f} a second")
+    with parts.only_run() if rank() == 0 else contextlib.nullcontext():
+        if rank() == 0:
+            kept = parts.start(resume, sources())
+            if kept and output:
+                print(f"{kept} lines are kept, whose pictures are not drawn again; without --resume all are")
+        wait_for_all()
+        start = time.perf_counter()
+        with parts.part(rank()) as part:
+            for number, entry in tqdm(read_inputs(own_items(parts.left(sources()))), unit="picture", leave=False,
+                                      disable=None if rank() == 0 else True):
+                part.write(number, entry)
+        wait_for_all()
+        seconds = time.perf_counter() - start
+        if rank() == 0:
+            count, failed = parts.finish(sources())
+            print(f"results written to {json_path}: {count} pictures, {failed} of them failed; "
+                  f"{count - kept} read now, {(count - kept) / seconds:.1f} a second")
     return failed > 0
 
 

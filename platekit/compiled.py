@@ -62,7 +62,7 @@ def in_threads(function: Callable, count: int, least: int, *arguments: object) -
     """
     number = max(1, min(torch.get_num_threads(), count // least))
     bounds = [count * part // number for part in range(number + 1)]
-    parts = pairwise(bounds)  # of which each thread takes the next
+    parts = pairwise(bounds)  # one for all threads: taking the next part is one step under Python's lock
     errors: list[BaseException] = []
 
     def work(_: object = None) -> None:

@@ -21,6 +21,7 @@ MARGIN = 0.1  # of a box's sides, that is hidden beyond them
 def draw_text(image: np.ndarray, text: str, origin: tuple[int, int], size: int, colour: tuple[int, int, int] = INK,
               weight: int = 500) -> None:
     """Write ``text`` into the picture; ``origin`` is the left end of its baseline, ``size`` its height in pixels."""
+    text = text.encode("utf-8", "backslashreplace").decode()  # what is no UTF-8 would end the process
     cv2.putText(image, text, origin, colour, cv2.FontFace("sans"), size, weight)
 
 

@@ -14,7 +14,24 @@ from typing import Any
 
 from platekit.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
 REPLACE_TRIES, REPLACE_SECONDS = 20, 0.1
+_held: set[int] = set()  # handles of what this process is ``alone`` at
+
+
+def _let_go() -> None:
+    """In a forked process: a lock lasts as long as its last handle, though who asked for it is killed."""
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+if fcntl is not None:
+    os.register_at_fork(after_in_child=_let_go)
 
 
 @contextlib.contextmanager
@@ -59,6 +76,31 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
         raise
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; name a place where you may write") from None
+
+
+@contextlib.contextmanager
+def alone(place: str | os.PathLike) -> Iterator[None]:
+    """A block that one process at a time is in, for each file or folder. Raises UserError where another one is.
+
+    The system lets go of the place when a process is killed. Not on Windows, nor on file systems without locks.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(place, os.O_RDONLY)
+    _held.add(handle)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another run is writing to {place}; wait for it, or name another place") from None
+        except OSError:  # there are no locks
+            pass
+        yield
+    finally:
+        if handle in _held:
+            _held.remove(handle)
+            os.close(handle)
 
 
 def json_line(entry: dict[str, Any]) -> bytes:

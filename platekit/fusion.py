@@ -76,10 +76,9 @@ class FusedReading:
                 del self._surest[min(self._surest, key=lambda other: self._surest[other].confidence)]
 
     def _fuse(self) -> None:
-        """``confidence``: that of the surest frame with this text, times the share of votes for its weakest symbol."""
+        """``confidence``: that of the ``best`` sighting, times the share of votes for its weakest symbol."""
         places = self._symbols[max(self._lengths, key=self._lengths.__getitem__)]
         winners = [max(place.items(), key=lambda item: item[1]) for place in places]
         self.text = "".join(symbol for symbol, _ in winners)
         share = min((votes / max(1e-9, place.total()) for (_, votes), place in zip(winners, places)), default=0.0)
-        surest = self._surest.get(self.text)
-        self.confidence = share * (surest.confidence if surest and self.text else share)
+        self.confidence = share * self.best.confidence if self.text else 0.0

@@ -12,7 +12,7 @@ from platekit.places import ROOT
 def unusable(problem: str) -> BaseException:
     """What ends one of this project's scripts in that sentence; in other programs an ImportError."""
     program = Path(sys.argv[0]).resolve()
-    ours = program.stem == "read-plates" or (program.is_file() and ROOT in program.parents)
+    ours = program.stem in ("read-plates", "serve-plates") or (program.is_file() and ROOT in program.parents)
     return SystemExit(f"error: {problem}") if ours else ImportError(problem)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from platekit.errors import UserError
-from platekit.files import json_line, write_text, writing
+from platekit.files import alone, json_line, write_text, writing
 
 
 class Parts:
@@ -30,17 +30,24 @@ class Parts:
         self.path, self.folder, self.settings = Path(path), Path(f"{path}.parts"), settings
         self._kept, self._merged, self._made_with = (self.folder / name for name in ("kept", "merged", "settings"))
 
-    def start(self, resume: bool, sources: Iterable[Path]) -> int:
-        """Forget what earlier runs left or, to ``resume``, keep all but errors and what is damaged; returns the number
-        of lines kept.
-
-        One process does this before any other goes on. Raises UserError when there is no place for the file, or when
-        the kept lines are of other inputs, or of a run that was cut short and had other settings.
-        """
+    @contextlib.contextmanager
+    def only_run(self) -> Iterator[None]:
+        """A block around a run. Raises UserError where there is no place for the file, or another run writes it."""
         with writing(self.path):
             if self.path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             self.folder.mkdir(parents=True, exist_ok=True)
+        with alone(self.folder):
+            yield
+
+    def start(self, resume: bool, sources: Iterable[Path]) -> int:
+        """Forget what earlier runs left or, to ``resume``, keep all but errors and what is damaged; returns the number
+        of lines kept.
+
+        One process does this before any other goes on. Raises UserError when the kept lines are of other inputs, or of
+        a run that was cut short and had other settings.
+        """
+        with writing(self.path):
             old, count = self._files(), 0
             if resume and self._made_with.exists() and self._made_with.read_bytes() != self.settings.encode("utf-8"):
                 raise UserError(f"the lines in {self.folder} were made with other weights or flags; give the same, or "
@@ -129,7 +136,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The same of a file that a run has finished, and an editor perhaps has changed the line ends of."""
     with open(path, "rb") as file:
-        for number, line in enumerate(file):
+        for number, line in enumerate(filter(bytes.strip, file)):
             yield number, line.rstrip(b"\r\n") + b"\n"
 
 

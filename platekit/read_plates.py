@@ -11,7 +11,7 @@ from LPRNet.paths import COLOUR_WEIGHTS, LPRNET_ONNX, STN_ONNX
 from MTCNN.paths import ONET_ONNX, PNET_ONNX
 from MTCNN.pyramid import add_pyramid_arguments
 from platekit.arguments import HelpFormatter, for_help
-from platekit.command import add_arguments, run_pictures
+from platekit.command import add_arguments, results_place, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.drawing import draw_plates, hide_plates
@@ -119,9 +119,10 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def check_inputs(args: argparse.Namespace) -> None:
-    """UserError for inputs that exclude each other, and for what is no picture by its name."""
+    """UserError for inputs that exclude each other or are no pictures by name, and for results in their place."""
     if (args.video or args.camera is not None) and (args.image or args.resume):
         raise UserError("--image and --resume exclude --video and --camera; run them one after the other")
+    results_place(args.json, [*(args.image or ()), *(args.video or ())])  # a list too, before it is read
     if args.hide and args.json and not args.output and not args.show:
         raise UserError("--hide is for pictures and videos; name a folder for them with --output DIR")
     if args.every < 1:

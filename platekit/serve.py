@@ -26,7 +26,7 @@ if __package__ in (None, ""):
 import numpy as np
 import torch
 
-from platekit.arguments import add_seed
+from platekit.arguments import HelpFormatter, add_seed
 from platekit.devices import DEVICE_HELP
 from platekit.errors import UserError, need, run_script
 from platekit.images import decode_image, find_images
@@ -168,7 +168,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Serve a web page, and other programs, that send pictures to read.")
+    parser = argparse.ArgumentParser(description="Serve a web page, and other programs, that send pictures to read.",
+                                     formatter_class=HelpFormatter)
     parser.add_argument("--host", default="127.0.0.1",
                         help="address to listen on; 0.0.0.0 lets other machines in")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any that is free")

@@ -9,6 +9,7 @@ up to rounding and what is drawn for a share and not for a sample: dropout, and 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -37,7 +38,7 @@ from platekit.arguments import add_seed
 from platekit.checkpoints import read_checkpoint, save_checkpoint
 from platekit.devices import DEVICE_HELP, trains_in_bfloat16
 from platekit.errors import UserError
-from platekit.files import file_fingerprint, fingerprint, real_path, takes_files, write_text
+from platekit.files import alone, file_fingerprint, fingerprint, real_path, takes_files, write_text, writing
 from platekit.memory import keep_freed_memory
 from platekit.places import ROOT
 from platekit.signals import stop_on_signal
@@ -261,7 +262,10 @@ class Run(Generic[Net]):
 
         A net that is ``trained`` already is one to choose from too: what it was before the first epoch.
         """
-        with distributed.together(), stop_on_signal() as signals:
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        only_run = alone(self.folder) if distributed.rank() == 0 else contextlib.nullcontext()
+        with only_run, distributed.together(), stop_on_signal() as signals:
             if trained and not self.log and distributed.rank() == 0:
                 self.finish_epoch({"epoch": 0, "step": 0, **evaluate(self.average.eval()), "revision": git_revision()})
             try:

@@ -194,7 +194,7 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
     Without ``json_path`` one line per track is printed, and of a live source another one as soon as the track counts.
     ``every`` is as for ``Watch``; with ``reconnect`` a live source that ends by itself is opened again.
     Returns the exit status: 0, or 1 when a source failed. Ctrl-C ends the source as if it ended there, with all files
-    whole; KeyboardInterrupt follows unless it was a live source, which has no other end.
+    whole; KeyboardInterrupt follows unless it was the last source and a live one, which has no other end.
     """
     if world() > 1:
         raise UserError("torchrun shares pictures, not videos; start one process for each video")
@@ -209,7 +209,7 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
             name = source_name(source)
             watch = open_watch(source, read, every, reconnect, stream)
             if watch is None:
-                failed |= not (reconnect and is_live(source))  # which only a signal ends
+                failed |= not (reconnect and is_live(source))  # then only a signal has ended the tries
                 continue
             if watch.source.live and sources[number + 1:]:
                 print(f"{', '.join(map(source_name, sources[number + 1:]))} will be opened when {name} ends; start one "
@@ -225,7 +225,7 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
                 failed = True
                 tell(problem, stream, name)
             if signals:
-                cut_short = not watch.source.live
+                cut_short = not watch.source.live or number + 1 < len(sources)
                 break
     if json_path not in (None, "-"):
         print(f"results written to {json_path}")
@@ -312,7 +312,7 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
             if video:
                 video.write(frame.second - away, picture)
             if show:
-                cv2.imshow(name, picture)
+                cv2.imshow("plates (q ends)", picture)
                 if cv2.waitKey(1) == ord("q"):
                     watch.source.stop()
     drawn = f"; annotated video in {video.path}" if video and watch.frames else ""

@@ -33,6 +33,8 @@ RESULT = jsonschema.Draft202012Validator(
 needs_bfloat16 = pytest.mark.skipif(not multiplies_bfloat16(torch.device("cpu")),
                                     reason="the processor has no bfloat16")
 
+needs_locks = pytest.mark.skipif(os.name == "nt", reason="on Windows nothing keeps two runs apart")
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what a shell runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("untimed", deadline=None)  # machine code is made, or loaded, at the first call

@@ -68,11 +68,12 @@ def test_every_plate_of_a_photo_is_learnt_and_the_others_left_alone(photos, tabl
 
 
 def test_samples_of_both_nets_are_cut_by_a_table(call, photos, table, tmp_path):
-    for net, main, more in (("p", gen_Pnet_train_data.main, ()),
-                            ("o", gen_Onet_train_data.main, ("--pnet", PNET_WEIGHTS))):
+    for net, main, most, more in (("p", gen_Pnet_train_data.main, 10 + 8 + 10 + 14, ()),
+                                  ("o", gen_Onet_train_data.main, 12 + 8 + 6 + 18 + 4, ("--pnet", PNET_WEIGHTS))):
         done = call(main, "-dir_train", photos, "-dir_val", "--boxes", table, "--views", 2, "--out_train",
                     tmp_path / net, *more)
         assert done.status == 0 and "3 photos with a plate and 1 without" in done.out, done
+        assert f"up to {4 * 2 * most} samples" in done.out, done
         pixels = np.load(tmp_path / net / "positive.npy")
         assert len(pixels) > 10 and (pixels.reshape(-1, 3)[:, 0] > pixels.reshape(-1, 3)[:, 2] + 50).mean() > 0.6
 
@@ -130,14 +131,14 @@ def test_points_of_yolo_that_are_no_corners(tmp_path):
         shown[place] = 0
         for numbers in (shown.flatten(), shown[:, :2].flatten()):
             (tmp_path / "a.txt").write_text(" ".join(map(str, [0, 0.5, 0.45, 0.2, 0.1, *numbers])))
-            ((_, box, corners),) = boxes_of_yolo.read_labels(tmp_path / "a.txt")
+            ((_, box, corners),) = boxes_of_yolo.read_yolo(tmp_path / "a.txt")
             assert corners is None and np.allclose(box, (0.4, 0.4, 0.6, 0.5))
     angles = np.linspace(0, 2 * np.pi, 9)[:-1]
     circle = np.stack([0.5 + 0.1 * np.cos(angles), 0.5 + 0.05 * np.sin(angles)], axis=1)
     for polygon in (circle, circle[[0, 1, 2, 4, 5, 6]], circle[[0, 2, 4]], points[[0, 1, 1, 3]]):
         (tmp_path / "a.txt").write_text(" ".join(map(str, [0, *polygon.flatten()])))
         with pytest.raises(UserError, match="polygons are not taken"):
-            boxes_of_yolo.read_labels(tmp_path / "a.txt")
+            boxes_of_yolo.read_yolo(tmp_path / "a.txt")
 
 
 def test_a_plate_turned_either_way_begins_at_its_upper_left_corner():
@@ -196,7 +197,7 @@ def test_a_bad_file_of_yolo_is_left_out_and_said_so(call, photos, tmp_path, line
 
 def test_a_mark_of_the_encoding_is_no_part_of_yolos_class(tmp_path):
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.2 0.1\n", encoding="utf-8-sig")
-    assert [label.kind for label in boxes_of_yolo.read_labels(tmp_path / "a.txt")] == ["0"]
+    assert [label.kind for label in boxes_of_yolo.read_yolo(tmp_path / "a.txt")] == ["0"]
 
 
 def test_a_box_of_yolo_ends_where_the_picture_does(call, photos, tmp_path):

@@ -37,9 +37,9 @@ from ccpd.synthesize import main as synthesize
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from platekit.checkpoints import save_weights
 from platekit.errors import UserError
-from platekit.files import json_line
+from platekit.files import alone, json_line
 from platekit.pipeline import PlateReader
-from tests.conftest import files_below, make_picture, put_picture
+from tests.conftest import files_below, make_picture, needs_locks, put_picture
 
 TEXT = st.text("皖A1B2", max_size=8)
 
@@ -308,6 +308,13 @@ def test_folders_of_one_name_are_two_subsets(photos, tmp_path):
 def test_names_in_lists_come_from_any_system(tmp_path):
     (tmp_path / "list.txt").write_text("C:\\photos\\a.jpg\nphotos/b.jpg\tnote\n\nc:d.jpg\n")
     assert listed_names(tmp_path / "list.txt") == {"a.jpg", "b.jpg", "c:d.jpg"}
+
+
+@needs_locks
+def test_two_evaluations_do_not_share_a_folder(call, photos, tmp_path):
+    (tmp_path / "out").mkdir()
+    with alone(tmp_path / "out"):
+        assert "another run is writing to" in call(main, "--data", photos, "--out", tmp_path / "out").sentence()
 
 
 def test_an_output_that_is_a_file_is_wrong_usage(call, photos, tmp_path):

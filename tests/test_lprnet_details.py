@@ -12,6 +12,7 @@ import torch
 from ccpd.annotation import parse
 from ccpd.plates import FORCES, KINDS, PlateRenderer, random_text
 from LPRNet import train_colour
+from LPRNet.alphabet import Alphabet
 from LPRNet.details import COLOURS, ColourNet, DetailReader, odds
 from LPRNet.recogniser import Recogniser
 from platekit.checkpoints import save_weights
@@ -52,6 +53,15 @@ def test_the_text_decides_where_the_picture_does_not(reader):
     assert odds("") == [1.0] * len(COLOURS)
     assert odds("WJ皖12345")[COLOURS.index("white")] == 1 > odds("皖AD12345")[COLOURS.index("white")]
     assert odds("皖A1234")[COLOURS.index("green")] < 1  # of which one symbol was not read
+
+
+def test_the_length_of_other_plates_tells_no_colour(reader, monkeypatch):
+    grey, chinese = np.full((24, 94, 3), 60, np.uint8), reader.recogniser.alphabet
+    monkeypatch.setattr(reader.recogniser, "alphabet", Alphabet("AB1-", 8))
+    other = tell(reader, grey, "AB11111")
+    assert other == tell(reader, grey, "AB111111")
+    monkeypatch.setattr(reader.recogniser, "alphabet", chinese)
+    assert other != tell(reader, grey, "AB11111")
 
 
 def test_probabilities_are_shared_out_among_the_colours(reader):

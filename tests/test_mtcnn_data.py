@@ -54,10 +54,11 @@ from platekit.boxes import decode_offsets
 from platekit.checkpoints import save_checkpoint
 from platekit.crops import crop_resize, normalise, to_picture
 from platekit.errors import UserError
+from platekit.files import alone
 from platekit.images import find_images, read_image, read_list
 from platekit.opencv import cv2
 from platekit.places import SAMPLES
-from tests.conftest import files_below, make_picture, put_picture
+from tests.conftest import files_below, make_picture, needs_locks, put_picture
 
 CORNERS = ((270, 150), (104, 140), (100, 96), (266, 106))  # right-bottom, left-bottom, left-top, right-top
 
@@ -687,6 +688,15 @@ def test_samples_are_written_once_for_every_view(tmp_path):
 def generate_pnet(call, folder, *more):
     return call(gen_Pnet_train_data.main, "-dir_train", folder / "photos", "-dir_val",
                 "--out_train", folder / "samples", "--views", 2, *more)
+
+
+@needs_locks
+def test_two_runs_do_not_write_samples_into_one_folder(call, tmp_path):
+    photo_folder(tmp_path / "photos")
+    (tmp_path / "samples").mkdir()
+    with alone(tmp_path / "samples"):
+        assert "another run is writing to" in generate_pnet(call, tmp_path).sentence()
+    assert generate_pnet(call, tmp_path).status == 0
 
 
 @pytest.mark.parametrize("change", ["ignored", "plain", "mined", "swapped"])

@@ -21,10 +21,10 @@ from platekit.arguments import command_line
 from platekit.command import json_lines, run_pictures
 from platekit.errors import UserError, run_script
 from platekit.files import write_bytes
-from platekit.images import read_image
+from platekit.images import find_images, read_image
 from platekit.results import PictureResult, Plate
 from platekit.video import run_video
-from tests.conftest import ROOT, files_below, lines_of, make_picture, put_picture
+from tests.conftest import ROOT, files_below, lines_of, make_picture, needs_locks, put_picture, results_of
 
 PLATES = (Plate((10.26, 4.0, 60.0, 20.0), 0.99876, "皖A12345", 0.98765, (0.9,) * 7),
           Plate((1, 2, 30, 12), 0.8, "", 0.5))
@@ -311,6 +311,29 @@ def test_lines_of_a_run_that_was_killed_are_put_aside(tmp_path, capsys):
         stream.write("3\n")
     assert {name: (tmp_path / name).read_text() for name in files_below(tmp_path)} == {
         "plates.jsonl": "3\n", "plates.jsonl.part1": "0\n", "plates.jsonl.part2": "1\n"}
+
+
+@needs_locks
+def test_two_runs_do_not_write_one_file(folder, tmp_path):
+    target = tmp_path / "plates.jsonl"
+    with json_lines(str(target)) as stream:
+        stream.write("1\n")
+        stream.flush()
+        with pytest.raises(UserError, match="another run is writing to"), json_lines(str(target)):
+            pass
+        stream.write("2\n")
+    assert target.read_text() == "1\n2\n" and not Path(f"{target}.part1").exists()
+
+    def read(image: np.ndarray, _: Path) -> PictureResult:
+        with pytest.raises(UserError, match="another run is writing to"):
+            run_pictures([folder], fail, str(target))
+        return PictureResult(1, 1, ())
+
+    def fail(*_: object) -> PictureResult:
+        raise AssertionError("the other run reads")
+
+    run_pictures([folder], read, str(target))
+    assert len(results_of(target)) == len(find_images(folder))
 
 
 @pytest.mark.parametrize(("result", "status"), [(0, 0), (None, 0), (1, 1), (2, 2)])

@@ -20,6 +20,12 @@ def test_every_province_has_ink_of_its_own():
     assert len(set(drawn.values())) == len(PROVINCES) == 31  # a missing glyph would look like another missing one
 
 
+def test_a_name_that_is_no_utf8_can_be_drawn():
+    canvas = np.zeros((60, 200, 3), dtype=np.uint8)
+    draw_text(canvas, "np_\udcff.jpg", (10, 48), 20)
+    assert canvas.any()
+
+
 def test_the_picture_itself_is_drawn_on():
     """A copy of a large picture would be a tenth of the memory of a whole run."""
     image = np.full((100, 200, 3), 90, dtype=np.uint8)

@@ -81,6 +81,13 @@ def test_a_run_cut_short_anywhere_goes_on_and_reads_nothing_twice(photos, whole,
         target.unlink()
 
 
+def test_empty_lines_in_a_finished_file_are_no_lines(photos, whole, tmp_path):
+    target, nets = tmp_path / "whole.jsonl", Nets()
+    target.write_bytes(whole.replace(b"\n", b"\n\n", 1) + b"\n")
+    run_pictures([photos], nets, str(target), resume=True)
+    assert len(nets.read) <= 1 and target.read_bytes() == whole  # one that failed is read again
+
+
 def test_lines_of_other_settings_are_not_gone_on_from(photos, tmp_path):
     target = tmp_path / "plates.jsonl"
     cut_short(photos, target, 3, settings="a")
@@ -104,8 +111,11 @@ def test_lines_of_other_weights_in_the_same_file_are_not_gone_on_from(photos, tm
 
 def test_lines_of_a_run_before_are_not_taken_for_those_of_one_that_was_killed_at_once(photos, whole, tmp_path):
     target, sources, anew = tmp_path / "whole.jsonl", list(expand_inputs([photos])), Nets()
-    assert Parts(target, "other weights").start(False, sources) == 0
-    assert Parts(target, "other weights").start(True, sources) == 0 and target.read_bytes() == whole
+    for resume in (False, True):
+        parts = Parts(target, "other weights")
+        with parts.only_run():
+            assert parts.start(resume, sources) == 0
+    assert target.read_bytes() == whole
     run_pictures([photos], anew, str(target))
     assert len(anew.read) == COUNT
 
@@ -214,6 +224,7 @@ def test_inputs_that_change_while_they_are_read_are_noticed(photos, tmp_path):
 def test_parts_of_many_processes_merge_in_input_order(tmp_path):
     sources = [Path(f"{number}.jpg") for number in range(40)]
     parts = Parts(tmp_path / "plates.jsonl")
+    parts.folder.mkdir()
     parts.start(False, sources)
     for rank in range(3):
         with parts.part(rank) as part:

@@ -25,7 +25,7 @@ from platekit.devices import trains_in_bfloat16
 from platekit.errors import UserError
 from platekit.signals import stop_on_signal
 from platekit.training import EpochBatches, Run, Settings, check_workers, git_revision, start_weights
-from tests.conftest import ROOT, lines_of
+from tests.conftest import ROOT, lines_of, needs_locks
 
 SETTINGS = Settings(epochs=3, batch_size=4, learning_rate=0.05, warmup_steps=3, half=False, seed=5)
 CPU = torch.device("cpu")
@@ -365,6 +365,17 @@ def test_a_finished_run_gives_its_best_net_without_training(tmp_path, reference)
 
     best = start(tmp_path / "reference").train(Noisy(), collate, untouched, evaluate)
     assert same(state_of(best), reference[2])
+
+
+@needs_locks
+def test_two_trainings_do_not_share_a_folder(tmp_path):
+    def other(net: Net) -> dict[str, float]:
+        with pytest.raises(UserError, match="another run is writing to"):
+            start(tmp_path / "run").train(Noisy(), collate, loss, evaluate)
+        return evaluate(net)
+
+    start(tmp_path / "run").train(Noisy(), collate, loss, other)
+    start(tmp_path / "run").train(Noisy(), collate, loss, evaluate)
 
 
 def test_restart_begins_anew(tmp_path, reference):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +19,10 @@ from MTCNN.data_preprocessing.assemble import assemble
 from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.model.MTCNN_nets import ONET_SIZE, PNET_SIZE
 from MTCNN.train import Train_Onet, Train_Pnet
+from platekit.errors import UserError
+from platekit.files import alone
 from platekit.training import Run
-from tests.conftest import ROOT, files_below, full_disk, make_picture, put_picture
+from tests.conftest import ROOT, files_below, full_disk, make_picture, needs_locks, put_picture
 from tests.kill_campaign import Campaign
 from tests.test_lprnet_scripts import draw_crops
 from tests.test_mtcnn_training import write_list
@@ -33,6 +38,30 @@ def test_killed_scripts_go_on_and_end_with_the_same_bits(tmp_path):
         campaign.survive(stage, kills)
     assert campaign.counts.kills == 5 and campaign.counts.went_on >= 1
     assert not campaign.counts.broken and not campaign.counts.differing, str(campaign.counts)
+
+
+@needs_locks
+def test_the_loader_processes_of_a_killed_run_keep_nobody_out(tmp_path):
+    code = """
+import os, sys, time
+from platekit.files import alone
+with alone(sys.argv[1]):
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        child = int(process.stdout.readline())
+        try:
+            with pytest.raises(UserError, match="another run is writing to"), alone(tmp_path):
+                pass
+            process.kill()
+            process.wait()
+            with alone(tmp_path):
+                os.kill(child, 0)  # it is still there
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 @pytest.fixture(params=["Train_Pnet", "LPRNet_Train"])

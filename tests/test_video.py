@@ -294,6 +294,12 @@ def test_of_several_sources_those_that_wait_for_a_live_one_are_named(drive, monk
     assert f"rtsp://gate/2 will be opened when {drive[0]} ends" in said and "secret" not in said
 
 
+def test_results_do_not_replace_the_list_of_videos(call, drive, tmp_path):
+    (tmp_path / "list.txt").write_text(f"{drive[0]}\n", "utf-8")
+    done = call(main, "--video", tmp_path / "list.txt", "--json", tmp_path / "list.txt")
+    assert "would replace an input" in done.sentence() and (tmp_path / "list.txt").read_text("utf-8") == f"{drive[0]}\n"
+
+
 def test_every_nth_frame_of_a_file_is_looked_at(drive, tmp_path, capsys):
     path, cars = drive
     with FrameSource(str(path), every=7) as source:
@@ -320,8 +326,10 @@ def test_every_nth_frame_of_a_file_is_looked_at(drive, tmp_path, capsys):
     assert len(list(FrameSource(str(tmp_path / "drawn" / path.name)))) == 56  # it keeps time
 
 
-@pytest.mark.parametrize(("live", "number"), [(False, signal.SIGINT), (True, signal.SIGINT), (True, signal.SIGTERM)])
-def test_ctrl_c_leaves_whole_files(drive, tmp_path, monkeypatch, live, number):
+@pytest.mark.parametrize(("live", "number", "sources"), [
+    (False, signal.SIGINT, 1), (False, signal.SIGINT, 2), (True, signal.SIGINT, 1), (True, signal.SIGINT, 2),
+    (True, signal.SIGTERM, 1)])
+def test_ctrl_c_leaves_whole_files(drive, tmp_path, monkeypatch, live, number, sources):
     path, _ = drive
     handler, calls = signal.getsignal(number), []
     if live:
@@ -335,9 +343,9 @@ def test_ctrl_c_leaves_whole_files(drive, tmp_path, monkeypatch, live, number):
         return PictureResult(WIDTH, HEIGHT, (Plate((10, 10, 90, 35), 0.99, "皖A12345", 0.9),))
 
     def run() -> int:
-        return run_video([str(path), str(path)], read, str(tmp_path / "plates.jsonl"), tmp_path / "drawn")
+        return run_video([str(path)] * sources, read, str(tmp_path / "plates.jsonl"), tmp_path / "drawn")
 
-    if live:  # nothing else ends a camera
+    if live and sources == 1:  # nothing else ends a camera
         assert run() == 0
     else:
         with pytest.raises(KeyboardInterrupt):
@@ -447,6 +455,8 @@ def test_readings_are_fused_by_confidence():
     assert sharp.text == "皖A12345" and sharp.best.frame == 2 and 0.5 < sharp.confidence < 0.97
     never_whole = plates_of([("皖A1234X", 0.6), ("皖A12Y45", 0.6), ("皖Z12345", 0.6), ("皖A123456", 0.9)])
     assert never_whole.text == "皖A12345" and never_whole.best.frame == 3
+    unsure = plates_of([("皖A1234X", 0.1), ("皖A12Y45", 0.1), ("皖Z12345", 0.1)] * 9)  # many guesses are no certainty
+    assert unsure.text == "皖A12345" and unsure.confidence < 0.1
     agreed, disputed = plates_of([("皖A12345", 0.9)] * 4), plates_of([("皖A12345", 0.9), ("皖A12346", 0.89)] * 2)
     assert agreed.confidence == pytest.approx(0.9) and disputed.text == "皖A12345" and disputed.confidence < 0.6
     assert plates_of([("", 0.0)]).text == "" and plates_of([("", 0.0)]).confidence == 0

@@ -39,10 +39,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
+    if not arguments.mine:
+        arguments.mined = 0
     counts = Counts(arguments.positives, arguments.parts, arguments.near, arguments.far)
     chooser = PNetWindows(counts, arguments.mine, arguments.mined)
-    facts = {"counts": str(counts), "mine": file_fingerprint(arguments.mine),
-             "mined": arguments.mined if arguments.mine else 0}
+    facts = {"counts": str(counts), "mine": file_fingerprint(arguments.mine), "mined": arguments.mined}
     return run(arguments, "pnet", PNET_SIZE, chooser, facts)
 
 

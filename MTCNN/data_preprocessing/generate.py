@@ -32,7 +32,7 @@ from platekit.arguments import add_glyphs, add_seed, flags_of
 from platekit.boxes import encode_offsets
 from platekit.crops import crop_resize, to_picture
 from platekit.errors import UserError
-from platekit.files import file_fingerprint, fingerprint, write_bytes
+from platekit.files import alone, file_fingerprint, fingerprint, write_bytes, writing
 from platekit.images import read_image
 from platekit.memory import keep_freed_memory
 from platekit.places import must_be_there
@@ -226,7 +226,8 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
         files = (f"{path.name} {path.stat().st_size if path.exists() else None}"
                  for path in (photo.path for photo in photos))
         with_plate = sum(photo.box is not None for photo in photos)
-        samples = len(photos) * views * (ANYWHERE + sum(getattr(arguments, flag, 0) for flag in OF_A_VIEW))
+        of_a_view = sum(getattr(arguments, flag, 0) for flag in OF_A_VIEW) + ANYWHERE * (net == "onet")
+        samples = len(photos) * views * of_a_view
         room = samples * math.prod(size) * 3 / 1e6
         sources = arguments.dir_val if split == "val" and not arguments.hold_out else arguments.dir_train
         print(f"{split}: {with_plate} photos with a plate and {len(photos) - with_plate} without from "
@@ -244,7 +245,10 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
             swapper = PlateSwapper(arguments.swap, arguments.glyphs)
             settings |= {"swap": arguments.swap, "glyphs": str(arguments.glyphs)}
         data = ViewSamples(photos, views, arguments.poses, seed, size, choose, swapper)
-        left_out |= bool(generate(folder, data, settings, arguments.workers).left_out)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder):
+            left_out |= bool(generate(folder, data, settings, arguments.workers).left_out)
         names = dict.fromkeys(os.path.abspath(photo.path) for photo in photos)  # with several plates it comes as often
         write_bytes(folder / PHOTOS, os.fsencode("".join(f"{name}\n" for name in names)))
     print(f"next: python MTCNN/data_preprocessing/assemble_{net.capitalize()}_imglist.py", *flags_of(flags),

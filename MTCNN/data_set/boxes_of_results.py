@@ -29,7 +29,7 @@ from platekit.tables import BOX, CORNERS, are_corners, clockwise, write_rows
 COLUMNS = ("file", "text", "confidence", *BOX, CORNERS)
 
 
-def read_rows(path: Path, folder: Path) -> tuple[list[list[Any]], Counter[str]]:
+def rows_of_results(path: Path, folder: Path) -> tuple[list[list[Any]], Counter[str]]:
     """The rows of a table in ``folder``, and how many lines of results give none, by why. Raises UserError."""
     rows: list[list[Any]] = []
     without: Counter[str] = Counter()
@@ -69,7 +69,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.out.exists():
         raise UserError(f"{args.out} is there and may have been corrected; name another --out, or remove it")
-    rows, without = read_rows(args.results, args.out.parent)
+    rows, without = rows_of_results(args.results, args.out.parent)
     if not rows:
         raise UserError(f"{args.results} tells of no plate in a picture; read pictures with main.py --json")
     if not (args.out.parent / rows[0][0]).exists():

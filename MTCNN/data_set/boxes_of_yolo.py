@@ -38,7 +38,7 @@ class Label(NamedTuple):
     corners: np.ndarray | None  # (4, 2), in any order
 
 
-def read_labels(path: Path) -> list[Label]:
+def read_yolo(path: Path) -> list[Label]:
     """The labels of a file. Raises UserError."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -116,7 +116,7 @@ def main() -> int:
             continue
         name = relative_name(path, args.out.parent)
         try:
-            read = read_labels(labels)
+            read = read_yolo(labels)
             seen.update(label.kind for label in read)
             read = [label for label in read if not args.classes or label.kind in args.classes]
             size = np.array(read_image(path).shape[1::-1])
