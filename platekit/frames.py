@@ -36,7 +36,8 @@ class FrameSource:
     """
 
     def __init__(self, source: str | os.PathLike | int, live: bool | None = None, every: int = 1) -> None:
-        """A path, an address or the number of a camera. Raises UserError when it cannot be opened."""
+        """A path, an address or the number of a camera; ``live`` says whether it is a live one, where that is not to
+        be told by its name. Raises UserError when it cannot be opened."""
         if every < 1:
             raise UserError(f"every N-th frame is given for an N from 1 on, not for {every}")
         source = source if isinstance(source, int) else os.fspath(source)
