@@ -3,7 +3,7 @@
     from platekit.pipeline import PlateReader
 
     reader = PlateReader()                      # loads the bundled weights once
-    for plate in reader("photo.jpg").plates:    # a path, a file's bytes, a BGR array, or a list
+    for plate in reader("photo.jpg").plates:    # a path, a file's bytes or a BGR array
         print(plate.text, plate.confidence, plate.box)
 """
 

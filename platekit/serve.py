@@ -168,8 +168,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Serve a web page, and other programs, that send pictures to read.",
-                                     formatter_class=HelpFormatter)
+    parser = argparse.ArgumentParser(
+        description="Serve a web page, and POST /read for programs, that read plates in pictures.",
+        formatter_class=HelpFormatter)
     parser.add_argument("--host", default="127.0.0.1",
                         help="address to listen on; 0.0.0.0 lets other machines in")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any that is free")

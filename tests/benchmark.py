@@ -370,9 +370,10 @@ def table(title: str, rows: Rows) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
-    parser.add_argument("--threads", nargs="+", type=int, default=[2, 1])
-    parser.add_argument("--json", type=Path, default=Path("benchmark.json"), metavar="FILE")
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS),
+                        help="what is measured (default: everything)")
+    parser.add_argument("--threads", nargs="+", type=int, default=[2, 1], help="of torch, one after the other")
+    parser.add_argument("--json", type=Path, default=Path("benchmark.json"), metavar="FILE", help="for the figures")
     options = parser.parse_args()
     if min(options.threads) < 1:
         parser.error("--threads must be at least 1")

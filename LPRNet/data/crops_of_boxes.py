@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from LPRNet.data.crop_names import CropName
 from LPRNet.data.preprocess import Cut
+from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from platekit.arguments import HelpFormatter, add_seed, command_line
 from platekit.errors import UserError, run_script
 from platekit.images import read_image, write_image
@@ -98,7 +99,8 @@ def main() -> int:
         path.unlink(missing_ok=True)
     write_rows(args.out / "labels.csv", COLUMNS, ((name, *texts) for name, texts in labels.items()))
     print(f"{len(labels)} crops and labels.csv are in {args.out}")
-    flags = ("--img_dirs_train", args.out, "--labels", args.out / "labels.csv")
+    flags = ("--img_dirs_train", args.out, "--labels", args.out / "labels.csv", "--weights", LPRNET_WEIGHTS,
+             STN_WEIGHTS, "--save", "my_lprnet.pth", "my_stn.pth")  # seldom are there enough to begin with nothing
     print(f"next: python LPRNet/LPRNet_Train.py {command_line(flags)}")
     return 1 if problems else 0
 

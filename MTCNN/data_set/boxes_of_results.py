@@ -1,6 +1,6 @@
 """Make a table of boxes and texts for --boxes from what main.py has read, to be corrected and trained on.
 
-    python main.py --image photos --details --json plates.jsonl
+    python main.py --image photos/images --details --json plates.jsonl
     python MTCNN/data_set/boxes_of_results.py --results plates.jsonl --out photos/boxes.csv
 
 Run it where main.py ran. One row per plate, the least sure first, with its ``confidence``, and with ``--details`` its

@@ -20,7 +20,7 @@ from platekit.errors import run_script
 
 RECIPE = Recipe("onet", ONet, ONET_SIZE, TRAINED_ONET, epochs=10, batch_size=256, learning_rate=1.5e-3, box_weight=1.0,
                 next_step="python LPRNet/data/preprocess.py",
-                own_next_step="python MTCNN/MTCNN.py{weights} --image {photos} --boxes TABLE")
+                own_next_step="python MTCNN/MTCNN.py --pnet PNET{weights} --image {photos} --boxes TABLE")
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 #
 #   bash MTCNN/weights/recipe.sh PHOTOS GLYPHS PLAIN_LIST WORK
 #
-# PHOTOS: CCPD photos, GLYPHS: pictures of the typeface, PLAIN_LIST: names of photos without true corners, WORK: a folder
-# for the samples (8 GB) and the weights, WORK/pnet and WORK/onet.
+# PHOTOS: CCPD photos, GLYPHS: pictures of the typeface, PLAIN_LIST: names of photos without true corners (an empty file
+# will do), WORK: a folder for the samples (8 GB) and the weights, WORK/pnet and WORK/onet. Paths without spaces.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 photos=$(realpath "$1") glyphs=$(realpath "$2") plain=$(realpath "$3")
