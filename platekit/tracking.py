@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import eq
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,10 @@ class Rules:
     near: float = 0.5  # or this distance between their centres
     near_unknown: float = 1.0  # the same while the track's motion is not known
     near_alike: float = 4.0  # the same when the texts are alike
-    alike: float = 0.7  # share of equal symbols of texts that are alike
+    alike: float = 0.7  # ``likeness`` of texts that are alike
     sure: float = 0.7  # two readings this sure that are not half alike are of two plates,
-    surer: float = 0.8  # and two this sure that differ in two symbols
+    surer: float = 0.8  # and two this sure that differ in two symbols,
+    unsure: float = 0.5  # and one that is ``surer`` and one at least this sure that are not half alike
     missed: int = 8  # a track ends after so many frames without its plate
     memory: int = 50  # a plate that comes back within so many frames is the same one
     frames: int = 3  # a track counts from so many frames on,
@@ -165,8 +167,10 @@ class Tracker:
         return matches
 
     def _may_be(self, track: Track, plate: Plate, overlap: float, distance: float, alike: float) -> bool:
-        rules, sure = self.rules, min(track.reading.best.confidence, plate.confidence or 0.0)
-        if (alike < 0.5 and sure >= rules.sure) or (alike < 0.8 and sure >= rules.surer):
+        rules = self.rules
+        less, more = sorted((track.reading.best.confidence, plate.confidence or 0.0))
+        unlike = alike < 0.5 and (less >= rules.sure or (less >= rules.unsure and more >= rules.surer))
+        if unlike or (alike < 0.8 and less >= rules.surer):
             return False  # another plate in this one's place: they cross, or one follows the other
         if alike >= rules.alike:
             return distance <= rules.near_alike
@@ -188,5 +192,8 @@ def centre(box: np.ndarray) -> np.ndarray:
 
 
 def likeness(a: str, b: str) -> float:
-    """Share of places with the same symbol; 0 for texts of different lengths."""
-    return sum(x == y for x, y in zip(a, b)) / len(a) if a and len(a) == len(b) else 0.0
+    """Share of places with the same symbol, where the shorter text may have a gap at one place; 0 for an empty text."""
+    short, long = sorted((a, b), key=len)
+    gap = len(long) - len(short)
+    shared = max(sum(map(eq, short, long[:place] + long[place + gap:])) for place in range(len(short) + 1))
+    return shared / len(long) if short else 0.0

@@ -32,7 +32,7 @@ from platekit.frames import FrameSource, is_live, source_name
 from platekit.fusion import FusedReading
 from platekit.read_plates import main
 from platekit.results import Details, PictureResult, Plate
-from platekit.tracking import Track, Tracker
+from platekit.tracking import Track, Tracker, likeness
 from platekit.video import AnnotatedVideos, VideoFile, Watch, run_video
 from tests.conftest import files_below, full_disk, make_picture, overlap, put_picture, results_of
 
@@ -107,7 +107,8 @@ def noisy_plate(car: Car, box: np.ndarray, rng: np.random.Generator) -> Plate | 
     text, sure = (
         (car.text, rng.uniform(0.7, 0.999)) if kind < 0.6
         else (misread(car.text, rng, int(rng.integers(1, 3))), rng.uniform(0.2, 0.8)) if kind < 0.9
-        else (misread(car.text, rng, 1), rng.uniform(0.8, 0.97)) if kind < 0.93
+        else (misread(car.text, rng, 1), rng.uniform(0.8, 0.97)) if kind < 0.92
+        else (car.text[:-1], rng.uniform(0.6, 0.97)) if kind < 0.93
         else ("", 0.0) if kind < 0.96
         else (misread(car.text, rng, 5)[:-1], rng.uniform(0.05, 0.5)))
     return Plate(tuple(box), 0.99, text, sure, (sure ** (1 / 7),) * len(text))
@@ -474,7 +475,7 @@ def test_short_and_unsure_tracks_do_not_count_and_a_sure_one_does():
     assert tracks(*[("皖A12345", 0.5)] * 3) == ["皖A12345"]
 
 
-@pytest.mark.parametrize("other", ["鲁A12678", "鲁A12367", "鲁A98345", "鲁A123456"])
+@pytest.mark.parametrize("other", ["鲁A12678", "鲁A12367", "鲁A98345", "鲁A123678"])
 @pytest.mark.parametrize("gap", [0, 5])
 def test_a_car_that_follows_another_of_its_city_is_another(other, gap):
     tracker = Tracker()
@@ -482,6 +483,33 @@ def test_a_car_that_follows_another_of_its_city_is_another(other, gap):
         text = "鲁A12345" if frame < 15 else other if frame >= 15 + gap else None
         tracker.follow(frame, [Plate((10, 10, 90, 35), 0.9, text, 0.97)] if text else [])
     assert [track.reading.text for track in tracker.finished(end=True)] == ["鲁A12345", other]
+
+
+@pytest.mark.parametrize("texts", [["鲁A12345"] * 4 + ["皖B67890"] * 25, ["皖B67890"] * 25 + ["鲁A12345"] * 4])
+def test_a_car_that_is_read_surely_is_not_lost_beside_one_that_is_not(texts):
+    tracker = Tracker()
+    for frame, text in enumerate(texts):
+        tracker.follow(frame, [Plate((10, 10, 90, 35), 0.9, text, 0.97 if text == "鲁A12345" else 0.6)])
+    assert {track.reading.text: round(track.reading.confidence, 2) for track in tracker.finished(end=True)} \
+        == {"鲁A12345": 0.97, "皖B67890": 0.6}
+
+
+@pytest.mark.parametrize("short", ["鲁A1245", "A12345", "鲁A1234"])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_symbol_that_was_not_read_makes_no_other_plate(short, frames):
+    tracker = Tracker()
+    for frame in range(23):
+        text = short if 10 <= frame < 10 + frames else "鲁A12345"
+        tracker.follow(frame, [Plate((10, 10, 90, 35), 0.9, text, 0.92 if text == short else 0.98)])
+    (track,) = tracker.finished(end=True)
+    assert track.reading.text == "鲁A12345" and track.frames == 23
+
+
+def test_likeness_of_texts():
+    assert likeness("鲁A12345", "鲁A12345") == 1 and likeness("", "鲁A12345") == 0 == likeness("", "")
+    for other in ("鲁A12346", "鲁A1245", "A12345"):
+        assert likeness("鲁A12345", other) == likeness(other, "鲁A12345") == 6 / 7
+    assert likeness("鲁A12345", "A12345鲁") == 0 and likeness("鲁A12345", "鲁A5") == 3 / 7
 
 
 def test_a_track_says_which_numbers_it_had_before_and_which_colour():
