@@ -113,12 +113,13 @@ class Detector:
 
         Raises UserError for a file that is no picture, ValueError for an array of another kind.
         """
-        return for_each(lambda image: Detections(*self.find(self.upload(image))), pictures)
+        return for_each(lambda image: Detections(*self.find(self.upload(image))[:2]), pictures)
 
     @without_autocast
     @torch.inference_mode()
-    def find(self, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Plates of a uint8 picture (1, 3, H, W) on the detector's device: boxes (N, 4) and scores (N,), best first."""
+    def find(self, pixels: torch.Tensor) -> Found:
+        """Plates of a uint8 picture (1, 3, H, W) on the detector's device, best first: boxes (N, 4), scores (N,), and
+        how far each box reached beyond the picture's right edge, as a share of its width (N,)."""
         boxes, scores = self.refine(pixels, *self.propose(pixels))
         return self.finish(boxes, scores, *pixels.shape[2:])
 
@@ -223,14 +224,15 @@ class Detector:
         answer = np.concatenate(answers)
         return decode_offsets(answer[:, :4], boxes), plate_scores(answer[:, 4])
 
-    def finish(self, boxes: np.ndarray, scores: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """The final choice: scores at least ``score``, one box per plate, inside the picture, best first."""
+    def finish(self, whole: np.ndarray, scores: np.ndarray, height: int, width: int) -> Found:
+        """The final choice, as ``find``: scores at least ``score``, one box per plate, inside the picture."""
         sure = scores >= self.thresholds.score
-        boxes, inside = clip_boxes(boxes[sure], height, width, smallest=2.0)
-        boxes, scores = boxes[inside], scores[sure][inside]
+        boxes, inside = clip_boxes(whole[sure], height, width, smallest=2.0)
+        whole, boxes, scores = whole[sure][inside], boxes[inside], scores[sure][inside]
         kept = suppress(boxes, scores, self.thresholds.overlap)
         kept = kept[drop_nested(boxes[kept])]
-        return boxes[kept], scores[kept].astype(np.float32)
+        beyond = (whole[kept, 2] - width).clip(min=0) / (whole[kept, 2] - whole[kept, 0])
+        return boxes[kept], scores[kept].astype(np.float32), beyond
 
 
 def mean_odds(scores: np.ndarray, others: np.ndarray) -> np.ndarray:

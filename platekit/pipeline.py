@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from typing import overload
 import numpy as np
 import torch
 
+from LPRNet.alphabet import CHARS
 from LPRNet.details import DetailReader
 from LPRNet.paths import COLOUR_WEIGHTS
 from LPRNet.recogniser import LPRNET_WEIGHTS, STN_WEIGHTS, Recogniser
@@ -35,6 +37,13 @@ WEIGHTS = {"pnet": PNET_WEIGHTS, "onet": ONET_WEIGHTS, "lprnet": LPRNET_WEIGHTS,
 # alone and in 4 with both; 17 more plates would be left out if they stood beside a surer one.
 FIRST_LIMITS = 0.95, 0.15
 FURTHER_LIMITS = 0.99, 0.3
+
+# A plate whose end the right edge of the picture cuts off is often read surely, without its last symbol. In 126 real
+# photos, cut off within the plate at seven places each, 236 wrong readings had a confidence above 0.7. In 217 of them
+# the detector's box reached beyond the edge by this share of its width and the text had fewer than seven symbols; so it
+# was in none of the 738 right ones.
+CUT_OFF, WHOLE = 0.035, 7
+CUT_OFF_FACTOR = 0.1  # of the confidence then
 
 
 class PlateReader:
@@ -74,9 +83,13 @@ class PlateReader:
         """The plates of one BGR uint8 picture (H, W, 3)."""
         start = time.perf_counter()
         pixels = self.detector.upload(image)
-        boxes, scores = self.detector.find(pixels)
+        boxes, scores, beyond = self.detector.find(pixels)
         detected = time.perf_counter()
         readings = self.recogniser.read(pixels, boxes)
+        if self.recogniser.alphabet.chars == CHARS:  # other plates may be shorter
+            readings = [dataclasses.replace(reading, confidence=CUT_OFF_FACTOR * reading.confidence)
+                        if share > CUT_OFF and len(reading.text) < WHOLE else reading
+                        for reading, share in zip(readings, beyond)]
         details = self.details(pixels, boxes, [reading.text for reading in readings]) if self.details \
             else [None] * len(readings)
         done = time.perf_counter()

@@ -124,7 +124,7 @@ def stages(threads: int) -> Rows:
         sheets, plain_levels = list(make_sheets(pixels, levels)), plain.pyramid(image)
         found, plain_found = detector.scan(pixels), plain.scan(image, plain_levels)
         proposals, plain_proposals = detector.choose(*found), plain.suppress(*plain_found)
-        boxes, _ = detector.find(pixels)
+        boxes, *_ = detector.find(pixels)
         crop = recogniser.look(pixels, boxes)[:1]
         logits = recogniser.first_reader(crop)
         result = reader.read(image)

@@ -267,7 +267,7 @@ def test_hidden_plates_can_be_found_by_nobody(call, tmp_path):
 
 def test_what_is_perhaps_a_plate_is_hidden_too(call, monkeypatch, tmp_path):
     put_picture(tmp_path / "a.png", make_picture(60, 120))
-    found = np.array([[10.0, 10.0, 90.0, 40.0]], np.float32), np.array([0.9], np.float32)
+    found = np.array([[10.0, 10.0, 90.0, 40.0]], np.float32), np.array([0.9], np.float32), np.zeros(1)
     monkeypatch.setattr(Detector, "find", lambda self, pixels: found)
     for flags, count in (((), 0), (("--hide",), 1)):
         target = tmp_path / f"{count}.jsonl"

@@ -192,7 +192,7 @@ def test_where_no_plate_is_found_proposals_of_a_low_score_get_on(first, then, fo
 
     monkeypatch.setattr(finder, "judge", judge)
     pixels = finder.upload(map_picture())
-    plates, _ = finder.finish(*finder.refine(pixels, boxes, np.ones(2)), *pixels.shape[2:])
+    plates, *_ = finder.finish(*finder.refine(pixels, boxes, np.ones(2)), *pixels.shape[2:])
     assert plates.tolist() == boxes[list(found)].tolist()
 
 
@@ -319,7 +319,7 @@ def test_nested_boxes_are_one_plate():
     boxes = np.array([[0.0, 0, 100, 30], [10, 5, 40, 25], [200, 0, 300, 30], [-20, -20, 320, 60], [90, 20, 190, 50]])
     assert drop_nested(boxes).tolist() == [0, 2, 4]
     assert drop_nested(boxes[:0]).tolist() == []
-    plates, scores = make(BOXES["upright"]).finish(boxes[:3], np.array([0.99, 0.98, 0.97]), 100, 400)
+    plates, scores, _ = make(BOXES["upright"]).finish(boxes[:3], np.array([0.99, 0.98, 0.97]), 100, 400)
     assert plates.tolist() == boxes[[0, 2]].tolist() and scores.tolist() == pytest.approx([0.99, 0.97])
 
 

@@ -38,12 +38,20 @@ def test_a_doubtful_box_that_nobody_can_read_is_no_plate(monkeypatch, found, pla
     scores = torch.tensor([score for score, _ in found])
     boxes = torch.tensor([[10.0 * number, 0, 10 * number + 9, 5] for number in range(len(found))])
     readings = [Reading(str(number), confidence, (confidence,)) for number, (_, confidence) in enumerate(found)]
-    monkeypatch.setattr(reader.detector, "find", lambda pixels: (boxes, scores))
+    monkeypatch.setattr(reader.detector, "find", lambda pixels: (boxes, scores, np.zeros(len(boxes))))
     monkeypatch.setattr(reader.recogniser, "read", lambda pixels, boxes: readings)
     read = reader(np.zeros((60, 80, 3), np.uint8)).plates
     assert [plate.text for plate in read] == [str(number) for number in plates]
     assert [plate.box[0] for plate in read] == [10 * number for number in plates]
     assert [plate.symbol_confidences for plate in read] == [(found[number][1],) for number in plates]
+
+
+def test_a_plate_that_the_edge_cuts_off_is_not_read_surely():
+    reader, (path,) = PlateReader("cpu"), [path for path in SAMPLE_PHOTOS if parse(path).plate == "津C70759"]
+    photo, (x1, _, x2, _) = read_image(path), parse(path).box
+    for share, text, sure in ((0.0, "津C70759", True), (0.03, "津C70759", True), (0.2, "津C7075", False)):
+        (plate,) = reader.read(photo[:, :round(x2 - share * (x2 - x1))]).plates
+        assert plate.text == text and (plate.confidence > 0.9 if sure else plate.confidence < 0.15), plate
 
 
 def test_dozens_of_plates_in_one_picture_are_all_found_and_read():
@@ -80,7 +88,7 @@ def test_each_stage_has_its_own_time(monkeypatch):
         now[0] += seconds
         return answer
 
-    nothing = torch.zeros(0, 4), torch.zeros(0)
+    nothing = torch.zeros(0, 4), torch.zeros(0), np.zeros(0)
     monkeypatch.setattr("platekit.pipeline.time", SimpleNamespace(perf_counter=lambda: now[0]))
     monkeypatch.setattr(reader.detector, "find", lambda pixels: takes(2, nothing))
     monkeypatch.setattr(reader.recogniser, "read", lambda pixels, boxes: takes(3, []))
