@@ -180,7 +180,8 @@ def build_rendered(glyphs: str | None, real: LPRDataLoader, alphabet: Alphabet, 
 def reading_loss(alphabet: Alphabet, device: torch.device, straightening: float) -> Loss:
     """The loss of a batch: CTC with as many time steps as the logits have, and ``straightening`` times the STN's own.
 
-    CTC alone hardly turns the STN; where the corners are known (on every drawn plate) it is told what to do.
+    Samples count by their loss per symbol, those without a text as if they had one. CTC alone hardly turns the STN;
+    where the corners are known (on every drawn plate) it is told what to do.
     """
 
     def loss(net: Callable, batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

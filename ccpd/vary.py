@@ -62,7 +62,7 @@ def small(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) ->
     """A third of the pixels in either direction."""
     reduced = cv2.resize(picture, None, fx=1 / 3, fy=1 / 3, interpolation=cv2.INTER_AREA)
     factors = np.array(reduced.shape[1::-1]) / picture.shape[1::-1]
-    return reduced, np.diag([*factors, 1.0])
+    return reduced, np.column_stack([np.diag([*factors, 1.0])[:, :2], [*(factors / 2 - 0.5), 1.0]])
 
 
 def shadow(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:

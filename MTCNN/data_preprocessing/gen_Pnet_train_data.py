@@ -40,7 +40,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     arguments = parse_arguments()
     if not arguments.mine:
-        arguments.mined = 0
+        arguments.mined = min(arguments.mined, 0)  # what is below is refused
     counts = Counts(arguments.positives, arguments.parts, arguments.near, arguments.far)
     chooser = PNetWindows(counts, arguments.mine, arguments.mined)
     facts = {"counts": str(counts), "mine": file_fingerprint(arguments.mine), "mined": arguments.mined}

@@ -86,13 +86,14 @@ class ViewSamples(Dataset):
             return f"{photo.path}: its box lies outside the picture; was it made smaller?"
         if vertices is not None and not ((vertices >= 0) & (vertices <= image.shape[1::-1])).all():
             vertices = None  # the box ends at the picture's edge
+        tone = 1.0
         if self.swapper is not None and vertices is not None:
-            image, vertices = self.swapper(image, vertices, rng)
+            image, vertices, tone = self.swapper(image, vertices, rng)
             box = None if vertices is None else bounding_box(vertices)
         if index < len(self.photos):  # the first view is the photo as it is
             view = View(image, box, photo.ignore)
         else:
-            view = make_view(image, box, vertices, photo.ignore, rng, self.poses)
+            view = make_view(image, box, vertices, photo.ignore, rng, self.poses, tone)
         pixels = torch.from_numpy(view.image).permute(2, 0, 1).unsqueeze(0)
         chosen = self.choose(view, pixels, rng)
         return cut_samples(pixels, view.box, chosen, self.size)

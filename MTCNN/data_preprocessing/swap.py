@@ -12,7 +12,17 @@ import numpy as np
 
 from ccpd import camera
 from ccpd.layout import corners_of_kind, enlarge
-from ccpd.plates import BLUE_TONE, FORCES, KINDS, UNREAD_SYMBOLS, PlateRenderer, forces_text, random_text, unread_plate
+from ccpd.plates import (
+    BLUE_TONE,
+    FORCES,
+    KINDS,
+    UNREAD_SYMBOLS,
+    PlateRenderer,
+    forces_text,
+    random_text,
+    tone_of,
+    unread_plate,
+)
 from ccpd.scenes import mount_plate, plate_scale
 from ccpd.textures import sign
 from platekit.opencv import cv2
@@ -34,18 +44,19 @@ class PlateSwapper:
         self.share, self.renderer = share, PlateRenderer(glyphs)
 
     def __call__(self, image: np.ndarray, vertices: np.ndarray,
-                 rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
-        """The photo and the corners (4, 2) of its plate, in CCPD's order, after a possible swap; None: it has none now.
+                 rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None, float]:
+        """The photo, the corners (4, 2) of its plate, in CCPD's order, after a possible swap, and the plate's
+        ``tone_of``; None: it has none now.
 
         The image given is not changed.
         """
         if rng.random() >= self.share:
-            return image, vertices
+            return image, vertices, 1.0
         kind = {**KINDS, **FORCES}[str(rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values())))]
         scale = plate_scale(float(np.linalg.norm(vertices[0] - vertices[1])) / kind.width_mm)
         if rng.random() < SIGNS:
             plate = sign(round(KINDS["blue"].height_mm * scale), round(KINDS["blue"].width_mm * scale), rng)
-            return replace_plate(image, enlarge(vertices, RIM), vertices, plate, rng), None
+            return replace_plate(image, enlarge(vertices, RIM), vertices, plate, rng), None, 1.0
         text = (random_text if kind.name in KINDS else forces_text)(rng, kind)
         if kind.name in UNREAD_SYMBOLS and rng.random() < UNREAD:
             kind, text = unread_plate(rng, kind)
@@ -53,7 +64,7 @@ class PlateSwapper:
             kind = kind.with_dot_behind(int(rng.integers(1, 6)))
         plate = self.renderer.render(text, kind, rng, scale)
         corners = enlarge(corners_of_kind(vertices, kind), RIM)
-        return replace_plate(image, corners, vertices, plate, rng), corners
+        return replace_plate(image, corners, vertices, plate, rng), corners, tone_of(plate, kind)
 
 
 def replace_plate(image: np.ndarray, corners: np.ndarray, vertices: np.ndarray, plate: np.ndarray,

@@ -17,12 +17,14 @@ import numpy as np
 from ccpd import camera
 from ccpd.dataset import PHOTO_SIZE
 from ccpd.geometry import Pose, bounding_box, box_corners, sample_pose
+from ccpd.plates import in_light_of
 from platekit.opencv import cv2
 
 # Subsets whose poses the views take, and their shares. Base has no published statistics that differ from blur's.
 POSES: dict[str, float] = {"ccpd_base": 0.12, "ccpd_blur": 0.22, "ccpd_db": 0.13, "ccpd_fn": 0.15,
                            "ccpd_rotate": 0.2, "ccpd_tilt": 0.18}
 LIKE_CCPD = 0.65  # share of the views that look as the plate whose pose they take; the others look any way
+SMALLER = 0.8  # how much smaller a picture gets by samples alone
 SHAKEN = 4.0  # half the plates of CCPD's blur subset are less sharp; half of their views are blurred further
 
 
@@ -37,26 +39,28 @@ class View:
 
 
 def make_view(image: np.ndarray, box: np.ndarray | None, vertices: np.ndarray | None, ignore: np.ndarray,
-              rng: np.random.Generator, poses: Sequence[str] = tuple(POSES)) -> View:
-    """A random view of a photo; arguments as in photos.Photo. The picture keeps its size."""
+              rng: np.random.Generator, poses: Sequence[str] = tuple(POSES), tone: float = 1.0) -> View:
+    """A random view of a photo; arguments as in photos.Photo, ``tone`` as by ccpd.plates.tone_of. The picture keeps its
+    size."""
     height, width = image.shape[:2]
     matrix = pose = None
     if vertices is not None:
         for _ in range(8):
             pose = sample_pose(_pick(poses, rng), rng)
-            matrix = warp_between(vertices, pose.corners * np.divide((width, height), PHOTO_SIZE), height, width)
+            matrix = warp_between(vertices, placed(pose.corners, height, width), height, width)
             if matrix is not None:
                 break
     if matrix is None:
         matrix = mild_warp(box, height, width, rng)
     corners = vertices if vertices is not None else None if box is None else box_corners(box)
     new_box = None if corners is None else bounding_box(transform(corners, matrix))
-    warped = _warp(image, matrix, rng)
+    about = np.array([width, height]) / 2 if corners is None else corners.mean(axis=0)
+    warped = _warp(image, matrix, about, rng)
     zones = np.array([bounding_box(transform(box_corners(zone), matrix)) for zone in ignore]).reshape(-1, 4)
     if new_box is not None and not _visible(new_box, height, width):
         warped, new_box, zones, matrix = image, box, ignore, np.eye(3)
     if new_box is not None and pose is not None and rng.random() < LIKE_CCPD:
-        changed = look_like(warped, new_box, pose, rng)
+        changed = look_like(warped, new_box, pose, rng, tone)
     else:
         changed = change_look(warped, rng)
     if new_box is not None and _contrast(changed, new_box) < 4 < _contrast(warped, new_box):
@@ -64,12 +68,28 @@ def make_view(image: np.ndarray, box: np.ndarray | None, vertices: np.ndarray | 
     return View(changed, new_box, zones, matrix)
 
 
-def _warp(image: np.ndarray, matrix: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def placed(corners: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A pose's corners (4, 2) in a picture of this size: at the same share of it, the plate's own shape unchanged."""
+    sides = np.divide((width, height), PHOTO_SIZE)
+    middle = corners.mean(axis=0)
+    return middle * sides + (corners - middle) * sides.min()
+
+
+def _warp(image: np.ndarray, matrix: np.ndarray, about: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The picture under a homography; what lies beyond its border repeats the border or is a blur of the picture.
 
-    Never a mirror image: that of the plate would be a plate without a label.
+    Never a mirror image: that of the plate would be a plate without a label. Where ``about`` (2,) gets much smaller,
+    the picture is first reduced by means of areas, as a sensor would do: samples alone are too sharp.
     """
     height, width = image.shape[:2]
+    near = transform(about + np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)]), matrix)
+    scale = np.sqrt(abs(np.linalg.det(near[1:] - near[0])))
+    if scale < SMALLER:
+        size = np.maximum(1, np.round(np.array([width, height]) * scale / SMALLER)).astype(int)
+        image = cv2.resize(image, size.tolist(), interpolation=cv2.INTER_AREA)
+        larger = np.divide((width, height), size)
+        shift = larger / 2 - 0.5
+        matrix = matrix @ np.array([(larger[0], 0, shift[0]), (0, larger[1], shift[1]), (0, 0, 1)])
     if rng.random() < 0.5:
         return cv2.warpPerspective(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
     backdrop = cv2.resize(cv2.resize(image, (9, 14), interpolation=cv2.INTER_AREA), (width, height))
@@ -121,14 +141,17 @@ def warp_between(source: np.ndarray, target: np.ndarray, height: int, width: int
 
 
 def mild_warp(box: np.ndarray | None, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Scale, shift and up to three degrees of rotation (3, 3) about the plate's centre, the plate staying in view."""
+    """Scale, shift and up to three degrees of rotation (3, 3) about the plate's centre, the plate staying in view.
+
+    A plate is not rotated: of one that is tilted already the rotated box says too little.
+    """
     centre = np.array([width, height]) / 2 if box is None else (box[:2] + box[2:]) / 2
     largest = 1.6 if box is None else min(1.8, 0.9 * min(width / (box[2] - box[0]), height / (box[3] - box[1])))
     scale = np.exp(rng.uniform(np.log(0.5), np.log(max(0.6, largest))))
     half = np.array([100.0, 50.0]) if box is None else (box[2:] - box[:2]) / 2 * scale * 1.1
     low = np.minimum(half, [width / 2, height / 2])
     target = rng.uniform(low, np.array([width, height]) - low)
-    turn = cv2.getRotationMatrix2D((0, 0), rng.uniform(-3, 3), scale)[:, :2]
+    turn = cv2.getRotationMatrix2D((0, 0), 0.0 if box is not None else rng.uniform(-3, 3), scale)[:, :2]
     return np.concatenate([np.column_stack([turn, target - turn @ centre]), [[0, 0, 1]]])
 
 
@@ -152,14 +175,19 @@ def change_look(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return image
 
 
-def look_like(image: np.ndarray, box: np.ndarray, pose: Pose, rng: np.random.Generator) -> np.ndarray:
-    """The picture, its plate in ``box`` (4,) as bright and at least as blurred as the pose's, the rest at random."""
+def look_like(image: np.ndarray, box: np.ndarray, pose: Pose, rng: np.random.Generator, tone: float = 1.0
+              ) -> np.ndarray:
+    """The picture, its plate in ``box`` (4,) as bright and at least as blurred as the pose's, the rest at random.
+
+    The poses' figures are those of blue plates; ``tone`` as by ccpd.plates.tone_of.
+    """
     shaken = pose.blurriness < SHAKEN and bool(rng.random() < 0.5)
     if shaken:  # before the light: in the dark a sharp plate has the figure of a blurred one
         image = camera.blur(image, rng.uniform(0.02, 0.07) * (box[2] - box[0]), *_shake(rng))
     image = _light(image, rng)
     x1, y1, x2, y2 = np.clip(box.round().astype(int), 0, None)
-    image = camera.expose(image, np.clip(pose.brightness / max(4.0, float(image[y1:y2, x1:x2].mean())), 0.08, 3.0))
+    brightness = in_light_of(pose.brightness, tone)
+    image = camera.expose(image, np.clip(brightness / max(4.0, float(image[y1:y2, x1:x2].mean())), 0.08, 3.0))
     if rng.random() < 0.15:
         image = _weather(image, rng)
     shake = _shake(rng)
