@@ -103,6 +103,21 @@ def alone(place: str | os.PathLike) -> Iterator[None]:
             os.close(handle)
 
 
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """``alone`` at a folder that is made for it; what stays empty of it and above is removed again."""
+    made = [place for place in (folder, *folder.parents) if not os.path.exists(place)]
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with alone(folder):
+            yield
+    finally:
+        with contextlib.suppress(OSError):
+            for place in made:
+                place.rmdir()
+
+
 def json_line(entry: dict[str, Any]) -> bytes:
     """One JSON line in UTF-8; a file name that is no UTF-8 becomes a JSON escape."""
     return (json.dumps(entry, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")

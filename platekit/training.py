@@ -38,7 +38,7 @@ from platekit.arguments import add_seed
 from platekit.checkpoints import read_checkpoint, save_checkpoint
 from platekit.devices import DEVICE_HELP, trains_in_bfloat16
 from platekit.errors import UserError
-from platekit.files import alone, file_fingerprint, fingerprint, real_path, takes_files, write_text, writing
+from platekit.files import alone_in, file_fingerprint, fingerprint, real_path, takes_files, write_text
 from platekit.memory import keep_freed_memory
 from platekit.places import ROOT
 from platekit.signals import stop_on_signal
@@ -262,9 +262,7 @@ class Run(Generic[Net]):
 
         A net that is ``trained`` already is one to choose from too: what it was before the first epoch.
         """
-        with writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        only_run = alone(self.folder) if distributed.rank() == 0 else contextlib.nullcontext()
+        only_run = alone_in(self.folder) if distributed.rank() == 0 else contextlib.nullcontext()
         with only_run, distributed.together(), stop_on_signal() as signals:
             if trained and not self.log and distributed.rank() == 0:
                 self.finish_epoch({"epoch": 0, "step": 0, **evaluate(self.average.eval()), "revision": git_revision()})

@@ -32,7 +32,7 @@ from platekit.arguments import add_glyphs, add_seed, flags_of
 from platekit.boxes import encode_offsets
 from platekit.crops import crop_resize, to_picture
 from platekit.errors import UserError
-from platekit.files import alone, file_fingerprint, fingerprint, write_bytes, writing
+from platekit.files import alone_in, file_fingerprint, fingerprint, write_bytes
 from platekit.images import read_image
 from platekit.memory import keep_freed_memory
 from platekit.places import must_be_there
@@ -246,9 +246,7 @@ def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: 
             swapper = PlateSwapper(arguments.swap, arguments.glyphs)
             settings |= {"swap": arguments.swap, "glyphs": str(arguments.glyphs)}
         data = ViewSamples(photos, views, arguments.poses, seed, size, choose, swapper)
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        with alone(folder):
+        with alone_in(folder):
             left_out |= bool(generate(folder, data, settings, arguments.workers).left_out)
         names = dict.fromkeys(os.path.abspath(photo.path) for photo in photos)  # with several plates it comes as often
         write_bytes(folder / PHOTOS, os.fsencode("".join(f"{name}\n" for name in names)))
