@@ -119,10 +119,10 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def check_inputs(args: argparse.Namespace) -> None:
-    """UserError for inputs that exclude each other or are no pictures by name, and for results in their place."""
+    """UserError for inputs that exclude each other or are no pictures by name, and for results in a video's place."""
     if (args.video or args.camera is not None) and (args.image or args.resume):
         raise UserError("--image and --resume exclude --video and --camera; run them one after the other")
-    results_place(args.json, [*(args.image or ()), *(args.video or ())])  # a list too, before it is read
+    results_place(args.json, args.video or ())  # which may be a list of them
     if args.hide and args.json and not args.output and not args.show:
         raise UserError("--hide is for pictures and videos; name a folder for them with --output DIR")
     if args.every < 1:

@@ -116,10 +116,17 @@ def corners_of(row: Row, box: Sequence[float]) -> np.ndarray | None:
         corners = np.array(text.split(), np.float64).reshape(4, 2)
     except ValueError:
         corners = np.full((4, 2), np.nan)
-    if not (are_corners(corners, box) and np.array_equal(clockwise(corners), corners)):
+    if not corners_text(corners, box):
         raise UserError(f"{row.place}: '{text}' are no corners of the plate in its box, x and y in pixels of the upper "
                         "left one and on clockwise; correct the row, or leave the column empty")
     return corners[[2, 3, 0, 1]]
+
+
+def corners_text(corners: np.ndarray, box: Sequence[float] | np.ndarray) -> str:
+    """The corners (4, 2) of the plate in a box, from the upper left one clockwise, as a table has them; empty for what
+    are none."""
+    fit = are_corners(corners, box) and np.array_equal(clockwise(corners), corners)
+    return " ".join(map(str, corners.flatten().tolist())) if fit else ""
 
 
 def are_corners(corners: np.ndarray, box: Sequence[float] | np.ndarray) -> bool:

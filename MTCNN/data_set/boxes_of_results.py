@@ -24,9 +24,10 @@ import numpy as np
 from platekit.arguments import HelpFormatter, add_seed, command_line
 from platekit.errors import UserError, run_script
 from platekit.files import relative_name
-from platekit.tables import BOX, CORNERS, are_corners, clockwise, write_rows
+from platekit.tables import BOX, CORNERS, corners_text, write_rows
 
 COLUMNS = ("file", "text", "confidence", *BOX, CORNERS)
+UNKNOWN = np.zeros((4, 2))  # which are no corners
 
 
 def rows_of_results(path: Path, folder: Path) -> tuple[list[list[Any]], Counter[str]]:
@@ -45,20 +46,14 @@ def rows_of_results(path: Path, folder: Path) -> tuple[list[list[Any]], Counter[
                         without["pictures without any"] += 1
                     else:
                         rows += [[name, plate.get("text", ""), plate.get("confidence", 0), *plate["box"],
-                                  corners_text(plate)] for plate in plates]
+                                  corners_text(np.array(plate.get("corners", UNKNOWN), np.float64), plate["box"])]
+                                 for plate in plates]
                 except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
                     raise UserError(f"{path}, line {number} is no result; name a file that main.py --json has "
                                     "written") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}; check the path") from None
     return rows, without
-
-
-def corners_text(plate: dict[str, Any]) -> str:
-    """A plate's corners as a table has them; empty where they are not told, or are none that a table may have."""
-    corners = np.array(plate.get("corners", np.zeros((4, 2))), np.float64)
-    fit = are_corners(corners, plate["box"]) and np.array_equal(clockwise(corners), corners)
-    return " ".join(map(str, corners.flatten().tolist())) if fit else ""
 
 
 def main() -> None:

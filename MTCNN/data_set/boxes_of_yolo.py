@@ -27,7 +27,7 @@ from platekit.arguments import HelpFormatter, add_seed, command_line
 from platekit.errors import UserError, run_script
 from platekit.files import relative_name
 from platekit.images import find_images, read_image
-from platekit.tables import BOX, CORNERS, LEAST_SIDE, are_corners, clockwise, write_rows
+from platekit.tables import BOX, CORNERS, LEAST_SIDE, are_corners, clockwise, corners_text, write_rows
 
 
 class Label(NamedTuple):
@@ -84,8 +84,7 @@ def corners_in(label: Label, box: np.ndarray, size: np.ndarray) -> str:
     """The corners of a label in a picture of this size (width, height) as a table has them; empty if not known."""
     if label.corners is None:
         return ""
-    corners = clockwise((label.corners * size).round(1))
-    return " ".join(map(str, corners.flatten().tolist())) if are_corners(corners, box) else ""
+    return corners_text(clockwise((label.corners * size).round(1)), box)
 
 
 def check_table(path: Path, columns: Sequence[str]) -> None:
