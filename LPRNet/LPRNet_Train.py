@@ -157,7 +157,7 @@ def build_data(args: argparse.Namespace, alphabet: Alphabet
     return TrainingPlates(real, rendered, size, args.rendered_share), real, [plain, hard]
 
 
-def build_rendered(glyphs: str | None, real: LPRDataLoader, alphabet: Alphabet, size: int) -> RenderedPlates:
+def build_rendered(glyphs: Path | None, real: LPRDataLoader, alphabet: Alphabet, size: int) -> RenderedPlates:
     """Drawn plates, in the surroundings of up to 600 real crops of each kind; a tenth in OpenCV's font.
 
     Of crops with known corners those of blue plates, which tell how bright the light is.

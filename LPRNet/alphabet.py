@@ -87,7 +87,7 @@ class Alphabet:
         if not len(log_probs):
             return []
         paths = self._best_paths(log_probs)
-        probabilities = self._log_likelihood(log_probs, [[index for index, _ in path] for path in paths]).exp()
+        probabilities = self._likelihood(log_probs, [[index for index, _ in path] for path in paths])
         return [
             Reading("".join(self.chars[index] for index, _ in path), probability, tuple(p for _, p in path))
             for path, probability in zip(paths, probabilities.tolist())
@@ -99,7 +99,7 @@ class Alphabet:
 
     def likelihood(self, logits: torch.Tensor, texts: Sequence[Sequence[int]]) -> torch.Tensor:
         """The probability (N,) of each sample's text (classes) by its logits (N, class, T), over every alignment."""
-        return self._log_likelihood(self._log_probabilities(logits), texts).exp()
+        return self._likelihood(self._log_probabilities(logits), texts)
 
     def _log_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         if logits.dim() != 3 or logits.shape[1] != len(self):
@@ -127,26 +127,26 @@ class Alphabet:
         which may be right. Each text read in any of them is scored by its mean probability over the views, each view
         counting with its best way; the text with the highest score is returned. Its confidence is the geometric mean
         of that score, which is too low where some views are bad, and of its highest probability, which is too high."""
-        flat = logits.detach().float().flatten(0, 1)
+        flat = logits.flatten(0, 1)
         readings = sorted(self.decode(flat), key=lambda reading: reading.confidence)
         candidates = list({reading.text: reading for reading in readings}.values())  # the surest reading of each text
-        log_probs = flat.log_softmax(dim=1).cpu()
-        by_view = torch.stack([self._log_likelihood(log_probs, [self.encode(reading.text)] * len(log_probs)).exp()
+        log_probs = self._log_probabilities(flat)
+        by_view = torch.stack([self._likelihood(log_probs, [self.encode(reading.text)] * len(log_probs))
                                .view(logits.shape[:2]).amax(dim=1) for reading in candidates])  # (texts, N)
         means = by_view.mean(dim=1)
         best = int(means.argmax())
         confidence = (means[best] * by_view[best].max()).sqrt()
         return dataclasses.replace(candidates[best], confidence=confidence.item())
 
-    def _log_likelihood(self, log_probs: torch.Tensor, texts: Sequence[Sequence[int]]) -> torch.Tensor:
-        """How probable each sample (N, class, T) finds its text (N,), over every alignment: logarithms, at most 0."""
+    def _likelihood(self, log_probs: torch.Tensor, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """How probable each sample (N, class, T) finds its text (N,), over every alignment."""
         def numbers(values: list[int]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.long, device=log_probs.device)  # the default may be another
 
         targets, lengths = numbers([index for text in texts for index in text]), numbers(list(map(len, texts)))
         steps = numbers([log_probs.shape[2]] * len(texts))
         cost = functional.ctc_loss(log_probs.permute(2, 0, 1), targets, steps, lengths, self.blank, reduction="none")
-        return cost.neg().clamp(max=0)
+        return cost.neg().clamp(max=0).exp()
 
 
 def decode(preds: torch.Tensor | np.ndarray, chars: Sequence[str] = CHARS) -> tuple[list[str], list[list[int]]]:

@@ -1,4 +1,4 @@
-"""What is told of a plate beside its text, if asked for: the colour of its ground, and where its corners are.
+"""What is told of a plate beside its text, if asked for: its background colour, and where its corners are.
 
 In China text and colour together name a vehicle: plates of two colours may have the same text. The two networks do not
 tell the colour; a small perceptron does, from the crop that the spatial transformer straightened.

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -33,7 +34,6 @@ from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import run_script
-from platekit.files import real_path
 from platekit.places import samples_from_here
 from platekit.results import PictureResult, Plate
 from platekit.tables import BOXES_HELP, read_boxes
@@ -52,7 +52,7 @@ def create_mtcnn_net(image: np.ndarray, mini_lp: tuple[float, float] = MINI_LP,
     is the (width, height) of the smallest plate to find; without paths the bundled weights are taken. Use ``Detector``
     for scores and crops.
     """
-    paths = (str(real_path(path)) for path in (p_model_path or PNET_WEIGHTS, o_model_path or ONET_WEIGHTS))
+    paths = (os.path.abspath(path) for path in (p_model_path or PNET_WEIGHTS, o_model_path or ONET_WEIGHTS))
     smallest = tuple(mini_lp) if isinstance(mini_lp, Iterable) else mini_lp  # others are refused by the detector
     return _detector(*paths, str(device), smallest, scale).detect(image).boxes
 

@@ -21,7 +21,7 @@ from MTCNN.model.fast import FastONet
 from MTCNN.model.MTCNN_nets import ONET_SIZE, PNET_SIZE, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ASPECTS, MINI_LP, OWN_SHEET, SCALE, make_sheets, plan_levels
-from MTCNN.rough import ONET_SHARE, RoughNet, make_rough
+from MTCNN.rough import ONET_SHARE, make_rough
 from MTCNN.scan import Found, Scanner, plate_scores
 from platekit.boxes import at_least, box_area, clip_boxes, common_area, decode_offsets, suppress
 from platekit.checkpoints import load_weights
@@ -37,6 +37,9 @@ Net = TypeVar("Net", PNet, ONet)
 ROUNDS = 3  # of ONet
 KEPT_MEMORY = 64 << 20  # bytes at most, for the next picture
 CROPS = 32  # that ONet takes at a time on the CPU; with 64, whose maps need fresh memory, each takes twice as long
+# boxes in the picture (N, 4), scores (N,), and how far each box reached beyond the right edge over its width (N,)
+Plates = tuple[np.ndarray, np.ndarray, np.ndarray]
+NESTED = 0.7  # share of its area that a box has in common with a better one, of whose plate it then is a part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,9 +120,8 @@ class Detector:
 
     @without_autocast
     @torch.inference_mode()
-    def find(self, pixels: torch.Tensor) -> Found:
-        """Plates of a uint8 picture (1, 3, H, W) on the detector's device, best first: boxes (N, 4), scores (N,), and
-        how far each box reached beyond the picture's right edge, as a share of its width (N,)."""
+    def find(self, pixels: torch.Tensor) -> Plates:
+        """The plates of a uint8 picture (1, 3, H, W) on the detector's device, best first."""
         boxes, scores = self.refine(pixels, *self.propose(pixels))
         return self.finish(boxes, scores, *pixels.shape[2:])
 
@@ -202,20 +204,15 @@ class Detector:
             boxes, scores = self.judge(pixels, boxes[kept])
         return boxes, mean_odds(before, scores)
 
-    @staticmethod
-    def likely_plates(rough: RoughNet, crops: torch.Tensor, least: float) -> np.ndarray:
-        """Which of the crops may have the score ``least``, by a rough look: (N,)."""
-        parts = crops.split(2 * CROPS)  # of half the bytes
-        return torch.cat([rough(part)[:, 0] >= ONET_SHARE * least for part in parts]).numpy()
-
     @torch.inference_mode()
     def judge(self, pixels: torch.Tensor, boxes: np.ndarray, least: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
         """ONet once over ``boxes`` (N, 4): corrected boxes and scores. Boxes that a rough look says
         score below ``least`` may be left out."""
         crops = crop_resize(pixels, boxes)
         if least and self._rough_onet is not None:
-            likely = self.likely_plates(self._rough_onet, crops, least)
-            boxes, crops = boxes[likely], crops[torch.from_numpy(likely)]
+            parts = crops.split(2 * CROPS)  # bfloat16 takes half the bytes
+            likely = torch.cat([self._rough_onet(part)[:, 0] >= ONET_SHARE * least for part in parts])
+            boxes, crops = boxes[likely.numpy()], crops[likely]
         answers = [np.zeros((0, 5), np.float32)]
         for part in crops.split(CROPS if self.device.type == "cpu" else max(1, len(boxes))):
             if len(part):
@@ -224,7 +221,7 @@ class Detector:
         answer = np.concatenate(answers)
         return decode_offsets(answer[:, :4], boxes), plate_scores(answer[:, 4])
 
-    def finish(self, whole: np.ndarray, scores: np.ndarray, height: int, width: int) -> Found:
+    def finish(self, whole: np.ndarray, scores: np.ndarray, height: int, width: int) -> Plates:
         """The final choice, as ``find``: scores at least ``score``, one box per plate, inside the picture."""
         sure = scores >= self.thresholds.score
         boxes, inside = clip_boxes(whole[sure], height, width, smallest=2.0)
@@ -242,13 +239,13 @@ def mean_odds(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
     return odds / (1 + odds)
 
 
-def drop_nested(boxes: np.ndarray, share: float = 0.7) -> np.ndarray:
-    """Indices of the boxes (N, 4), best first, that don't have ``share`` of their area in common with a better one.
+def drop_nested(boxes: np.ndarray) -> np.ndarray:
+    """Indices of the boxes (N, 4), best first, that don't have ``NESTED`` of their area in common with a better one.
 
     Part of a plate inside the whole plate overlaps it by a small IoU only, so that suppression by IoU keeps both.
     """
     area = box_area(boxes)
-    shared = common_area(boxes, boxes) > share * np.minimum(area[:, None], area)
+    shared = common_area(boxes, boxes) > NESTED * np.minimum(area[:, None], area)
     kept: list[int] = []
     for index in range(len(boxes)):  # a handful; a dropped box must not drop others
         if not shared[index, kept].any():

@@ -96,7 +96,7 @@ def _plan_levels(height: int, width: int, mini_lp: tuple[float, ...], scale: flo
 def _level_size(height: int, width: int, window: float, aspect: float) -> tuple[int, int]:
     """Width and height of the level on which a window of ``window`` x ``window / aspect`` pixels becomes 47x12.
 
-    Rounded so that PNet's strides go into it without a rest: every output cell then sees this level's pixels alone.
+    Rounded so that PNet's strides divide it without remainder: every output cell then sees this level's pixels alone.
     """
     sides = zip(PNET_SIZE[::-1], PNET_STRIDE[::-1], (width, height), (window, window / aspect))
     wide, high = (seen + stride * max(0, round((side * seen / extent - seen) / stride))

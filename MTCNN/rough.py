@@ -19,7 +19,7 @@ from torch import nn
 
 from MTCNN.model.fast import constant
 from MTCNN.model.MTCNN_nets import ONet, PNet, pool_first
-from platekit.compiled import compiled
+from platekit.compiled import COMPILES, compiled
 from platekit.devices import multiplies_bfloat16
 
 PNET_MARGIN = 0.05  # a cell may pass whose rough score is less than this below PNet's threshold
@@ -67,7 +67,8 @@ class RoughNet(nn.Module):
 
 def make_rough(net: PNet | ONet | Callable, device: torch.device) -> RoughNet | None:
     """The rough form of PNet or ONet; None of any other net, and where the device gains nothing by it."""
-    return RoughNet(net) if (type(net) is PNet or type(net) is ONet) and multiplies_bfloat16(device) else None
+    gains = COMPILES and multiplies_bfloat16(device)
+    return RoughNet(net) if gains and (type(net) is PNet or type(net) is ONet) else None
 
 
 @compiled

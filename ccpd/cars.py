@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from ccpd.camera import gain_field
-from ccpd.textures import BRANDS, MAKERS, TRIMS, Colour, cloud, foliage, grain, phrase, random_colour, sign, stamp
+from ccpd.textures import BRANDS, MAKERS, TRIMS, Colour, cloud, foliage, grain, phrase, pick, random_colour, sign, stamp
 from platekit.opencv import cv2
 
 Points = Sequence[tuple[float, float]] | np.ndarray
@@ -233,7 +233,7 @@ def _badge(face: Face, x: float, y: float, size: float, rng: np.random.Generator
         face.ellipse(x, y + 3, size, size * 0.8, chrome * 0.3, 8)
         face.ellipse(x, y, size, size * 0.8, chrome, 7)
         if rng.random() < 0.5:
-            face.text(BRANDS[int(rng.integers(len(BRANDS)))], x, y, size * 1.5, size * 0.6, chrome)
+            face.text(pick(rng, BRANDS), x, y, size * 1.5, size * 0.6, chrome)
     elif style < 0.5:
         for step in (-1.2, -0.4, 0.4, 1.2):
             face.ellipse(x + step * size * 1.1, y + 3, size * 0.7, size * 0.7, chrome * 0.3, 10)
@@ -313,7 +313,7 @@ def _front(face: Face, shape: CarShape, paint: np.ndarray, rng: np.random.Genera
         face.fill(((-0.93 * w, bottom - 60), (0.93 * w, bottom - 60), (0.9 * w, bottom), (-0.9 * w, bottom)),
                   _grey(rng, 15, 60))
     if rng.random() < 0.12:
-        face.text(" ".join(BRANDS[int(rng.integers(len(BRANDS)))]), 0, hood - 30, 700, 45, _grey(rng, 120, 240))
+        face.text(" ".join(pick(rng, BRANDS)), 0, hood - 30, 700, 45, _grey(rng, 120, 240))
     if rng.random() < 0.4:
         face.paste(sign(60, 110, rng), rng.uniform(-500, 350), top * 0.95, rng.uniform(90, 150), rng.uniform(60, 90))
 
@@ -348,12 +348,12 @@ def _rear(face: Face, shape: CarShape, paint: np.ndarray, rng: np.random.Generat
     _badge(face, 0, rng.uniform(-240, -165), rng.uniform(40, 65), rng)
     chrome = _grey(rng, 40, 230)
     if rng.random() < 0.7:
-        face.text(MAKERS[int(rng.integers(len(MAKERS)))], -rng.uniform(400, 560), rng.uniform(-120, 20), 230, 38,
+        face.text(pick(rng, MAKERS), -rng.uniform(400, 560), rng.uniform(-120, 20), 230, 38,
                   chrome)
     if rng.random() < 0.7:
-        face.text(BRANDS[int(rng.integers(len(BRANDS)))], rng.uniform(400, 560), rng.uniform(-120, 20), 230, 36, chrome)
+        face.text(pick(rng, BRANDS), rng.uniform(400, 560), rng.uniform(-120, 20), 230, 36, chrome)
     if rng.random() < 0.5:
-        face.text(TRIMS[int(rng.integers(len(TRIMS)))], rng.uniform(420, 560), rng.uniform(40, 90), 170, 36, chrome)
+        face.text(pick(rng, TRIMS), rng.uniform(420, 560), rng.uniform(40, 90), 170, 36, chrome)
     high, low = rng.uniform(-330, -230), rng.uniform(-80, 60)
     inner = rng.uniform(0.48, 0.7) * w
     lamp = ((inner, high + 30), (0.96 * w, high), (1.0 * w, low), (inner + rng.uniform(0, 120), low - 20))

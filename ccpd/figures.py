@@ -66,11 +66,11 @@ def evenly(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
     return [by_subset[subset][place] for subset in sorted(places) for place in places[subset]][:count]
 
 
-def montage(reader: PlateReader, outcomes: Sequence[Outcome], title: str, columns: int = 2) -> np.ndarray:
+def montage(reader: PlateReader, outcomes: Sequence[Outcome], title: str) -> np.ndarray:
     """A table of plates: the crop, the crop straightened by the STN, what is written and what was read."""
     cells = [plate_cell(reader, outcome) for outcome in outcomes]
-    cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
-    rows = [np.hstack(cells[start:start + columns]) for start in range(0, len(cells), columns)]
+    cells += [np.full_like(cells[0], 255)] * (len(cells) % 2)
+    rows = [np.hstack(cells[start:start + 2]) for start in range(0, len(cells), 2)]
     head = np.full((32, rows[0].shape[1], 3), 255, np.uint8)
     draw_text(head, title, (8, 24), 18, INK)
     return np.vstack([head, *rows])

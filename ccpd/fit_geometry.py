@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     tables: dict[str, list[dict]] = {}
     for folder in map(Path, args.fit):
         for subset, names in read_names(folder):
-            annotations = [parse(name) for name in names if has_annotation(name) and name not in excluded]
+            annotations = [parse(name) for name in names if has_annotation(name) and Path(name).name not in excluded]
             if subset in MIXTURES or subset in tables or len(annotations) < FEWEST:
                 print(f"skipped {subset} in {folder}: {len(annotations)} annotations")
                 continue

@@ -129,6 +129,7 @@ def character_accuracy(outcome: Outcome) -> float:
     return sum(a == b for a, b in pairs) / max(1, len(pairs))
 
 
+STAGES = ("detect_ms", "recognise_ms")  # whose times are measured
 MEASURES: dict[str, tuple[str, Callable[[Outcome], bool], Callable[[Outcome], bool | float]]] = {
     # key: (heading, which photos, what is counted)
     "found": ("found", lambda o: o.plate is not None, lambda o: o.found),
@@ -149,7 +150,7 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     row: dict[str, Any] = {"images": len(outcomes)}
     for key, (_, counts, hit) in MEASURES.items():
         row[key] = Share.of(hit(outcome) for outcome in outcomes if counts(outcome))
-    for stage in ("detect_ms", "recognise_ms"):
+    for stage in STAGES:
         times = [getattr(outcome, stage) for outcome in outcomes]
         row[stage] = {"median": float(np.median(times)), "p95": float(np.percentile(times, 95))}
     return row

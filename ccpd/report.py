@@ -15,6 +15,7 @@ from ccpd.protocol import (
     IOU_THRESHOLD,
     MEASURES,
     READ_IOU,
+    STAGES,
     Calibration,
     Outcome,
     Share,
@@ -42,9 +43,9 @@ def as_csv(rows: dict[str, dict[str, Any]]) -> str:
     """One line a subset; every share with its interval and count."""
     out = io.StringIO()
     names = [f"{key}{part}" for key in MEASURES for part in ("", "_low", "_high", "_count")]
-    times = [f"{stage}_{part}" for stage in ("detect_ms", "recognise_ms") for part in ("median", "p95")]
+    times = [(stage, part) for stage in STAGES for part in ("median", "p95")]
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["subset", "images", *names, *times])
+    writer.writerow(["subset", "images", *names, *(f"{stage}_{part}" for stage, part in times)])
     for subset, row in rows.items():
         shares: list[Any] = []
         for key in MEASURES:
@@ -55,8 +56,7 @@ def as_csv(rows: dict[str, dict[str, Any]]) -> str:
                 else [f"{share.value:.4f}", f"{share.low:.4f}", f"{share.high:.4f}", share.count]
             )
         writer.writerow(
-            [subset, row["images"], *shares,
-             *(f"{row[stage][part]:.1f}" for stage in ("detect_ms", "recognise_ms") for part in ("median", "p95"))]
+            [subset, row["images"], *shares, *(f"{row[stage][part]:.1f}" for stage, part in times)]
         )
     return out.getvalue()
 
@@ -68,7 +68,7 @@ def as_markdown(rows: dict[str, dict[str, Any]], calibration: Calibration, facts
     for subset, row in rows.items():
         cells = [subset, str(row["images"])]
         cells += ["" if row[key] is None else str(row[key]) for key in MEASURES]
-        cells += [f"{row[stage]['median']:.0f} ({row[stage]['p95']:.0f})" for stage in ("detect_ms", "recognise_ms")]
+        cells += [f"{row[stage]['median']:.0f} ({row[stage]['p95']:.0f})" for stage in STAGES]
         lines.append("| " + " | ".join(cells) + " |")
     told = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     return (

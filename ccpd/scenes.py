@@ -18,7 +18,7 @@ from ccpd.geometry import Pose, box_corners, edges, sample_pose
 from ccpd.layout import HEIGHT, WIDTH, Layout, corners_of_kind, enlarge, layout_of
 from ccpd.plates import KINDS, PlateKind, PlateRenderer, in_light_of, random_text, tone_of
 from ccpd.street import neighbour, surroundings
-from ccpd.textures import WORDS, phrase, sign, stamp
+from ccpd.textures import WORDS, phrase, pick, sign, stamp
 from platekit.opencv import cv2
 
 KIND_SHARES = {"blue": 0.86, "yellow": 0.08, "white": 0.03, "black": 0.03}
@@ -29,7 +29,7 @@ PLATE_SCALES = (0.2, 0.3, 0.45, 0.65, 0.9, 1.3)
 def random_plate(subset: str, kinds: list[str] | None, rng: np.random.Generator) -> tuple[PlateKind, str]:
     """A kind and a number: one of ``kinds`` where given, else green in ccpd_green and mostly blue elsewhere."""
     if kinds:
-        kind = KINDS[kinds[int(rng.integers(len(kinds)))]]
+        kind = KINDS[pick(rng, kinds)]
     elif subset == "ccpd_green":
         kind = KINDS["green"]
     else:
@@ -149,7 +149,7 @@ def _plate_place(face: Face, kind: PlateKind, bare: bool, rng: np.random.Generat
         box(-half - rim, -high - rim, half + rim, high + chin, (tone, tone, tone))
         if chin > 18 and rng.random() < 0.8:
             ink = (225, 225, 225) if tone < 100 else (25, 25, 25)
-            words = f"{WORDS[int(rng.integers(len(WORDS)))]}  {phrase(rng)}  {phrase(rng)}"
+            words = f"{pick(rng, WORDS)}  {phrase(rng)}  {phrase(rng)}"
             centre = (-face.left * face.scale, (high + chin / 2 + 2 - face.top) * face.scale)
             reach = (0.9 * half * face.scale, 0.4 * chin * face.scale)
             stamp(face.colour, words,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from platekit.opencv import cv2
 
 Colour = Sequence[float] | np.ndarray  # BGR
+Option = TypeVar("Option")
 TILE = 1024
 # What stands on signs, stickers and cars, one word after another.
 _WORDS = """上海大众 一汽-大众 北京现代 东风日产 长安汽车 江淮汽车 奇瑞汽车 安全停车 禁止停车 消防通道 新手上路
@@ -122,26 +124,31 @@ def ground(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=512)
-def lettering(text: str, weight: int = 600) -> np.ndarray:
+def lettering(text: str) -> np.ndarray:
     """Text as ink, cut tight: uint8 (height, width), about 48 pixels high."""
     canvas = np.zeros((120, 80 + 64 * len(text)), np.uint8)
-    cv2.putText(canvas, text, (20, 84), 255, cv2.FontFace("sans"), 56, weight)
+    cv2.putText(canvas, text, (20, 84), 255, cv2.FontFace("sans"), 56, 600)
     x, y, width, height = cv2.boundingRect(canvas)
     return canvas[y:y + max(1, height), x:x + max(1, width)]
+
+
+def pick(rng: np.random.Generator, options: Sequence[Option]) -> Option:
+    """One of the options, each as likely as the others."""
+    return options[int(rng.integers(len(options)))]
 
 
 def phrase(rng: np.random.Generator) -> str:
     """Lettering as it stands on signs and stickers, never a plate number: words, telephone numbers, house numbers."""
     style = rng.random()
     if style < 0.4:
-        return WORDS[int(rng.integers(len(WORDS)))]
+        return pick(rng, WORDS)
     if style < 0.6:
         return f"0{rng.integers(10, 999)}-{rng.integers(2000, 8999)}{rng.integers(1000, 9999)}"
     if style < 0.7:
         return f"1{rng.integers(30, 89)}{rng.integers(10**7, 10**8)}"
     if style < 0.8:
         return f"{rng.integers(100000, 299999)}"
-    return BRANDS[int(rng.integers(len(BRANDS)))] if style < 0.9 else TRIMS[int(rng.integers(len(TRIMS)))]
+    return pick(rng, BRANDS if style < 0.9 else TRIMS)
 
 
 def stamp(picture: np.ndarray, text: str, box: tuple[float, float, float, float], colour: Colour) -> None:

@@ -200,11 +200,11 @@ def main() -> int:
             continue
         for change in options.changes:
             changed, place = change_photo(picture, annotation, change, options.seed)
-            folder = options.out / f"ccpd_{change}"
-            while (folder / place.file_name()) in done:  # one photo in two subsets, or two of one plate and place
-                folder /= "again"
-            done.add(folder / place.file_name())
-            write_image(folder / place.file_name(), changed, quality=95)
+            target = options.out / f"ccpd_{change}" / place.file_name()
+            while target in done:  # one photo in two subsets, or two of one plate and place
+                target = target.parent / "again" / target.name
+            done.add(target)
+            write_image(target, changed, quality=95)
         written += 1
     print(
         f"wrote {len(options.changes)} x {written} photos to {options.out}, leaving out {len(photos) - written};"

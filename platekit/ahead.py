@@ -33,6 +33,6 @@ def ahead(items: Iterable[Item], work: Callable[[Item], Result], threads: int) -
         pool.shutdown(cancel_futures=True)
 
 
-def spare_threads(most: int = 4) -> int:
-    """How many threads to work ahead with: this process's cores, divided among the processes that torchrun started."""
-    return max(1, min(most, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+def spare_threads() -> int:
+    """How many threads to work ahead with: the cores, divided among torchrun's processes, and four at most."""
+    return max(1, min(4, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))

@@ -1,4 +1,8 @@
-"""Loops over numbers as machine code: numba makes it at the first call and keeps it on disk, beside the module."""
+"""Loops over numbers as machine code: numba makes it at the first call and keeps it on disk, beside the module.
+
+Without numba the short loops are left to Python, and for the others torch's own functions are taken: with the same
+answers, in more time.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,23 @@ from functools import cache, partial
 from itertools import pairwise
 from typing import Any, ParamSpec, TypeVar
 
-import numba
 import torch
+
+try:
+    import numba
+except ImportError:  # not installed, or not made for this Python or numpy yet
+    numba = None  # type: ignore[assignment]
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+COMPILES = numba is not None
 Task = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 def compiled(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """A decorator: the function in machine code, which other threads need not wait for."""
+    """A decorator: the function in machine code, which other threads need not wait for; without numba as it is."""
+    if not COMPILES:
+        return function
     njit = partial(numba.njit, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
     try:
         made = njit(cache=True)(function)

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from platekit.boxes import checked_boxes
-from platekit.compiled import compiled, in_threads
+from platekit.compiled import COMPILES, compiled, in_threads
 from platekit.images import check_picture
 from platekit.opencv import cv2
 
@@ -55,7 +55,7 @@ def crop_resize(pixels: torch.Tensor, boxes: np.ndarray, size: tuple[int, int] =
     if pixels.dtype != torch.uint8:
         raise ValueError(f"a picture of uint8 pixels is needed, not of {pixels.dtype}")
     boxes = checked_boxes(boxes)
-    if pixels.device.type != "cpu":
+    if pixels.device.type != "cpu" or not COMPILES:
         from torchvision.ops import roi_align  # the same function; to import it takes seconds
 
         rois = torch.from_numpy(np.pad(boxes, ((0, 0), (1, 0)))).to(pixels.device, non_blocking=True)

@@ -18,11 +18,11 @@ SQUARES = (5, 2)  # side by side and one below another, of a hidden plate: fewer
 MARGIN = 0.1  # of a box's sides, that is hidden beyond them
 
 
-def draw_text(image: np.ndarray, text: str, origin: tuple[int, int], size: int, colour: tuple[int, int, int] = INK,
-              weight: int = 500) -> None:
+def draw_text(image: np.ndarray, text: str, origin: tuple[int, int], size: int, colour: tuple[int, int, int] = INK
+              ) -> None:
     """Write ``text`` into the picture; ``origin`` is the left end of its baseline, ``size`` its height in pixels."""
-    text = text.encode("utf-8", "backslashreplace").decode()  # what is no UTF-8 would end the process
-    cv2.putText(image, text, origin, colour, cv2.FontFace("sans"), size, weight)
+    text = text.encode("utf-8", "backslashreplace").decode()  # OpenCV aborts the process on anything else
+    cv2.putText(image, text, origin, colour, cv2.FontFace("sans"), size, 500)
 
 
 def draw_plates(image: np.ndarray, plates: Sequence[Plate]) -> np.ndarray:

@@ -226,7 +226,7 @@ def expand_inputs(inputs: Iterable[str | os.PathLike], leave_out: Path | None = 
         if os.path.isdir(path):
             yield from walk_images(path, leave_out, suffixes)
         elif path.suffix.lower() == ".txt" and os.path.exists(path):
-            yield from read_list(path)
+            yield from map(Path, read_lines(path))
         elif os.path.exists(path) or not glob.has_magic(str(entry)):
             yield path
         else:
@@ -266,14 +266,6 @@ def _matches(pattern: str) -> list[Path]:
     found = set(Path(*parts[:fixed]).glob(str(Path(*parts[fixed:]))))
     hidden = any(part.startswith(".") for part in parts[fixed:])  # are meant where the pattern has a dot, as for glob
     return sorted(path for path in found if hidden or not any(part.startswith(".") for part in path.parts[fixed:]))
-
-
-def read_list(path: str | os.PathLike) -> Iterator[Path]:
-    """The paths in a text file, one per line as ``find`` prints them; from the working directory where not absolute.
-
-    Raises UserError as ``read_lines``.
-    """
-    yield from map(Path, read_lines(path))
 
 
 def read_lines(path: str | os.PathLike) -> Iterator[str]:

@@ -273,7 +273,8 @@ def tell(problem: str, stream: TextIO | None, name: str) -> None:
 
 def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: bool, draw: Draw) -> None:
     """Watch one source and write its lines and its annotated video, or open a window: whatever was asked for."""
-    name, count, told = watch.source.name, 0, set()
+    name, count = watch.source.name, 0
+    told: set[int] = set()
     lost, away = None, 0.0  # when a stream gave its last frame before it was opened again, and how long it gave none
 
     def times(**seconds: float) -> dict[str, str]:
@@ -303,8 +304,9 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
             progress.update(frame.number + 1 - progress.n)
             write_line(stream, {"image": name, **times(time=frame.second), **frame.to_dict()})
             for track in frame.tracks:
-                if watch.source.live and not stream and track.number not in told and track.counts(watch.rules):
-                    told.add(track.number)
+                numbers = {track.number, *track.also}
+                if watch.source.live and not stream and told.isdisjoint(numbers) and track.counts(watch.rules):
+                    told |= numbers
                     tqdm.write(f"{name}: {track.reading}  here since {watch.source.clock(track.first_second)}")
             if not video and not show:
                 continue

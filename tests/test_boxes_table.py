@@ -25,7 +25,7 @@ from MTCNN.paths import PNET_WEIGHTS
 from MTCNN.score import Score
 from MTCNN.train.dataset import SampleList
 from platekit.errors import UserError
-from platekit.images import find_images, read_image, read_list
+from platekit.images import find_images, read_image, read_lines
 from platekit.opencv import cv2
 from platekit.places import SAMPLES
 from platekit.read_plates import main as read_plates_main
@@ -292,7 +292,7 @@ def test_ones_own_photos_are_not_validated_by_ccpds_and_the_next_command_starts_
     samples = SampleList(tmp_path / "list.txt", False, (12, 47))
     assert samples.are_ones_own
     (listed,) = samples.photo_lists
-    assert sorted(read_list(listed)) == sorted(photos / "a" / name for name in ("none.png", "one.png", "two.png"))
+    assert sorted(read_lines(listed)) == sorted(str(photos / "a" / name) for name in ("none.png", "one.png", "two.png"))
 
 
 def test_texts_typed_into_a_table_are_not_lost(call, photos, table):

@@ -55,7 +55,7 @@ from platekit.checkpoints import save_checkpoint
 from platekit.crops import crop_resize, normalise, to_picture
 from platekit.errors import UserError
 from platekit.files import alone
-from platekit.images import find_images, read_image, read_list
+from platekit.images import find_images, read_image, read_lines
 from platekit.opencv import cv2
 from platekit.places import SAMPLES
 from tests.conftest import files_below, make_picture, needs_locks, put_picture
@@ -683,9 +683,9 @@ def test_some_photos_are_set_aside_to_validate_on_the_same_for_both_nets(call, t
                     "--out_train", tmp_path / net, "--out_val", tmp_path / f"{net}v")
         assert done.status == 0, done
         counts.append([int(line.split()[1]) for line in done.out.splitlines() if "photos with a plate" in line])
-        lists = [list(read_list(tmp_path / folder / "photos.txt")) for folder in (net, f"{net}v")]
+        lists = [list(read_lines(tmp_path / folder / "photos.txt")) for folder in (net, f"{net}v")]
         assert list(map(len, lists)) == counts[-1]
-        assert sorted(lists[0] + lists[1]) == find_images(photos)
+        assert sorted(lists[0] + lists[1]) == list(map(str, find_images(photos)))
     assert counts[0] == counts[1] and sum(counts[0]) == 12 and 1 < counts[0][1] < 9
     refused = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", photos, "--hold_out", 0.4)
     assert "leave one of them out" in refused.sentence()

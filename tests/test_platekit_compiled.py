@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import torch
 
 from platekit import compiled as module
 from platekit.compiled import compiled, in_threads
+from platekit.pipeline import PlateReader
+from platekit.places import SAMPLES
 from tests.conftest import ROOT
 
 
@@ -95,3 +98,22 @@ def test_without_machine_code_everything_is_there():
     done = subprocess.run([sys.executable, "-c", "import platekit.boxes"], cwd=ROOT,
                           env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_without_numba_the_same_is_found_and_read(tmp_path):
+    (tmp_path / "numba.py").write_text("raise ImportError('none for this Python')")
+    code = ("import sys\nfrom platekit.compiled import COMPILES\nfrom platekit.pipeline import PlateReader\n"
+            "from platekit.places import SAMPLES\nimport json\nassert not COMPILES\nreader = PlateReader('cpu')\n"
+            "print(json.dumps([[plate.to_dict() for plate in reader(path).plates]\n"
+            "                  for path in sorted(SAMPLES.glob('*.jpg'))]))")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr
+    reader = PlateReader("cpu")
+    for found, picture in zip(json.loads(done.stdout), sorted(SAMPLES.glob("*.jpg")), strict=True):
+        wanted = [plate.to_dict() for plate in reader(picture).plates]
+        assert [plate["text"] for plate in found] == [plate["text"] for plate in wanted]
+        for plate, other in zip(found, wanted):
+            assert plate["box"] == pytest.approx(other["box"], abs=0.2)
+            assert plate["confidence"] == pytest.approx(other["confidence"], abs=2e-3)

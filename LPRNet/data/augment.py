@@ -91,6 +91,11 @@ def to_pixels(points: np.ndarray) -> np.ndarray:
     return ((points + 1) / 2 * (WIDTH, HEIGHT)).astype(np.float32)
 
 
+def in_crop(corners: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Corners (4, 2) in the pixels of the crop (24, 94) that is cut out of ``box`` (4,)."""
+    return (corners - box[:2]) / (box[2:] - box[:2]) * (WIDTH, HEIGHT)
+
+
 def rows_side_by_side(pose: np.ndarray, show: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Both rows of a plate, as LPRNet reads them, that straightening has left in ``pose``, corners in crop pixels.
 
@@ -107,18 +112,13 @@ def random_pose(rng: np.random.Generator) -> np.ndarray:
     if rng.random() < NEARLY_STRAIGHT:
         return nearly_straight_pose(rng)
     corners = relative_corners(POSES[rng.choice(len(POSES), p=POSE_SHARES)], rng)
-    x1, y1, x2, y2 = jitter_box((0.0, 0.0, 1.0, 1.0), rng)
-    return (corners - (x1, y1)) / (x2 - x1, y2 - y1) * (WIDTH, HEIGHT)
+    return in_crop(corners, jitter_box((0.0, 0.0, 1.0, 1.0), rng))
 
 
 def view_with_corners(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator
                       ) -> tuple[np.ndarray, np.ndarray]:
     """A crop of a photo with known plate corners, as photographed or turned to another pose; and its corners."""
-    if rng.random() < 0.3:
-        x1, y1, x2, y2 = jitter_box(bounding_box(corners), rng)
-        target = (corners - (x1, y1)) / (x2 - x1, y2 - y1) * (WIDTH, HEIGHT)
-    else:
-        target = random_pose(rng)
+    target = in_crop(corners, jitter_box(bounding_box(corners), rng)) if rng.random() < 0.3 else random_pose(rng)
     return warp(picture, corners, target), target
 
 
@@ -139,10 +139,8 @@ def turn(corners: np.ndarray, rise: float, lean: float, rng: np.random.Generator
     centre = corners.mean(axis=0)
     x, y = (corners - centre).T
     moved = np.stack([x + lean * y * (HEIGHT / 12), y + rise * x * (HEIGHT / WIDTH)], axis=1)
-    x1, y1, x2, y2 = bounding_box(moved)
-    if rng.random() < 0.8:
-        x1, y1, x2, y2 = jitter_box((x1, y1, x2, y2), rng)
-    return (moved - (x1, y1)) / (x2 - x1, y2 - y1) * (WIDTH, HEIGHT)
+    box = bounding_box(moved)
+    return in_crop(moved, jitter_box(box, rng) if rng.random() < 0.8 else box)
 
 
 def shows_blue(picture: np.ndarray, corners: np.ndarray) -> bool:
@@ -179,7 +177,7 @@ def exchange(picture: np.ndarray, corners: np.ndarray, other: np.ndarray, other_
     plate = cv2.LUT(plates[1], table[:, None])
     share = np.clip((np.arange(STRAIGHT_SIZE[1]) - CUTS[cut - 1]) / 4 + 0.5, 0, 1)  # the seam is four pixels wide
     left, top = np.maximum(corners.min(axis=0), 0).astype(int)
-    right, bottom = np.ceil(corners.max(axis=0)).astype(int)
+    right, bottom = np.maximum(np.ceil(corners.max(axis=0)), 0).astype(int)
     result = picture.copy()
     region = result[top:bottom, left:right]
     if not region.size:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from platekit.compiled import compiled, in_threads
+from platekit.compiled import COMPILES, compiled, in_threads
 
 aten = torch.ops.aten
 DROPPED = 1024  # numbers at a time
@@ -181,7 +181,7 @@ def remember(norm: nn.BatchNorm2d, x: Maps, mean: torch.Tensor, variance: torch.
 
 def in_bits(x: Maps) -> bool:
     """Whether maps are bfloat16 numbers on the CPU."""
-    return x.dtype == torch.bfloat16 and x.device.type == "cpu"
+    return COMPILES and x.dtype == torch.bfloat16 and x.device.type == "cpu"
 
 
 def bits(maps: Maps) -> np.ndarray:
@@ -200,22 +200,21 @@ def maps_of(rows: np.ndarray) -> Maps:
 
 
 @compiled
-def _pool(x: np.ndarray, width_stride: int, highest: np.ndarray, places: np.ndarray, first: int, last: int) -> None:
-    """The samples from ``first`` to ``last``: maxima (N, h, w, C) of bits ``x`` (N, H, W, C), and where they were."""
-    _, rows, columns, channels = highest.shape
-    for sample in range(first, last):
-        for row in range(rows):
-            for column in range(columns):
-                left = width_stride * column
-                for channel in range(channels):
-                    best, place = x[sample, row, left, channel], np.uint8(0)
-                    for down in range(3):
-                        for across in range(3):
-                            value = x[sample, row + down, left + across, channel]
-                            place = np.uint8(3 * down + across) if value > best else place
-                            best = max(best, value)
-                    highest[sample, row, column, channel] = best
-                    places[sample, row, column, channel] = place
+def _pool(x: np.ndarray, width_stride: int, highest: np.ndarray, places: np.ndarray) -> None:
+    """Maxima (h, w, C) of bits ``x`` (H, W, C) in windows of 3x3, and which of its nine each was."""
+    rows, columns, channels = highest.shape
+    for row in range(rows):
+        for column in range(columns):
+            left = width_stride * column
+            for channel in range(channels):
+                best, place = x[row, left, channel], np.uint8(0)
+                for down in range(3):
+                    for across in range(3):
+                        value = x[row + down, left + across, channel]
+                        place = np.uint8(3 * down + across) if value > best else place
+                        best = max(best, value)
+                highest[row, column, channel] = best
+                places[row, column, channel] = place
 
 
 @compiled
@@ -336,13 +335,13 @@ def _norm_tap_pool(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, kernel: 
     taken = highest.shape[3]
     step = channels // taken
     lines = np.empty((columns, channels), np.float32)  # sums over the height of a window
-    part = np.empty((1, rows, columns, taken), np.int16)
+    part = np.empty((rows, columns, taken), np.int16)
     number = np.empty(channels, np.int32)
     value = number.view(np.float32)
     share = np.float32(1 / (kernel[0] * kernel[1]))
     for sample in range(first, last):
         for row in range(rows):
-            seen, kept = x[sample, row], part[0, row]
+            seen, kept = x[sample, row], part[row]
             if row % kernel[0] == 0:
                 lines[:] = 0
             for column in range(columns):
@@ -369,7 +368,7 @@ def _norm_tap_pool(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, kernel: 
                     for channel in range(channels):
                         odd = (number[channel] >> np.int32(16)) & np.int32(1)
                         target[channel] = (number[channel] + np.int32(0x7FFF) + odd) >> np.int32(16)
-        _pool(part, width_stride, highest[sample:sample + 1], places[sample:sample + 1], 0, 1)
+        _pool(part, width_stride, highest[sample], places[sample])
 
 
 @compiled

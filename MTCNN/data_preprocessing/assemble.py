@@ -52,7 +52,7 @@ def assemble(folders: Sequence[Path], target: Path, shares: dict[str, float], si
     rows_of = {kind: np.concatenate(parts) for kind, parts in found.items()}
     if not len(rows_of["positive"]):
         raise UserError(f"no positives in {', '.join(map(str, folders))}; generate samples from photos with plates")
-    unit = len(rows_of["positive"]) / shares["positive"] if shares["positive"] else float("inf")
+    unit = len(rows_of["positive"]) / shares["positive"]
     if size is not None:
         unit = min(unit, size / sum(shares.values()))
     rng = np.random.default_rng(seed)
@@ -94,7 +94,7 @@ def run(net: str, description: str, arguments: list[str] | None = None) -> None:
     flags = {f"--list_{split}": (getattr(options, f"list_{split}"), paths.list_file(net, split))
              for split in ("train", "val")}
     more = [] if options.samples_val else ["--list_val LIST"]
-    if any(map(are_ones_own, options.samples_train)):  # of which there are seldom enough to begin with nothing
+    if any(map(are_ones_own, options.samples_train)):  # of which there are seldom enough to train from scratch
         bundled = paths.PNET_WEIGHTS if net == "pnet" else paths.ONET_WEIGHTS
         more += [command_line(["--weights", bundled, "--save", f"my_{net}"])]
     print(f"next: python MTCNN/train/Train_{net.capitalize()}.py", *flags_of(flags), *more)

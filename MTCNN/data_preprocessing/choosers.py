@@ -26,7 +26,7 @@ from MTCNN.data_preprocessing.windows import (
     windows_anywhere,
     windows_around,
 )
-from MTCNN.detector import Detector, Thresholds
+from MTCNN.detector import ROUNDS, Detector, Thresholds
 from MTCNN.model.MTCNN_nets import ONet
 from MTCNN.pyramid import MINI_LP, SCALE
 from platekit.boxes import at_least, suppress
@@ -107,7 +107,7 @@ class ONetWindows:
         found, corrected = [(boxes, scores)], [boxes[:0]]
         if self.second:
             limits = self.detector.thresholds
-            for _ in range(2):
+            for _ in range(1, ROUNDS):
                 boxes, scores = self.detector.judge(pixels, boxes)
                 likely = (scores >= limits.first_score) & at_least(boxes, 4)
                 boxes, scores = boxes[likely], scores[likely]

@@ -103,14 +103,14 @@ def _contrast(image: np.ndarray, box: np.ndarray) -> float:
 
 
 def _pick(poses: Sequence[str], rng: np.random.Generator) -> str:
-    weights = np.array([POSES.get(pose, 0.1) for pose in poses])
+    weights = np.array([POSES[pose] for pose in poses])
     return str(rng.choice(poses, p=weights / weights.sum()))
 
 
-def _visible(box: np.ndarray, height: int, width: int, share: float = 0.85) -> bool:
-    """Whether ``share`` of the box lies inside the picture."""
+def _visible(box: np.ndarray, height: int, width: int) -> bool:
+    """Whether most of the box lies inside the picture."""
     inside = np.minimum(box[2:], (width, height)) - np.maximum(box[:2], 0)
-    return bool((inside > 0).all() and inside.prod() >= share * (box[2:] - box[:2]).prod())
+    return bool((inside > 0).all() and inside.prod() >= 0.85 * (box[2:] - box[:2]).prod())
 
 
 def transform(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -6,12 +6,11 @@ pyramid, jittered: a square has no chance of overlapping a plate of 3:1 by 0.65.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from MTCNN.pyramid import ASPECTS
+from MTCNN.pyramid import ASPECTS, MINI_LP
 from platekit.boxes import box_iou, common_area
 
 POSITIVE, PART = 0.65, 0.4  # an IoU above POSITIVE is a positive, one from PART to POSITIVE a part
@@ -54,14 +53,13 @@ def from_centres(centres: np.ndarray, area: np.ndarray, aspect: np.ndarray) -> n
     return np.concatenate([centres - half, centres + half], axis=1)
 
 
-def windows_around(box: np.ndarray, count: int, rng: np.random.Generator,
-                   aspects: Sequence[float] = ASPECTS) -> np.ndarray:
+def windows_around(box: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Windows (count, 4) about a box: half of them close to it in place, size and aspect, half from a wide range."""
     size = box[2:] - box[:2]
     centre = (box[:2] + box[2:]) / 2
-    nearest = np.argsort(np.abs(np.log(np.array(aspects) * size[1] / size[0])))[:2]
+    nearest = np.argsort(np.abs(np.log(np.array(ASPECTS) * size[1] / size[0])))[:2]
     close = rng.random(count) < 0.5
-    aspect = np.where(close, np.array(aspects)[rng.choice(nearest, count)], rng.choice(aspects, count))
+    aspect = np.where(close, np.array(ASPECTS)[rng.choice(nearest, count)], rng.choice(ASPECTS, count))
     aspect = aspect * np.exp(rng.uniform(-0.12, 0.12, count))
     area = size.prod() * np.exp(np.where(close, rng.uniform(-0.4, 0.4, count), rng.uniform(-2.0, 1.6, count)))
     window = np.stack([np.sqrt(area * aspect), np.sqrt(area / aspect)], axis=1)
@@ -69,12 +67,11 @@ def windows_around(box: np.ndarray, count: int, rng: np.random.Generator,
     return from_centres(centre + rng.uniform(-1, 1, (count, 2)) * reach, area, aspect)
 
 
-def windows_anywhere(height: int, width: int, count: int, rng: np.random.Generator, smallest: float = 50.0,
-                     aspects: Sequence[float] = ASPECTS) -> np.ndarray:
-    """Windows (count, 4) of all sizes from ``smallest`` pixels of width, inside a picture of ``height`` x ``width``."""
-    aspect = rng.choice(aspects, count) * np.exp(rng.uniform(-0.12, 0.12, count))
+def windows_anywhere(height: int, width: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Windows (count, 4) of all sizes from the width of ``MINI_LP`` up, inside a picture of ``height`` x ``width``."""
+    aspect = rng.choice(ASPECTS, count) * np.exp(rng.uniform(-0.12, 0.12, count))
     largest = np.minimum(width, height * aspect) * 0.98
-    window = np.minimum(largest, smallest * 12 ** (rng.random(count) ** 1.6))  # the large ones are dear to cut
+    window = np.minimum(largest, MINI_LP[0] * 12 ** (rng.random(count) ** 1.6))  # large ones are costly to cut
     size = np.stack([window, window / aspect], axis=1)
     low = rng.random((count, 2)) * (np.array([width, height]) - size)
     return np.concatenate([low, low + size], axis=1)

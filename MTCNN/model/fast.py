@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from MTCNN.model.MTCNN_nets import PNET_STRIDE, ONet, PNet, pool_first
-from platekit.compiled import compiled, in_threads
+from platekit.compiled import COMPILES, compiled, in_threads
 
 CELLS = 40  # beside one another that are computed together
 LEAST_ROWS = 16  # of cells for a thread
@@ -109,7 +109,7 @@ class FastPNet(nn.Module):
 
     def pooled(self, pixels: torch.Tensor) -> torch.Tensor:
         """What the first layers make of the pixels: (N, 10, h, w)."""
-        if pixels.device.type != "cpu":
+        if pixels.device.type != "cpu" or not COMPILES:
             return self.first(pixels.float())
         height, width = ((side - 3) // step + 1 for side, step in zip(pixels.shape[2:], (DOWN, ACROSS)))
         maps = np.empty((len(pixels), len(self._bias), height, width), np.float32)
