@@ -88,9 +88,13 @@ def test_fitting_returns_the_statistics_it_was_given(tmp_path):
     table.write_text(json.dumps({"ccpd_tilt": ["kept"], "ccpd_rotate": ["replaced"]}))
     assert main(["--fit", str(tmp_path), "--out", str(table)]) == 0
     assert json.loads(table.read_text()) == {"ccpd_tilt": ["kept"], "ccpd_rotate": [part]}
-    (tmp_path / "ccpd_rotate.txt").write_text(names[0])
-    with pytest.raises(UserError, match="nothing was fitted"):
-        main(["--fit", str(tmp_path), "--out", str(table)])
+    (tmp_path / "ccpd_rotate.txt").write_text("\n".join(f"ccpd_rotate/{name}" for name in names))
+    (tmp_path / "plain").write_text("\n".join(f"ccpd_rotate/{name}" for name in names))
+    for more in (["--plain_list", str(tmp_path / "plain")], []):
+        if not more:
+            (tmp_path / "ccpd_rotate.txt").write_text(names[0])
+        with pytest.raises(UserError, match="nothing was fitted"):
+            main(["--fit", str(tmp_path), "--out", str(table), *more])
     assert json.loads(table.read_text())["ccpd_rotate"] == [part]
 
 

@@ -307,6 +307,16 @@ def test_weights_are_read_once(tmp_path):
         Detector(tmp_path / "p", tmp_path / "o", "cpu")
 
 
+def test_the_name_of_a_link_says_what_its_file_is(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("MTCNN.MTCNN._detector", lambda *args: asked.append(args) or make(BOXES["upright"]))
+    (tmp_path / "blob").write_bytes(b"")
+    (tmp_path / "pnet.onnx").symlink_to(tmp_path / "blob")
+    monkeypatch.chdir(tmp_path)
+    create_mtcnn_net(map_picture(), device="cpu", p_model_path="pnet.onnx")
+    assert asked[0][0] == str(tmp_path / "pnet.onnx")
+
+
 def test_a_list_is_its_pictures_one_by_one():
     finder = make(BOXES["upright"])
     images = [map_picture(), map_picture()[:, :200].copy()]

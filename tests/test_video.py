@@ -288,6 +288,22 @@ def test_a_live_source_tells_of_a_plate_while_it_is_there(drive, monkeypatch, ca
     assert "".join(said[:3]) == ""  # it counts from the third frame on
 
 
+def test_a_plate_that_turns_out_to_have_been_there_before_is_told_of_once(drive, monkeypatch, capsys):
+    monkeypatch.setattr("platekit.frames.is_live", lambda source: True)
+    monkeypatch.setattr(cv2.VideoCapture, "read", slow(cv2.VideoCapture.read, 0.02))
+    frames, said = itertools.count(), []
+
+    def read(image: np.ndarray) -> PictureResult:
+        frame = next(frames)
+        said.append(capsys.readouterr().out)
+        early, late = (Plate((x, 10, x + 80, 35), 0.99, "皖A12345", surety) for x, surety in ((10, 0.5), (300, 0.95)))
+        return PictureResult(WIDTH, HEIGHT, (early,) if frame == 0 else (late,) if frame >= 10 else ())
+
+    run_video([str(drive[0])], read)
+    told = "".join([*said, capsys.readouterr().out])
+    assert told.count("here since") == 1
+
+
 def test_of_several_sources_those_that_wait_for_a_live_one_are_named(drive, monkeypatch, capsys):
     monkeypatch.setattr("platekit.frames.is_live", lambda source: True)
     run_video([str(drive[0]), "rtsp://user:secret@gate/2"], lambda image: PictureResult(WIDTH, HEIGHT, ()))
