@@ -298,8 +298,8 @@ def test_a_blue_plate_gets_no_symbols_of_another_colour_whatever_is_round_it():
     whole = augment.picture_corners(*yellow.shape[:2])
     assert augment.exchange(red_car, place, yellow, whole, 2) is None
     assert augment.exchange(red_car, place, blue, whole, 2) is not None
-    for away in (1000, -1000, (0, -10 - place[:, 1].max())):  # corners in a file's name may be wrong
-        assert augment.exchange(red_car, (place + away).astype(np.float32), blue, whole, 2) is None
+    for away in (1000, -1000, (0, -10 - whole[:, 1].max())):  # corners in a file's name may be wrong
+        assert augment.exchange(blue, (whole + away).astype(np.float32), blue, whole, 2) is None
 
 
 def test_views_show_symbols_of_two_plates_where_both_fit(tmp_path):
