@@ -216,21 +216,24 @@ def logits_of(reader: Reader, crops: torch.Tensor, device: torch.device, batch_s
     return torch.cat([reader(normalise(part.to(device))).float().cpu() for part in crops.split(batch_size)])
 
 
-def build_nets(args: argparse.Namespace, alphabet: Alphabet, real: LPRDataLoader) -> Reader:
-    """The nets to train, from ``--weights`` where given; these may then find the plates in the ``real`` crops."""
+def build_nets(args: argparse.Namespace, alphabet: Alphabet, real: LPRDataLoader) -> tuple[Reader, bool]:
+    """The nets to train, from ``--weights`` where given, and whether these read this alphabet; they may then find the
+    plates in the ``real`` crops."""
+    trained = False
     reader = Reader(len(alphabet), args.dropout_rate, TrainingLPRNet).to(memory_format=torch.channels_last)
     if "stn" in args.without:  # which starts as the identity
         reader.stn.requires_grad_(False)
     reader.lprnet.per_sample = "sample_norm" not in args.without
     if args.weights:
         chars = start_from(reader.lprnet, alphabet, args.weights[0])
+        trained = chars == alphabet.chars
         known = sum(symbol in chars[:-1] for symbol in alphabet.chars[:-1])
         print(f"starting from {args.weights[0]}, which knows {known} of {len(alphabet) - 1} symbols", flush=True)
         if "stn" not in args.without:
             load_weights(reader.stn, args.weights[1])
-            if chars == alphabet.chars:  # other plates are laid out otherwise
+            if trained:  # other plates are laid out otherwise
                 real.find_corners(functools.partial(find_corners, reader))
-    return reader
+    return reader, trained
 
 
 def save(reader: Reader, alphabet: Alphabet, args: argparse.Namespace) -> None:
@@ -253,7 +256,7 @@ def main() -> None:
     print(f"training on {len(train)} samples an epoch ({train.rendered_count} drawn, the others views of "
           f"{len(real)} crops), choosing by {len(plain)} crops, on {device}", flush=True)
 
-    reader = build_nets(args, alphabet, real)
+    reader, trained = build_nets(args, alphabet, real)
     steps = math.ceil(len(train) / args.batch_size) * args.epoch
     settings = Settings(epochs=args.epoch, batch_size=args.batch_size, learning_rate=args.learning_rate,
                         warmup_steps=min(300, steps // 10), half=not args.float32, seed=args.seed)
@@ -280,7 +283,7 @@ def main() -> None:
         for data in (plain, hard):  # one that cannot be read is said now
             crops_of(data)
     loss = reading_loss(alphabet, device, args.straightening)
-    best = run.train(train, collate_with_corners, loss, evaluate, args.workers, trained=bool(args.weights))
+    best = run.train(train, collate_with_corners, loss, evaluate, args.workers, trained)
     if distributed.rank():
         return
     if "sample_norm" in args.without:
@@ -290,6 +293,8 @@ def main() -> None:
     cool(best.lprnet, temperature)
     print(f"confidence fitted to the validation crops: logits divided by {temperature:.2f}")
     save(best, alphabet, args)
+    if not run.best:
+        print("these weights read no crop yet: train longer (--epoch, --epoch_samples)")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import errno
 import functools
-import itertools
 import json
 import os
 import subprocess
@@ -25,7 +24,7 @@ from platekit.devices import DEVICE_HELP, enough_memory
 from platekit.distributed import rank, wait_for_all, world
 from platekit.drawing import Draw, draw_plates
 from platekit.errors import UserError
-from platekit.files import alone, file_fingerprint, is_device, real_path, takes_files, writing
+from platekit.files import alone, aside, file_fingerprint, is_device, real_path, replace, takes_files, writing
 from platekit.images import (
     FOUND,
     WRITABLE,
@@ -79,14 +78,11 @@ def json_lines(path: str | None) -> Iterator[TextIO | None]:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         part.parent.mkdir(parents=True, exist_ok=True)
         if part.is_file() and part.stat().st_size:
-            aside = next(name for name in (f"{part}{number}" for number in itertools.count(1))
-                         if not os.path.exists(name))
             with alone(part):
-                os.replace(part, aside)
-            print(f"the lines of a run that was cut short are in {aside} now", file=sys.stderr)
+                replace(part, aside(part))
         with open(part, "a", encoding=encoding, errors=errors) as stream, alone(part):
             yield stream
-        os.replace(part, path)
+        replace(part, Path(path))
 
 
 def results_place(json_path: str | None, inputs: Iterable[object]) -> str | None:
@@ -225,10 +221,16 @@ def run_shared(sources: Callable[[], Iterator[Path]], read_inputs: Callable[...,
                 print(f"{kept} lines are kept, whose pictures are not drawn again; without --resume all are")
         wait_for_all()
         start = time.perf_counter()
-        with parts.part(rank()) as part:
-            for number, entry in tqdm(read_inputs(own_items(parts.left(sources()))), unit="picture", leave=False,
-                                      disable=None if rank() == 0 else True):
-                part.write(number, entry)
+        total = sum(1 for _ in own_items(parts.left(sources()))) if rank() == 0 else None
+        try:
+            with parts.part(rank()) as part:
+                for number, entry in tqdm(read_inputs(own_items(parts.left(sources()))), total=total, unit="picture",
+                                          leave=False, disable=None if rank() == 0 else True):
+                    part.write(number, entry)
+        except KeyboardInterrupt:
+            if rank() == 0:
+                print(f"what was read is in {parts.folder}; the same command goes on with --resume", file=sys.stderr)
+            raise
         wait_for_all()
         seconds = time.perf_counter() - start
         if rank() == 0:

@@ -53,9 +53,12 @@ def hide_plates(image: np.ndarray, plates: Sequence[Plate]) -> np.ndarray:
     for plate in plates:
         x1, y1, x2, y2 = plate.box
         wide, high = MARGIN * (x2 - x1), MARGIN * (y2 - y1)
-        part = image[max(0, int(y1 - high)):math.ceil(y2 + high), max(0, int(x1 - wide)):math.ceil(x2 + wide)]
-        squares = cv2.resize(part, SQUARES, interpolation=cv2.INTER_AREA)
-        part[:] = cv2.resize(squares, part.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        rows, columns = (slice(max(0, int(low)), max(0, math.ceil(end)))
+                         for low, end in ((y1 - high, y2 + high), (x1 - wide, x2 + wide)))
+        part = image[rows, columns]
+        if part.size:  # a plate may be expected where it has left the picture
+            squares = cv2.resize(part, SQUARES, interpolation=cv2.INTER_AREA)
+            part[:] = cv2.resize(squares, part.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     return image
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -65,6 +67,13 @@ def replace(source: Path, target: Path) -> None:
             return
         time.sleep(REPLACE_SECONDS)
     os.replace(source, target)
+
+
+def aside(path: Path) -> Path:
+    """A new name beside the path for what a run that was cut short has left there; it is told."""
+    place = next(name for name in map(Path, (f"{path}{number}" for number in itertools.count(1))) if not name.exists())
+    print(f"the lines of a run that was cut short are in {place} now", file=sys.stderr)
+    return place
 
 
 @contextlib.contextmanager

@@ -137,7 +137,7 @@ class FrameSource:
 
     def _read_all(self) -> bool:
         """Take all frames in; whether a file was read to its end."""
-        missed, end = 0, 0.0
+        missed, end, second = 0, 0.0, -1.0
         while missed < MISSES and self._wait_for_room():
             before = time.monotonic()
             wanted = self._next % self.every == 0
@@ -151,20 +151,21 @@ class FrameSource:
                 continue
             missed = 0
             end = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            # a phone's frames do not come evenly; where OpenCV does not tell the place, they are taken to
+            second = end if end > second else self._next / self.rate
             if frame is not None:
-                self._give(self._next, frame)
+                self._give(self._next, frame, second)
             self._next += 1
         cut_off = 0 < end < (WHOLE * (self.total or 0) - 1) / self.rate  # 0 where OpenCV does not tell the place
         return not self.live and not cut_off
 
-    def _give(self, number: int, frame: np.ndarray) -> None:
-        """A frame for whoever waits; from a live source in place of one that nobody took."""
+    def _give(self, number: int, frame: np.ndarray, second: float) -> None:
+        """A frame for whoever waits, of this second of a file; from a live source in place of one that nobody took."""
         with self._changed:
             if self.live and self._waiting:
                 self._waiting.popleft()
                 self.dropped += 1
-            second = time.monotonic() - self._start if self.live else number / self.rate
-            self._waiting.append((number, frame, second))
+            self._waiting.append((number, frame, time.monotonic() - self._start if self.live else second))
             self._changed.notify_all()
 
     def _wait_for_room(self) -> bool:

@@ -104,6 +104,8 @@ def decode_image(data: np.ndarray, path: str | os.PathLike) -> np.ndarray:
             too_large = "CV_IO_MAX_IMAGE" in str(error)
     if too_large or (image is not None and image.shape[0] * image.shape[1] > MAX_PIXELS):
         raise UserError(f"cannot decode {path}: it has more than {MAX_PIXELS / 1e6:g} megapixels; make it smaller")
+    if image is None and data[4:8].tobytes() == b"ftyp" and data[8:11].tobytes() != b"avi":  # AVIF is read
+        raise UserError(f"cannot decode {path}: HEIC pictures and videos are not read here; convert it to JPEG or PNG")
     if image is None:
         raise UserError(f"cannot decode {path}: it is no picture or it is truncated; fetch it again, or "
                         "convert it to JPEG or PNG")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from platekit.errors import UserError
-from platekit.files import alone, json_line, write_text, writing
+from platekit.files import alone, aside, json_line, replace, write_text, writing
 
 
 class Parts:
@@ -41,14 +41,20 @@ class Parts:
             yield
 
     def start(self, resume: bool, sources: Iterable[Path]) -> int:
-        """Forget what earlier runs left or, to ``resume``, keep all but errors and what is damaged; returns the number
-        of lines kept.
+        """Put aside what earlier runs left or, to ``resume``, keep all but errors and what is damaged; returns the
+        number of lines kept.
 
         One process does this before any other goes on. Raises UserError when the kept lines are of other inputs, or of
         a run that was cut short and had other settings.
         """
         with writing(self.path):
             old, count = self._files(), 0
+            if not resume and any(part.stat().st_size for part in old):
+                place = aside(self.folder)
+                place.mkdir()
+                for part in (*old, self._made_with):
+                    replace(part, place / part.name)
+                old = []
             if resume and self._made_with.exists() and self._made_with.read_bytes() != self.settings.encode("utf-8"):
                 raise UserError(f"the lines in {self.folder} were made with other weights or flags; give the same, or "
                                 "leave out --resume to read everything again")
@@ -59,7 +65,7 @@ class Parts:
                         if line and not error and is_result(line):
                             file.write(b"%d\t%b" % (number, line))
                             count += 1
-            os.replace(self._merged, self._kept)  # without lines too: FILE is that of another run
+            replace(self._merged, self._kept)  # without lines too: FILE is that of another run
             for part in old:
                 if part != self._kept:
                     part.unlink()
@@ -100,7 +106,7 @@ class Parts:
                     count, failed = count + 1, failed + error
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(self._merged, self.path)
+            replace(self._merged, self.path)
         for part in (*self._files(), self._made_with):
             part.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # something of somebody else's is in it

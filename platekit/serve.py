@@ -4,18 +4,21 @@
     python platekit/serve.py                                     # then open http://127.0.0.1:8000
     curl --data-binary @photo.jpg http://127.0.0.1:8000/read     # one JSON object
 
-Several processes, or another server: ``uvicorn --factory platekit.serve:make_app --workers 4``.
+Several processes, or another server: ``uvicorn --factory platekit.serve:make_app --workers 4``, with flags of
+this script in the environment's variable ``PLATES_FLAGS``.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import shlex
 import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from email import message_from_bytes
+from email import message_from_string
 from email.message import Message
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,8 +56,9 @@ def make_app(reader: PlateReader | None = None) -> Starlette:
     """The server as an ASGI application: the page at ``/``, pictures to ``/read``, and ``/health``.
 
     ``POST /read`` takes a picture's file as its body, or a form that holds one, and answers with the JSON of a line of
-    main.py, in which ``image`` is the query's ``name``. Errors are JSON too: 400 what is no picture, 408 what does not
-    arrive, 413 what is too large, 503 when too many wait or the GPU's memory is too small, 500 for everything else.
+    main.py, in which ``image`` is the query's ``name``, or the form's for its file. Errors are JSON too: 400 what is no
+    picture or more than one, 408 what does not arrive, 413 what is too large, 503 when too many wait or the GPU's
+    memory is too small, 500 for everything else. Without a ``reader`` the flags in ``PLATES_FLAGS`` make it.
     """
     need("starlette", PACKAGES)
     from starlette.applications import Starlette
@@ -68,7 +72,7 @@ def make_app(reader: PlateReader | None = None) -> Starlette:
         named = {"image": name_of(request)} if request.url.path.endswith("/read") else {}
         return JSONResponse({**named, "error": detail}, status, headers)
 
-    desk = Desk(reader or PlateReader())
+    desk = Desk(reader or make_reader(parse_arguments(shlex.split(os.environ.get("PLATES_FLAGS", "")))))
     return Starlette(routes=[
         Route("/", lambda _: FileResponse(PAGE)),
         Route("/read", desk.answer, methods=["POST"]),
@@ -78,7 +82,7 @@ def make_app(reader: PlateReader | None = None) -> Starlette:
 
 def name_of(request: Request) -> str:
     """What the client calls its picture."""
-    return request.query_params.get("name", "picture")
+    return request.query_params.get("name") or str(getattr(request.state, "file_name", "picture"))
 
 
 class Desk:
@@ -96,7 +100,6 @@ class Desk:
         from starlette.requests import ClientDisconnect
         from starlette.responses import JSONResponse
 
-        name = name_of(request)
         parts: list[bytes] = []
         try:
             await asyncio.wait_for(self.receive(request, parts), SECONDS)
@@ -107,20 +110,19 @@ class Desk:
                 async with self.places:
                     if await request.is_disconnected():
                         raise ClientDisconnect
-                    result = await asyncio.get_running_loop().run_in_executor(
-                        self.threads, self.read, parts, name, request.headers.get("content-type", ""))
+                    result = await asyncio.get_running_loop().run_in_executor(self.threads, self.read, parts, request)
             finally:
                 self.waiting -= 1
         except UserError as error:
             raise HTTPException(400, str(error)) from None
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
-            raise HTTPException(503, f"cannot read {name}: the GPU's memory is too small for it") from None
+            raise HTTPException(503, f"cannot read {name_of(request)}: the GPU's memory is too small for it") from None
         except (asyncio.TimeoutError, ClientDisconnect):
             raise HTTPException(408, f"the picture did not arrive within {SECONDS} seconds; try again") from None
         finally:
             self.held -= sum(map(len, parts))
-        return JSONResponse({"image": name, **result.to_dict()})
+        return JSONResponse({"image": name_of(request), **result.to_dict()})
 
     async def receive(self, request: Request, parts: list[bytes]) -> None:
         """A request's body into ``parts``, whatever it says of its size; HTTPException where that is too much."""
@@ -138,24 +140,29 @@ class Desk:
             if self.held > HELD_BYTES:
                 raise HTTPException(503, "too many pictures are arriving; try again", {"Retry-After": "1"})
 
-    def read(self, parts: list[bytes], name: str, kind: str) -> PictureResult:
+    def read(self, parts: list[bytes], request: Request) -> PictureResult:
         """The plates of a picture's file, in a thread."""
-        body = b"".join(parts)
-        file = file_of_form(body, kind) if kind.lower().startswith("multipart/form-data") else body
-        image = decode_image(np.frombuffer(file, np.uint8), name)
+        file, kind = b"".join(parts), request.headers.get("content-type", "")
+        if kind.lower().startswith("multipart/form-data"):
+            file, request.state.file_name = file_of_form(file, kind)
+        image = decode_image(np.frombuffer(file, np.uint8), name_of(request))
         with self.turn:
             return self.reader.read(image)
 
 
-def file_of_form(body: bytes, kind: str) -> bytes:
-    """The first file of a form of this content type (RFC 7578). Raises UserError where there is none."""
+def file_of_form(body: bytes, kind: str) -> tuple[bytes, str]:
+    """The file in a form of this content type (RFC 7578), and its name. UserError unless there is exactly one."""
     header = Message()
     header["content-type"] = kind
+    files = []
     for part in (b"\r\n" + body).split(b"\r\n--" + (header.get_boundary() or "").encode())[1:]:
         head, _, content = part.partition(b"\r\n\r\n")
-        if message_from_bytes(head.lstrip()).get_filename() is not None:
-            return content
-    raise UserError("the form has no file; send a picture's file as a part with a filename")
+        if (name := message_from_string(head.decode("utf-8", "replace").lstrip()).get_filename()) is not None:
+            files.append((content, name))
+    if len(files) != 1:
+        raise UserError(f"the form has {len(files) or 'no'} file{'s' * (len(files) > 1)}; send one picture's file as a "
+                        "part with a filename")
+    return files[0]
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -167,7 +174,7 @@ def listen(host: str, port: int) -> socket.socket:
                         "others with --host and --port") from None
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Serve a web page, and POST /read for programs, that read plates in pictures.",
         formatter_class=HelpFormatter)
@@ -177,7 +184,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     add_seed(parser)
     add_reader_arguments(parser)
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def main() -> None:

@@ -126,6 +126,10 @@ class Tracker:
         self._lost += over
         return [tracks[index] for index in range(len(plates))]
 
+    def unseen(self, frame: int) -> list[np.ndarray]:
+        """Where the plates that the last frame did not show, but may be there, are expected in a frame: boxes (4,)."""
+        return [track.expected(frame) for track in self._live if track.seen < self._time]
+
     def finished(self, end: bool = False) -> list[Track]:
         """Tracks that are over and were not given before, by first frame; at the ``end`` all that are left."""
         if end:

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from platekit.command import OutputFolder, check_display, json_lines, results_place, write_line
 from platekit.devices import enough_memory
 from platekit.distributed import world
-from platekit.drawing import Draw, draw_plates
+from platekit.drawing import Draw, draw_plates, hide_plates
 from platekit.errors import UserError
 from platekit.files import writing
 from platekit.frames import FrameSource, is_live, source_name
@@ -54,6 +54,7 @@ class Frame:
     tracks: tuple[Track, ...] = ()  # of each plate of the result; they change with the frames that follow
     finished: tuple[Track, ...] = ()  # tracks that are over since the frame before
     second: float = 0.0  # FrameSource's
+    unseen: tuple[Plate, ...] = ()  # of tracks that are not over, where they are expected
 
     def to_dict(self) -> dict[str, Any]:
         """The frame as in the JSON lines, without the name and the time; ``tracks`` are those of its plates."""
@@ -91,7 +92,9 @@ class Watch:
                     tracks = tracker.follow(number, result.plates, self.source.second)
                     self.frames, self.last = self.frames + 1, number
                     self.seconds = time.perf_counter() - start
-                    yield Frame(number, picture, result, tuple(tracks), tuple(tracker.finished()), self.source.second)
+                    unseen = tuple(Plate(tuple(box.tolist())) for box in tracker.unseen(number))
+                    yield Frame(number, picture, result, tuple(tracks), tuple(tracker.finished()), self.source.second,
+                                unseen)
                 ended = tuple(tracker.finished(end=True))
                 yield Frame(self.last, None, PictureResult(0, 0, ()), (), ended, self.source.second)
                 if not (self.reconnect and self.source.reopen(self.reconnect)):
@@ -302,7 +305,8 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
                 away += frame.second - lost
                 lost = None
             progress.update(frame.number + 1 - progress.n)
-            write_line(stream, {"image": name, **times(time=frame.second), **frame.to_dict()})
+            when = times(time=frame.second) or {"frame": frame.number, "second": round(frame.second, 3)}
+            write_line(stream, {"image": name, **when, **frame.to_dict()})
             for track in frame.tracks:
                 numbers = {track.number, *track.also}
                 if watch.source.live and not stream and told.isdisjoint(numbers) and track.counts(watch.rules):
@@ -310,7 +314,7 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
                     tqdm.write(f"{name}: {track.reading}  here since {watch.source.clock(track.first_second)}")
             if not video and not show:
                 continue
-            picture = draw(frame.picture, frame.plates)
+            picture = draw(frame.picture, [*frame.plates, *(frame.unseen if draw is hide_plates else ())])
             if video:
                 video.write(frame.second - away, picture)
             if show:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from ccpd.annotation import parse
 from LPRNet import export_onnx as export_recogniser
 from LPRNet.alphabet import Alphabet
 from LPRNet.onnx_reader import OnnxReader, facts_of
@@ -22,9 +23,10 @@ from MTCNN import detector
 from MTCNN import export_onnx as export_detector
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from platekit.errors import UserError
+from platekit.images import find_images, read_image
 from platekit.onnx_nets import OnnxNet, compare
 from platekit.places import SAMPLES
-from tests.conftest import files_below, make_picture, put_picture
+from tests.conftest import ROOT, files_below, make_picture, put_picture
 
 ALPHABET = Alphabet("0123456789XYZ-", 6)
 
@@ -243,3 +245,13 @@ def test_a_net_takes_any_number_of_crops_and_any_picture(exported):
 def test_crops_that_are_not_there_are_said_before_any_work(call, tmp_path):
     done = call(export_recogniser.main, "--crops", tmp_path / "none", "--lprnet_onnx", tmp_path / "l.onnx")
     assert done.status == 2 and "--crops" in done.sentence() and files_below(tmp_path) == []
+
+
+def test_the_example_of_the_faq_reads_the_samples(exported, monkeypatch):
+    code = (ROOT / "FAQ.md").read_text("utf-8").partition("```python\nimport cv2, numpy as np, onnxruntime")[2]
+    monkeypatch.chdir(exported)
+    names: dict = {}
+    exec("import cv2, numpy as np, onnxruntime" + code.partition("```")[0], names)
+    for path in find_images(SAMPLES):
+        annotation = parse(path)
+        assert names["read"](read_image(path), annotation.box) == annotation.plate

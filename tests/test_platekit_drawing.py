@@ -65,6 +65,12 @@ def test_a_hidden_plate_is_a_few_squares_and_the_rest_is_as_it_was():
     assert len(np.unique(part.reshape(-1, 3), axis=0)) <= 10
 
 
+@pytest.mark.parametrize("box", [(-60, 20, -20, 40), (20, -60, 60, -20), (210, 20, 250, 40), (20, 110, 60, 130)])
+def test_what_is_hidden_outside_the_picture_changes_nothing(box):
+    image = np.random.default_rng(0).integers(0, 256, (100, 200, 3), dtype=np.uint8)
+    assert (hide_plates(image.copy(), [Plate(box)]) == image).all()
+
+
 @pytest.mark.parametrize("draw", [draw_plates, hide_plates])
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (5, 5)])
 def test_pictures_of_any_size_are_drawn_on(size, draw):

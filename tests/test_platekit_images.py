@@ -98,6 +98,12 @@ def test_a_chunk_longer_than_its_file_takes_no_memory(kind, monkeypatch):
         decode_image(np.frombuffer(header + b"\xff\xff\xff\xf0" + kind, np.uint8), "a.png")
 
 
+@pytest.mark.parametrize(("brand", "match"), [(b"heic", "HEIC .* convert it to JPEG"), (b"avif", "truncated")])
+def test_what_a_phone_makes_is_named(brand, match):
+    with pytest.raises(UserError, match=match):
+        decode_image(np.frombuffer(b"\0\0\0\x20ftyp" + brand + bytes(40), np.uint8), "a.heic")
+
+
 def test_what_lies_behind_the_end_of_a_png_is_no_chunk():
     data = cv2.imencode(".png", make_picture(20, 30))[1].tobytes() + b"\xff" * 20
     assert np.array_equal(decode_image(np.frombuffer(data, np.uint8), "a.png"), make_picture(20, 30))

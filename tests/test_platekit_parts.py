@@ -185,12 +185,25 @@ def test_a_damaged_number_and_damaged_settings_are_no_crash(photos, tmp_path):
         run_pictures([photos], Nets(), str(target), resume=True)
 
 
-def test_without_the_flag_a_run_starts_anew(photos, whole, tmp_path):
+def test_without_the_flag_a_run_starts_anew(photos, whole, tmp_path, capsys):
     target = tmp_path / "plates.jsonl"
     cut_short(photos, target, 5)
     nets = Nets()
     run_pictures([photos], nets, str(target))
     assert len(nets.read) == COUNT and target.read_bytes() == whole and not Path(f"{target}.parts").exists()
+    aside = Path(f"{target}.parts1")  # to go on with after all
+    assert f"the lines of a run that was cut short are in {aside} now" in capsys.readouterr().err
+    target.unlink()
+    aside.rename(f"{target}.parts")
+    nets = Nets()
+    run_pictures([photos], nets, str(target), resume=True)
+    assert len(nets.read) == COUNT - 5 and target.read_bytes() == whole
+
+
+def test_ctrl_c_says_how_to_go_on(photos, tmp_path, capsys):
+    cut_short(photos, tmp_path / "plates.jsonl", 5)
+    assert f"what was read is in {tmp_path / 'plates.jsonl.parts'}; the same command goes on with --resume" \
+        in capsys.readouterr().err
 
 
 def test_lines_of_other_inputs_are_not_mixed_in_and_not_lost(photos, tmp_path):

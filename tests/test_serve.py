@@ -82,10 +82,21 @@ def test_a_form_with_a_file_is_read_as_the_file(server):
         body = form(b'name="a"\r\n\r\n1', file)
         status, answer = ask(server, "POST", "/read?name=a.jpg", body, {"Content-Type": kind})
         assert status == 200 and {**json.loads(answer), "ms": {}} == {**wanted, "ms": {}}
+        _, answer = ask(server, "POST", "/read", body, {"Content-Type": kind})
+        assert json.loads(answer)["image"] == "车.jpg"
     for body, kind in ((form(b'name="a"\r\n\r\n1'), "multipart/form-data; boundary=XX"),
-                       (form(file), "multipart/form-data"), (b"", "multipart/form-data; boundary=")):
+                       (form(file), "multipart/form-data"),
+                       (form(file, file), "multipart/form-data; boundary=XX"), (b"", "multipart/form-data; boundary=")):
         status, answer = ask(server, "POST", "/read", body, {"Content-Type": kind})
         assert status == 400 and "form" in json.loads(answer)["error"]
+
+
+def test_an_app_that_another_server_makes_has_the_flags_of_the_environment(monkeypatch):
+    made = []
+    monkeypatch.setattr(serve, "make_reader", lambda args: made.append(args) or (lambda image: None))
+    monkeypatch.setenv("PLATES_FLAGS", "--details --mini_lp 30 10 --device cpu")
+    serve.make_app()
+    assert (made[0].details, made[0].mini_lp, made[0].device) == (True, [30, 10], "cpu")
 
 
 def test_the_page_and_health(server):

@@ -191,7 +191,7 @@ def test_a_clip_gives_a_line_a_frame_a_line_a_plate_and_an_annotated_video(drive
     assert {line["image"] for line in lines} == {str(path)}
     frames, tracks = ([line for line in lines if key in line] for key in ("frame", "track"))
     assert len(lines) == len(frames) + len(tracks) and [line["frame"] for line in frames] == list(range(60))
-    assert list(frames[0]) == ["image", "frame", "width", "height", "ms", "plates", "tracks"]
+    assert list(frames[0]) == ["image", "frame", "second", "width", "height", "ms", "plates", "tracks"]
     numbers = {line["track"]: line["text"] for line in tracks}
     for line in frames:
         assert [numbers[track["number"]] for track in line["tracks"]] == [plate["text"] for plate in line["plates"]]
@@ -264,6 +264,46 @@ def test_what_is_drawn_is_what_all_frames_say(drive, tmp_path):
     assert "皖A12345" in drawn[29] and set.union(*drawn) == {car.text for car in cars}
 
 
+def test_a_plate_is_hidden_in_frames_that_do_not_show_it_too(drive, tmp_path):
+    """Where it is expected, until it counts as gone: one readable frame would undo the rest."""
+    path, cars = drive
+    eyes, hidden = Eyes(cars), []
+
+    def read(image: np.ndarray) -> PictureResult:
+        result = eyes(image)
+        return dataclasses.replace(result, plates=()) if eyes.frame in (30, 31) else result
+
+    def hide(image: np.ndarray, plates: Sequence[Plate]) -> np.ndarray:
+        hidden.append(plates)
+        return hide_plates(image, plates)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("platekit.video.hide_plates", hide)
+        assert run_video([str(path)], read, output=tmp_path / "hidden", draw=hide) == 0
+    for number in (28, 29, 30):
+        for _, box in visible(cars, number):
+            assert max(overlap(box, plate.box) for plate in hidden[number]) > 0.6
+    drawn: list[int] = []
+    eyes = Eyes(cars)
+    assert run_video([str(path)], read, output=tmp_path / "drawn",
+                     draw=lambda image, plates: drawn.append(len(plates)) or image) == 0
+    assert drawn[28] and drawn[29] == drawn[30] == 0  # boxes and texts only where something was found
+
+
+@pytest.mark.parametrize(("places", "seconds"), [
+    ([0, 33, 67, 900, 1800], [0, 0.033, 0.067, 0.9, 1.8]),  # milliseconds, as a phone's frames come
+    ([0, 0, 0, 0, 0], [0, 0.04, 0.08, 0.12, 0.16]),  # not told
+    ([0, 40, 9e9, 120, 160], [0, 0.04, 9e6, 0.12, 0.16])])  # a wrong one
+def test_frames_have_the_times_that_the_file_tells(drive, monkeypatch, places, seconds):
+    given, get = iter(places), cv2.VideoCapture.get
+    monkeypatch.setattr(cv2.VideoCapture, "get", lambda capture, what: float(next(given))
+                        if what == cv2.CAP_PROP_POS_MSEC else get(capture, what))
+    monkeypatch.setattr(FrameSource, "_wait_for_room", lambda source: source._next < len(places))
+    with FrameSource(str(drive[0])) as source:
+        source.rate = 25.0
+        assert [source.second for _ in source] == pytest.approx(seconds)
+
+
 def test_without_json_a_line_a_plate_is_printed(drive, capsys):
     path, cars = drive
     assert run_video([str(path)], Eyes(cars)) == 0
@@ -322,7 +362,7 @@ def test_every_nth_frame_of_a_file_is_looked_at(drive, tmp_path, capsys):
     with FrameSource(str(path), every=7) as source:
         seen = [(number, source.second, frame) for number, frame in source]
     assert [number for number, _, _ in seen] == list(range(0, 60, 7)) and not source.broken
-    assert [second for _, second, _ in seen] == [number / source.rate for number, _, _ in seen]
+    assert [second for _, second, _ in seen] == pytest.approx([number / source.rate for number, _, _ in seen])
     with pytest.raises(UserError, match="from 1 on"):
         Watch(path, Eyes(cars), every=0)
     whole = dict(FrameSource(str(path)))
