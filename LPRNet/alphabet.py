@@ -30,12 +30,14 @@ class Reading:
     """What was read from one crop.
 
     ``confidence`` is the probability of exactly this text, summed over every alignment of it to the time steps;
-    ``symbol_confidences`` has, for each symbol, the highest probability among the time steps that show it.
+    ``symbol_confidences`` has, for each symbol, the highest probability among the time steps that show it. ``rows`` of
+    symbols, one or two, is what the plate was read as.
     """
 
     text: str
     confidence: float
     symbol_confidences: tuple[float, ...] = ()
+    rows: int = 1
 
 
 class Alphabet:

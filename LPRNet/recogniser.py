@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -178,7 +179,8 @@ class Recogniser:
         where the first view is."""
         views = boxes_round(boxes, MARGINS_OF_ROWS)
         logits = self.logits(self.looks(picture, views, PLACES), self.first_reader)
-        return [self.alphabet.agree(of_plate) for of_plate in logits.unflatten(0, (len(boxes), -1, len(PLACES)))]
+        return [dataclasses.replace(self.alphabet.agree(of_plate), rows=2)
+                for of_plate in logits.unflatten(0, (len(boxes), -1, len(PLACES)))]
 
     def _fast(self, nets: Reader, dtype: torch.dtype) -> FastReader:
         reader = FastReader(nets.stn, nets.lprnet, dtype).to(self.device).to(memory_format=torch.channels_last)

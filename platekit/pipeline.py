@@ -98,7 +98,7 @@ class PlateReader:
             least_score, least_confidence = FURTHER_LIMITS if plates else FIRST_LIMITS
             if self.doubtful or score >= least_score or reading.confidence >= least_confidence:
                 plates.append(Plate(tuple(box), score, reading.text, reading.confidence, reading.symbol_confidences,
-                                    detail))
+                                    detail, reading.rows))
         height, width = image.shape[:2]
         return PictureResult(width, height, tuple(plates),
                              {"detect": (detected - start) * 1000, "recognise": (done - detected) * 1000})

@@ -39,6 +39,7 @@ class Plate:
     confidence: float | None = None
     symbol_confidences: tuple[float, ...] = field(default=(), repr=False)
     details: Details | None = None
+    rows: int = 1  # of its symbols, as it was read
 
     def to_dict(self) -> dict[str, Any]:
         """The plate as in the JSON lines: ``text`` and ``confidence`` only where it was read, more with details."""
@@ -47,7 +48,7 @@ class Plate:
             line = {"text": self.text, "confidence": round(self.confidence, 4)}
         if self.details is not None:
             line["symbol_confidences"] = [round(value, 4) for value in self.symbol_confidences]
-            line |= self.details.to_dict()
+            line |= self.details.to_dict() | {"rows": self.rows}
         line["detection_score"] = None if self.detection_score is None else round(self.detection_score, 4)
         return line | {"box": [round(value, 1) for value in self.box]}
 

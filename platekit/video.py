@@ -280,7 +280,7 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
     told: set[int] = set()
     lost, away = None, 0.0  # when a stream gave its last frame before it was opened again, and how long it gave none
 
-    def times(**seconds: float) -> dict[str, str]:
+    def times(**seconds: float) -> dict[str, Any]:
         return {key: watch.source.clock(second) for key, second in seconds.items()} if watch.source.live else {}
 
     with contextlib.ExitStack() as stack:

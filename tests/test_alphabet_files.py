@@ -25,7 +25,7 @@ from main import main
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from platekit.checkpoints import read_checkpoint, save_weights
 from platekit.errors import UserError
-from tests.conftest import files_below, make_picture, put_picture
+from tests.conftest import files_below, lines_of, make_picture, put_picture
 
 # The Republic of Ødemark: two letters, a dash, three digits and a letter, black on orange.
 SYMBOLS = "0123456789ABDEÆØÅ-"
@@ -196,6 +196,9 @@ def test_training_goes_on_from_weights_of_another_alphabet(call, symbols, tmp_pa
                 "--weights", LPRNET_WEIGHTS, STN_WEIGHTS, "--epoch", 1, "--batch_size", 16, "--epoch_samples", 16,
                 "--learning_rate", 1e-6, "--workers", 0, "--device", "cpu", "--float32")
     assert done.status == 0 and "which knows 14 of 18 symbols" in done.out, done
+    # weights of another alphabet are none to keep
+    assert [row["epoch"] for row in lines_of(tmp_path / "run" / "log.jsonl")] == [1]
+    assert "read no crop yet: train longer" in done.out and "no epoch was better" not in done.out
     assert load_reader(tmp_path / "l", tmp_path / "s")[1].chars == (*SYMBOLS, "_")
 
 

@@ -316,6 +316,15 @@ def test_crops_of_another_text_have_other_names_and_those_of_photos_that_are_awa
     assert len(set(others) & set(labels)) == 2 and sorted(others) == find_images(tmp_path / "crops")
 
 
+def test_plates_of_two_rows_give_no_crop(call, photos, table, tmp_path):
+    lines = table.read_text("utf-8").splitlines()
+    count = [("B-1" in line) + 1 for line in lines]
+    table.write_text("\n".join(f"{line},{rows}" for line, rows in zip(lines, ["rows", *count[1:]])), "utf-8")
+    done = call(crops_of_boxes.main, "--boxes", table, "--out", tmp_path / "crops")
+    assert "1 crops and labels.csv" in done.out and "left out 2 plates of two rows" in done.out, done
+    assert list(read_labels([tmp_path / "crops" / "labels.csv"]).values()) == ["Ü7"]
+
+
 def test_crops_of_a_table_are_what_lprnet_learns_from(call, photos, table, tmp_path):
     done = call(crops_of_boxes.main, "--boxes", table, "--out", tmp_path / "crops")
     assert done.status == 0 and "3 crops and labels.csv" in done.out, done
@@ -396,7 +405,7 @@ def test_what_was_read_is_a_table_to_correct_and_to_train_on(call, tmp_path):
     assert table.read_bytes().startswith(codecs.BOM_UTF8)
     assert {row["file"].removesuffix(".png"): row["text"] for row in rows} \
         == {name: annotation.plate for name, annotation in annotations.items()}
-    assert rows == sorted(rows, key=lambda row: float(row["confidence"]))
+    assert rows == sorted(rows, key=lambda row: float(row["confidence"])) and {row["rows"] for row in rows} == {"1"}
     for path, (boxes, (corners,)) in read_plates([table]).items():
         truth = annotations[path.stem]
         assert overlap(boxes[0], truth.box) > 0.7 and np.abs(corners - truth.vertices).max() < np.ptp(boxes[0][::2]) / 8

@@ -93,6 +93,7 @@ def test_the_bundled_weights_read_them(seed):
     text = random_text(np.random.default_rng(seed), DOUBLE)
     reading = Recogniser(device="cpu").read_pictures([picture_of_plate(DOUBLE, text, seed)[0]])[0]
     assert reading.text == text and reading.confidence > 0.5 and len(reading.symbol_confidences) == 7
+    assert reading.rows == 2
 
 
 def test_what_has_no_text_has_no_confidence(monkeypatch):

@@ -3,6 +3,7 @@
     python LPRNet/data/crops_of_boxes.py --boxes photos/boxes.csv --out crops
 
 The table is the detector's, with a further column ``text``. LPRNet_Train.py takes the crops and their ``labels.csv``.
+Plates whose ``rows`` are 2, where the table has such a column, are left out.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ def main() -> int:
         raise UserError(f"--context must be from 0 to 100, not {args.context}")
     plates = [(row, *cut_of(row, box, args.context)) for table in args.boxes
               for row in read_rows(table, ("file", *BOX, "text")) if (box := box_of(row)) and row.texts["text"]]
+    double = [plate for plate in plates if plate[0].texts.get("rows") == "2"]
+    plates = [plate for plate in plates if plate not in double]
     if not plates:
         raise UserError(f"{' and '.join(map(str, args.boxes))} has no row with a box and a text; complete it")
     earlier, labels, problems = earlier_crops(args.out), {}, []
@@ -98,7 +101,8 @@ def main() -> int:
     for path in earlier - used:
         path.unlink(missing_ok=True)
     write_rows(args.out / "labels.csv", COLUMNS, ((name, *texts) for name, texts in labels.items()))
-    print(f"{len(labels)} crops and labels.csv are in {args.out}")
+    print(f"{len(labels)} crops and labels.csv are in {args.out}"
+          + f"; left out {len(double)} plates of two rows, which LPRNet would take for one" * bool(double))
     flags = ("--img_dirs_train", args.out, "--labels", args.out / "labels.csv", "--weights", LPRNET_WEIGHTS,
              STN_WEIGHTS, "--save", "my_lprnet.pth", "my_stn.pth")  # seldom are there enough to begin with nothing
     print(f"next: python LPRNet/LPRNet_Train.py {command_line(flags)}")

@@ -4,7 +4,8 @@
     python MTCNN/data_set/boxes_of_results.py --results plates.jsonl --out photos/boxes.csv
 
 Run it where main.py ran. One row per plate, the least sure first, with its ``confidence``, and with ``--details`` its
-corners. Pictures without a plate are left out. Look at the others too: what no row names is learnt to be no plate.
+corners, and the rows of symbols that it was read as. Pictures without a plate are left out. Look at the others too:
+what no row names is learnt to be no plate.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from platekit.errors import UserError, run_script
 from platekit.files import relative_name
 from platekit.tables import BOX, CORNERS, corners_text, write_rows
 
-COLUMNS = ("file", "text", "confidence", *BOX, CORNERS)
+COLUMNS = ("file", "text", "confidence", *BOX, CORNERS, "rows")
 UNKNOWN = np.zeros((4, 2))  # which are no corners
 
 
@@ -46,7 +47,8 @@ def rows_of_results(path: Path, folder: Path) -> tuple[list[list[Any]], Counter[
                         without["pictures without any"] += 1
                     else:
                         rows += [[name, plate.get("text", ""), plate.get("confidence", 0), *plate["box"],
-                                  corners_text(np.array(plate.get("corners", UNKNOWN), np.float64), plate["box"])]
+                                  corners_text(np.array(plate.get("corners", UNKNOWN), np.float64), plate["box"]),
+                                  plate.get("rows", "")]
                                  for plate in plates]
                 except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
                     raise UserError(f"{path}, line {number} is no result; name a file that main.py --json has "
