@@ -96,7 +96,11 @@ def parse_arguments() -> argparse.Namespace:
     nets.add_argument("--save", nargs=2, type=Path, default=TRAINED, metavar=("LPRNET", "STN"),
                       help=f"where the best weights go (default: {for_help(TRAINED[0])} {for_help(TRAINED[1])})")
     add_training_arguments(parser, epochs=30, batch_size=128, learning_rate=2e-3, run=RUN, workers=1)
-    args = parser.parse_args()
+    return settled(parser.parse_args())
+
+
+def settled(args: argparse.Namespace) -> argparse.Namespace:
+    """The flags with the defaults that follow from others. UserError for what cannot be, alone or together."""
     if args.rendered_share is None:
         args.rendered_share = 0.0 if args.alphabet else 0.5
     if args.alphabet and args.rendered_share:

@@ -38,8 +38,6 @@ MARGINS = (0.03, 0.03), (-0.02, -0.02)
 MARGINS_OF_ROWS = (0.0, 0.0), *MARGINS, (0.08, 0.08), (0.0, 0.08)
 CROPS = 16  # that the nets take at a time on the CPU; with 64, whose maps leave the caches, each takes half longer
 
-__all__ = ["LPRNET_WEIGHTS", "STN_WEIGHTS", "Reader", "Recogniser", "load_reader", "save_reader"]
-
 
 class Reader(nn.Module):
     """STNet, then LPRNet: crops (N, 3, 24, 94) -> logits (N, class_num, 18)."""

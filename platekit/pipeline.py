@@ -20,8 +20,8 @@ import torch
 
 from LPRNet.alphabet import CHARS
 from LPRNet.details import DetailReader
-from LPRNet.paths import COLOUR_WEIGHTS
-from LPRNet.recogniser import LPRNET_WEIGHTS, STN_WEIGHTS, Recogniser
+from LPRNet.paths import COLOUR_WEIGHTS, LPRNET_WEIGHTS, STN_WEIGHTS
+from LPRNet.recogniser import Recogniser
 from MTCNN.detector import ROUNDS, Detector
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ASPECTS, MINI_LP, SCALE
