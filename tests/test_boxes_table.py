@@ -434,3 +434,27 @@ def test_results_that_give_no_table(call, tmp_path, lines, sentence):
         (tmp_path / "plates.jsonl").write_text(lines)
     done = call(boxes_of_results.main, "--results", "plates.jsonl", "--out", "boxes.csv", cwd=tmp_path)
     assert sentence in done.sentence() and done.status == 2 and not (tmp_path / "boxes.csv").exists()
+
+
+def test_crops_of_boxes_have_the_surroundings_asked_for(call, photos, tmp_path):
+    text = " ".join(map(str, CORNERS.flatten()))
+    (photos / "boxes.csv").write_text(f"file,x1,y1,x2,y2,corners,text\na/one.png,100,60,270,140,{text},B1\n")
+    done = call(crops_of_boxes.main, "--boxes", photos / "boxes.csv", "--out", tmp_path / "crops", "--context", 0.1)
+    (crop,) = find_images(tmp_path / "crops")
+    assert done.status == 0 and read_image(crop).shape == (80 + 2 * 17, 170 + 2 * 17, 3)
+
+
+def test_photos_of_yolo_that_are_split_already_stay_so(call, tmp_path):
+    for side in ("train", "val"):
+        put_picture(tmp_path / "images" / side / "a.png", make_picture(240, 360))
+        (tmp_path / "images" / side / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    done = call(boxes_of_yolo.main, "--images", tmp_path / "images", "--out", tmp_path / "boxes.csv")
+    assert f"-dir_train {tmp_path / 'images' / 'train'} -dir_val {tmp_path / 'images' / 'val'} --boxes" in done.out
+
+
+def test_a_box_that_is_too_loose_is_another(tmp_path):
+    """Its overlap is 0.625."""
+    score = Score({tmp_path / "a.jpg": np.array([(10, 10, 110, 40)], float)})
+    score.add_entry({"image": str(tmp_path / "a.jpg"), "width": 400, "height": 100,
+                     "plates": [{"box": [10, 10, 110, 58]}]})
+    assert str(score).startswith("1 pictures: 0 of 1 plates found (0.0%), 1 other boxes")

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccpd.annotation import parse
+from ccpd import evaluate as evaluation
+from ccpd.annotation import Annotation, parse
 from ccpd.dataset import find_subsets, listed_names
 from ccpd.evaluate import evaluate_photo, find_photos, main, not_trained_on, note_settings, read_outcomes
 from ccpd.figures import RED, confusion_matrix, draw_training, evenly, is_failure, read_training
@@ -39,6 +40,7 @@ from platekit.checkpoints import save_weights
 from platekit.errors import UserError
 from platekit.files import alone, json_line
 from platekit.pipeline import PlateReader
+from platekit.results import PictureResult, Plate
 from tests.conftest import files_below, make_picture, needs_locks, put_picture
 
 TEXT = st.text("皖A1B2", max_size=8)
@@ -398,3 +400,35 @@ def test_a_training_that_began_with_weights_has_no_loss_at_first(tmp_path):
                                         '{"epoch": 1, "step": 5, "score": 2, "loss": 1}\n')
     draw_training(tmp_path / "training.png", {tmp_path / "log.jsonl": read_training(tmp_path / "log.jsonl")})
     assert (tmp_path / "training.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("approximate", [False, True])
+def test_an_approximate_box_asks_for_less(tmp_path, approximate):
+    annotation = Annotation("1", (90, 90), (100, 100, 300, 160), ((300, 160), (100, 160), (100, 100), (300, 100)),
+                            "皖A12345", 90, 20)
+    path, plate = tmp_path / annotation.file_name(), Plate((100, 100, 300, 136), 0.99, "皖A12345", 0.9)  # IoU 0.6
+    (outcome,), problems = evaluation.evaluate(
+        [("ccpd_base", path)], lambda _: PictureResult(720, 1160, (plate,), {"detect": 20.0, "recognise": 4.0}),
+        tmp_path / "log.jsonl", {}, {path.name} if approximate else set())
+    assert not problems and outcome.found == approximate
+
+
+def test_each_stage_has_its_own_time_in_an_outcome():
+    result = PictureResult(9, 9, (), {"detect": 20.0, "recognise": 4.0})
+    outcome = evaluation.outcome_of(result, None, "a.jpg", "ccpd_np")
+    assert (outcome.detect_ms, outcome.recognise_ms) == (20, 4)
+
+
+@pytest.mark.parametrize("what", ["release", "training_log"])
+def test_the_report_says_what_its_flags_say(call, tmp_path, monkeypatch, what):
+    drawn = []
+    monkeypatch.setattr("ccpd.evaluate.draw_figures", lambda *args: drawn.append(args))
+    put_picture(tmp_path / "ccpd_np" / "a.jpg", make_picture(60, 120))
+    (tmp_path / "log.jsonl").write_text('{"epoch": 1, "step": 5, "score": 2, "loss": 1}\n')
+    done = call(main, "--data", tmp_path / "ccpd_np", "--out", tmp_path / "out", "--device", "cpu",
+                "--release", "2019", "--training_log", tmp_path / "log.jsonl")
+    assert done.status == 0
+    if what == "release":
+        assert json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))["facts"]["release"] == "2019"
+    else:
+        assert list(drawn[0][3]) == [tmp_path / "log.jsonl"]

@@ -150,3 +150,11 @@ def test_wrong_usage_is_one_sentence(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def test_plates_of_the_kinds_asked_for_are_drawn(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("ccpd.synthesize.synthesize",
+                        lambda out, subset, count, seed, glyphs, kinds, *_: asked.append(kinds) or 0)
+    assert main(["--out", str(tmp_path), "--subsets", "ccpd_base", "--kinds", "yellow", "motorcycle"]) == 0
+    assert asked == [["yellow", "motorcycle"]]

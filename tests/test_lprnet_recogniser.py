@@ -10,13 +10,13 @@ from torch.nn import functional
 
 from ccpd.annotation import parse
 from ccpd.plates import FORCES, KINDS, UNREAD_SYMBOLS, PlateRenderer, forces_text, unread_plate
-from LPRNet.alphabet import Alphabet
+from LPRNet.alphabet import Alphabet, Reading
 from LPRNet.confidence import cool, fit_temperature
 from LPRNet.model.fast import INTEGERS, FastLPRNet, FastReader, pool_rectified, rectify
 from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
 from LPRNet.model.STN import STNet
 from LPRNet.recogniser import LOOKS, MARGINS, SURE, Reader, Recogniser, save_reader
-from platekit.crops import crop_resize
+from platekit.crops import crop_resize, upload
 from platekit.images import read_image
 from platekit.opencv import cv2
 from platekit.places import SAMPLES
@@ -260,3 +260,12 @@ def test_the_bundled_weights_read_rarer_plates(kind, random, least):
     known = [text.strip("".join(UNREAD_SYMBOLS.values())) for _, text in plates]
     right = [reading.text == text for reading, text in zip(readings, known)]
     assert sum(right) >= least, [reading.text for reading in readings]
+
+
+def test_other_plates_are_not_looked_at_as_two_rows(tmp_path, monkeypatch):
+    save_reader(Reader(4), Alphabet("xyz-"), tmp_path / "l", tmp_path / "s")
+    recogniser = Recogniser(tmp_path / "l", tmp_path / "s", "cpu")
+    blank = torch.tensor([-20.0, -20, -20, 20])[None, :, None]
+    monkeypatch.setattr(recogniser, "logits", lambda crops, reader: blank.repeat(len(crops), 1, 18))
+    monkeypatch.setattr(recogniser, "read_rows", lambda *_: 1 / 0)
+    assert recogniser.read(upload(make_picture(30, 90)), np.array([[0.0, 0, 90, 30]])) == [Reading("", 0.0)]

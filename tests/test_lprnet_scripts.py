@@ -14,12 +14,14 @@ import torch
 from ccpd.plates import PlateRenderer, random_text
 from LPRNet import LPRNet_Test, LPRNet_Train, export_onnx
 from LPRNet.alphabet import CHARS, Alphabet, Reading
-from LPRNet.data.load_data import collate_with_corners
+from LPRNet.data.crop_names import CropName
+from LPRNet.data.load_data import LPRDataLoader, collate_with_corners
 from LPRNet.LPRNet_Train import reading_loss
 from LPRNet.model.LPRNET import LPRNet
 from LPRNet.model.STN import STNet
 from LPRNet.recogniser import Reader, load_reader, save_reader
 from platekit.checkpoints import read_checkpoint, save_weights
+from platekit.errors import UserError
 from platekit.results import Plate
 from tests.conftest import files_below, lines_of, make_picture, put_picture, results_of
 
@@ -328,3 +330,63 @@ def test_help_is_given_in_a_folder_of_any_name(call, monkeypatch, script):
 
 def test_a_seed_of_the_export_is_one_as_elsewhere(call):
     assert "--seed: must be" in call(export_onnx.main, "--seed", -1).err
+
+
+@pytest.fixture
+def before_training(monkeypatch):
+    """A training ends before its first step; the weights of the straightening loss that were asked for."""
+    asked = []
+
+    def loss(alphabet, device, straightening):
+        asked.append(straightening)
+        raise UserError("so far")
+
+    monkeypatch.setattr(LPRNet_Train, "reading_loss", loss)
+    return asked
+
+
+def test_the_straightening_loss_has_the_weight_asked_for(call, crops, tmp_path, before_training):
+    assert "so far" in train(call, crops, tmp_path, "--straightening", 0.7).sentence() and before_training == [0.7]
+
+
+def test_an_epoch_shows_each_crop_once_on_average(call, crops, tmp_path, before_training):
+    done = call(LPRNet_Train.main, "--img_dirs_train", crops / "train", "--img_dirs_val", crops / "val", "--run",
+                tmp_path / "run", "--save", tmp_path / "a", tmp_path / "b", "--rendered_share", 0.75, "--device", "cpu")
+    assert "training on 80 samples an epoch (60 drawn, the others views of 20 crops)" in done.out, done
+
+
+@pytest.mark.parametrize(("flags", "count"), [((), 1), (("--without", "stn"), 0)])
+def test_weights_to_start_from_find_the_plates_in_crops(call, crops, weights, tmp_path, monkeypatch, before_training,
+                                                       flags, count):
+    found = []
+    monkeypatch.setattr(LPRDataLoader, "find_corners", lambda data, find: found.append(len(data)))
+    train(call, crops, tmp_path, "--weights", *weights, *flags)
+    assert before_training and found == [20] * count
+
+
+def test_the_confidence_is_fitted_to_the_crops_as_they_are(call, crops, tmp_path, monkeypatch):
+    seen, logits_of = [], LPRNet_Train.logits_of
+    monkeypatch.setattr(LPRNet_Train, "logits_of",
+                        lambda net, shown, *rest: seen.append(shown) or logits_of(net, shown, *rest))
+    assert train(call, crops, tmp_path, "--epoch", 1, "--epoch_samples", 4).status == 0
+    assert torch.equal(seen[-1], LPRNet_Train.all_crops(LPRDataLoader(crops / "val")))
+
+
+def test_a_crop_with_surroundings_is_read_where_its_plate_lies(call, tmp_path, monkeypatch):
+    asked = []
+
+    class Looking:
+        alphabet = Alphabet()
+
+        def __init__(self, *_):
+            pass
+
+        def read_pictures(self, pictures, boxes):
+            asked.extend(boxes)
+            return [Reading("皖A12345", 0.9)]
+
+    monkeypatch.setattr(LPRNet_Test, "Recogniser", Looking)
+    name = CropName("皖A12345", 1, ((90, 40), (20, 40), (20, 15), (90, 15)))
+    put_picture(tmp_path / f"{name.stem()}.png", make_picture(60, 120))
+    (line,) = results_of(call(LPRNet_Test.main, "--image", tmp_path, "--json", "-").out)
+    assert asked == [(20, 15, 90, 40)] and line["plates"][0]["box"] == [20, 15, 90, 40]

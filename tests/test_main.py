@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,9 +18,13 @@ from LPRNet.recogniser import Reader, save_reader
 from main import main
 from MTCNN.detector import Detector
 from MTCNN.model.MTCNN_nets import ONet, PNet
+from platekit import read_plates
 from platekit.checkpoints import save_weights
+from platekit.command import run_pictures
 from platekit.read_plates import BACKENDS
+from platekit.video import run_video
 from tests.conftest import ROOT, files_below, make_picture, put_picture, results_of
+from tests.test_video import nothing
 
 SAMPLES = ROOT / "ccpd" / "samples"
 
@@ -32,6 +38,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     with torch.no_grad():
         pnet.conv4_1.bias.copy_(torch.tensor([-3.0, 3.0]))  # well above the default thresholds
         onet.conv6_1.bias.copy_(torch.tensor([-3.0, 3.0]))
+        reader.lprnet.container[0].weight *= 0.01  # sure at the first view
+        reader.lprnet.container[0].bias[0] = 20
     save_weights(folder / "pnet", pnet)
     save_weights(folder / "onet", onet)
     save_reader(reader, Alphabet(), folder / "lprnet", folder / "stn")
@@ -173,8 +181,8 @@ def test_a_video_gives_a_line_a_frame_and_an_annotated_video(call, weights, tmp_
     frames = [line for line in lines if "frame" in line]
     assert [line["frame"] for line in frames] == [0, 1, 2, 3]
     for line in frames:
-        assert list(line)[:2] == ["image", "frame"] and line["image"] == str(clip)
-        check_line({key: value for key, value in line.items() if key not in ("frame", "tracks")})
+        assert list(line)[:3] == ["image", "frame", "second"] and line["image"] == str(clip)
+        check_line({key: value for key, value in line.items() if key not in ("frame", "second", "tracks")})
     assert lines[-1]["image"] == str(tmp_path / "broken.mp4") and "cannot open" in lines[-1]["error"]
     done = call(main, "--video", clip, "--json", "-", "--every", "2", *weights)
     assert [line["frame"] for line in results_of(done.out) if "frame" in line] == [0, 2]
@@ -274,3 +282,34 @@ def test_what_is_perhaps_a_plate_is_hidden_too(call, monkeypatch, tmp_path):
         done = call(main, "--image", tmp_path / "a.png", "--output", tmp_path / "out", "--json", target,
                     "--device", "cpu", *flags)
         assert done.status == 0 and len(results_of(target)[0]["plates"]) == count
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What ``main`` asks for, instead of loading the nets and reading: the arguments by their names."""
+    calls = []
+    monkeypatch.setattr(read_plates, "make_reader", lambda args: SimpleNamespace(read=nothing))
+    for function in (run_pictures, run_video):
+        def call(*arguments, function=function, **named):
+            bound = inspect.signature(function).bind(*arguments, **named)
+            calls.append({"function": function.__name__, **bound.arguments})
+            return 0
+        monkeypatch.setattr(read_plates, function.__name__, call)
+    return calls
+
+
+@pytest.mark.parametrize(("flags", "function", "name", "value"), [
+    (("--camera", 0), "run_video", "sources", [0]),
+    (("--camera", 7, "--reconnect"), "run_video", "reconnect", True),
+    (("--video", "rtsp://a/1", "--show"), "run_video", "show", True),
+    (("photo.jpg", "--show"), "run_pictures", "show", True),
+    (("photo.jpg", "--json", "a.jsonl", "--hide", "--show"), "run_pictures", "json_path", "a.jsonl")])
+def test_a_flag_reaches_what_reads(call, asked, flags, function, name, value):
+    """Camera 0 too, which is false to Python; --hide beside --json is for what --show shows."""
+    assert call(main, *flags).status == 0
+    assert (asked[0]["function"], asked[0][name]) == (function, value)
+
+
+@pytest.mark.parametrize("flags", [("--video", "clip.avi", "--resume"), ("--camera", 0, "--resume")])
+def test_videos_are_not_resumed(call, asked, flags):
+    assert "exclude" in call(main, *flags, "--json", "a.jsonl").sentence() and not asked

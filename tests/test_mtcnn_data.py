@@ -7,6 +7,8 @@ import itertools
 import json
 import os
 from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -820,3 +822,54 @@ def test_impossible_numbers_are_one_sentence(call, tmp_path, script, flags):
     done = call(script.main, "-dir_train", tmp_path / "photos", "-dir_val", "--out_train", tmp_path / "samples",
                 *weights, *flags)
     assert done.status == 2 and flags[0] in done.sentence() and not (tmp_path / "samples").exists()
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The samples that a generator would make, instead of making them."""
+    data = []
+    monkeypatch.setattr("MTCNN.data_preprocessing.generate.generate",
+                        lambda folder, views, *_: data.append(views) or SimpleNamespace(left_out={}))
+    return data
+
+
+@pytest.mark.parametrize("script", [gen_Pnet_train_data, gen_Onet_train_data])
+@pytest.mark.parametrize("what", ["counts", "poses", "seed", "swap", "threshold"])
+def test_the_flags_of_the_generators_reach_the_samples(call, tmp_path, monkeypatch, made, script, what):
+    monkeypatch.setattr("MTCNN.data_preprocessing.generate.PlateSwapper", lambda *arguments: arguments)
+    weights = ("--pnet", PNET_WEIGHTS, "--threshold", 0.6) if script is gen_Onet_train_data else ()
+    for seed in (7, 8):
+        done = call(script.main, "-dir_train", photo_folder(tmp_path / "photos"), "-dir_val", "--out_train",
+                    tmp_path / "out", "--positives", 1, "--parts", 2, "--near", 3, "--far", 4, "--poses", "ccpd_tilt",
+                    "--seed", seed, "--swap", 0.5, "--glyphs", "typeface", *weights)
+        assert done.status == 0, done.err
+    first, second = made
+    assert {"counts": lambda: first.choose.counts == Counts(1, 2, 3, 4), "poses": lambda: first.poses == ["ccpd_tilt"],
+            "seed": lambda: first.seed != second.seed, "swap": lambda: first.swapper == (0.5, Path("typeface")),
+            "threshold": lambda: not weights or first.choose.detector.thresholds.pnet_score == 0.6}[what]()
+
+
+def test_samples_of_other_counts_are_not_taken_for_complete(call, tmp_path):
+    photos = photo_folder(tmp_path / "photos")
+    common = ("-dir_train", photos, "-dir_val", "--out_train", tmp_path / "out", "--views", 1)
+    assert call(gen_Pnet_train_data.main, *common).status == 0
+    assert "made with another counts" in call(gen_Pnet_train_data.main, *common, "--near", 3).sentence()
+
+
+def test_the_command_takes_the_shares_of_folders(tmp_path):
+    from MTCNN.data_preprocessing.sample_store import SampleWriter
+    for name in "ab":
+        writer = SampleWriter(tmp_path / name, (12, 47), {})
+        writer.add(some_samples(np.random.default_rng(0), 20))
+        writer.finish()
+    run("pnet", "", ["--samples_train", str(tmp_path / "a"), str(tmp_path / "b"), "--samples_val", "--take", "1", "0.2",
+                     "--list_train", str(tmp_path / "list.txt")])
+    assert len(np.loadtxt(tmp_path / "list.txt")) == 3 * (20 + 4)
+
+
+@pytest.mark.parametrize("flags", [(), ("--copy",)])
+def test_photos_are_linked_or_copied_as_asked(call, tmp_path, flags):
+    (photo,) = find_images(photo_folder(tmp_path / "ccpd", ["皖A12345"]))
+    assert call(preprocess.main, "--img_dirs", tmp_path / "ccpd", "--dir_train", tmp_path / "train", "--dir_val",
+                tmp_path / "val", "--val_share", 0, *flags).status == 0
+    assert os.path.samefile(photo, find_images(tmp_path / "train")[0]) == (not flags)

@@ -419,3 +419,7 @@ def test_sheets_hold_every_level_once_without_overlap():
         taken[y:y + high, x:x + wide] += 1
     assert taken.max() == 1 and taken.mean() > 0.6
     assert arrange([]) == ([], (0, 0))
+
+
+def test_detection_alone_takes_the_scale_too(call):
+    assert "--scale" in call(main, "--image", SAMPLES, "--scale", 1.5, "--device", "cpu").sentence()

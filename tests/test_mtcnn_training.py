@@ -422,3 +422,17 @@ def test_the_whole_chain_from_another_directory(call, tmp_path):
         assert "PHOTOS" not in outcome.out  # these are CCPD's
     assert {"pnet", "onet"} <= set(files_below(tmp_path))
     assert outcome.out.count('"plates"') == len(files_below(tmp_path / "val"))
+
+
+def test_the_detector_is_trained_with_the_box_loss_asked_for(tmp_path, monkeypatch):
+    asked = []
+
+    def loss(net, batch, box, **named):
+        asked.append(box)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("MTCNN.train.trainer.sample_loss", loss)
+    with pytest.raises(KeyboardInterrupt):
+        train(Train_Pnet.RECIPE, options_for(Train_Pnet.RECIPE, tmp_path, write_list(tmp_path, count=4),
+                                                      "--box_loss", "ends"))
+    assert asked == ["ends"]

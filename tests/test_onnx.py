@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from ccpd.annotation import parse
 from LPRNet import export_onnx as export_recogniser
-from LPRNet.alphabet import Alphabet
+from LPRNet.alphabet import Alphabet, Reading
 from LPRNet.onnx_reader import OnnxReader, facts_of
 from LPRNet.recogniser import Reader, Recogniser, save_reader
 from main import main
@@ -255,3 +256,20 @@ def test_the_example_of_the_faq_reads_the_samples(exported, monkeypatch):
     for path in find_images(SAMPLES):
         annotation = parse(path)
         assert names["read"](read_image(path), annotation.box) == annotation.plate
+
+
+def test_a_text_that_differs_in_onnxruntime_is_an_error(tmp_path):
+    put_picture(tmp_path / "a.png", make_picture(24, 94))
+    mine, other = (SimpleNamespace(read_pictures=lambda pictures, text=text: [Reading(text, 0.9)] * len(pictures))
+                   for text in ("皖A12345", "皖A12346"))
+    with pytest.raises(UserError, match=r"1 crops of .* read otherwise"):
+        export_recogniser.compare_texts(tmp_path, mine, other)
+
+
+def test_the_export_compares_texts_on_the_crops_named(call, tmp_path, monkeypatch):
+    compared = []
+    for name in ("export", "compare"):
+        monkeypatch.setattr(export_recogniser, name, lambda *_, **__: None)
+    monkeypatch.setattr(export_recogniser, "Recogniser", lambda *_: Recogniser(device="cpu"))
+    monkeypatch.setattr(export_recogniser, "compare_texts", lambda folder, *_: compared.append(folder))
+    assert call(export_recogniser.main, "--crops", tmp_path).status == 0 and compared == [tmp_path]

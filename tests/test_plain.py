@@ -15,10 +15,12 @@ from platekit.devices import multiplies_bfloat16
 from platekit.images import find_images, read_image
 from platekit.pipeline import PlateReader
 from platekit.places import SAMPLES
+from tests.conftest import needs_bfloat16
 from tests.plain import PlainReader
 
 
-@pytest.mark.parametrize("rough", [True, False], ids=["rough look first", "exact at once"])
+@pytest.mark.parametrize("rough", [pytest.param(True, marks=needs_bfloat16), False],
+                         ids=["rough look first", "exact at once"])
 def test_the_fast_path_reads_what_the_plain_one_reads(rough, monkeypatch):
     monkeypatch.setattr("MTCNN.rough.multiplies_bfloat16", lambda device: rough and multiplies_bfloat16(device))
     reader, plain = PlateReader("cpu"), PlainReader(exact=True)

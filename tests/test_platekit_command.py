@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,9 +19,9 @@ from LPRNet.alphabet import Alphabet
 from MTCNN import MTCNN
 from platekit import read_plates
 from platekit.arguments import command_line
-from platekit.command import json_lines, run_pictures
+from platekit.command import json_lines, run_pictures, write_line
 from platekit.errors import UserError, run_script
-from platekit.files import write_bytes
+from platekit.files import fingerprint, write_bytes
 from platekit.images import find_images, read_image
 from platekit.results import PictureResult, Plate
 from platekit.video import run_video
@@ -445,3 +446,24 @@ def test_without_a_display_no_window_is_tried(folder, monkeypatch, display):
     for run, source in ((run_pictures, folder), (run_video, "clip.mp4")):
         with pytest.raises(UserError, match="no window can be opened"):
             run([source], read, show=True)
+
+
+def test_a_window_shows_each_picture_with_its_plates_until_a_key(folder, monkeypatch):
+    shown, waits = [], []
+    monkeypatch.setattr("platekit.command.check_display", lambda show: None)
+    monkeypatch.setattr(cv2, "imshow", lambda name, picture: shown.append(picture))
+    monkeypatch.setattr(cv2, "waitKey", waits.append)
+    assert run_pictures([folder], read, "-", show=True) == 1  # one of the files is no picture
+    assert [picture.shape[:2] for picture in shown] == [(40, 100), (50, 80)] and waits == [0, 0]
+    assert not np.array_equal(shown[0], make_picture(40, 100))
+
+
+def test_a_line_is_there_as_soon_as_it_is_written(tmp_path):
+    """A barrier that reads the lines cannot wait for the next car."""
+    with json_lines(str(tmp_path / "a.jsonl")) as stream:
+        write_line(stream, {"image": "a"})
+        assert (tmp_path / "a.jsonl.part").read_text() == '{"image": "a"}\n'
+
+
+def test_fingerprints_tell_where_one_text_ends():
+    assert len({fingerprint(*texts) for texts in (("ab", "c"), ("a", "bc"), ("c", "ab"), ("abc",), ("abc", ""))}) == 5

@@ -77,3 +77,9 @@ def test_pictures_of_any_size_are_drawn_on(size, draw):
     image = np.zeros((*size, 3), dtype=np.uint8)
     plate = Plate((0.0, 0.0, float(size[1]), float(size[0])), 0.5, "皖A12345", 0.5)
     assert draw(image, [plate]).shape == image.shape
+
+
+def test_the_surest_plate_is_drawn_on_top():
+    sure, other = (Plate((50, 100, 250, 140), 0.9, text, 0.9) for text in ("皖A12345", "京B67890"))
+    both, alone = (draw_plates(np.full((200, 400, 3), 90, np.uint8), plates) for plates in ([sure, other], [sure]))
+    assert np.array_equal(both, alone)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ccpd.annotation import parse
-from LPRNet.alphabet import Reading
+from LPRNet.alphabet import Alphabet, Reading
 from LPRNet.recogniser import Recogniser
 from MTCNN.detector import Detector
 from platekit.errors import UserError
@@ -179,3 +179,14 @@ if not child:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=100).returncode == 0
+
+
+def test_other_plates_at_the_edge_may_be_short(monkeypatch):
+    reader = PlateReader("cpu")
+    found = np.array([[10.0, 10, 90, 40]], np.float32), np.array([0.99]), np.array([0.2])
+    monkeypatch.setattr(reader.detector, "find", lambda pixels: found)
+    monkeypatch.setattr(reader.recogniser, "read", lambda pixels, boxes: [Reading("A1", 0.9)])
+    confidences = [reader.read(make_picture(60, 120)).plates[0].confidence]
+    reader.recogniser.alphabet = Alphabet("A1-", 4)
+    confidences.append(reader.read(make_picture(60, 120)).plates[0].confidence)
+    assert confidences == pytest.approx([0.09, 0.9])

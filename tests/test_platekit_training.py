@@ -474,3 +474,12 @@ def test_the_revision_tells_one_change_of_the_code_from_another(tmp_path, monkey
         (tmp_path / "pyproject.toml").write_text(text)
         changed.append(revision())
     assert len({clean, *changed}) == 3 and all(text.startswith(f"{clean}-dirty-") for text in changed)
+
+
+def test_within_an_epoch_a_checkpoint_is_written_every_so_often_alone(tmp_path, monkeypatch):
+    from platekit import training
+    written, save = [], training.save_checkpoint
+    monkeypatch.setattr(training, "save_checkpoint",
+                        lambda path, content: written.append(Path(path).name) or save(path, content))
+    start(tmp_path / "run").train(Noisy(), collate, loss, evaluate)
+    assert written.count("last.pth") == SETTINGS.epochs

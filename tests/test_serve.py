@@ -11,7 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import cv2
@@ -20,7 +23,8 @@ import pytest
 
 from main import main
 from platekit import serve
-from tests.conftest import RESULT, ROOT
+from platekit.results import PictureResult
+from tests.conftest import RESULT, ROOT, make_picture
 
 pytest.importorskip("starlette", reason="starlette is optional: pip install -r requirements-extras.txt")
 pytest.importorskip("uvicorn", reason="uvicorn is optional: pip install -r requirements-extras.txt")
@@ -237,3 +241,32 @@ def test_a_missing_package_is_a_sentence(package, call, monkeypatch):
     done = call(serve.main, "--port", "0")
     assert done.status == 2 and f"the package {package} cannot be loaded" in done.sentence()
     assert done.sentence().endswith("run 'pip install starlette uvicorn'")
+
+
+def test_the_server_listens_where_it_is_told(call, monkeypatch):
+    asked = []
+    monkeypatch.setattr(serve, "listen", lambda *place: asked.append(place) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        call(serve.main, "--host", "0.0.0.0", "--port", 8123)
+    assert asked == [("0.0.0.0", 8123)]
+
+
+def test_pictures_are_read_one_at_a_time():
+    at_it, most = [], []
+
+    class Slow:
+        def __call__(self, picture):
+            pass
+
+        def read(self, image):
+            at_it.append(image)
+            most.append(len(at_it))
+            time.sleep(0.05)
+            at_it.pop()
+            return PictureResult(1, 1, ())
+
+    desk, data = serve.Desk(Slow()), cv2.imencode(".png", make_picture(8, 8))[1].tobytes()
+    with ThreadPoolExecutor(2) as threads:
+        requests = (SimpleNamespace(headers={}, query_params={"name": name}) for name in "abcd")
+        list(threads.map(lambda request: desk.read([data], request), requests))
+    assert most == [1, 1, 1, 1]
