@@ -221,7 +221,7 @@ def run_shared(sources: Callable[[], Iterator[Path]], read_inputs: Callable[...,
                 print(f"{kept} lines are kept, whose pictures are not drawn again; without --resume all are")
         wait_for_all()
         start = time.perf_counter()
-        total = sum(1 for _ in own_items(parts.left(sources()))) if rank() == 0 else None
+        total = -(-sum(1 for _ in parts.left(sources())) // world()) if rank() == 0 else None  # about
         try:
             with parts.part(rank()) as part:
                 for number, entry in tqdm(read_inputs(own_items(parts.left(sources()))), total=total, unit="picture",

@@ -52,7 +52,7 @@ class Parts:
             if not resume and any(part.stat().st_size for part in old):
                 place = aside(self.folder)
                 place.mkdir()
-                for part in (*old, self._made_with):
+                for part in (*old, *filter(Path.exists, [self._made_with])):
                     replace(part, place / part.name)
                 old = []
             if resume and self._made_with.exists() and self._made_with.read_bytes() != self.settings.encode("utf-8"):

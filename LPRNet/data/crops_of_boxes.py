@@ -74,12 +74,12 @@ def main() -> int:
     args = parser.parse_args()
     if not 0 <= args.context <= 100:
         raise UserError(f"--context must be from 0 to 100, not {args.context}")
-    plates = [(row, *cut_of(row, box, args.context)) for table in args.boxes
-              for row in read_rows(table, ("file", *BOX, "text")) if (box := box_of(row)) and row.texts["text"]]
-    double = [plate for plate in plates if plate[0].texts.get("rows") == "2"]
-    plates = [plate for plate in plates if plate not in double]
+    rows = [(row, box) for table in args.boxes for row in read_rows(table, ("file", *BOX, "text"))
+            if (box := box_of(row)) and row.texts["text"]]
+    plates = [(row, *cut_of(row, box, args.context)) for row, box in rows if row.texts.get("rows") != "2"]
     if not plates:
-        raise UserError(f"{' and '.join(map(str, args.boxes))} has no row with a box and a text; complete it")
+        raise UserError(f"{' and '.join(map(str, args.boxes))} has no row with a box and a text of one row of symbols; "
+                        "complete it")
     earlier, labels, problems = earlier_crops(args.out), {}, []
     for row, cut, name in tqdm(plates, unit="plate"):
         target = args.out / name
@@ -101,8 +101,9 @@ def main() -> int:
     for path in earlier - used:
         path.unlink(missing_ok=True)
     write_rows(args.out / "labels.csv", COLUMNS, ((name, *texts) for name, texts in labels.items()))
+    double = len(rows) - len(plates)
     print(f"{len(labels)} crops and labels.csv are in {args.out}"
-          + f"; left out {len(double)} plates of two rows, which LPRNet would take for one" * bool(double))
+          + f"; left out {double} plates of two rows, which LPRNet would take for one" * bool(double))
     flags = ("--img_dirs_train", args.out, "--labels", args.out / "labels.csv", "--weights", LPRNET_WEIGHTS,
              STN_WEIGHTS, "--save", "my_lprnet.pth", "my_stn.pth")  # seldom are there enough to begin with nothing
     print(f"next: python LPRNet/LPRNet_Train.py {command_line(flags)}")
