@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ccpd.symbols import DIGITS, LETTERS, PROVINCES
+from ccpd.textures import pick
 from platekit.errors import UserError
 from platekit.opencv import cv2
 
@@ -144,12 +145,8 @@ def in_light_of(blue: float, tone: float) -> float:
     return min(blue * tone, max(blue, BRIGHTEST))
 
 
-def _pick(rng: np.random.Generator, symbols: str) -> str:
-    return symbols[int(rng.integers(len(symbols)))]
-
-
 def _digits(rng: np.random.Generator, count: int) -> str:
-    return "".join(_pick(rng, DIGITS) for _ in range(count))
+    return "".join(pick(rng, DIGITS) for _ in range(count))
 
 
 def random_text(rng: np.random.Generator, kind: PlateKind | str, province: str | None = None) -> str:
@@ -159,23 +156,23 @@ def random_text(rng: np.random.Generator, kind: PlateKind | str, province: str |
     (green): small cars carry a letter, mostly D or F, as third symbol, large ones as the last.
     """
     kind = KINDS[kind] if isinstance(kind, str) else kind
-    head = province or _pick(rng, PROVINCES)
+    head = province or pick(rng, PROVINCES)
     # Most cars of a province are registered in its first cities; every letter still appears.
-    city = LETTERS[min(int(rng.exponential(5.0)), 23)] if rng.random() < 0.7 else _pick(rng, LETTERS)
+    city = LETTERS[min(int(rng.exponential(5.0)), 23)] if rng.random() < 0.7 else pick(rng, LETTERS)
     if kind.name == "green":
-        energy = _pick(rng, "DF") if rng.random() < 0.8 else _pick(rng, "ABCEGHJK")
-        digits = [_pick(rng, DIGITS) for _ in range(5)]
+        energy = pick(rng, "DF") if rng.random() < 0.8 else pick(rng, "ABCEGHJK")
+        digits = [pick(rng, DIGITS) for _ in range(5)]
         if rng.random() < 0.2:
             return head + city + "".join(digits) + energy
         if rng.random() < 0.3:
-            digits[0] = _pick(rng, LETTERS)
+            digits[0] = pick(rng, LETTERS)
         return head + city + energy + "".join(digits)
     letters = int(rng.choice(5, p=(0.22, 0.43, 0.25, 0.07, 0.03)))
-    serial = [_pick(rng, DIGITS) for _ in range(5)]
+    serial = [pick(rng, DIGITS) for _ in range(5)]
     # Letters stand at the front more often than inside.
     places = rng.permutation(5) if rng.random() < 0.5 else np.arange(5)
     for place in places[:letters]:
-        serial[place] = _pick(rng, LETTERS)
+        serial[place] = pick(rng, LETTERS)
     return head + city + "".join(serial)
 
 
@@ -183,7 +180,7 @@ def unread_plate(rng: np.random.Generator, kind: PlateKind | str) -> tuple[Plate
     """A plate with one of ``UNREAD_SYMBOLS``, of a kind that has such: its layout and its number, of embassies 使 and
     six digits."""
     kind = KINDS[kind] if isinstance(kind, str) else kind
-    symbol = _pick(rng, UNREAD_SYMBOLS[kind.name])
+    symbol = pick(rng, UNREAD_SYMBOLS[kind.name])
     text = symbol + _digits(rng, 6) if symbol == "使" else random_text(rng, kind)[:-1] + symbol
     return kind.with_dot_behind(int(rng.choice(DOTS[symbol]))) if symbol in DOTS else kind, text
 
@@ -193,9 +190,9 @@ def forces_text(rng: np.random.Generator, kind: PlateKind | str = "white") -> st
     province and five digits, of which the last is a letter now and then."""
     kind = FORCES[kind] if isinstance(kind, str) else kind
     if kind.small < 0:
-        first = _pick(rng, LETTERS)
-        return first + (first if rng.random() < TWINS else _pick(rng, LETTERS)) + _digits(rng, 5)
-    return "WJ" + _pick(rng, PROVINCES) + _digits(rng, 4) + _pick(rng, LETTERS if rng.random() < 0.3 else DIGITS)
+        first = pick(rng, LETTERS)
+        return first + (first if rng.random() < TWINS else pick(rng, LETTERS)) + _digits(rng, 5)
+    return "WJ" + pick(rng, PROVINCES) + _digits(rng, 4) + pick(rng, LETTERS if rng.random() < 0.3 else DIGITS)
 
 
 def _hsv(hue: float, saturation: float, value: float) -> np.ndarray:

@@ -24,6 +24,7 @@ from ccpd.evaluate import add_weights, outcome_of, weights_of
 from ccpd.plates import FORCES, LETTERS, PlateKind, PlateRenderer, forces_text, unread_plate
 from ccpd.protocol import Share
 from ccpd.scenes import render_photo
+from ccpd.textures import pick
 from LPRNet.alphabet import CHARS
 from platekit.arguments import HelpFormatter, add_glyphs, add_seed
 from platekit.devices import DEVICE_HELP
@@ -44,7 +45,7 @@ def with_unread_symbol(*names: str, first: bool) -> RandomPlate:
 
     def plate(rng: np.random.Generator) -> tuple[PlateKind, str]:
         while True:
-            kind, text = unread_plate(rng, names[int(rng.integers(len(names)))])
+            kind, text = unread_plate(rng, pick(rng, names))
             if (text[0] not in CHARS) == first:
                 return kind, text
 

@@ -221,11 +221,12 @@ def run_shared(sources: Callable[[], Iterator[Path]], read_inputs: Callable[...,
                 print(f"{kept} lines are kept, whose pictures are not drawn again; without --resume all are")
         wait_for_all()
         start = time.perf_counter()
-        total = -(-sum(1 for _ in parts.left(sources())) // world()) if rank() == 0 else None  # about
+        shown = rank() == 0 and sys.stderr.isatty()  # or the walk is spared
+        total = -(-sum(1 for _ in parts.left(sources())) // world()) if shown else None  # about
         try:
             with parts.part(rank()) as part:
                 for number, entry in tqdm(read_inputs(own_items(parts.left(sources()))), total=total, unit="picture",
-                                          leave=False, disable=None if rank() == 0 else True):
+                                          leave=False, disable=not shown):
                     part.write(number, entry)
         except KeyboardInterrupt:
             if rank() == 0:

@@ -14,6 +14,7 @@ import numpy as np
 from ccpd import camera
 from ccpd.geometry import bounding_box, box_corners, relative_corners, sample_pose
 from ccpd.plates import BLUE_TONE, KINDS, in_light_of
+from ccpd.textures import pick
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from LPRNet.rows import ROWS
 from platekit.crops import CROP_SIZE
@@ -192,7 +193,7 @@ def exchange(picture: np.ndarray, corners: np.ndarray, other: np.ndarray, other_
 def random_background(pictures: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """A crop (24, 94, 3) without a readable plate: a flat colour with a gradient, or a blurred piece of a picture."""
     if len(pictures) and rng.random() < 0.6:
-        picture = pictures[int(rng.integers(len(pictures)))]
+        picture = pick(rng, pictures)
         height, width = picture.shape[:2]
         x, y = rng.integers(max(1, width // 2)), rng.integers(max(1, height // 2))
         piece = cv2.resize(picture[y:y + max(4, height // 3), x:x + max(4, width // 3)], (WIDTH, HEIGHT))

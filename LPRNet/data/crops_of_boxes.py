@@ -105,7 +105,7 @@ def main() -> int:
     print(f"{len(labels)} crops and labels.csv are in {args.out}"
           + f"; left out {double} plates of two rows, which LPRNet would take for one" * bool(double))
     flags = ("--img_dirs_train", args.out, "--labels", args.out / "labels.csv", "--weights", LPRNET_WEIGHTS,
-             STN_WEIGHTS, "--save", "my_lprnet.pth", "my_stn.pth")  # seldom are there enough to begin with nothing
+             STN_WEIGHTS, "--save", "my_lprnet.pth", "my_stn.pth")  # seldom are there enough to train from scratch
     print(f"next: python LPRNet/LPRNet_Train.py {command_line(flags)}")
     return 1 if problems else 0
 

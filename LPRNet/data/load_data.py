@@ -30,6 +30,7 @@ from ccpd.plates import (
     tone_of,
     unread_plate,
 )
+from ccpd.textures import pick
 from LPRNet.alphabet import CHARS, CHARS_DICT, TIME_STEPS, Alphabet
 from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName
@@ -231,7 +232,7 @@ class RenderedPlates(Dataset):
 
     def view_of(self, kind: PlateKind, text: str, rng: np.random.Generator) -> Sample:
         """A plate with this text, drawn anyhow."""
-        scene = self.scenes[int(rng.integers(len(self.scenes)))] if self.scenes and rng.random() < 0.5 else None
+        scene = pick(rng, self.scenes) if self.scenes and rng.random() < 0.5 else None
         if scene and kind.name == "blue" and rng.random() < LOCAL:
             text = scene[2][:2] + text[2:]
         renderer = self.renderers[rng.choice(len(self.renderers), p=[share for _, share in self.renderers])][0]
