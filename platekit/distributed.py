@@ -73,6 +73,13 @@ def together() -> Iterator[None]:
                         "command goes on from the last checkpoint") from None
 
 
+def total(share: torch.Tensor) -> torch.Tensor:
+    """The sum of a tensor over all processes, which takes its place; without a gradient."""
+    if world() > 1:
+        dist.all_reduce(share)
+    return share
+
+
 def gather(share: torch.Tensor) -> torch.Tensor:
     """The rows of all processes in one tensor (N, ...), in the order of processes; the gradient goes to one's own."""
     if world() == 1:
@@ -123,9 +130,7 @@ class Total(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, share: torch.Tensor) -> torch.Tensor:
-        whole = share.clone()
-        dist.all_reduce(whole)
-        return whole
+        return total(share.clone())
 
     @staticmethod
     def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:

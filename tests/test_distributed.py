@@ -16,12 +16,14 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from LPRNet import LPRNet_Train
+from LPRNet.model.mixed import norm_relu, norm_tap_pool
 from MTCNN.model.MTCNN_nets import ONET_SIZE, PNET_SIZE
 from MTCNN.train import Train_Onet, Train_Pnet
 from platekit import distributed
 from platekit.sharing import own_items
 from platekit.training import EpochBatches, Run, Settings
 from tests.conftest import ROOT, files_below, needs_bfloat16
+from tests.test_lprnet_mixed import maps, random_norm
 from tests.test_lprnet_scripts import draw_crops
 from tests.test_mtcnn_training import write_list
 
@@ -98,6 +100,44 @@ def test_every_walk_over_items_is_shared_anew(tmp_path):
     assert process.returncode == 0, err
     walks = zip(*(json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)))
     assert [sorted(first + second) for first, second in walks] == [list(range(40))] * 2
+
+
+def norms_of_a_share(first: int, last: int) -> list[torch.Tensor]:
+    """What training's own batch norms make of the samples from ``first`` to ``last``: outputs and the gradient of the
+    input, then the norms' gradients and statistics."""
+    results, sums, seen = [], [], []
+    for fused in (norm_relu, lambda norm, x: norm_tap_pool(norm, x, (4, 10), (4, 5), 1, 1)):
+        norm = random_norm(8)
+        x = maps(5, 8, 12, 32).detach()[first:last].to(memory_format=torch.channels_last).requires_grad_()
+        outputs = fused(norm, x)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        sum(output.float().square().sum() for output in outputs).backward()
+        results += [*(output.detach() for output in outputs), x.grad]
+        sums += [norm.weight.grad, norm.bias.grad]
+        seen += [norm.running_mean, norm.running_var]
+    return [torch.cat([result.flatten(1) for result in results], dim=1), torch.cat(sums), torch.cat(seen)]
+
+
+def norms_of_my_share(folder: Path) -> None:
+    """The norms' results for samples 0 and 1 in process 0, for 2 to 4 in process 1."""
+    distributed.join(torch.device("cpu"))
+    mine = norms_of_a_share(*((0, 2), (2, 5))[distributed.rank()])
+    torch.save(mine, folder / f"{distributed.rank()}.pth")
+
+
+def test_norms_of_mixed_precision_see_the_samples_of_all_processes(tmp_path):
+    script = tmp_path / "norms.py"
+    script.write_text("import sys\nfrom pathlib import Path\nfrom tests.test_distributed import norms_of_my_share\n"
+                      "norms_of_my_share(Path(sys.argv[1]))\n")
+    process = torchrun(2, script, tmp_path)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    samples, sums, seen = zip(*(torch.load(tmp_path / f"{rank}.pth") for rank in range(2)))
+    wanted = norms_of_a_share(0, 5)
+    torch.testing.assert_close(torch.cat(samples), wanted[0], rtol=0.01, atol=0.01)  # bfloat16
+    torch.testing.assert_close(sums[0] + sums[1], wanted[1], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(seen[0], wanted[2])
+    torch.testing.assert_close(seen[1], wanted[2])
 
 
 def last_weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from platekit import distributed
 from platekit.compiled import COMPILES, compiled, in_threads
 
 aten = torch.ops.aten
@@ -60,17 +61,17 @@ class NormReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Maps, weight: torch.Tensor, bias: torch.Tensor, eps: float
                 ) -> tuple[Maps, torch.Tensor, torch.Tensor]:
-        """The output of bfloat16 maps, and each channel's mean and (biased) variance, float64."""
-        mean, variance, inverse, scale, shift = batch_statistics(x, weight, bias, eps)
+        """The output of bfloat16 maps, and each channel's mean and (unbiased) variance, float64."""
+        mean, variance, *saved, scale, shift = batch_statistics(x, weight, bias, eps)
         output = torch.empty_like(x, memory_format=torch.channels_last)
         in_threads(_scale_and_rectify, len(x), 1, places_of(x), scale.numpy(), shift.numpy(), places_of(output))
-        ctx.save_for_backward(x, mean, inverse, scale, shift)
+        ctx.save_for_backward(x, mean, *saved, scale, shift)
         ctx.mark_non_differentiable(mean, variance)
         return output, mean, variance
 
     @staticmethod
     def backward(ctx, gradient: Maps, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, mean, _, scale, shift = ctx.saved_tensors
+        x, mean, *_, scale, shift = ctx.saved_tensors
         sums = np.empty((len(x), 2, x.shape[1]), np.float32)
         in_threads(_gradient_sums, len(x), 1, places_of(gradient), places_of(x), scale.numpy(), shift.numpy(),
                    mean.float().numpy(), sums)
@@ -84,22 +85,22 @@ class NormTapPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Maps, weight: torch.Tensor, bias: torch.Tensor, eps: float, kernel: tuple[int, int],
                 stride: tuple[int, int], step: int, width_stride: int) -> tuple[Maps, Maps, torch.Tensor, torch.Tensor]:
-        """Tap and pooled maps of bfloat16 maps, and each channel's mean and (biased) variance, float64."""
-        mean, variance, inverse, scale, shift = batch_statistics(x, weight, bias, eps)
+        """Tap and pooled maps of bfloat16 maps, and each channel's mean and (unbiased) variance, float64."""
+        mean, variance, *saved, scale, shift = batch_statistics(x, weight, bias, eps)
         count, channels, height, width = x.shape
         tap = np.empty((count, height // kernel[0], (width - kernel[1]) // stride[1] + 1, channels), np.int16)
         pooled = np.empty((count, height - 2, (width - 3) // width_stride + 1, channels // step), np.int16)
         places = np.empty(pooled.shape, np.uint8)  # which of its nine each maximum was
         ctx.sizes = kernel, stride[1], width_stride
         in_threads(_norm_tap_pool, count, 1, bits(x), scale.numpy(), shift.numpy(), *ctx.sizes, tap, pooled, places)
-        ctx.save_for_backward(x, mean, inverse, scale, shift)
+        ctx.save_for_backward(x, mean, *saved, scale, shift)
         ctx.places = places
         ctx.mark_non_differentiable(mean, variance)
         return maps_of(tap), maps_of(pooled), mean, variance
 
     @staticmethod
     def backward(ctx, of_tap: Maps, of_pooled: Maps, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, mean, _, scale, shift = ctx.saved_tensors
+        x, mean, *_, scale, shift = ctx.saved_tensors
         gradient = torch.empty_like(x, memory_format=torch.channels_last)
         sums = np.empty((len(x), 2, x.shape[1]), np.float32)
         in_threads(_tap_and_pool_gradient, len(x), 1, bits(x), scale.numpy(), shift.numpy(), mean.float().numpy(),
@@ -128,36 +129,41 @@ class Drop(torch.autograd.Function):
 
 
 def batch_statistics(x: Maps, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> tuple[torch.Tensor, ...]:
-    """Of each channel of bfloat16 maps: mean, variance and 1 / deviation, float64; a norm's factor and summand."""
+    """Of each channel of bfloat16 maps, those of all processes: mean, unbiased variance and 1 / deviation, float64; how
+    many numbers these are of; a norm's factor and summand."""
     moments = np.empty((len(x), 2, x.shape[1]), np.float32)
     in_threads(_moments, len(x), 1, places_of(x), moments)
     means, variances = torch.from_numpy(moments).double().unbind(dim=1)
-    mean = means.mean(dim=0)
-    variance = (variances + (means - mean).square()).mean(dim=0)
+    samples = torch.full_like(means[0], len(x))
+    samples, mean, square = distributed.total(torch.stack([samples, means.sum(0), (variances + means.square()).sum(0)]))
+    mean, square, count = mean / samples, square / samples, samples * (x.numel() // x.shape[1] // len(x))
+    variance = (square - mean.square()).clamp_(min=0)
     inverse = (variance + eps).rsqrt()
-    return mean, variance, inverse, (weight * inverse).float(), (bias - mean * weight * inverse).float()
+    unbiased = variance * count / (count - 1).clamp_(min=1)
+    return mean, unbiased, inverse, count, (weight * inverse).float(), (bias - mean * weight * inverse).float()
 
 
 def gradients(given: Maps, result: Maps, sums: np.ndarray, saved: tuple[torch.Tensor, ...]
               ) -> tuple[Maps, torch.Tensor, torch.Tensor]:
     """A norm's gradients of its input, weight and bias, from the one behind its ReLU and what ``_gradient_sums`` says.
 
-    The first is written to ``result``, which may be the maps that are ``given``.
+    The first is written to ``result``, which may be the maps that are ``given``. The others are of this process's
+    samples alone.
     """
-    x, mean, inverse, scale, shift = saved
-    of_bias, of_deviation = torch.from_numpy(sums).double().sum(dim=0)
-    count = x.numel() // x.shape[1]
+    x, mean, inverse, count, scale, shift = saved
+    own = torch.from_numpy(sums).double().sum(dim=0)
+    of_bias, of_deviation = distributed.total(own.clone())
     slope = -scale * inverse.square() * of_deviation / count
     offset = -scale * of_bias / count - slope * mean
     in_threads(_norm_gradient, len(x), 1, places_of(given), places_of(x), scale.numpy(), shift.numpy(),
                slope.float().numpy(), offset.float().numpy(), places_of(result))
-    return result, (of_deviation * inverse).to(scale.dtype), of_bias.to(scale.dtype)
+    return result, (own[1] * inverse).to(scale.dtype), own[0].to(scale.dtype)
 
 
 def norm_relu(norm: nn.BatchNorm2d, x: Maps) -> Maps:
     """A batch norm in training and the ReLU behind it, of maps that are ``in_bits``."""
     output, *seen = NormReLU.apply(x, norm.weight, norm.bias, norm.eps)
-    remember(norm, x, *seen)
+    remember(norm, *seen)
     return output
 
 
@@ -165,18 +171,17 @@ def norm_tap_pool(norm: nn.BatchNorm2d, x: Maps, kernel: tuple[int, int], stride
                   width_stride: int) -> tuple[Maps, Maps]:
     """The same, and the tap and the pool (3x3, of every ``step``-th channel) behind them."""
     tap, pooled, *seen = NormTapPool.apply(x, norm.weight, norm.bias, norm.eps, kernel, stride, step, width_stride)
-    remember(norm, x, *seen)
+    remember(norm, *seen)
     return tap, pooled
 
 
 @torch.no_grad()
-def remember(norm: nn.BatchNorm2d, x: Maps, mean: torch.Tensor, variance: torch.Tensor) -> None:
-    """Let a batch norm's running statistics follow those of ``x``."""
-    count = x.numel() // x.shape[1]
+def remember(norm: nn.BatchNorm2d, mean: torch.Tensor, variance: torch.Tensor) -> None:
+    """Let a batch norm's running statistics follow those of a batch."""
     assert norm.momentum is not None  # which would ask for the mean over all batches
     norm.get_buffer("num_batches_tracked").add_(1)
     norm.get_buffer("running_mean").lerp_(mean.float(), norm.momentum)
-    norm.get_buffer("running_var").lerp_((variance * count / max(1, count - 1)).float(), norm.momentum)
+    norm.get_buffer("running_var").lerp_(variance.float(), norm.momentum)
 
 
 def in_bits(x: Maps) -> bool:

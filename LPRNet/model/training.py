@@ -31,8 +31,7 @@ class TrainingLPRNet(LPRNet):
         taps = []
         layers = iter(enumerate(self.backbone))
         for index, layer in layers:
-            # a SharedBatchNorm needs other processes too
-            norm = layer if type(layer) is nn.BatchNorm2d and in_bits(x) else None
+            norm = layer if isinstance(layer, nn.BatchNorm2d) and in_bits(x) else None
             if norm:
                 index, _ = next(layers)  # the ReLU
             if index in self.TAPS:
