@@ -22,7 +22,7 @@ from platekit.ahead import ahead, spare_threads
 from platekit.arguments import add_seed
 from platekit.devices import DEVICE_HELP, enough_memory
 from platekit.distributed import rank, wait_for_all, world
-from platekit.drawing import Draw, draw_plates
+from platekit.drawing import draw_plates, hide_plates
 from platekit.errors import UserError
 from platekit.files import alone, aside, file_fingerprint, is_device, real_path, replace, takes_files, writing
 from platekit.images import (
@@ -169,13 +169,13 @@ class Score(Protocol):
 
 def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_path: str | None = None,
                  output: Path | None = None, show: bool = False, resume: bool = False,
-                 settings: Sequence[object] = (), score: Score | None = None, draw: Draw = draw_plates) -> int:
+                 settings: Sequence[object] = (), score: Score | None = None, hide: bool = False) -> int:
     """Read every input and report it, and print the ``score`` of all; an input that cannot be read is reported and the
     run goes on.
 
     Without ``json_path`` one line per plate is printed. With a file there the processes that torchrun started share the
     inputs, and ``resume`` keeps the lines of a run that was cut short, if its ``settings`` were the same: what results
-    depend on, files of weights among it as paths. ``draw`` makes annotated pictures.
+    depend on, files of weights among it as paths. Annotated pictures have the plates blotted out if ``hide``.
     Returns the exit status: 0, or 1 when some inputs failed.
     """
     # The pattern * names what a run before has written too.
@@ -187,7 +187,7 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     check_display(show)
     folder = OutputFolder(output, sources()) if output else None
     if json_path is not None and json_path != "-":
-        read_inputs = functools.partial(read_all, read=read, folder=folder, show=show, draw=draw)
+        read_inputs = functools.partial(read_all, read=read, folder=folder, show=show, hide=hide)
         failed = run_shared(sources, read_inputs, json_path, resume, settings, output)
         if score and rank() == 0:  # with what other processes, or a run before, have found
             with open(json_path, encoding="utf-8") as lines:
@@ -198,7 +198,7 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
             raise UserError("--resume and torchrun need a file for the results; name one with --json FILE")
         failed = False
         with json_lines(json_path) as stream:
-            for _, entry in read_all(enumerate(sources()), read, folder, show, draw, speak=stream is None):
+            for _, entry in read_all(enumerate(sources()), read, folder, show, hide, speak=stream is None):
                 failed |= "error" in entry
                 write_line(stream, entry)
                 if score:
@@ -242,7 +242,7 @@ def run_shared(sources: Callable[[], Iterator[Path]], read_inputs: Callable[...,
 
 
 def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFolder | None, show: bool,
-             draw: Draw, speak: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+             hide: bool, speak: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
     """The JSON entry of every input with its number, in order, after its annotated picture is written or shown.
 
     Threads decode the next pictures and write the ones before during this one. ``speak``: print a line per plate.
@@ -272,7 +272,7 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
     def annotate(seen: Seen) -> Seen:
         number, path, image, result = seen
         if not (isinstance(image, UserError) or isinstance(result, UserError)):
-            image = draw(image, result.plates)
+            image = (hide_plates if hide else draw_plates)(image, result.plates)
             if folder:
                 try:
                     write_image(folder.path_for(path), image)

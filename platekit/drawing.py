@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from platekit.opencv import cv2
 from platekit.results import Plate
-
-Draw = Callable[[np.ndarray, Sequence[Plate]], np.ndarray]  # draws on the picture, or on a copy, and returns it
 
 COLOUR = (60, 60, 255)  # BGR
 INK = (255, 255, 255)

@@ -14,7 +14,6 @@ from platekit.arguments import HelpFormatter, for_help
 from platekit.command import add_arguments, results_place, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
-from platekit.drawing import draw_plates, hide_plates
 from platekit.errors import UserError, run_script
 from platekit.frames import VIDEOS, is_live
 from platekit.images import expand_inputs, read_lines
@@ -137,14 +136,14 @@ def main() -> int:
     check_inputs(args)
     reader = make_reader(args)
     output = args.output or (None if args.json else OUTPUTS)
-    reader.doubtful, draw = args.hide, hide_plates if args.hide else draw_plates
+    reader.doubtful = args.hide
     if args.video or args.camera is not None:
         cameras = [] if args.camera is None else [args.camera]
         return run_video(find_videos(args.video or [], output) + cameras, reader.read, args.json, output, args.show,
-                         args.every, draw, args.reconnect)
+                         args.every, args.hide, args.reconnect)
     settings = (*nets_of(args).values(), args.mini_lp, args.scale, args.colour if args.details else None, args.hide)
     return run_pictures(args.image or [samples_from_here()], lambda image, _: reader.read(image), args.json, output,
-                        args.show, args.resume, settings, draw=draw)
+                        args.show, args.resume, settings, hide=args.hide)
 
 
 def command() -> None:

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from platekit.command import OutputFolder, check_display, json_lines, results_place, write_line
 from platekit.devices import enough_memory
 from platekit.distributed import world
-from platekit.drawing import Draw, draw_plates, hide_plates
+from platekit.drawing import draw_plates, hide_plates
 from platekit.errors import UserError
 from platekit.files import writing
 from platekit.frames import FrameSource, is_live, source_name
@@ -190,12 +190,13 @@ class AnnotatedVideos:
 
 
 def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | None = None,
-              output: Path | None = None, show: bool = False, every: int = 1, draw: Draw = draw_plates,
+              output: Path | None = None, show: bool = False, every: int = 1, hide: bool = False,
               reconnect: bool = False) -> int:
     """Watch every source. JSON lines: one per frame with ``frame`` beside ``image``, and one per finished track.
 
     Without ``json_path`` one line per track is printed, and of a live source another one as soon as the track counts.
-    ``every`` is as for ``Watch``; with ``reconnect`` a live source that ends by itself is opened again.
+    ``every`` is as for ``Watch``; ``hide`` blots plates out in what is drawn; with ``reconnect`` a live source that
+    ends by itself is opened again.
     Returns the exit status: 0, or 1 when a source failed. Ctrl-C ends the source as if it ended there, with all files
     whole; KeyboardInterrupt follows unless it was the last source and a live one, which has no other end.
     """
@@ -220,7 +221,7 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
             video = videos.file_for(source, watch.source.rate) if videos else None
             with stop_on_signal(watch.source.stop) as signals:
                 try:
-                    report(watch, stream, video, show, draw)
+                    report(watch, stream, video, show, hide)
                     problem = None if signals else problem_of(watch, reconnect)
                 except UserError as error:  # a frame too large for the GPU, or a disk that is full
                     problem = str(error)
@@ -274,7 +275,7 @@ def tell(problem: str, stream: TextIO | None, name: str) -> None:
     write_line(stream, {"image": name, "error": problem})
 
 
-def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: bool, draw: Draw) -> None:
+def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: bool, hide: bool) -> None:
     """Watch one source and write its lines and its annotated video, or open a window: whatever was asked for."""
     name, count = watch.source.name, 0
     told: set[int] = set()
@@ -314,7 +315,8 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
                     tqdm.write(f"{name}: {track.reading}  here since {watch.source.clock(track.first_second)}")
             if not video and not show:
                 continue
-            picture = draw(frame.picture, [*frame.plates, *(frame.unseen if draw is hide_plates else ())])
+            picture = hide_plates(frame.picture, [*frame.plates, *frame.unseen]) if hide \
+                else draw_plates(frame.picture, frame.plates)
             if video:
                 video.write(frame.second - away, picture)
             if show:

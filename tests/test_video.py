@@ -217,7 +217,7 @@ def test_a_clip_gives_a_line_a_frame_a_line_a_plate_and_an_annotated_video(drive
 
 def test_a_video_is_drawn_as_asked(drive, tmp_path):
     path, cars = drive
-    assert run_video([str(path)], Eyes(cars), output=tmp_path, draw=hide_plates) == 0
+    assert run_video([str(path)], Eyes(cars), output=tmp_path, hide=True) == 0
     hidden, plain = (dict(FrameSource(str(clip))) for clip in (tmp_path / path.name, path))
     x1, y1, x2, y2 = cars[0].box(30).astype(int)
     parts = [frames[30][y1:y2, x1:x2].astype(int) for frames in (hidden, plain)]
@@ -247,7 +247,7 @@ def test_q_in_the_window_ends_a_video(drive, monkeypatch, tmp_path):
     assert shown[0].shape == (HEIGHT, WIDTH, 3) and any("track" in line for line in lines)
 
 
-def test_what_is_drawn_is_what_all_frames_say(drive, tmp_path):
+def test_what_is_drawn_is_what_all_frames_say(drive, monkeypatch, tmp_path):
     path, cars = drive
     eyes, drawn = Eyes(cars), []
 
@@ -260,11 +260,12 @@ def test_what_is_drawn_is_what_all_frames_say(drive, tmp_path):
         drawn.append({plate.text for plate in plates})
         return image
 
-    assert run_video([str(path)], read, output=tmp_path, draw=draw) == 0
+    monkeypatch.setattr("platekit.video.draw_plates", draw)
+    assert run_video([str(path)], read, output=tmp_path) == 0
     assert "皖A12345" in drawn[29] and set.union(*drawn) == {car.text for car in cars}
 
 
-def test_a_plate_is_hidden_in_frames_that_do_not_show_it_too(drive, tmp_path):
+def test_a_plate_is_hidden_in_frames_that_do_not_show_it_too(drive, monkeypatch, tmp_path):
     """Where it is expected, until it counts as gone: one readable frame would undo the rest."""
     path, cars = drive
     eyes, hidden = Eyes(cars), []
@@ -277,16 +278,15 @@ def test_a_plate_is_hidden_in_frames_that_do_not_show_it_too(drive, tmp_path):
         hidden.append(plates)
         return hide_plates(image, plates)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("platekit.video.hide_plates", hide)
-        assert run_video([str(path)], read, output=tmp_path / "hidden", draw=hide) == 0
+    monkeypatch.setattr("platekit.video.hide_plates", hide)
+    assert run_video([str(path)], read, output=tmp_path / "hidden", hide=True) == 0
     for number in (28, 29, 30):
         for _, box in visible(cars, number):
             assert max(overlap(box, plate.box) for plate in hidden[number]) > 0.6
     drawn: list[int] = []
     eyes = Eyes(cars)
-    assert run_video([str(path)], read, output=tmp_path / "drawn",
-                     draw=lambda image, plates: drawn.append(len(plates)) or image) == 0
+    monkeypatch.setattr("platekit.video.draw_plates", lambda image, plates: drawn.append(len(plates)) or image)
+    assert run_video([str(path)], read, output=tmp_path / "drawn") == 0
     assert drawn[28] and drawn[29] == drawn[30] == 0  # boxes and texts only where something was found
 
 
