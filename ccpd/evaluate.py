@@ -45,7 +45,7 @@ from platekit.arguments import HelpFormatter, add_seed
 from platekit.boxes import box_iou
 from platekit.devices import DEVICE_HELP
 from platekit.errors import UserError, run_script
-from platekit.files import alone, file_fingerprint, json_line, write_bytes, write_text, writing
+from platekit.files import alone, file_fingerprint, json_line, printable, write_bytes, write_text, writing
 from platekit.images import find_images, is_same_folder, walk_images
 from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.results import PictureResult
@@ -109,11 +109,6 @@ def file_state(path: Path) -> str:
         state = path.stat()
         return f"{state.st_size} {state.st_mtime_ns}"
     return ""
-
-
-def printable(text: str) -> str:
-    """The text with the bytes of a file name that are no UTF-8 as escapes, which JSON reads as what they were."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def find_photos(folders: list[Path], leave_out: Path | None = None) -> Iterator[tuple[str, Path]]:

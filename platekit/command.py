@@ -24,7 +24,17 @@ from platekit.devices import DEVICE_HELP, enough_memory
 from platekit.distributed import rank, wait_for_all, world
 from platekit.drawing import draw_plates, hide_plates
 from platekit.errors import UserError
-from platekit.files import alone, aside, file_fingerprint, is_device, real_path, replace, takes_files, writing
+from platekit.files import (
+    alone,
+    aside,
+    file_fingerprint,
+    is_device,
+    json_line,
+    real_path,
+    replace,
+    takes_files,
+    writing,
+)
 from platekit.images import (
     FOUND,
     WRITABLE,
@@ -65,11 +75,9 @@ def json_lines(path: str | None) -> Iterator[TextIO | None]:
     A file's lines collect in ``FILE.part`` and become ``FILE`` when the run is through, so that a file under its
     own name is always whole; those of a run that was killed are put aside. Raises UserError when it cannot be written.
     """
-    # JSON is UTF-8 whatever the console is; a file name that is no UTF-8 becomes a JSON escape.
-    encoding, errors = "utf-8", "backslashreplace"
     if path is None or path == "-":
         if path and hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(encoding=encoding, errors=errors)
+            sys.stdout.reconfigure(encoding="utf-8")  # whatever the console is
         yield sys.stdout if path else None
         return
     part = Path(path + ".part")
@@ -80,7 +88,7 @@ def json_lines(path: str | None) -> Iterator[TextIO | None]:
         if part.is_file() and part.stat().st_size:
             with alone(part):
                 replace(part, aside(part))
-        with open(part, "a", encoding=encoding, errors=errors) as stream, alone(part):
+        with open(part, "a", encoding="utf-8") as stream, alone(part):
             yield stream
         replace(part, Path(path))
 
@@ -109,7 +117,7 @@ def check_display(show: bool) -> None:
 def write_line(stream: TextIO | None, entry: dict[str, Any]) -> None:
     """One JSON line, at once."""
     if stream:
-        stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        stream.write(json_line(entry).decode())
         stream.flush()
 
 

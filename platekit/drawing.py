@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from platekit.files import printable
 from platekit.opencv import cv2
 from platekit.results import Plate
 
@@ -19,8 +20,8 @@ MARGIN = 0.1  # of a box's sides, that is hidden beyond them
 def draw_text(image: np.ndarray, text: str, origin: tuple[int, int], size: int, colour: tuple[int, int, int] = INK
               ) -> None:
     """Write ``text`` into the picture; ``origin`` is the left end of its baseline, ``size`` its height in pixels."""
-    text = text.encode("utf-8", "backslashreplace").decode()  # OpenCV aborts the process on anything else
-    cv2.putText(image, text, origin, colour, cv2.FontFace("sans"), size, 500)
+    # OpenCV aborts the process on what is not printable
+    cv2.putText(image, printable(text), origin, colour, cv2.FontFace("sans"), size, 500)
 
 
 def draw_plates(image: np.ndarray, plates: Sequence[Plate]) -> np.ndarray:

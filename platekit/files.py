@@ -127,9 +127,14 @@ def alone_in(folder: Path) -> Iterator[None]:
                 place.rmdir()
 
 
+def printable(text: str) -> str:
+    """The text with the bytes of a file name that are no UTF-8 as escapes, which JSON reads as what they were."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def json_line(entry: dict[str, Any]) -> bytes:
-    """One JSON line in UTF-8; a file name that is no UTF-8 becomes a JSON escape."""
-    return (json.dumps(entry, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+    """One JSON line in UTF-8."""
+    return (printable(json.dumps(entry, ensure_ascii=False)) + "\n").encode()
 
 
 def write_bytes(path: str | os.PathLike, data: bytes | memoryview) -> None:

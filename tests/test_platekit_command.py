@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import subprocess
 import sys
@@ -263,7 +262,7 @@ def test_json_on_a_narrow_console_is_json(folder, monkeypatch, encoding):
     assert sorted(Path(line["image"]).name for line in lines) == sorted(names)
     target = folder / "plates.jsonl"
     with json_lines(str(target)) as stream:
-        stream.write(json.dumps({"image": names[-1]}, ensure_ascii=False) + "\n")
+        write_line(stream, {"image": names[-1]})
     assert lines_of(target) == [{"image": names[-1]}]
 
 
