@@ -40,6 +40,7 @@ from platekit.devices import DEVICE_HELP, trains_in_bfloat16
 from platekit.errors import UserError
 from platekit.files import alone_in, file_fingerprint, fingerprint, real_path, takes_files, write_text
 from platekit.memory import keep_freed_memory
+from platekit.muon import Muon, is_inner
 from platekit.places import ROOT
 from platekit.signals import stop_on_signal
 
@@ -196,6 +197,17 @@ def check_workers(workers: int, data: Dataset | None = None, collate: Callable |
                             f"for {room:.0f} MB; give fewer --workers, or the container more (--shm-size)")
 
 
+def optimizers_of(net: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of inner layers, AdamW for all other weights."""
+    inner = [weight for weight in net.parameters() if is_inner(weight)]
+    others = [weight for weight in net.parameters() if not is_inner(weight)]
+    rate, decay = settings.learning_rate, settings.weight_decay
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(others, rate, weight_decay=decay, fused=True)]
+    if inner:
+        optimizers.append(Muon(inner, rate, decay))
+    return optimizers
+
+
 class Run(Generic[Net]):
     """One training in its folder: ``last.pth`` to go on from, ``best.pth``, ``log.jsonl``.
 
@@ -212,8 +224,7 @@ class Run(Generic[Net]):
         self.facts = facts or {}
         self.save_seconds = save_seconds
         self.half = settings.half and trains_in_bfloat16(device)
-        self.optimizer = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate,
-                                           weight_decay=settings.weight_decay, fused=True)
+        self.optimizers = optimizers_of(net, settings)
         self.average = copy.deepcopy(self.net)
         self.step, self.best = 0, -math.inf
         self.log: list[dict[str, Any]] = []
@@ -243,7 +254,8 @@ class Run(Generic[Net]):
         try:
             self.net.load_state_dict(state["net"])
             self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for optimizer, its_state in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(its_state)
             self.step, self.best, self.log, self.sums = (state[key] for key in ("step", "best", "log", "sums"))
         except (KeyError, RuntimeError, ValueError) as error:
             raise UserError(f"{self.last} does not fit this network ({str(error).splitlines()[0]}); name another "
@@ -253,8 +265,8 @@ class Run(Generic[Net]):
     def state(self) -> dict[str, Any]:
         """All that is needed to go on."""
         return {"net": self.net.state_dict(), "average": self.average.state_dict(), "best": self.best,
-                "optimizer": self.optimizer.state_dict(), "step": self.step, "log": self.log, "sums": self.sums,
-                "settings": dataclasses.asdict(self.settings), "facts": self.facts}
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "step": self.step,
+                "log": self.log, "sums": self.sums, "settings": dataclasses.asdict(self.settings), "facts": self.facts}
 
     def train(self, data: Dataset, collate: Callable, loss: Loss, evaluate: Callable[[Net], dict[str, float]],
               workers: int = 0, trained: bool = False) -> Net:
@@ -335,12 +347,12 @@ class Run(Generic[Net]):
         """One step of the optimiser; UserError when the loss is not finite (the last checkpoint stays as it is)."""
         # Dropout depends on the step alone, and differs between processes.
         torch.manual_seed((self.settings.seed * 1_000_003 + self.step + (distributed.rank() << 40)) % 2**63)
-        for group in self.optimizer.param_groups:
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = learning_rate
         try:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
                 value, figures = loss(distributed.whole_batch(self.net), distributed.gather_labels(batch))
-            self.optimizer.zero_grad(set_to_none=True)
+            self.net.zero_grad(set_to_none=True)
             value.backward()
         except torch.OutOfMemoryError:
             raise UserError(f"the GPU's memory is too small at step {self.step}; start anew with --restart and a "
@@ -352,7 +364,8 @@ class Run(Generic[Net]):
             if not math.isfinite(number):  # a step would make every weight NaN, and the checkpoint after it
                 raise UserError(f"the {what} is {number} at step {self.step}; start anew with --restart and a lower "
                                 f"--learning_rate ({self.folder} keeps what was reached before)")
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.update_average()
         return {"loss": reached["loss"], **{name: float(figure) for name, figure in figures.items()}}
 

@@ -50,16 +50,16 @@ class Noisy(Dataset):
 
 
 class Net(nn.Module):
-    """Has what makes resuming hard: dropout, and buffers that batches change."""
+    """Has what makes resuming hard: dropout, buffers that batches change, and weights for each of the optimisers."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.first, self.norm = nn.Linear(3, 16), nn.BatchNorm1d(16)
-        self.drop, self.last = nn.Dropout(0.5), nn.Linear(16, 1)
+        self.inner, self.drop, self.last = nn.Linear(16, 16), nn.Dropout(0.5), nn.Linear(16, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(self.drop(self.norm(self.first(x))))
+        return self.last(self.drop(self.inner(self.norm(self.first(x)))))
 
 
 def collate(samples):
@@ -190,7 +190,10 @@ def test_a_step_clips_the_gradient_and_decays_the_weights_as_the_settings_say(tm
     run = start(tmp_path, dataclasses.replace(SETTINGS, clip_norm=0.01, weight_decay=0.3))
     run.train_step(collate([Noisy()[index, 0] for index in range(4)]), loss, 0.1)
     assert torch.cat([weight.grad.flatten() for weight in run.net.parameters()]).norm().item() == pytest.approx(0.01)
-    assert [group["weight_decay"] for group in run.optimizer.param_groups] == [0.3]
+    groups = [group for optimizer in run.optimizers for group in optimizer.param_groups]
+    assert [(group["weight_decay"], group["lr"]) for group in groups] == [(0.3, 0.1)] * 2
+    assert groups[1]["params"] == [run.net.inner.weight]
+    assert sum(len(group["params"]) for group in groups) == len(list(run.net.parameters()))
 
 
 def test_the_best_weights_are_kept_when_later_epochs_are_worse(tmp_path):
@@ -276,7 +279,8 @@ def test_a_signal_to_all_processes_of_a_group_loses_no_step(tmp_path, workers):
             f"start(Path(sys.argv[1])).train(Noisy(40_000), collate, said, evaluate, workers={workers})\n")
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], cwd=ROOT, stdout=subprocess.PIPE,
                           start_new_session=True) as process:
-        process.stdout.readline()
+        for _ in range(2):  # by then both loader processes have begun
+            process.stdout.readline()
         os.killpg(process.pid, signal.SIGTERM)
         process.stdout.read()
     assert process.returncode == 143 and start(tmp_path / "run").step > 0
