@@ -197,11 +197,10 @@ def check_workers(workers: int, data: Dataset | None = None, collate: Callable |
                             f"for {room:.0f} MB; give fewer --workers, or the container more (--shm-size)")
 
 
-def optimizers_of(net: nn.Module, settings: Settings, steady: nn.Module | None) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of inner layers, AdamW for all other weights, and for the ``steady`` part of the net."""
-    kept = set(steady.parameters()) if steady else set()
-    inner = [weight for weight in net.parameters() if is_inner(weight) and weight not in kept]
-    others = [weight for weight in net.parameters() if weight not in set(inner)]
+def optimizers_of(net: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of inner layers, AdamW for all other weights."""
+    inner = [weight for weight in net.parameters() if is_inner(weight)]
+    others = [weight for weight in net.parameters() if not is_inner(weight)]
     rate, decay = settings.learning_rate, settings.weight_decay
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(others, rate, weight_decay=decay, fused=True)]
     if inner:
@@ -214,20 +213,18 @@ class Run(Generic[Net]):
 
     ``loss(net, batch)`` returns the scalar to minimise and figures to log; ``evaluate(net)`` returns figures of the
     averaged net, of which ``score`` (higher is better) chooses the best. ``data[index, seed]`` gives a sample, and
-    ``collate`` makes a batch of a list of them: a tuple of tensors, the net's input first. The ``steady`` part of the
-    net is left to AdamW, which moves it less than Muon.
+    ``collate`` makes a batch of a list of them: a tuple of tensors, the net's input first.
     """
 
     def __init__(self, folder: str | Path, net: Net, settings: Settings, device: torch.device,
-                 facts: dict[str, Any] | None = None, save_seconds: float = SAVE_SECONDS,
-                 steady: nn.Module | None = None) -> None:
+                 facts: dict[str, Any] | None = None, save_seconds: float = SAVE_SECONDS) -> None:
         self.folder, self.net, self.settings, self.device = Path(folder), net.to(device), settings, device
         keep_freed_memory()
         distributed.share_batch_norm(net)
         self.facts = facts or {}
         self.save_seconds = save_seconds
         self.half = settings.half and trains_in_bfloat16(device)
-        self.optimizers = optimizers_of(net, settings, steady)
+        self.optimizers = optimizers_of(net, settings)
         self.average = copy.deepcopy(self.net)
         self.step, self.best = 0, -math.inf
         self.log: list[dict[str, Any]] = []

@@ -25,7 +25,6 @@ from main import main
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from platekit.checkpoints import read_checkpoint, save_weights
 from platekit.errors import UserError
-from platekit.muon import is_inner
 from tests.conftest import files_below, lines_of, make_picture, put_picture
 
 # The Republic of Ødemark: two letters, a dash, three digits and a letter, black on orange.
@@ -70,11 +69,7 @@ def test_training_on_another_countrys_plates(call, symbols, tmp_path):
     losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert losses[0] > losses[1] > losses[2] and losses[2] < 0.8 * losses[0], losses
     assert read_checkpoint(weights[0])[1].items() >= {"chars": SYMBOLS + "_", "max_length": 7}.items()
-    reader, alphabet = load_reader(*weights)
-    assert alphabet.chars[-2:] == ("-", "_")
-    moved_by_muon = torch.load(tmp_path / "run" / "last.pth", weights_only=True)["optimizers"][1]["state"].values()
-    assert [state["mean"].shape for state in moved_by_muon] \
-        == [weight.shape for weight in reader.lprnet.parameters() if is_inner(weight)]  # the transformer is not
+    assert load_reader(*weights)[1].chars[-2:] == ("-", "_")
 
     done = call(LPRNet_Test.main, "--image", folder / "photos", "--labels", folder / "labels.csv", "--json",
                 tmp_path / "out.jsonl", "--lprnet", weights[0], "--stn", weights[1], "--device", "cpu")

@@ -70,6 +70,18 @@ def test_ablations_train_without_the_transformer_and_over_the_batch(call, crops,
     assert again.status == 2 and "another" in again.sentence()
 
 
+@pytest.mark.parametrize(("shown", "drawn", "learns"), [(False, 0, False), (False, 0.5, True), (True, 0, True)])
+def test_the_transformer_learns_where_corners_are_known(call, crops, weights, tmp_path, shown, drawn, learns):
+    shutil.copytree(crops, tmp_path / "crops")
+    if shown:
+        for path in list((tmp_path / "crops" / "train").iterdir()):
+            path.rename(path.with_stem(f"{path.stem}_90&20_3&22_2&3_91&1"))
+    done = train(call, tmp_path / "crops", tmp_path, "--weights", *weights, "--rendered_share", drawn)
+    assert done.status == 0, done.err
+    start, now = (torch.load(path, weights_only=True) for path in (weights[1], tmp_path / "run" / "last.pth"))
+    assert any((now["net"][f"stn.{name}"] != value).any() for name, value in start.items()) == learns
+
+
 @pytest.mark.parametrize(("flag", "value"), [("--straightening", "-1"), ("--straightening", "nan"),
                                              ("--save_seconds", "nan"), ("--epoch_samples", "0")])
 def test_impossible_numbers_are_refused(call, crops, tmp_path, flag, value):

@@ -196,13 +196,6 @@ def test_a_step_clips_the_gradient_and_decays_the_weights_as_the_settings_say(tm
     assert sum(len(group["params"]) for group in groups) == len(list(run.net.parameters()))
 
 
-def test_the_steady_part_of_a_net_is_left_to_adamw(tmp_path):
-    net = Net()
-    run = Run(tmp_path, net, SETTINGS, CPU, steady=net.inner)
-    assert [set(group["params"]) for optimizer in run.optimizers for group in optimizer.param_groups] \
-        == [set(net.parameters())]
-
-
 def test_the_best_weights_are_kept_when_later_epochs_are_worse(tmp_path):
     scores, nets = iter([1.0, 5.0, 2.0]), []
 
