@@ -116,4 +116,4 @@ def test_without_numba_the_same_is_found_and_read(tmp_path):
         assert [plate["text"] for plate in found] == [plate["text"] for plate in wanted]
         for plate, other in zip(found, wanted):
             assert plate["box"] == pytest.approx(other["box"], abs=0.2)
-            assert plate["confidence"] == pytest.approx(other["confidence"], abs=2e-3)
+            assert plate["confidence"] == pytest.approx(other["confidence"], abs=0.02)  # read in bfloat16
