@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,16 @@ def torchrun_patches(processes: int, folder: Path, **options: int) -> tuple[int,
     return process.returncode, err
 
 
+def in_two_processes(function: Callable[[Path], None], folder: Path) -> None:
+    """Call a function of this module in two processes, with the folder."""
+    script = folder / "call.py"
+    script.write_text("import sys\nfrom pathlib import Path\nfrom tests import test_distributed\n"
+                      f"test_distributed.{function.__name__}(Path(sys.argv[1]))\n")
+    process = torchrun(2, script, folder)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+
+
 def share_items(folder: Path) -> None:
     """Share two walks over items; what this process got is in a file of its own."""
     distributed.join(torch.device("cpu"))
@@ -92,12 +103,7 @@ def share_items(folder: Path) -> None:
 
 
 def test_every_walk_over_items_is_shared_anew(tmp_path):
-    script = tmp_path / "share.py"
-    script.write_text("import sys\nfrom pathlib import Path\nfrom tests.test_distributed import share_items\n"
-                      "share_items(Path(sys.argv[1]))\n")
-    process = torchrun(2, script, tmp_path)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    in_two_processes(share_items, tmp_path)
     walks = zip(*(json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)))
     assert [sorted(first + second) for first, second in walks] == [list(range(40))] * 2
 
@@ -126,12 +132,7 @@ def norms_of_my_share(folder: Path) -> None:
 
 
 def test_norms_of_mixed_precision_see_the_samples_of_all_processes(tmp_path):
-    script = tmp_path / "norms.py"
-    script.write_text("import sys\nfrom pathlib import Path\nfrom tests.test_distributed import norms_of_my_share\n"
-                      "norms_of_my_share(Path(sys.argv[1]))\n")
-    process = torchrun(2, script, tmp_path)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    in_two_processes(norms_of_my_share, tmp_path)
     samples, sums, seen = zip(*(torch.load(tmp_path / f"{rank}.pth") for rank in range(2)))
     wanted = norms_of_a_share(0, 5)
     torch.testing.assert_close(torch.cat(samples), wanted[0], rtol=0.01, atol=0.01)  # bfloat16
