@@ -46,9 +46,8 @@ def test_the_loader_processes_of_a_killed_run_keep_nobody_out(tmp_path):
 import os, sys, time
 from platekit.files import alone
 with alone(sys.argv[1]):
-    child = os.fork()
-    if child:
-        print(child, flush=True)
+    if not os.fork():
+        print(os.getpid(), flush=True)
     time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE) as process:
