@@ -157,11 +157,11 @@ def build_data(args: argparse.Namespace, alphabet: Alphabet
     plain = given.joined(plain)
     hard = plain.subset(range(len(plain)), augmented=True)
     size = args.epoch_samples or round(len(real) / (1 - args.rendered_share))
-    rendered = build_rendered(args.glyphs, real, alphabet, size) if args.rendered_share > 0 else None
+    rendered = build_rendered(args.glyphs, real, alphabet) if args.rendered_share > 0 else None
     return TrainingPlates(real, rendered, size, args.rendered_share), real, [plain, hard]
 
 
-def build_rendered(glyphs: Path | None, real: LPRDataLoader, alphabet: Alphabet, size: int) -> RenderedPlates:
+def build_rendered(glyphs: Path | None, real: LPRDataLoader, alphabet: Alphabet) -> RenderedPlates:
     """Drawn plates, in the surroundings of up to 600 real crops of each kind; a tenth in OpenCV's font.
 
     Of crops with known corners those of blue plates, which tell how bright the light is.
@@ -178,7 +178,7 @@ def build_rendered(glyphs: Path | None, real: LPRDataLoader, alphabet: Alphabet,
               if (corners := name.corner_array()) is not None and augment.shows_blue(picture, corners)]
     shares = {glyphs: 0.9, None: 0.1} if glyphs else {None: 1.0}
     renderers = [(PlateRenderer(source), share) for source, share in shares.items()]
-    return RenderedPlates(renderers, alphabet, size, pictures, scenes)
+    return RenderedPlates(renderers, alphabet, pictures, scenes)
 
 
 def reading_loss(alphabet: Alphabet, device: torch.device, straightening: float) -> Loss:
@@ -209,9 +209,10 @@ def find_corners(reader: Reader, picture: np.ndarray) -> np.ndarray:
 
 def all_crops(data: LPRDataLoader) -> torch.Tensor:
     """The crops of a whole data set, of an augmented one always the same views: uint8 (N, 3, 24, 94)."""
-    with tqdm(range(len(data)), desc="crops to choose by", unit="crop", leave=False) as indices:
-        crops = [data[index, VIEW_SEED + index][0] for index in indices]
-    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
+    crops = np.empty((len(data), *CROP_SIZE, 3), np.uint8)
+    for index in tqdm(range(len(data)), desc="crops to choose by", unit="crop", leave=False):
+        crops[index] = data[index, VIEW_SEED + index][0]
+    return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
 
 @torch.inference_mode()
@@ -260,6 +261,8 @@ def main() -> None:
     args = parse_arguments()
     seed_everything(args.seed)
     device = distributed.join(pick_device(args.device))
+    if "sample_norm" in args.without and distributed.world() > 1:  # each process would have a part of the batch
+        raise UserError("--without sample_norm measures in one process; start it without torchrun")
     alphabet = read_alphabet(args.alphabet, args.max_length) if args.alphabet else Alphabet(CHARS, args.max_length)
     train, real, (plain, hard) = build_data(args, alphabet)
     print(f"training on {len(train)} samples an epoch ({train.rendered_count} drawn, the others views of "

@@ -20,6 +20,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from LPRNet.alphabet import Alphabet
+from LPRNet.data.labels import LABELS_HELP, read_labels
 from LPRNet.data.load_data import LPRDataLoader, RenderedPlates, collate_fn
 from LPRNet.details import COLOURS, ColourNet, mean_colours
 from LPRNet.LPRNet_Train import build_rendered
@@ -42,6 +43,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--img_dirs_train", nargs="+", default=[CROPS_TRAIN], metavar="DIR",
                         help=f"folders of crops, which surround the drawn plates (default: {for_help(CROPS_TRAIN)})")
+    parser.add_argument("--labels", nargs="+", metavar="FILE", default=[], help=LABELS_HELP)
     add_glyphs(parser)
     parser.add_argument("--count", type=int, default=30000, help="plates to draw; every tenth is to measure by")
     parser.add_argument("--save", type=Path, default=TRAINED_COLOUR, metavar="FILE", help="where the weights go")
@@ -92,10 +94,10 @@ def main() -> None:
     seed_everything(args.seed)
     if args.img_dirs_train == [CROPS_TRAIN]:
         must_be_there(args.img_dirs_train, "LPRNet/data/preprocess.py")
-    real = LPRDataLoader(args.img_dirs_train)
+    real = LPRDataLoader(args.img_dirs_train, labels=read_labels(args.labels))
     stn = STNet().float()
     load_weights(stn, args.stn)
-    colours, labels = draw(build_rendered(args.glyphs, real, Alphabet(), args.count), stn.eval(), args.count, args.seed)
+    colours, labels = draw(build_rendered(args.glyphs, real, Alphabet()), stn.eval(), args.count, args.seed)
     aside = torch.arange(len(labels)) % 10 == 9
     net = fit(colours[~aside], labels[~aside])
     with torch.inference_mode():

@@ -2,7 +2,8 @@
 
     torchrun --nproc_per_node=2 -- LPRNet/LPRNet_Train.py --run runs/two
 
-The ``--`` keeps torchrun from taking ``--run`` for an option of its own.
+The ``--`` keeps torchrun from taking ``--run`` for an option of its own. On several machines that folder must be on a
+disk that they share, to go on from there.
 Each process loads its share of every batch and runs the net on it; outputs and labels are then gathered, so that every
 process has the loss of the whole batch, and the gradients are added up. Hard-example mining, means over samples that
 have a box, and batch norm see the whole batch as in one process. Started without torchrun nothing here does anything.

@@ -147,12 +147,16 @@ def write_bytes(path: str | os.PathLike, data: bytes | memoryview) -> None:
 
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Write ``text`` as UTF-8 to ``path``, whole or not at all. Raises UserError for a name in it that is no UTF-8."""
+    write_bytes(path, as_utf8(text, path))
+
+
+def as_utf8(text: str, path: str | os.PathLike) -> bytes:
+    """What ``text`` is in UTF-8; UserError for a name in it that is none, and cannot be written to ``path``."""
     try:
-        data = text.encode("utf-8")
+        return text.encode("utf-8")
     except UnicodeEncodeError as error:
         line = text[text.rfind("\n", 0, error.start) + 1:].partition("\n")[0]
         raise UserError(f"cannot write {path}: the name in its line {line!r} is no UTF-8; rename that file") from None
-    write_bytes(path, data)
 
 
 def is_device(path: str | os.PathLike) -> bool:

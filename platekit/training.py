@@ -38,7 +38,7 @@ from platekit.arguments import add_seed
 from platekit.checkpoints import read_checkpoint, save_checkpoint
 from platekit.devices import DEVICE_HELP, trains_in_bfloat16
 from platekit.errors import UserError
-from platekit.files import alone_in, file_fingerprint, fingerprint, real_path, takes_files, write_text
+from platekit.files import alone_in, file_fingerprint, fingerprint, is_device, real_path, takes_files, write_text
 from platekit.memory import keep_freed_memory
 from platekit.muon import Muon, is_inner
 from platekit.places import ROOT
@@ -135,8 +135,8 @@ def check_run(args: argparse.Namespace, save: Sequence[Path]) -> None:
 def check_save(save: Sequence[Path]) -> None:
     """UserError for a place that weights cannot go to, or that is named twice."""
     for path in save:
-        if os.path.isdir(path):
-            raise UserError(f"--save {path} is a folder; name a file")
+        if os.path.isdir(path) or is_device(path):
+            raise UserError(f"--save {path} is a folder or a device; name a file")
         if not takes_files(path.parent):
             raise UserError(f"--save {path} is in no folder that files can be written to; name another place")
         if path.is_file() and path.stat().st_size:
@@ -234,6 +234,10 @@ class Run(Generic[Net]):
     def last(self) -> Path:
         return self.folder / "last.pth"
 
+    @property
+    def best_path(self) -> Path:
+        return self.folder / "best.pth"
+
     def resume(self, restart: bool = False) -> bool:
         """Go on from ``last.pth`` where there is one; UserError when it belongs to another training."""
         if restart or not self.last.exists():
@@ -260,6 +264,9 @@ class Run(Generic[Net]):
         except (KeyError, RuntimeError, ValueError) as error:
             raise UserError(f"{self.last} does not fit this network ({str(error).splitlines()[0]}); name another "
                             "folder, or start anew with --restart") from None
+        if self.log and not self.best_path.exists():  # which is read at the end of the training
+            raise UserError(f"{self.best_path} is missing, the best weights so far; put it back beside {self.last}, or "
+                            "start anew with --restart")
         return True
 
     def state(self) -> dict[str, Any]:
@@ -270,12 +277,15 @@ class Run(Generic[Net]):
 
     def train(self, data: Dataset, collate: Callable, loss: Loss, evaluate: Callable[[Net], dict[str, float]],
               workers: int = 0, trained: bool = False) -> Net:
-        """Train to the end of the last epoch; return the averaged net of the best epoch.
+        """Train to the end of the last epoch; return the averaged net of the best epoch, in process 0.
 
         A net that is ``trained`` already is one to choose from too: what it was before the first epoch.
         """
         only_run = alone_in(self.folder) if distributed.rank() == 0 else contextlib.nullcontext()
         with only_run, distributed.together(), stop_on_signal() as signals:
+            if int(distributed.total(torch.tensor(self.step))) != self.step * distributed.world():
+                raise UserError(f"process {distributed.rank()} would go on from step {self.step}, others from another; "
+                                "give all machines the same --run folder, on a disk that they share")
             if trained and not self.log and distributed.rank() == 0:
                 self.finish_epoch({"epoch": 0, "step": 0, **evaluate(self.average.eval()), "revision": git_revision()})
             try:
@@ -285,9 +295,11 @@ class Run(Generic[Net]):
                     raise stopped(signals) from None
                 raise
             distributed.wait_for_all()  # for process 0 to have written the last epoch
-        best, _ = read_checkpoint(self.folder / "best.pth")
+        if distributed.rank():  # which may be on another machine
+            return self.average.eval()
+        best, _ = read_checkpoint(self.best_path)
         self.average.load_state_dict(best["net"])
-        if best["epoch"] == 0 and distributed.rank() == 0:
+        if best["epoch"] == 0:
             print(f"no epoch was better than the weights it began with (score {self.best:.4f}), which are kept; "
                   "a lower --learning_rate may do better")
         return self.average.eval()
@@ -389,7 +401,7 @@ class Run(Generic[Net]):
         start = self.log[0]["score"] if self.log[0]["epoch"] == 0 else -math.inf  # weights it began with stay in a draw
         if row["score"] >= self.best and (row["score"] > start or row is self.log[0]):
             self.best = row["score"]
-            save_checkpoint(self.folder / "best.pth", {"net": self.average.state_dict(), "facts": self.facts,
+            save_checkpoint(self.best_path, {"net": self.average.state_dict(), "facts": self.facts,
                                                        "epoch": row["epoch"], "score": self.best})
         write_text(self.folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in self.log))
         save_checkpoint(self.last, self.state())

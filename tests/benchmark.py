@@ -291,7 +291,7 @@ def training(threads: int) -> Rows:
     floor, rows = Floor(), []
     tasks: dict[Hashable, Callable[[], object]] = dict(floor.tasks)
     alphabet, random, sizes, adds = Alphabet(), torch.Generator().manual_seed(0), {}, {}
-    plates = RenderedPlates([(PlateRenderer(), 1.0)], alphabet, 64)
+    plates = RenderedPlates([(PlateRenderer(), 1.0)], alphabet)
     batch = collate_with_corners([plates.view(seed) for seed in range(64)])
     cases = {"LPRNet + STN": (lambda: Reader(len(alphabet), lprnet=TrainingLPRNet), batch,
                               reading_loss(alphabet, CPU, 0.2), 64)}
@@ -325,7 +325,7 @@ def data(threads: int) -> Rows:
     torch.set_num_threads(1)
     renderer, counter = PlateRenderer(), iter(range(10**9))
     scenes = [(read_image(path), np.array(parse(path).vertices, np.float32), parse(path).plate) for path in PHOTOS]
-    plates = RenderedPlates([(renderer, 1.0)], Alphabet(), 1, [scenes[0][0]], scenes)
+    plates = RenderedPlates([(renderer, 1.0)], Alphabet(), [scenes[0][0]], scenes)
     with tempfile.TemporaryDirectory() as folder:
         for number, path in enumerate(PHOTOS):
             write_image(Path(folder) / f"{parse(path).plate}_{number}.jpg", read_image(path)[400:600, 200:520])

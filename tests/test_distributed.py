@@ -21,6 +21,7 @@ from LPRNet.model.mixed import norm_relu, norm_tap_pool
 from MTCNN.model.MTCNN_nets import ONET_SIZE, PNET_SIZE
 from MTCNN.train import Train_Onet, Train_Pnet
 from platekit import distributed
+from platekit.errors import UserError
 from platekit.sharing import own_items
 from platekit.training import EpochBatches, Run, Settings
 from tests.conftest import ROOT, files_below, needs_bfloat16
@@ -179,6 +180,24 @@ def test_a_lost_process_ends_all_and_one_goes_on_alone(tmp_path):
     assert state["step"] == 7
     train_patches(tmp_path / "run")
     assert torch.load(tmp_path / "run" / "last.pth", weights_only=True)["step"] == 15
+
+
+def train_in_my_folder(folder: Path) -> None:
+    """As on two machines whose disks are their own."""
+    distributed.join(torch.device("cpu"))
+    mine = folder / str(distributed.rank())
+    if (folder / "resume").exists():
+        with pytest.raises(UserError, match=r"would go on from step .* a disk that they share"):
+            train_patches(mine)
+    else:
+        train_patches(mine)
+
+
+def test_processes_with_folders_of_their_own_train_and_do_not_go_on(tmp_path):
+    in_two_processes(train_in_my_folder, tmp_path)
+    assert (tmp_path / "0" / "best.pth").exists()
+    (tmp_path / "resume").touch()
+    in_two_processes(train_in_my_folder, tmp_path)
 
 
 CPU = ("--epoch", 2, "--device", "cpu", "--restart")

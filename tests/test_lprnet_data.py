@@ -190,11 +190,10 @@ def test_drawn_plates_show_every_province_and_say_what_they_show():
                 super().render(text, *arguments, **options)
 
     alphabet, count = Alphabet(), 900
-    data = RenderedPlates([(Watching(), 1.0)], alphabet, count, [make_picture(60, 200)])
-    assert len(data) == count
+    data = RenderedPlates([(Watching(), 1.0)], alphabet, [make_picture(60, 200)])
     labels = []
     for index in range(count):
-        crop, label = data[index, 1000 + index]
+        crop, label, _ = data.view(1000 + index)
         assert crop.shape == (24, 94, 3) and crop.dtype == np.uint8
         labels.append("".join(alphabet.chars[symbol] for symbol in label))
     without = [label == "" for label in labels]
@@ -206,7 +205,7 @@ def test_drawn_plates_show_every_province_and_say_what_they_show():
     assert min(shares) > 0.2 / 31 and max(shares) < 2.5 / 31  # evenly: not one province everywhere
     assert 0.05 < sum(text[0] in LETTERS for text in seen) / count < 0.14  # of the armed forces
     assert {len(text) for text in seen} == {7, 8}
-    assert same(data[0, 7], data[5, 7]) and not np.array_equal(data[0, 7][0], data[0, 8][0])
+    assert same(data.view(7), data.view(7)) and not np.array_equal(data.view(7)[0], data.view(8)[0])
 
 
 def test_drawn_plates_stand_in_real_surroundings():
@@ -214,11 +213,11 @@ def test_drawn_plates_stand_in_real_surroundings():
     picture = np.full((200, 400, 3), (10, 200, 30), dtype=np.uint8)
     corners = np.array([[300, 120], [100, 120], [100, 60], [300, 60]], dtype=np.float32)
     picture[60:120, 100:300] = (250, 0, 250)
-    data = RenderedPlates([(PlateRenderer(), 1.0)], Alphabet(), 10, [], [(picture, corners, "藏Z12345")])
+    data = RenderedPlates([(PlateRenderer(), 1.0)], Alphabet(), [], [(picture, corners, "藏Z12345")])
     with_scene, with_old_plate, local = 0, 0, []
     data.shares = np.array([kind == "blue" for kind in data.kinds], float)
     for seed in range(100):
-        crop, label = data[0, seed]
+        crop, label, _ = data.view(seed)
         local += [len(label)] if label[:2] == Alphabet().encode("藏Z") else []
         crop = crop.astype(int)
         green = (crop[..., 1] - crop[..., [0, 2]].max(axis=2)) > 60
@@ -232,7 +231,7 @@ def test_drawn_plates_stand_in_real_surroundings():
 @pytest.mark.parametrize(("share", "drawn"), [(0.0, 0), (0.3, 6), (1.0, 20)])
 def test_training_mixes_drawn_plates_and_crops_by_the_share(crops, share, drawn):
     real = LPRDataLoader(crops, augmented=True)
-    rendered = RenderedPlates([(PlateRenderer(), 1.0)], Alphabet(), 20)
+    rendered = RenderedPlates([(PlateRenderer(), 1.0)], Alphabet())
     data = TrainingPlates(real, rendered, 20, share)
     assert len(data) == 20 and data.rendered_count == drawn
     of_real = [any(data[index, 100 + index][1] == label for label in real.labels) for index in range(20)]
@@ -355,7 +354,7 @@ def test_corners_are_found_where_the_spatial_transformer_looks():
 
 
 def test_training_on_one_kind_alone_and_on_nothing(crops):
-    real, rendered = LPRDataLoader(crops, augmented=True), RenderedPlates([(PlateRenderer(), 1.0)], Alphabet(), 5)
+    real, rendered = LPRDataLoader(crops, augmented=True), RenderedPlates([(PlateRenderer(), 1.0)], Alphabet())
     assert TrainingPlates(real, None, 5).rendered_count == 0
     assert TrainingPlates(None, rendered, 5).rendered_count == 5
     with pytest.raises(UserError, match="nothing to train on"):
@@ -513,14 +512,14 @@ def test_the_light_of_a_scene_is_told_by_blue_plates_alone(tmp_path):
         picture[30:70, 40:180] = colour
         name = CropName("皖A12345", number, tuple(map(tuple, corners.astype(int).tolist())))
         put_picture(tmp_path / f"{name.stem()}.jpg", picture)
-    rendered = build_rendered(None, LPRDataLoader([tmp_path]), Alphabet(), 10)
+    rendered = build_rendered(None, LPRDataLoader([tmp_path]), Alphabet())
     assert [picture[50, 100].argmax() for picture, _, _ in rendered.scenes] == [0] and len(rendered.scenes) == 1
 
 
 def test_nine_of_ten_drawn_plates_are_in_the_typeface_that_is_given(tmp_path):
     put_picture(tmp_path / "glyphs" / "140_A.jpg", np.full((140, 70, 3), 255, np.uint8))
     put_picture(tmp_path / "crops" / "皖A12345_1.png", make_picture(24, 94))
-    rendered = build_rendered(tmp_path / "glyphs", LPRDataLoader(tmp_path / "crops"), Alphabet(), 10)
+    rendered = build_rendered(tmp_path / "glyphs", LPRDataLoader(tmp_path / "crops"), Alphabet())
     assert [share for _, share in rendered.renderers] == [0.9, 0.1]
     given, own = (renderer for renderer, _ in rendered.renderers)
     cells = [renderer.render("AAAAAAA", "blue", np.random.default_rng(0)) for renderer in (given, own)]

@@ -131,8 +131,10 @@ def test_a_track_has_the_colour_of_most_of_its_frames():
 
 def test_the_script_learns_colours_and_says_how_well(call, tmp_path):
     crop = PlateRenderer().render("皖A12345", KINDS["blue"], np.random.default_rng(0))
-    put_picture(tmp_path / "crops" / "皖A12345_1.png", crop)
-    arguments = ("--img_dirs_train", tmp_path / "crops", "--save", tmp_path / "net.pth")
+    put_picture(tmp_path / "crops" / "a.png", crop)
+    (tmp_path / "labels.csv").write_text("file,text\ncrops/a.png,皖A12345\n", encoding="utf-8")
+    arguments = ("--img_dirs_train", tmp_path / "crops", "--labels", tmp_path / "labels.csv", "--save",
+                 tmp_path / "net.pth")
     done = call(train_colour.main, *arguments, "--count", 2560, "--seed", 3)
     share = float(done.out.split("set aside: ")[1].split("%")[0])
     assert done.status == 0 and "256 plates" in done.out and share > 60, done.out

@@ -76,7 +76,7 @@ def test_reading_sees_rows_as_training_shows_them():
 def test_drawn_plates_of_two_rows_have_a_text_only_side_by_side():
     class Doubles(RenderedPlates):
         def __init__(self):
-            super().__init__([(PlateRenderer(), 1.0)], Alphabet(), 10)
+            super().__init__([(PlateRenderer(), 1.0)], Alphabet())
             self.shares = np.array([kind == "yellow_double" for kind in self.kinds], float)
 
     data, straight, labels = Doubles(), augment.straight_pose(), []

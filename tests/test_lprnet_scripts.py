@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ccpd.plates import PlateRenderer, random_text
 from LPRNet import LPRNet_Test, LPRNet_Train, export_onnx
 from LPRNet.alphabet import CHARS, Alphabet, Reading
 from LPRNet.data.crop_names import CropName
-from LPRNet.data.load_data import LPRDataLoader, collate_with_corners
+from LPRNet.data.load_data import LPRDataLoader, TrainingPlates, collate_with_corners
 from LPRNet.LPRNet_Train import reading_loss
 from LPRNet.model.LPRNET import LPRNet
 from LPRNet.model.STN import STNet
@@ -58,7 +59,7 @@ def train(call, crops: Path, folder: Path, *more):
                 "--run", folder / "run", "--save", folder / "lprnet.pth", folder / "stn.pth", *TINY, *more)
 
 
-def test_ablations_train_without_the_transformer_and_over_the_batch(call, crops, tmp_path):
+def test_ablations_train_without_the_transformer_and_over_the_batch(call, crops, tmp_path, monkeypatch):
     done = train(call, crops, tmp_path, "--without", "stn", "sample_norm")
     assert done.status == 0, done.err
     state = read_checkpoint(tmp_path / "run" / "best.pth")[0]["net"]
@@ -68,6 +69,8 @@ def test_ablations_train_without_the_transformer_and_over_the_batch(call, crops,
     assert not list(tmp_path.glob("*.pth"))
     again = train(call, crops, tmp_path)
     assert again.status == 2 and "another" in again.sentence()
+    monkeypatch.setattr("platekit.distributed.world", lambda: 2)
+    assert "without torchrun" in train(call, crops, tmp_path, "--without", "sample_norm").sentence()
 
 
 @pytest.mark.parametrize(("shown", "drawn", "learns"), [(False, 0, False), (False, 0.5, True), (True, 0, True)])
@@ -175,6 +178,14 @@ def test_a_damaged_crop_does_not_end_a_training(call, crops, weights, tmp_path):
     done = train(call, crops, tmp_path, "--img_dirs_train", tmp_path / "train", "--epoch_samples", 200, "--epoch", 1,
                  "--weights", *weights)
     assert done.status == 0 and done.err.count("left out: ") == 1 and "京A12345_77.jpg" in done.err, done
+
+
+def test_many_damaged_crops_do_not_end_a_training_either(crops, tmp_path):
+    shutil.copytree(crops / "train", tmp_path / "train")
+    for number in range(4 * len(list((crops / "train").iterdir()))):
+        (tmp_path / "train" / f"京A12345_{100 + number}.jpg").write_bytes(b"no picture")
+    data = TrainingPlates(LPRDataLoader(tmp_path / "train", augmented=True), None, 60)
+    assert all(data[index, index][1] for index in range(60))
 
 
 def bad_folders(folder: Path) -> dict[str, tuple[Path, str]]:
@@ -317,8 +328,9 @@ def test_numbers_that_cannot_be_are_refused(call, crops, tmp_path, flags):
     assert train(call, crops, tmp_path, *flags).status == 2 and not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("save", "said"), [(("a", "../run/a"), "twice"), (("a", "."), "is a folder"),
-                                            (("a", "../file/b"), "in no folder")])
+@pytest.mark.parametrize(("save", "said"), [(("a", "../run/a"), "twice"), (("a", "."), "is a folder or"),
+                                            (("a", "../file/b"), "in no folder"),
+                                            (("a", os.devnull), "or a device")])
 def test_weights_that_have_no_place_are_said_before_the_training(call, crops, tmp_path, save, said):
     (tmp_path / "run").mkdir()
     (tmp_path / "file").touch()

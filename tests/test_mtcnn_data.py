@@ -24,7 +24,7 @@ from MTCNN.data_preprocessing.assemble import assemble, run
 from MTCNN.data_preprocessing.choosers import ONetWindows, PNetWindows
 from MTCNN.data_preprocessing.generate import ViewSamples, generate, photos_by_split
 from MTCNN.data_preprocessing.photos import read_photos
-from MTCNN.data_preprocessing.sample_store import SampleWriter, open_array, read_rows
+from MTCNN.data_preprocessing.sample_store import SampleWriter, open_array
 from MTCNN.data_preprocessing.swap import PlateSwapper, replace_plate
 from MTCNN.data_preprocessing.views import (
     View,
@@ -437,12 +437,20 @@ def test_a_killed_writer_goes_on_where_it_stopped(tmp_path):
         killed.add(step)
     killed.save_progress()
     killed.add(some_samples(np.random.default_rng(99)))  # written, but not yet sound when the run is killed
-    for file in (*killed.pixels.values(), *killed.lists.values()):
+    for file in (*killed.arrays.values(), *killed.lists.values()):
         file.flush()
+    assert not list((tmp_path / "killed").glob("*.npy"))  # nobody takes them for whole
     resumed = SampleWriter(tmp_path / "killed", (12, 47), {"seed": 1})
     assert resumed.steps == 2
     for step in steps[2:]:
         resumed.add(step)
+    resumed.finish()
+    summary = tmp_path / "killed" / "samples.json"  # as if it had been killed when it had renamed three files
+    summary.rename(summary.with_name("progress.json"))
+    for name in ("negative.npy", "negative.txt", "part.txt"):
+        (tmp_path / "killed" / name).rename(tmp_path / "killed" / f"{name}.partial")
+    resumed = SampleWriter(tmp_path / "killed", (12, 47), {"seed": 1})
+    assert resumed.steps == 6 and not resumed.complete
     resumed.finish()
     assert files_below(tmp_path / "whole") == files_below(tmp_path / "killed")
     assert len(files_below(tmp_path / "whole")) == 7  # not a file per sample
@@ -460,17 +468,31 @@ def test_a_folder_of_samples_with_a_damaged_summary_is_refused(tmp_path, text):
         SampleWriter(tmp_path, (12, 47), {"seed": 1})
 
 
+@pytest.mark.parametrize("lost", ["positive.npy.partial", "negative.txt.partial", "progress.json"])
+def test_a_half_made_folder_that_lost_a_file_is_refused(tmp_path, lost):
+    writer = SampleWriter(tmp_path, (12, 47), {})
+    writer.add(some_samples(np.random.default_rng(0)))
+    writer.save_progress()
+    (tmp_path / lost).write_text("{}")
+    with pytest.raises(UserError, match=f"{lost} is damaged; remove"):
+        SampleWriter(tmp_path, (12, 47), {})
+    (tmp_path / lost).unlink()
+    if lost != "progress.json":  # without which it begins anew
+        with pytest.raises(UserError, match=f"{lost} is damaged; remove"):
+            SampleWriter(tmp_path, (12, 47), {})
+
+
 def test_offsets_keep_full_precision_and_kinds_may_be_empty(tmp_path):
     samples = some_samples(np.random.default_rng(0), 5)
     samples["part"] = (samples["part"][0][:0], samples["part"][1][:0])
     writer = SampleWriter(tmp_path, (12, 47), {})
     writer.add(samples)
     writer.finish()
-    rows = read_rows(tmp_path / "positive.txt")
+    rows = np.loadtxt(tmp_path / "positive.txt")
     np.testing.assert_array_equal(rows[:, 2:].astype(np.float32), samples["positive"][1].astype(np.float32))
     assert rows[:, 1].tolist() == [1] * 5 and rows[:, 0].tolist() == [0, 1, 2, 3, 4]
     np.testing.assert_array_equal(open_array(tmp_path / "positive.npy"), samples["positive"][0])
-    assert len(open_array(tmp_path / "part.npy")) == len(read_rows(tmp_path / "part.txt")) == 0
+    assert len(open_array(tmp_path / "part.npy")) == len((tmp_path / "part.txt").read_bytes()) == 0
 
 
 def test_lists_hold_each_sample_once(tmp_path):
@@ -498,6 +520,14 @@ def test_lists_hold_each_sample_once(tmp_path):
     assert listed[listed[:, 0] >= 3, 1].max() > 4  # not the first five of the second folder
     with pytest.raises(UserError, match="each of the 2 folders"):
         assemble(folders, target, shares, None, 0, [1])
+    whole = (tmp_path / "b" / "negative.txt").read_text()
+    for damaged in (whole + "25 0 0 0 0 0\n", whole[:whole.rindex("24")]):
+        (tmp_path / "b" / "negative.txt").write_text(damaged)
+        before = target.read_bytes()
+        with pytest.raises(UserError, match="negative.txt has not a line for each of 25 samples"):
+            assemble(folders, target, shares, None, 0)
+        assert target.read_bytes() == before
+    (tmp_path / "b" / "negative.txt").write_text(whole)
     small = assemble([tmp_path / "a"], target, {"positive": 1, "part": 1, "negative": 1}, 30, 0)
     assert sum(small.values()) == 30
     lists = target, tmp_path / "lists" / "val.txt"
@@ -801,7 +831,7 @@ def test_what_a_kill_after_the_summary_leaves_is_removed(call, tmp_path):
     photo_folder(tmp_path / "photos")
     assert generate_pnet(call, tmp_path).status == 0
     before = files_below(tmp_path / "samples")
-    (tmp_path / "samples" / "negative.partial").write_bytes(b"x")
+    (tmp_path / "samples" / "progress.json").write_bytes(b"{}")
     assert generate_pnet(call, tmp_path).status == 0 and files_below(tmp_path / "samples") == before
 
 

@@ -30,7 +30,7 @@ from MTCNN.train.trainer import average_precision, evaluate, parse_arguments, sa
 from platekit.boxes import encode_offsets
 from platekit.checkpoints import load_weights, read_checkpoint
 from platekit.errors import UserError
-from tests.conftest import files_below
+from tests.conftest import files_below, lines_of
 from tests.test_mtcnn_data import photo_folder
 
 CPU = torch.device("cpu")
@@ -288,6 +288,13 @@ def test_training_learns_and_its_last_batch_may_be_one_sample(recipe, net, size,
     load_weights(net(), tmp_path / "weights")
     state, _ = read_checkpoint(tmp_path / "weights")
     assert set(state) == set(net().state_dict())  # a plain state dict
+
+
+def test_the_rate_of_one_short_epoch_falls_too(tmp_path):
+    train(Train_Pnet.RECIPE, options_for(Train_Pnet.RECIPE, tmp_path, write_list(tmp_path), "--epoch", 1,
+                                         "--batch_size", 4, "--learning_rate", 1e-3))
+    (row,) = lines_of(tmp_path / "run" / "log.jsonl")
+    assert row["step"] > 10 and row["learning_rate"] < 3e-5
 
 
 def test_a_resumed_training_ends_with_the_same_weights(tmp_path, monkeypatch):

@@ -415,6 +415,13 @@ def test_a_broken_checkpoint_is_refused(tmp_path, reference):
         start(tmp_path / "reference")
 
 
+def test_a_checkpoint_without_the_best_weights_so_far_is_refused_at_once(tmp_path, reference):
+    best = tmp_path / "reference" / "best.pth"
+    best.unlink()
+    with pytest.raises(UserError, match=r"best.pth is missing, .*put it back beside .*last.pth"):
+        start(tmp_path / "reference")
+
+
 @pytest.mark.parametrize(("poison", "said"), [
     (float("nan"), "loss is nan"), (float("inf"), "loss is inf"), (None, "gradient is nan")])
 def test_a_loss_or_gradient_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path, poison, said):

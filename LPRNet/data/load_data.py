@@ -56,7 +56,7 @@ LOCAL = 0.5  # share of the blue plates drawn into a scene that are of its own p
 IN_SCENE = 0.4  # share of the real samples that are crops with surroundings, where there are such and others
 SIDE_BY_SIDE = {True: 0.5, False: 0.03}  # share of drawn plates of two rows, and of others, shown as if of two rows
 ROW_ERROR = 0.6  # how far such plates are from straight, over that of others: a row must not leave its place
-TRIES = 5  # crops that may be tried for a sample, where some cannot be read
+TRIES = 50  # crops that may be tried for a sample, where some cannot be read
 EXCHANGED = 0.7  # share of the real samples with symbols of two plates, where the corners of both are known or found
 
 
@@ -191,8 +191,8 @@ def any_seed() -> int:
     return int(torch.randint(2**62, ()))
 
 
-class RenderedPlates(Dataset):
-    """Plates drawn by the generator, kinds by ``KIND_SHARES``. Indexed by ``(index, seed)``.
+class RenderedPlates:
+    """Plates drawn by the generator, kinds by ``KIND_SHARES``.
 
     A sample uses one of the ``renderers`` by their shares. Round the plate a blurred piece of one of the real
     ``pictures`` shows, or, in half of the samples, what surrounds the plate of one of the real ``scenes``, with that
@@ -201,18 +201,12 @@ class RenderedPlates(Dataset):
     come with their rows side by side, and as they are: without a text.
     """
 
-    def __init__(self, renderers: Sequence[tuple[PlateRenderer, float]], alphabet: Alphabet, size: int,
+    def __init__(self, renderers: Sequence[tuple[PlateRenderer, float]], alphabet: Alphabet,
                  pictures: Sequence[np.ndarray] = (), scenes: Sequence[Scene] = ()) -> None:
-        self.renderers, self.alphabet, self.size = renderers, alphabet, size
+        self.renderers, self.alphabet = renderers, alphabet
         self.pictures, self.scenes = pictures, scenes
         shares = np.array([KIND_SHARES[kind] for kind in KINDS], dtype=float)
         self.kinds, self.shares = list(KINDS), shares / shares.sum()
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, key: int | tuple[int, int]) -> tuple[np.ndarray, list[int]]:
-        return self.view(key[1] if isinstance(key, tuple) else any_seed())[:2]
 
     def plate(self, rng: np.random.Generator) -> tuple[PlateKind, str]:
         """A random kind, and a text of it."""
@@ -266,12 +260,12 @@ class TrainingPlates(Dataset):
 
     def __init__(self, real: LPRDataLoader | None, rendered: RenderedPlates | None, size: int,
                  rendered_share: float = 0.5) -> None:
-        if not real and not rendered:
+        if not real and rendered is None:
             raise UserError("there is nothing to train on; give --img_dirs_train or --rendered_share above 0")
         self.real, self.rendered, self.size = real, rendered, size
         self._problems: set[str] = set()  # what this process has said already
         self.chances = np.cumsum(sample_shares(real)) if real else None
-        self.rendered_count = 0 if not rendered else size if not real else round(size * rendered_share)
+        self.rendered_count = 0 if rendered is None else size if not real else round(size * rendered_share)
 
     def __len__(self) -> int:
         return self.size

@@ -8,17 +8,18 @@ drawn without repetition: each occurs once or not at all.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from MTCNN import paths
-from MTCNN.data_preprocessing.sample_store import SUMMARY, are_ones_own, open_array, read_rows, rows_as_text
+from MTCNN.data_preprocessing.sample_store import SUMMARY, are_ones_own, open_array
 from MTCNN.data_preprocessing.windows import SAMPLE_KINDS
 from platekit.arguments import HelpFormatter, add_seed, command_line, flags_of
 from platekit.errors import UserError
-from platekit.files import file_fingerprint, relative_name, write_text
+from platekit.files import as_utf8, atomic_path, file_fingerprint, relative_name
 
 SHARES = {"positive": 1.0, "part": 1.0, "negative": 3.0}  # of the kinds, by default
 
@@ -34,22 +35,22 @@ def assemble(folders: Sequence[Path], target: Path, shares: dict[str, float], si
     take = [1.0] * len(folders) if take is None else take
     if len(take) != len(folders) or not all(0 <= share <= 1 for share in take):
         raise UserError(f"--take needs a share between 0 and 1 for each of the {len(folders)} folders of samples")
-    arrays: list[Path] = []
-    found: dict[str, list[np.ndarray]] = {kind: [] for kind in SAMPLE_KINDS}
-    for number, folder in enumerate(folders):
+    for folder in folders:
         if not (folder / SUMMARY).exists():
             raise UserError(f"{folder} holds no complete samples; run the gen_*_train_data.py script for it (again)")
-        for kind in SAMPLE_KINDS:
-            rows = read_rows(folder / f"{kind}.txt")
-            array = open_array(folder / f"{kind}.npy")
-            if len(rows) != len(array):
-                raise UserError(f"{folder}: {kind}.txt has {len(rows)} lines for {len(array)} samples; "
-                                "generate them again")
-            if take[number] < 1:
-                rows = np.random.default_rng((seed, number)).permutation(rows)[:round(take[number] * len(rows))]
-            found[kind].append(np.column_stack([np.full(len(rows), len(arrays)), rows]))
-            arrays.append(folder / f"{kind}.npy")
-    rows_of = {kind: np.concatenate(parts) for kind, parts in found.items()}
+    counts = {kind: [len(open_array(folder / f"{kind}.npy")) for folder in folders] for kind in SAMPLE_KINDS}
+
+    def candidates(kind: str) -> np.ndarray:
+        """Rows (N,) of a kind's arrays, one after another."""
+        parts, first = [], 0
+        for number, (count, share) in enumerate(zip(counts[kind], take)):
+            rows = np.arange(first, first + count)
+            parts.append(rows if share == 1 else
+                         np.random.default_rng((seed, number)).permutation(rows)[:round(share * count)])
+            first += count
+        return np.concatenate(parts)
+
+    rows_of = {kind: candidates(kind) for kind in SAMPLE_KINDS}
     if not len(rows_of["positive"]):
         raise UserError(f"no positives in {', '.join(map(str, folders))}; generate samples from photos with plates")
     unit = len(rows_of["positive"]) / shares["positive"]
@@ -57,11 +58,31 @@ def assemble(folders: Sequence[Path], target: Path, shares: dict[str, float], si
         unit = min(unit, size / sum(shares.values()))
     rng = np.random.default_rng(seed)
     chosen = {kind: rng.permutation(rows)[:round(unit * shares[kind])] for kind, rows in rows_of.items()}
-    lines = [f"# array {file_fingerprint(path.with_name(SUMMARY))} {relative_name(path, target.parent)}\n"
-             for path in arrays]
-    lines += [rows_as_text(rows[np.lexsort((rows[:, 1], rows[:, 0]))]) for rows in chosen.values()]
-    write_text(target, "".join(lines))
+    arrays = list(itertools.product(folders, SAMPLE_KINDS))
+    header = "".join(f"# array {file_fingerprint(folder / SUMMARY)} "
+                     f"{relative_name(folder / f'{kind}.npy', target.parent)}\n" for folder, kind in arrays)
+    with atomic_path(target) as temporary, open(temporary, "wb") as file:
+        file.write(as_utf8(header, target))
+        for kind, rows in chosen.items():
+            is_chosen = np.zeros(sum(counts[kind]), bool)
+            is_chosen[rows] = True
+            for folder, mask in zip(folders, np.split(is_chosen, np.cumsum(counts[kind])[:-1])):
+                array = arrays.index((folder, kind))
+                file.writelines(b"%d %b" % (array, line) for line in lines_of(folder / f"{kind}.txt", mask))
     return {kind: len(rows) for kind, rows in chosen.items()}
+
+
+def lines_of(path: Path, mask: np.ndarray) -> Iterator[bytes]:
+    """The lines under the mask (N,) of a kind's list; UserError where it has not N lines."""
+    try:
+        with open(path, "rb") as file:
+            for line, chosen in itertools.zip_longest(file, mask.tobytes()):
+                if line is None or chosen is None:
+                    raise UserError(f"{path} has not a line for each of {len(mask)} samples; generate them again")
+                if chosen:
+                    yield line
+    except OSError as error:
+        raise UserError(f"cannot read the list {path}: {error.strerror}; generate the samples again") from None
 
 
 def run(net: str, description: str, arguments: list[str] | None = None) -> None:

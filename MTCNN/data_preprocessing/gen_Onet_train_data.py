@@ -39,7 +39,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     samples.add_argument("--positives", type=int, default=12, help="boxes of the plate")
     samples.add_argument("--parts", type=int, default=8, help="boxes that overlap it less")
     samples.add_argument("--near", type=int, default=6, help="negatives that touch the plate")
-    samples.add_argument("--far", type=int, default=18, help="negatives elsewhere, the best scored first")
+    samples.add_argument("--far", type=int, default=18, help="negatives elsewhere, half of them the best scored")
     return parser.parse_args(arguments)
 
 

@@ -1,6 +1,6 @@
 """Generation of training samples for both nets: photos in, memory-mapped arrays and lists out.
 
-The two scripts differ in how they choose the windows of a view, which is a function passed to ``generate``.
+The two scripts differ in how they choose the windows of a view, which is a function passed to ``run``.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def cut_samples(picture: torch.Tensor, box: np.ndarray | None, chosen: dict[str,
 
 
 class ViewSamples(Dataset):
-    """The samples of view ``index``; views of one photo are ``len(photos)`` apart, so that a killed run has seen all.
+    """The samples of view ``index``; each photo's first view comes before any second one.
 
     Every draw depends on (seed, index) alone. An unreadable photo gives its error's text instead.
     """

@@ -3,7 +3,7 @@
 A folder holds ``positive.npy``, ``part.npy`` and ``negative.npy``, uint8 (N, height, width, 3) in BGR, and beside each
 a ``.txt`` with a line ``row label dx1 dy1 dx2 dy2`` a sample: label 1, -1 or 0, and the offsets in full precision.
 ``samples.json`` is written last and says that the folder is complete; ``photos.txt`` lists the photos. Until then the
-arrays grow as ``.partial`` files, and ``progress.json`` says how far they are sound, so that a killed run goes on where
+files grow as ``.partial`` files, and ``progress.json`` says how far they are sound, so that a killed run goes on where
 it stopped.
 """
 
@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
-import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from MTCNN.data_preprocessing.windows import LABELS, SAMPLE_KINDS
 from platekit.errors import UserError
-from platekit.files import atomic_path, write_text
+from platekit.files import replace, write_text
 
 SUMMARY, PROGRESS = "samples.json", "progress.json"
 PHOTOS = "photos.txt"  # that the samples are of, one path per line
+HEADER = 128  # bytes before an array's samples, however many they are
 
 
 class SampleWriter:
@@ -34,42 +35,54 @@ class SampleWriter:
         self.folder, self.size, self.settings = Path(folder), size, json.loads(json.dumps(settings))
         self.steps = 0
         self.left_out: dict[str, None] = {}  # what could not be used: keys, in the order of their coming
-        self.rows = dict.fromkeys(SAMPLE_KINDS, 0)
-        for name in (SUMMARY, PROGRESS):
-            if (self.folder / name).exists():
-                self._restore(self.folder / name)
-                break
+        self.rows, self.list_bytes = dict.fromkeys(SAMPLE_KINDS, 0), dict.fromkeys(SAMPLE_KINDS, 0)
+        self.arrays: dict[str, BinaryIO] = {}
+        self.lists: dict[str, BinaryIO] = {}
         self.complete = (self.folder / SUMMARY).exists()
-        self.pixels: dict[str, Any] = {}
-        self.lists: dict[str, Any] = {}
         if self.complete:
-            self._remove_partial()  # which a kill at the very end leaves
+            self._restore(self.folder / SUMMARY)
+            (self.folder / PROGRESS).unlink(missing_ok=True)  # which a kill at the very end leaves
+        elif (self.folder / PROGRESS).exists():
+            self._restore(self.folder / PROGRESS)
+            self._open("r+b")
         else:
-            self._open()
+            self._open("wb")
 
     def _restore(self, path: Path) -> None:
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
             theirs = dict(state["settings"])
             differing = [key for key in {**self.settings, **theirs} if theirs.get(key) != self.settings.get(key)]
-            self.steps, self.rows = state["steps"], state["rows"]
+            self.steps, self.rows = state["steps"], {kind: int(state["rows"][kind]) for kind in SAMPLE_KINDS}
+            self.list_bytes = state.get("list_bytes", self.list_bytes)
             self.left_out = dict.fromkeys(state.get("left_out", ()))
         except (OSError, ValueError, KeyError, TypeError):
-            raise UserError(f"{path} is damaged; remove {self.folder} and generate it again") from None
+            raise self._damaged(path) from None
         if differing:
             key = differing[0]
             raise UserError(f"{self.folder} holds samples made with another {key} ({theirs.get(key)}, now "
                             f"{self.settings.get(key)}); remove it or name another folder")
 
-    def _open(self) -> None:
+    def _damaged(self, path: Path) -> UserError:
+        return UserError(f"{path} is damaged; remove {self.folder} and generate it again")
+
+    def _open(self, mode: str) -> None:
         """Open the growing files and cut off what a killed run wrote after its last ``progress.json``."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for kind in SAMPLE_KINDS:
-                self.pixels[kind] = open(self.folder / f"{kind}.partial", "ab")
-                self.lists[kind] = open(self.folder / f"{kind}.offsets.partial", "ab")
-                self.pixels[kind].truncate(self.rows[kind] * self.size[0] * self.size[1] * 3)
-                self.lists[kind].truncate(self.rows[kind] * 4 * 4)
+                sample = math.prod(self.size) * 3
+                for files, name, sound in ((self.arrays, f"{kind}.npy", HEADER + self.rows[kind] * sample),
+                                           (self.lists, f"{kind}.txt", self.list_bytes[kind])):
+                    whole, path = self.folder / name, self.folder / f"{name}.partial"
+                    if mode == "r+b":
+                        if whole.exists() and not path.exists():  # the run was killed while it renamed
+                            replace(whole, path)
+                        if not path.exists() or path.stat().st_size < sound:
+                            raise self._damaged(path)
+                    files[kind] = open(path, mode)  # type: ignore[assignment]  # both modes are binary
+                    files[kind].truncate(sound)
+                    files[kind].seek(sound)
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror}; choose another folder") from error
 
@@ -77,8 +90,10 @@ class SampleWriter:
         """Append one step's samples: kind -> (pixels uint8 (N, height, width, 3), offsets float (N, 4))."""
         try:
             for kind, (pixels, offsets) in samples.items():
-                self.pixels[kind].write(np.ascontiguousarray(pixels, dtype=np.uint8).tobytes())
-                self.lists[kind].write(np.ascontiguousarray(offsets, dtype=np.float32).tobytes())
+                numbers = np.arange(self.rows[kind], self.rows[kind] + len(pixels))
+                lines = np.column_stack([numbers, np.full(len(pixels), LABELS[kind]), offsets.astype(np.float32)])
+                self.arrays[kind].write(np.ascontiguousarray(pixels, dtype=np.uint8).tobytes())
+                self.list_bytes[kind] += self.lists[kind].write(rows_as_text(lines).encode())
                 self.rows[kind] += len(pixels)
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror}; free some space and run it again, "
@@ -87,45 +102,30 @@ class SampleWriter:
 
     def save_progress(self) -> None:
         """Make what was added so far survive a kill."""
-        for file in (*self.pixels.values(), *self.lists.values()):
+        for file in (*self.arrays.values(), *self.lists.values()):
             file.flush()
             os.fsync(file.fileno())
         write_text(self.folder / PROGRESS, json.dumps(self._state()))
 
     def _state(self) -> dict[str, Any]:
-        return {"settings": self.settings, "steps": self.steps, "rows": self.rows, "size": self.size,
+        return {"settings": self.settings, "steps": self.steps, "rows": self.rows, "list_bytes": self.list_bytes,
                 "left_out": list(self.left_out)}
 
     def finish(self) -> dict[str, int]:
-        """Turn the growing files into arrays and lists, then write the summary; return the rows of each kind."""
-        self.save_progress()
-        for kind in SAMPLE_KINDS:
-            self.pixels[kind].close()
-            self.lists[kind].close()
-            offsets = np.fromfile(self.folder / f"{kind}.offsets.partial", dtype=np.float32).reshape(-1, 4)
-            numbers = np.column_stack([np.arange(len(offsets)), np.full(len(offsets), LABELS[kind])])
-            write_text(self.folder / f"{kind}.txt", rows_as_text(np.hstack([numbers, offsets])))
-            self._to_array(kind)
-        write_text(self.folder / SUMMARY, json.dumps(self._state(), indent=1))
-        self._remove_partial()
-        self.complete = True
-        return self.rows
-
-    def _remove_partial(self) -> None:
-        for kind in SAMPLE_KINDS:
-            (self.folder / f"{kind}.partial").unlink(missing_ok=True)
-            (self.folder / f"{kind}.offsets.partial").unlink(missing_ok=True)
-        (self.folder / PROGRESS).unlink(missing_ok=True)
-
-    def _to_array(self, kind: str) -> None:
-        """Copy ``kind.partial`` behind the header of ``kind.npy``."""
-        with atomic_path(self.folder / f"{kind}.npy") as temporary, open(temporary, "wb") as file, \
-                open(self.folder / f"{kind}.partial", "rb") as source:
+        """Give the grown files headers and their names, then write the summary; return the rows of each kind."""
+        for kind, file in self.arrays.items():
+            file.seek(0)
             np.lib.format.write_array_header_1_0(file, {
                 "descr": "|u1", "fortran_order": False, "shape": (self.rows[kind], *self.size, 3)})
-            shutil.copyfileobj(source, file, 1 << 24)
-            file.flush()
-            os.fsync(file.fileno())
+            assert file.tell() == HEADER
+        self.save_progress()
+        for file in (*self.arrays.values(), *self.lists.values()):
+            file.close()
+            replace(Path(file.name), Path(file.name).with_suffix(""))
+        write_text(self.folder / SUMMARY, json.dumps(self._state(), indent=1))
+        (self.folder / PROGRESS).unlink()
+        self.complete = True
+        return self.rows
 
 
 def are_ones_own(folder: Path) -> bool:
@@ -141,16 +141,6 @@ def rows_as_text(rows: np.ndarray) -> str:
     text = io.BytesIO()
     np.savetxt(text, rows, (rows.shape[1] - 4) * "%d " + "%.9g %.9g %.9g %.9g")
     return text.getvalue().decode()
-
-
-def read_rows(path: Path) -> np.ndarray:
-    """A kind's list as float64 (N, 6): row, label, four offsets. Raises UserError when it is missing or malformed."""
-    try:
-        if path.stat().st_size == 0:
-            return np.zeros((0, 6))
-        return np.loadtxt(path, dtype=np.float64, ndmin=2).reshape(-1, 6)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the list {path}: {error}; generate the samples again") from None
 
 
 def open_array(path: Path) -> np.ndarray:

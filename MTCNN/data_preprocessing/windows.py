@@ -15,9 +15,9 @@ from platekit.boxes import box_iou, common_area
 
 POSITIVE, PART = 0.65, 0.4  # an IoU above POSITIVE is a positive, one from PART to POSITIVE a part
 NEGATIVE = 0.3  # an IoU below is a negative; what lies between 0.3 and 0.4 is not used
-SAMPLE_KINDS = ("positive", "part", "negative")
-ANYWHERE = 4  # negatives of a view that no net has chosen, among ONet's
 LABELS = {"positive": 1, "part": -1, "negative": 0}
+SAMPLE_KINDS = tuple(LABELS)
+ANYWHERE = 4  # negatives of a view that no net has chosen, among ONet's
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def windows_anywhere(height: int, width: int, count: int, rng: np.random.Generat
 
 
 def jitter(box: np.ndarray, count: int, rng: np.random.Generator, spread: float = 0.1) -> np.ndarray:
-    """Windows (count, 4): the box with every edge moved by a normal error, ``spread`` of its size at most."""
+    """Windows (count, 4): the box with every edge moved by a normal error, of a standard deviation up to ``spread`` of
+    its size."""
     size = np.tile(box[2:] - box[:2], 2)
     strength = rng.uniform(0.1, 1.0, (count, 1)) * spread
     moved = box + rng.normal(size=(count, 4)) * strength * size

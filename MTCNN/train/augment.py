@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from ccpd.camera import motion_kernel
 from platekit.crops import normalise
 
+LIT, MOVED = 0.25, 0.2  # shares of the samples
+
 
 def prepare(pixels: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """Network input of bytes (N, 3, h, w), augmented. Draws come from ``generator``, or from the device's own."""
@@ -39,14 +41,14 @@ def change_colours(pixels: torch.Tensor, generator: torch.Generator | None) -> t
     return pixels.clamp_(0, 255)
 
 
-def light_some(pixels: torch.Tensor, generator: torch.Generator | None, share: float = 0.25) -> torch.Tensor:
-    """Float pixels 0..255 (N, 3, h, w), a ``share`` of them half in shadow, streaked by one, or under a reflection.
+def light_some(pixels: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """Float pixels 0..255 (N, 3, h, w), ``LIT`` of them half in shadow, streaked by one, or under a reflection.
 
     The training photos hardly show that; outdoors the edge of a shadow crosses many a plate, and part of it is in none
     of the colours that a plate has.
     """
     device = pixels.device
-    chosen = torch.nonzero(torch.rand(len(pixels), generator=generator, device=device) < share)[:, 0]
+    chosen = torch.nonzero(torch.rand(len(pixels), generator=generator, device=device) < LIT)[:, 0]
     _, _, height, width = pixels.shape
 
     def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
@@ -65,12 +67,12 @@ def light_some(pixels: torch.Tensor, generator: torch.Generator | None, share: f
     return lit
 
 
-def blur_some(pixels: torch.Tensor, generator: torch.Generator | None, share: float = 0.2) -> torch.Tensor:
-    """Float pixels (N, 3, h, w), a ``share`` of them moved while exposed: one direction and length for the batch.
+def blur_some(pixels: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """Float pixels (N, 3, h, w), ``MOVED`` of them moved while exposed: one direction and length for the batch.
 
     Photos blurred as a whole are few among the samples, and blurred plates the hardest to tell from their surroundings.
     """
-    moved = torch.rand(len(pixels), generator=generator, device=pixels.device) < share
+    moved = torch.rand(len(pixels), generator=generator, device=pixels.device) < MOVED
     length, angle = torch.rand(2, generator=generator, device=pixels.device).tolist()
     kernel = motion_kernel(pixels.shape[3] * (0.02 + 0.15 * length), math.pi * angle)
     if moved.any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -121,8 +122,9 @@ def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
     net = recipe.net()
     if options.weights:
         load_weights(net, options.weights)
+    steps = math.ceil(len(training) / options.batch_size) * options.epoch
     settings = Settings(epochs=options.epoch, batch_size=options.batch_size, learning_rate=options.learning_rate,
-                        warmup_steps=min(200, len(training) // options.batch_size + 1), average_decay=0.998,
+                        warmup_steps=min(200, steps // 10), average_decay=0.998,
                         half=not options.float32, seed=options.seed)
     run = Run(options.run, net.to(memory_format=torch.channels_last), settings, device,
               facts={"box_loss": options.box_loss, "samples": len(training),
