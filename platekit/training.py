@@ -334,7 +334,7 @@ class Run(Generic[Net]):
                     progress.set_postfix(loss=f"{figures['loss']:.3f}", refresh=False)
                     if self.step % len(batches) == 0:
                         continue  # the end of an epoch is saved with its figures
-                    if rank == 0 and (signals or time.monotonic() - saved > self.save_seconds):
+                    if rank == 0 and (signals or time.monotonic() - saved >= self.save_seconds):
                         save_checkpoint(self.last, self.state())
                         saved = time.monotonic()
                     if signals and rank == 0:  # the others end with it: they may be a step behind
@@ -343,7 +343,7 @@ class Run(Generic[Net]):
                         raise stopped(signals)
             if rank:
                 continue
-            seconds = time.monotonic() - started
+            seconds = max(time.monotonic() - started, 1e-9)
             row = {"epoch": batches.epoch + 1, "step": self.step,
                    "learning_rate": self.settings.learning_rate_at(self.step - 1, steps),
                    **{name: value / len(batches) for name, value in self.sums.items()},

@@ -37,6 +37,7 @@ needs_locks = pytest.mark.skipif(os.name == "nt", reason="on Windows nothing kee
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what a shell runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"  # servers of the tests' own
 settings.register_profile("untimed", deadline=None)  # machine code is made, or loaded, at the first call
 settings.load_profile("untimed")
 torch.set_num_threads(1)  # sums in one order give the same bits, and small pictures are no work for several threads

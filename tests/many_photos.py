@@ -87,12 +87,13 @@ def run_and_kill(photos: Path, target: Path, processes: int, lines: int, everyth
     torchrun = subprocess.Popen(command(photos, target, processes, "--resume"), env=environment(),
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while torchrun.poll() is None and count_lines(parts) < before + lines:
-        time.sleep(0.1)
+        time.sleep(0.01)
     readers = children(torchrun.pid)
     if everything:
         torchrun.kill()
     for reader in readers if everything else random.sample(readers, min(1, len(readers))):
-        os.kill(reader, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
+            os.kill(reader, signal.SIGKILL)
     torchrun.wait()
     return count_lines(parts)
 

@@ -524,7 +524,7 @@ def test_lists_hold_each_sample_once(tmp_path):
     for damaged in (whole + "25 0 0 0 0 0\n", whole[:whole.rindex("24")]):
         (tmp_path / "b" / "negative.txt").write_text(damaged)
         before = target.read_bytes()
-        with pytest.raises(UserError, match="negative.txt has not a line for each of 25 samples"):
+        with pytest.raises(UserError, match=r"negative\.txt has not a line for each of 25 samples"):
             assemble(folders, target, shares, None, 0)
         assert target.read_bytes() == before
     (tmp_path / "b" / "negative.txt").write_text(whole)

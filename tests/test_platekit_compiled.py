@@ -46,7 +46,7 @@ def test_every_number_is_worked_on_once(count, least, parts, openmp, four_thread
 def test_several_threads_work_at_once(openmp, four_threads, monkeypatch):
     """All wait for the last of them: one after another, they would for ever."""
     monkeypatch.setattr(module, "openmp", openmp)
-    together = threading.Barrier(4, timeout=20)
+    together = threading.Barrier(4, timeout=60)
     in_threads(lambda first, last: together.wait(), 4, 1)
     assert not together.broken
 

@@ -254,12 +254,13 @@ def test_parts_of_many_processes_merge_in_input_order(tmp_path):
     assert files_below(tmp_path) == ["plates.jsonl"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes and their children are told by /proc")
 def test_many_photos_shared_by_processes_with_kills_in_between(tmp_path):
     """The command tests/many_photos.py in small: main.py under torchrun, all processes killed, then one of them."""
-    photos = many_photos.write_list(tmp_path / "photos.txt", many_photos.draw_photos(tmp_path / "photos", 180)[20:])
+    photos = many_photos.write_list(tmp_path / "photos.txt", many_photos.draw_photos(tmp_path / "photos", 380)[20:])
     target = tmp_path / "plates.jsonl"
     there = [many_photos.run_and_kill(photos, target, 2, 8, everything) for everything in (True, False)]
-    assert 8 <= there[0] < there[1] < 160 and not target.exists()  # a process may go on for a while after the kill
+    assert 8 <= there[0] < there[1] < 360 and not target.exists()  # a process may go on for a while after the kill
     many_photos.run(photos, target, 2, "--resume")
     plates = many_photos.plates_of(target, photos)
     assert sum(map(len, plates)) >= 4 and files_below(tmp_path)[-1] == "plates.jsonl"

@@ -473,11 +473,14 @@ def test_the_revision_tells_one_change_of_the_code_from_another(tmp_path, monkey
     if not shutil.which("git"):
         pytest.skip("git is not installed")
     monkeypatch.setattr("platekit.training.ROOT", tmp_path)
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # a hook's
+        monkeypatch.delenv(name, raising=False)
     revision = git_revision.__wrapped__
     assert revision() == "unknown"  # installed, where there is no checkout
     (tmp_path / "pyproject.toml").touch()
-    for command in (("init", "-q"), ("add", "."), ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a")):
-        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    own = [flag for name in ("user.name=a", "user.email=a@b", "commit.gpgsign=false") for flag in ("-c", name)]
+    for command in (("init", "-q"), ("add", "."), ("commit", "-qm", "a")):
+        subprocess.run(["git", "-C", str(tmp_path), *own, *command], check=True)
     clean = revision()
     assert re.fullmatch("[0-9a-f]{7,}", clean) and revision() == clean
     changed = []

@@ -50,7 +50,7 @@ def array(values: list[Box]) -> np.ndarray:
 
 # suppression
 
-@given(boxes, st.randoms(use_true_random=False), st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]),
+@given(boxes, st.randoms(use_true_random=False), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]),
        st.sampled_from([None, 1, 3]))
 def test_suppression_keeps_what_no_better_kept_box_overlaps(found, rng, overlap, limit):
     scores = [rng.choice((0.2, 0.5, 0.9, rng.random())) for _ in found]

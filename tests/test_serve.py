@@ -134,7 +134,7 @@ def test_unknown_ways_are_errors_in_json(server):
 
 
 def test_slow_clients_and_those_that_go_keep_nobody_waiting(server):
-    slow = [socket.create_connection(server) for _ in range(2 * serve.MOST)]
+    slow = [socket.create_connection(server, timeout=60) for _ in range(2 * serve.MOST)]
     for line in slow:  # they say that they send something, and don't
         line.sendall(b"POST /read HTTP/1.1\r\nHost: here\r\nContent-Length: 10\r\n\r\n12345")
     assert post(server, SAMPLE.read_bytes())[0] == 200
@@ -186,12 +186,14 @@ def png(width: int) -> bytes:
 
 
 def test_too_many_at_a_time_are_told_to_come_again_and_who_goes_is_not_read(own_server, tmp_path):
-    lines = [socket.create_connection(own_server) for _ in range(serve.MOST + 4)]
+    lines = [socket.create_connection(own_server, timeout=60) for _ in range(serve.MOST + 4)]
     for line in lines:
         line.sendall(b"POST /read HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % len(png(50)) + png(50))
     refused: list[socket.socket] = []
     while len(refused) < 4:
-        refused += select.select([line for line in lines if line not in refused], [], [], 60)[0]
+        ready = select.select([line for line in lines if line not in refused], [], [], 60)[0]
+        assert ready
+        refused += ready
     assert all(line.recv(100).startswith(b"HTTP/1.1 503 ") for line in refused)
     waiting = [line for line in lines if line not in refused]
     for line in waiting[:10]:
@@ -217,9 +219,10 @@ def test_an_unfinished_upload_does_not_keep_the_server_from_stopping(own_server)
     assert ask(own_server, "GET", "/health")[0] == 200
 
 
-@pytest.mark.parametrize("own_server", ["serve.SECONDS, serve.HELD_BYTES = 3, 300"], indirect=True)
+@pytest.mark.parametrize("own_server", ["serve.SECONDS, serve.HELD_BYTES = 10, 300"], indirect=True)
 def test_what_does_not_arrive_and_what_is_too_much_at_a_time_is_refused(own_server):
     head = b"POST /read HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n"
+    assert ask(own_server, "GET", "/health")[0] == 200  # the first answer takes long
     with socket.create_connection(own_server, timeout=60) as slow:
         slow.sendall(head + bytes(250))
         assert ask(own_server, "GET", "/health")[0] == 200  # what was sent has arrived by then

@@ -709,7 +709,14 @@ def test_a_stream_that_ends_is_opened_again_if_asked(tmp_path, monkeypatch, caps
 
 def test_ctrl_c_ends_the_wait_for_a_stream_that_is_away(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("platekit.video.RETRY", 0.1)
-    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    tries = itertools.count()
+
+    def away(*arguments: Any, **named: Any) -> Watch:
+        if next(tries) == 2:  # before the first one nobody waits for the signal yet
+            os.kill(os.getpid(), signal.SIGINT)
+        return Watch(*arguments, **named)
+
+    monkeypatch.setattr("platekit.video.Watch", away)
     assert run_video(["http://127.0.0.1:9/a.mjpg"], nothing, str(tmp_path / "a.jsonl"), reconnect=True) == 0
     assert files_below(tmp_path) == ["a.jsonl"] and capsys.readouterr().err.count("cannot open") == 1
 
