@@ -59,6 +59,7 @@ from platekit.places import must_be_there
 from platekit.training import Loss, Run, Settings, add_training_arguments, check_run, seed_everything, start_weights
 
 VIEW_SEED = 7_654_321  # of the first of the hard views that are chosen by
+LEAST_SAMPLES = 2000  # of an epoch, by default: of few crops the nets see more views of each
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -82,7 +83,8 @@ def parse_arguments() -> argparse.Namespace:
                            "with --alphabet)")
     add_glyphs(data)
     data.add_argument("--epoch_samples", type=int, metavar="N",
-                      help="samples per epoch (default: the number of crops divided by the share of real samples)")
+                      help="samples per epoch (default: the number of crops divided by the share of real samples, but "
+                           f"at least {LEAST_SAMPLES})")
     nets = parser.add_argument_group("nets")
     nets.add_argument("--dropout_rate", type=float, default=0.5, help="of LPRNet")
     nets.add_argument("--straightening", type=float, default=0.2, metavar="WEIGHT",
@@ -156,7 +158,7 @@ def build_data(args: argparse.Namespace, alphabet: Alphabet
     real, plain = split_by_plate(real, args.hold_out, {name.plate for _, name in given.items})
     plain = given.joined(plain)
     hard = plain.subset(range(len(plain)), augmented=True)
-    size = args.epoch_samples or round(len(real) / (1 - args.rendered_share))
+    size = args.epoch_samples or max(LEAST_SAMPLES, round(len(real) / (1 - args.rendered_share)))
     rendered = build_rendered(args.glyphs, real, alphabet) if args.rendered_share > 0 else None
     return TrainingPlates(real, rendered, size, args.rendered_share), real, [plain, hard]
 
@@ -267,6 +269,9 @@ def main() -> None:
     train, real, (plain, hard) = build_data(args, alphabet)
     print(f"training on {len(train)} samples an epoch ({train.rendered_count} drawn, the others views of "
           f"{len(real)} crops), choosing by {len(plain)} crops, on {device}", flush=True)
+    if not args.labels:
+        path, name = real.items[0]
+        print(f"labels come from file names, such as '{name.plate}' for {path.name}", flush=True)
 
     reader, trained = build_nets(args, alphabet, real)
     steps = math.ceil(len(train) / args.batch_size) * args.epoch

@@ -1,8 +1,9 @@
-"""How many plates a detector finds in pictures whose plates a table gives."""
+"""How many plates are found, and read, in pictures whose plates a table gives."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from platekit.files import real_path
 
 
 class Score:
-    """Counts plates, those found (an IoU above 0.7, one box per plate), and boxes that are none of them."""
+    """Counts plates, those found (an IoU above 0.7, one box per plate), and boxes that are none of them; and of the
+    plates whose texts are known those that are read wholly right, in whatever box."""
 
-    def __init__(self, boxes: Mapping[Path, np.ndarray]) -> None:
-        """``boxes``: of each picture's plates (N, 4), by its resolved path."""
-        self.boxes = boxes
-        self.pictures = self.plates = self.found = self.other = self.unknown = 0
+    def __init__(self, boxes: Mapping[Path, np.ndarray], texts: Mapping[Path, Sequence[str]] | None = None) -> None:
+        """``boxes``: of each picture's plates (N, 4), by its resolved path; ``texts``: of those where they are known.
+        """
+        self.boxes, self.texts = boxes, texts or {}
+        self.pictures = self.plates = self.found = self.other = self.unknown = self.known = self.read = 0
         self.outside: list[Path] = []  # pictures with a plate that lies outside
 
     def add_entry(self, entry: dict[str, Any]) -> None:
@@ -40,6 +43,9 @@ class Score:
             iou = box_iou(box[None], plates)[0]
             if len(plates) and iou.max() > IOU_THRESHOLD:
                 plates, right = np.delete(plates, iou.argmax(), axis=0), right + 1
+        texts = Counter(self.texts.get(real_path(path), ()))
+        self.known += texts.total()
+        self.read += (texts & Counter(plate.get("text") for plate in entry["plates"])).total()
         self.pictures += 1
         self.plates += right + len(plates)
         self.found += right
@@ -49,8 +55,9 @@ class Score:
         if not (self.pictures or self.unknown or self.outside):
             return ""
         share = f" ({self.found / self.plates:.1%})" if self.plates else ""
+        read = f", {self.read} of {self.known} read wholly right ({self.read / self.known:.1%})" if self.known else ""
         unknown = f", {self.unknown} pictures without a row in a table" if self.unknown else ""
         outside = f", {len(self.outside)} pictures left out, whose boxes lie outside them (were they made smaller?), " \
             f"the first {self.outside[0]}" if self.outside else ""
-        return (f"{self.pictures} pictures: {self.found} of {self.plates} plates found{share}, {self.other} other "
-                f"boxes{unknown}{outside}")
+        return (f"{self.pictures} pictures: {self.found} of {self.plates} plates found{share}{read}, "
+                f"{self.other} other boxes{unknown}{outside}")

@@ -95,7 +95,10 @@ def json_lines(path: str | None) -> Iterator[TextIO | None]:
 
 def results_place(json_path: str | None, inputs: Iterable[object]) -> str | None:
     """Where results go: the path, or the file that a link leads to. UserError when they would replace an input, any
-    picture, or what is no file."""
+    picture, what is no file, and for a table's name."""
+    if json_path and json_path.lower().endswith(".csv"):
+        raise UserError(f"--json {json_path} would hold JSON lines and no CSV; name plates.jsonl, of which "
+                        "MTCNN/data_set/boxes_of_results.py then makes a table")
     if json_path in (None, "-") or not os.path.exists(json_path):
         return json_path
     if is_device(json_path):

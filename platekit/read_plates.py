@@ -10,6 +10,7 @@ from pathlib import Path
 from LPRNet.paths import COLOUR_WEIGHTS, LPRNET_ONNX, STN_ONNX
 from MTCNN.paths import ONET_ONNX, PNET_ONNX
 from MTCNN.pyramid import add_pyramid_arguments
+from MTCNN.score import Score
 from platekit.arguments import HelpFormatter, for_help
 from platekit.command import add_arguments, results_place, run_pictures
 from platekit.devices import pick_device
@@ -20,6 +21,7 @@ from platekit.images import expand_inputs, read_lines
 from platekit.memory import hand_back_files
 from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.places import samples_from_here
+from platekit.tables import BOXES_HELP, read_boxes, read_texts
 from platekit.video import run_video
 
 OUTPUTS = Path("outputs")
@@ -109,6 +111,8 @@ def parse_arguments() -> argparse.Namespace:
                         help="look only at every Nth frame of a video file")
     parser.add_argument("--reconnect", action="store_true",
                         help="try to open a stream or camera again when it is away, until Ctrl-C")
+    parser.add_argument("--boxes", nargs="+", type=Path, default=[], metavar="FILE",
+                        help=f"count what is found, and what is read where a column text tells it, by {BOXES_HELP}")
     parser.add_argument("--hide", action="store_true",
                         help="make the plates unreadable in the pictures and videos written or shown, instead of their "
                              "frames and texts; also what is only perhaps a plate")
@@ -119,8 +123,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def check_inputs(args: argparse.Namespace) -> None:
     """UserError for inputs that exclude each other or are no pictures by name, and for results in a video's place."""
-    if (args.video or args.camera is not None) and (args.image or args.resume):
-        raise UserError("--image and --resume exclude --video and --camera; run them one after the other")
+    if (args.video or args.camera is not None) and (args.image or args.resume or args.boxes):
+        raise UserError("--image, --resume and --boxes exclude --video and --camera; run them one after the other")
     results_place(args.json, args.video or ())  # which may be a list of them
     if args.hide and args.json and not args.output and not args.show:
         raise UserError("--hide is for pictures and videos; name a folder for them with --output DIR")
@@ -134,6 +138,7 @@ def check_inputs(args: argparse.Namespace) -> None:
 def main() -> int:
     args = parse_arguments()
     check_inputs(args)
+    score = Score(read_boxes(args.boxes), read_texts(args.boxes)) if args.boxes else None
     reader = make_reader(args)
     output = args.output or (None if args.json else OUTPUTS)
     reader.doubtful = args.hide
@@ -143,7 +148,7 @@ def main() -> int:
                          args.every, args.hide, args.reconnect)
     settings = (*nets_of(args).values(), args.mini_lp, args.scale, args.colour if args.details else None, args.hide)
     return run_pictures(args.image or [samples_from_here()], lambda image, _: reader.read(image), args.json, output,
-                        args.show, args.resume, settings, hide=args.hide)
+                        args.show, args.resume, settings, score, args.hide)
 
 
 def command() -> None:

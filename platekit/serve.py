@@ -100,6 +100,9 @@ class Desk:
         from starlette.requests import ClientDisconnect
         from starlette.responses import JSONResponse
 
+        if unknown := set(request.query_params) - {"name"}:
+            raise HTTPException(400, f"/read knows name, and no {min(unknown)}; details are told by a server that was "
+                                     "started with --details")
         parts: list[bytes] = []
         try:
             await asyncio.wait_for(self.receive(request, parts), SECONDS)

@@ -10,6 +10,7 @@ import io
 import math
 import os
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ BOXES_HELP = "CSV tables with the columns file (path from the table's folder), x
     "the last four are empty for a picture without a plate; a further column corners may tell the plate's, as eight " \
     "numbers, x and y of the upper left one and on clockwise"
 BOX = ("x1", "y1", "x2", "y2")
-CORNERS = "corners"  # a column that a table of boxes may have
+CORNERS, TEXT = "corners", "text"  # columns that a table of boxes may have
 LEAST_SIDE = 2  # pixels of a box: nothing can be read or found in less
 
 
@@ -61,8 +62,9 @@ def read_rows(table: str | os.PathLike, columns: tuple[str, ...]) -> list[Row]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {table}: {error}; save it as CSV in UTF-8") from None
     if not names.issuperset(columns):
-        raise UserError(f"{table} does not begin with the line '{','.join(columns)}'; give its columns these names"
-                        + ", and put commas between them, not semicolons" * semicolons)
+        missing = ", ".join(name for name in columns if name not in names)
+        raise UserError(f"{table} has no column {missing}; its first line names the columns, among them "
+                        f"'{','.join(columns)}'" + ", with commas between them, not semicolons" * semicolons)
     rows = []
     for number, line in lines:
         place = f"{table}, row {number}"
@@ -103,6 +105,15 @@ def read_plates(tables: Iterable[str | os.PathLike]) -> dict[Path, tuple[np.ndar
             boxes.append(box)
             corners.append(corners_of(row, box))
     return {path: (np.array(boxes, np.float64).reshape(-1, 4), corners) for path, (boxes, corners) in plates.items()}
+
+
+def read_texts(tables: Iterable[str | os.PathLike]) -> dict[Path, list[str]]:
+    """What each picture's plates read, by its resolved path, by tables of boxes that tell it. Raises UserError."""
+    texts: dict[Path, list[str]] = {}
+    for row in (row for table in tables for row in read_rows(table, ("file", *BOX))):
+        if text := row.texts.get(TEXT):
+            texts.setdefault(row.picture, []).append(unicodedata.normalize("NFC", text))
+    return texts
 
 
 def corners_of(row: Row, box: Sequence[float]) -> np.ndarray | None:

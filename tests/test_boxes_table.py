@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import os
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from platekit.images import find_images, read_image, read_lines
 from platekit.opencv import cv2
 from platekit.places import SAMPLES
 from platekit.read_plates import main as read_plates_main
-from platekit.tables import clockwise, read_boxes, read_plates
+from platekit.tables import BOX, clockwise, read_boxes, read_plates, write_rows
 from tests.conftest import make_picture, overlap, put_picture
 
 BOXES = {"two": [(30.0, 40.0, 130.0, 80.0), (200.0, 150.0, 330.0, 190.5)], "one": [(100.0, 96.0, 270.0, 150.0)],
@@ -387,6 +388,23 @@ def test_the_detector_counts_what_a_table_says(call, tmp_path, json):
     line = f"{len(rows)} pictures: {len(rows) - 1} of {len(rows)} plates found"
     said = done.err if json == "-" else done.out
     assert done.status == 0 and f"{line} (80.0%), 1 other boxes" in said
+
+
+def test_the_whole_chain_counts_what_a_table_says_its_plates_read(call, tmp_path):
+    """One is said to read otherwise, of one nothing is said; where a plate was found does not count for its text."""
+    annotations = {path: parse(path) for path in sorted(SAMPLES.glob("*.jpg"))}
+    texts = [annotation.plate for annotation in annotations.values()]
+    texts[:2] = "京A00000", ""
+    rows = [(path.name, *annotation.box, text) for (path, annotation), text in zip(annotations.items(), texts)]
+    rows[2] = (rows[2][0], 1, 1, 60, 20, rows[2][5])
+    for path in annotations:
+        shutil.copy(path, tmp_path)
+    write_rows(tmp_path / "boxes.csv", ("file", *BOX, "text"), rows)
+    done = call(read_plates_main, tmp_path, "--boxes", tmp_path / "boxes.csv", "--json", tmp_path / "a.jsonl",
+                "--device", "cpu")
+    line = "5 pictures: 4 of 5 plates found (80.0%), 3 of 4 read wholly right (75.0%), 1 other boxes"
+    assert done.status == 0 and line in done.out and len(rows) == 5
+    assert "exclude --video" in call(read_plates_main, "--video", "a.avi", "--boxes", tmp_path / "boxes.csv").sentence()
 
 
 def test_what_was_read_is_a_table_to_correct_and_to_train_on(call, tmp_path):

@@ -373,10 +373,23 @@ def test_the_straightening_loss_has_the_weight_asked_for(call, crops, tmp_path, 
     assert "so far" in train(call, crops, tmp_path, "--straightening", 0.7).sentence() and before_training == [0.7]
 
 
-def test_an_epoch_shows_each_crop_once_on_average(call, crops, tmp_path, before_training):
+def test_an_epoch_shows_each_crop_once_on_average_but_is_never_short(call, crops, tmp_path, monkeypatch,
+                                                                     before_training):
+    monkeypatch.setattr(LPRNet_Train, "LEAST_SAMPLES", 30)
     done = call(LPRNet_Train.main, "--img_dirs_train", crops / "train", "--img_dirs_val", crops / "val", "--run",
                 tmp_path / "run", "--save", tmp_path / "a", tmp_path / "b", "--rendered_share", 0.75, "--device", "cpu")
     assert "training on 80 samples an epoch (60 drawn, the others views of 20 crops)" in done.out, done
+    assert "labels come from file names, such as '" in done.out
+    done = call(LPRNet_Train.main, "--img_dirs_train", crops / "train", "--img_dirs_val", crops / "val", "--run",
+                tmp_path / "run", "--save", tmp_path / "a", tmp_path / "b", "--rendered_share", 0, "--device", "cpu")
+    assert "training on 30 samples an epoch (0 drawn" in done.out, done
+
+
+def test_a_table_of_labels_that_was_not_given_is_said(call, crops, tmp_path):
+    shutil.copytree(crops / "train", tmp_path / "train")
+    (tmp_path / "train" / "labels.csv").write_text("file,text\n")
+    done = train(call, crops, tmp_path, "--img_dirs_train", tmp_path / "train")
+    assert done.status == 2 and f"{tmp_path / 'train' / 'labels.csv'} tells what" in done.sentence()
 
 
 @pytest.mark.parametrize(("flags", "count"), [((), 1), (("--without", "stn"), 0)])

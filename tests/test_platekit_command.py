@@ -186,6 +186,8 @@ def test_a_json_file_that_cannot_be_is_said_at_once(folder, tmp_path, target):
 
     with pytest.raises(UserError, match="cannot write"):
         run_pictures([folder / "a.png"], never, str(tmp_path / target))
+    with pytest.raises(UserError, match=r"boxes_of_results\.py then makes a table"):
+        run_pictures([folder / "a.png"], never, str(tmp_path / "plates.CSV"))
     assert files_below(tmp_path) == ["in/a.png", "in/b.jpg", "in/c.png"]
 
 

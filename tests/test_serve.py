@@ -131,6 +131,8 @@ def test_files_that_are_too_large_are_refused_before_they_are_held(server):
 def test_unknown_ways_are_errors_in_json(server):
     assert ask(server, "GET", "/elsewhere") == (404, b'{"error":"Not Found"}')
     assert ask(server, "GET", "/read")[0] == 405
+    status, answer = ask(server, "POST", "/read?name=a.jpg&details=1", SAMPLE.read_bytes())
+    assert status == 400 and "started with --details" in json.loads(answer)["error"]
 
 
 def test_slow_clients_and_those_that_go_keep_nobody_waiting(server):

@@ -21,6 +21,7 @@ if __package__ in (None, ""):  # run as a file: import from the repository root
 from tqdm import tqdm
 
 from LPRNet.data.crop_names import CropName
+from LPRNet.data.labels import TABLE
 from LPRNet.data.preprocess import Cut
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from platekit.arguments import HelpFormatter, add_seed, command_line
@@ -37,7 +38,7 @@ OWN_NAME = r"\d+_.*\.jpg|[^_]+_\d+(_-?\d+&-?\d+){4}\.jpg"  # of a crop that this
 def earlier_crops(folder: Path) -> set[Path]:
     """What a run before has written: the crops of its table, which training would miss in the new one. UserError where
     the table is somebody else's."""
-    table = folder / "labels.csv"
+    table = folder / TABLE
     if not table.exists():
         return set()
     if not table.read_text(encoding="utf-8-sig", errors="replace").startswith(",".join(COLUMNS)):
@@ -67,7 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--boxes", type=Path, nargs="+", required=True, metavar="FILE",
                         help=f"{BOXES_HELP}; and a column text")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the crops and of labels.csv")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=f"folder of the crops and of {TABLE}")
     parser.add_argument("--context", type=float, default=0.4, help="surroundings where the corners are known, on each "
                         "side, as a share of the plate's width")
     add_seed(parser)
@@ -100,11 +101,11 @@ def main() -> int:
     used = {row.picture for row, *_ in plates} | {args.out.resolve() / name for name in labels}
     for path in earlier - used:
         path.unlink(missing_ok=True)
-    write_rows(args.out / "labels.csv", COLUMNS, ((name, *texts) for name, texts in labels.items()))
+    write_rows(args.out / TABLE, COLUMNS, ((name, *texts) for name, texts in labels.items()))
     double = len(rows) - len(plates)
-    print(f"{len(labels)} crops and labels.csv are in {args.out}"
+    print(f"{len(labels)} crops and {TABLE} are in {args.out}"
           + f"; left out {double} plates of two rows, which LPRNet would take for one" * bool(double))
-    flags = ("--img_dirs_train", args.out, "--labels", args.out / "labels.csv", "--weights", LPRNET_WEIGHTS,
+    flags = ("--img_dirs_train", args.out, "--labels", args.out / TABLE, "--weights", LPRNET_WEIGHTS,
              STN_WEIGHTS, "--save", "my_lprnet.pth", "my_stn.pth")  # seldom are there enough to train from scratch
     print(f"next: python LPRNet/LPRNet_Train.py {command_line(flags)}")
     return 1 if problems else 0

@@ -15,6 +15,7 @@ from platekit.errors import UserError
 from platekit.files import real_path
 from platekit.tables import read_rows
 
+TABLE = "labels.csv"  # what crops_of_boxes.py calls the table beside its crops
 LABELS_HELP = "CSV tables with the columns file (path from the table's folder) and text; in folders without a " \
     "picture in a table, file names give the labels"
 

@@ -34,7 +34,7 @@ from ccpd.textures import pick
 from LPRNet.alphabet import CHARS, CHARS_DICT, TIME_STEPS, Alphabet
 from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName
-from LPRNet.data.labels import Labels, label_of
+from LPRNet.data.labels import TABLE, Labels, label_of
 from platekit.crops import CROP_SIZE, crop_resize, normalise, to_picture, upload
 from platekit.errors import UserError
 from platekit.files import real_path
@@ -75,8 +75,9 @@ class LPRDataLoader(Dataset):
     """Crops of folders, labelled by ``labels`` or their file names; ``augmented``, every access shows another view.
 
     Indexed by ``index`` or, augmented, by ``(index, seed)`` (the view that belongs to the seed). Raises UserError for
-    a folder without pictures, and for the first picture without a label, or with one that has a symbol outside the
-    alphabet or is too long; it says how many more there are, and names some.
+    a folder without pictures, for one with a table of labels that was not read, and for the first picture without a
+    label, or with one that has a symbol outside the alphabet or is too long; it says how many more there are, and names
+    some.
     """
 
     def __init__(self, img_dirs: str | Path | Sequence[str | Path], alphabet: Alphabet | None = None,
@@ -86,6 +87,9 @@ class LPRDataLoader(Dataset):
                             f"{CROP_SIZE[1]}, and need no size")
         folders = [img_dirs] if isinstance(img_dirs, (str, Path)) else img_dirs
         alphabet, labels = alphabet or Alphabet(), labels or Labels()
+        forgotten = next((table for folder in folders if (table := Path(folder) / TABLE).is_file()), None)
+        if forgotten and not labels:
+            raise UserError(f"{forgotten} tells what the crops beside it show; give it with --labels, or move it away")
         items, bad = [], []
         for path in (path for folder in folders for path in find_images(folder)):
             try:

@@ -21,7 +21,7 @@ from platekit.errors import run_script
 RECIPE = Recipe("pnet", PNet, PNET_SIZE, TRAINED_PNET, epochs=12, batch_size=512, learning_rate=4e-3, box_weight=0.7,
                 next_step="python MTCNN/data_preprocessing/gen_Onet_train_data.py{weights}",
                 own_next_step="python MTCNN/data_preprocessing/gen_Onet_train_data.py{weights} -dir_train PHOTOS "
-                              "--hold_out 0.1 --boxes TABLE")
+                              "--hold_out SHARE --boxes TABLE")
 
 
 def main() -> None:
