@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import json
 import os
 import shutil
 import sys
@@ -21,7 +22,7 @@ from LPRNet.data.load_data import LPRDataLoader
 from MTCNN import MTCNN as detection
 from MTCNN.data_preprocessing import assemble_Pnet_imglist, gen_Onet_train_data, gen_Pnet_train_data
 from MTCNN.data_preprocessing.photos import read_photos
-from MTCNN.data_set import boxes_of_results, boxes_of_yolo
+from MTCNN.data_set import boxes_of_labels, boxes_of_results
 from MTCNN.paths import PNET_WEIGHTS
 from MTCNN.score import Score
 from MTCNN.train.dataset import SampleList
@@ -93,7 +94,7 @@ def test_yolos_files_give_the_same_table(call, photos, tmp_path):
         (tmp_path / "labels" / "a").mkdir(parents=True, exist_ok=True)
         (tmp_path / "labels" / "a" / f"{name}.txt").write_text("".join(lines))
     out = tmp_path / "elsewhere" / "boxes.csv"
-    done = call(boxes_of_yolo.main, "--images", photos, "--labels", tmp_path / "labels", "--out", out)
+    done = call(boxes_of_labels.main, "--images", photos, "--labels", tmp_path / "labels", "--out", out)
     assert done.status == 0 and "3 plates; 1 pictures" in done.out, done
     assert f"-dir_train {photos} --hold_out 0.1 --boxes {out}" in done.out
     found = read_boxes([out])
@@ -116,7 +117,7 @@ def test_corners_of_yolo_in_any_order_are_those_of_the_table(call, photos, tmp_p
     (photos / "a" / "one.txt").write_text(" ".join(map(str, [0, *numbers])))
     (photos / "a" / "two.txt").write_text("0 0.5 0.5 0.1 0.1" + 12 * " 0")
     (photos / "a" / "none.txt").write_text("0 0.9 0.5 0.2 0.2 0.8 0.4 1.01 0.4 1.01 0.6 0.8 0.6")  # partly outside
-    assert call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv").status == 0
+    assert call(boxes_of_labels.main, "--images", photos, "--out", tmp_path / "boxes.csv").status == 0
     plates = {path.stem: plates for path, plates in read_plates([tmp_path / "boxes.csv"]).items()}
     (box,), (corners,) = plates["one"]
     np.testing.assert_allclose(corners, CORNERS[[2, 3, 0, 1]], atol=0.1)
@@ -132,14 +133,14 @@ def test_points_of_yolo_that_are_no_corners(tmp_path):
         shown[place] = 0
         for numbers in (shown.flatten(), shown[:, :2].flatten()):
             (tmp_path / "a.txt").write_text(" ".join(map(str, [0, 0.5, 0.45, 0.2, 0.1, *numbers])))
-            ((_, box, corners),) = boxes_of_yolo.read_yolo(tmp_path / "a.txt")
+            ((_, box, corners),) = boxes_of_labels.read_yolo(tmp_path / "a.txt", np.ones(2))
             assert corners is None and np.allclose(box, (0.4, 0.4, 0.6, 0.5))
     angles = np.linspace(0, 2 * np.pi, 9)[:-1]
     circle = np.stack([0.5 + 0.1 * np.cos(angles), 0.5 + 0.05 * np.sin(angles)], axis=1)
     for polygon in (circle, circle[[0, 1, 2, 4, 5, 6]], circle[[0, 2, 4]], points[[0, 1, 1, 3]]):
         (tmp_path / "a.txt").write_text(" ".join(map(str, [0, *polygon.flatten()])))
         with pytest.raises(UserError, match="polygons are not taken"):
-            boxes_of_yolo.read_yolo(tmp_path / "a.txt")
+            boxes_of_labels.read_yolo(tmp_path / "a.txt", np.ones(2))
 
 
 def test_a_plate_turned_either_way_begins_at_its_upper_left_corner():
@@ -182,7 +183,7 @@ def test_a_table_in_a_linked_folder_names_its_pictures(call, photos, tmp_path):
     (photos / "a" / "two.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     (tmp_path / "far" / "away").mkdir(parents=True)
     (tmp_path / "tables").symlink_to(tmp_path / "far" / "away")
-    done = call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "tables" / "boxes.csv")
+    done = call(boxes_of_labels.main, "--images", photos, "--out", tmp_path / "tables" / "boxes.csv")
     assert done.status == 0 and list(read_boxes([tmp_path / "tables" / "boxes.csv"])) == [photos / "a" / "two.png"]
     assert "file,x1,y1,x2,y2\n../../photos/a/two.png," in (tmp_path / "far" / "away" / "boxes.csv").read_text()
 
@@ -191,27 +192,82 @@ def test_a_table_in_a_linked_folder_names_its_pictures(call, photos, tmp_path):
 def test_a_bad_file_of_yolo_is_left_out_and_said_so(call, photos, tmp_path, line):
     (photos / "a" / "one.txt").write_text(line)
     (photos / "a" / "two.txt").write_text("0 0.5 0.5 0.1 0.1\n")
-    done = call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv")
+    done = call(boxes_of_labels.main, "--images", photos, "--out", tmp_path / "boxes.csv")
     assert done.status == 1 and f"left out: {photos / 'a' / 'one.txt'}: '{line}'" in done.err
     assert len(read_boxes([tmp_path / "boxes.csv"])) == 1
 
 
+VOC = """<annotation><filename>one.jpg</filename>{}</annotation>"""
+OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+
+
+def test_labels_of_pascal_voc_give_the_same_table(call, photos, tmp_path):
+    for name, boxes in BOXES.items():
+        (tmp_path / "labels" / "a").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "labels" / "a" / f"{name}.xml").write_text(
+            VOC.format("".join(OBJECT.format("licence", *box) for box in boxes)))
+    arguments = ("--images", photos, "--labels", tmp_path / "labels", "--out", tmp_path / "boxes.csv")
+    done = call(boxes_of_labels.main, *arguments)
+    assert done.status == 0 and "3 plates; 1 pictures" in done.out, done
+    assert {path.stem: boxes.tolist() for path, boxes in read_boxes([tmp_path / "boxes.csv"]).items()} == {
+        name: [list(box) for box in boxes] for name, boxes in BOXES.items()}
+    one = tmp_path / "labels" / "a" / "one.xml"
+    for bad in (VOC.format(OBJECT.format("licence", 100, 96, 700, 150)), VOC.format("<object/>"), "<annotation>"):
+        one.write_text(bad)
+        done = call(boxes_of_labels.main, *arguments)
+        assert done.status == 1 and str(one) in done.err and "2 plates" in done.out
+
+
+@pytest.mark.parametrize("folder", ["a/", "images/", ""])
+def test_labels_of_coco_give_the_same_table(call, photos, tmp_path, folder):
+    """Corners come from four key points or a polygon of four; polygons of more points tell none."""
+    boxes = [(number, box) for number, of_one in enumerate(BOXES.values()) for box in of_one]
+    corners = np.array([(100, 100), (260, 60), (270, 96), (105, 140)], float)
+    labels = {"images": [{"id": number, "file_name": f"{folder}{name}.png"} for number, name in enumerate(BOXES)],
+              "categories": [{"id": 7, "name": "plate"}, {"id": 1, "name": "car"}],
+              "annotations": [{"image_id": number, "category_id": 7, "bbox": [x1, y1, x2 - x1, y2 - y1],
+                               "segmentation": [[x1, y1, x2, y1, x2, y2, x1, y2, x1 - 5, y1 + 9]]}
+                              for number, (x1, y1, x2, y2) in boxes]}
+    labels["annotations"].append({"image_id": 0, "category_id": 1, "bbox": [0, 0, 300, 200]})
+    points = np.insert(corners, 2, 2, axis=1).flatten().tolist()  # each with its visibility
+    labels["annotations"][2] |= {"bbox": [100, 60, 170, 80], "keypoints": points}
+    x1, y1, x2, y2 = boxes[1][1]
+    labels["annotations"][1]["segmentation"] = [[x2, y2, x1, y2, x1, y1, x2, y1]]
+    (tmp_path / "coco.json").write_text(json.dumps(labels))
+    arguments = ("--images", photos, "--labels", tmp_path / "coco.json", "--out", tmp_path / "boxes.csv")
+    done = call(boxes_of_labels.main, *arguments, "--classes", "plate")
+    assert done.status == 0 and "3 plates; 1 pictures" in done.out, done
+    found = {path.stem: plates for path, plates in read_plates([tmp_path / "boxes.csv"]).items()}
+    assert found["two"][0].tolist() == [list(box) for box in BOXES["two"]] and not len(found["none"][0])
+    assert found["two"][1][0] is None
+    assert found["two"][1][1].tolist() == [[x2, y2], [x1, y2], [x1, y1], [x2, y1]]
+    np.testing.assert_array_equal(found["one"][1][0], corners[[2, 3, 0, 1]])
+    labels["annotations"][0]["bbox"] = [30, 40, 800, 40]
+    (tmp_path / "coco.json").write_text(json.dumps(labels))
+    done = call(boxes_of_labels.main, *arguments)
+    assert done.status == 1 and "[30, 40, 800, 40] of image 0 is no bbox" in done.err
+    for bad in ("", "[]", "{}", json.dumps({**labels, "categories": []})):
+        (tmp_path / "coco.json").write_text(bad)
+        assert "coco.json as COCO's" in call(boxes_of_labels.main, *arguments).sentence()
+
+
 def test_a_mark_of_the_encoding_is_no_part_of_yolos_class(tmp_path):
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.2 0.1\n", encoding="utf-8-sig")
-    assert [label.kind for label in boxes_of_yolo.read_yolo(tmp_path / "a.txt")] == ["0"]
+    assert [label.kind for label in boxes_of_labels.read_yolo(tmp_path / "a.txt", np.ones(2))] == ["0"]
 
 
 def test_a_box_of_yolo_ends_where_the_picture_does(call, photos, tmp_path):
     (photos / "a" / "one.txt").write_text("0 0.9 0.5 0.4 0.2")
-    assert call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv").status == 0
+    assert call(boxes_of_labels.main, "--images", photos, "--out", tmp_path / "boxes.csv").status == 0
     assert read_boxes([tmp_path / "boxes.csv"])[photos / "a" / "one.png"].tolist() == [[252, 96, 360, 144]]
 
 
 def test_a_box_without_area_is_left_out_and_said_so(call, photos, tmp_path):
     (photos / "a" / "one.txt").write_text("0 0.5 0.5 0.0000001 0.1")
     (photos / "a" / "two.txt").write_text("0 0.5 0.5 0.1 0.1\n")
-    done = call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv")
-    assert done.status == 1 and f"left out: {photos / 'a' / 'one.txt'}: a box has a side below 2 pixels" in done.err
+    done = call(boxes_of_labels.main, "--images", photos, "--out", tmp_path / "boxes.csv")
+    assert done.status == 1
+    assert f"left out: {photos / 'a' / 'one.png'}: the box of a label has a side below 2 pixels" in done.err
     assert [path.stem for path in read_boxes([tmp_path / "boxes.csv"])] == ["two"]
 
 
@@ -220,15 +276,15 @@ def test_a_name_that_no_table_can_hold_is_said(call, tmp_path):
     name = os.fsencode(tmp_path) + b"/\xff1"
     put_picture(tmp_path / "1.png", make_picture(40, 60)).rename(os.fsdecode(name + b".png"))
     Path(os.fsdecode(name + b".txt")).write_text("0 0.5 0.5 0.1 0.1\n")
-    done = call(boxes_of_yolo.main, "--images", tmp_path, "--out", tmp_path / "boxes.csv")
+    done = call(boxes_of_labels.main, "--images", tmp_path, "--out", tmp_path / "boxes.csv")
     assert done.status == 2 and "is no UTF-8" in done.sentence() and r"\udcff1" in done.sentence()
 
 
 def test_pictures_without_any_file_of_yolo_are_no_table(call, photos, tmp_path):
-    done = call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv")
+    done = call(boxes_of_labels.main, "--images", photos, "--out", tmp_path / "boxes.csv")
     assert "--labels" in done.sentence() and not (tmp_path / "boxes.csv").exists()
     (photos / "a" / "one.txt").write_text("0 0.5 0.5 0.1 0.1 0.99")
-    done = call(boxes_of_yolo.main, "--images", photos, "--out", tmp_path / "boxes.csv")
+    done = call(boxes_of_labels.main, "--images", photos, "--out", tmp_path / "boxes.csv")
     assert done.status == 2 and "confidences and other polygons are not taken" in done.err
 
 
@@ -273,13 +329,13 @@ def test_a_table_without_its_columns_is_refused(photos):
 def test_of_yolos_classes_those_that_are_plates_are_taken(call, photos, tmp_path):
     (photos / "a" / "two.txt").write_text("car 0.5 0.5 0.9 0.8\n1 0.5 0.5 0.1 0.1\n1 0.2 0.5 0.1 0.1\n")
     arguments = ("--images", photos, "--out", tmp_path / "boxes.csv")
-    done = call(boxes_of_yolo.main, *arguments)
+    done = call(boxes_of_labels.main, *arguments)
     assert done.status == 0 and "3 plates" in done.out and "classes 1 (2), car (1)" in done.out
-    done = call(boxes_of_yolo.main, *arguments, "--classes", "1")
+    done = call(boxes_of_labels.main, *arguments, "--classes", "1")
     assert done.status == 0 and "2 plates" in done.out and "of the classes" not in done.out
     assert [len(boxes) for boxes in read_boxes([tmp_path / "boxes.csv"]).values()] == [2]
-    assert "no file has the class plate; name with --classes some of 1, car" in call(
-        boxes_of_yolo.main, *arguments, "--classes", "1", "plate").sentence()
+    assert "no label has the class plate; name with --classes some of 1, car" in call(
+        boxes_of_labels.main, *arguments, "--classes", "1", "plate").sentence()
 
 
 def test_ones_own_photos_are_not_validated_by_ccpds_and_the_next_command_starts_from_weights(call, photos, table,
@@ -299,7 +355,7 @@ def test_ones_own_photos_are_not_validated_by_ccpds_and_the_next_command_starts_
 def test_texts_typed_into_a_table_are_not_lost(call, photos, table):
     before = table.read_bytes()
     (photos / "a" / "two.txt").write_text("0 0.5 0.5 0.1 0.1\n")
-    assert "columns text too" in call(boxes_of_yolo.main, "--images", photos, "--out", table).sentence()
+    assert "columns text too" in call(boxes_of_labels.main, "--images", photos, "--out", table).sentence()
     assert table.read_bytes() == before
 
 
@@ -466,7 +522,7 @@ def test_photos_of_yolo_that_are_split_already_stay_so(call, tmp_path):
     for side in ("train", "val"):
         put_picture(tmp_path / "images" / side / "a.png", make_picture(240, 360))
         (tmp_path / "images" / side / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
-    done = call(boxes_of_yolo.main, "--images", tmp_path / "images", "--out", tmp_path / "boxes.csv")
+    done = call(boxes_of_labels.main, "--images", tmp_path / "images", "--out", tmp_path / "boxes.csv")
     assert f"-dir_train {tmp_path / 'images' / 'train'} -dir_val {tmp_path / 'images' / 'val'} --boxes" in done.out
 
 
