@@ -36,7 +36,7 @@ from platekit.distributed import join
 from platekit.errors import run_script
 from platekit.places import samples_from_here
 from platekit.results import PictureResult, Plate
-from platekit.tables import BOXES_HELP, read_boxes
+from platekit.tables import BOXES_HELP, read_plates
 
 __all__ = ["Detections", "Detector", "Thresholds", "create_mtcnn_net"]
 
@@ -70,7 +70,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
-    score = Score(read_boxes(arguments.boxes)) if arguments.boxes else None
+    score = Score(read_plates(arguments.boxes)) if arguments.boxes else None
     device = join(pick_device(arguments.device))
     detector = Detector(arguments.pnet, arguments.onet, device, arguments.mini_lp, arguments.scale)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,16 @@ import numpy as np
 from ccpd.protocol import IOU_THRESHOLD
 from platekit.boxes import box_iou
 from platekit.files import real_path
+from platekit.tables import Plates
 
 
 class Score:
     """Counts plates, those found (an IoU above 0.7, one box per plate), and boxes that are none of them; and of the
     plates whose texts are known those that are read wholly right, in whatever box."""
 
-    def __init__(self, boxes: Mapping[Path, np.ndarray], texts: Mapping[Path, Sequence[str]] | None = None) -> None:
-        """``boxes``: of each picture's plates (N, 4), by its resolved path; ``texts``: of those where they are known.
-        """
-        self.boxes, self.texts = boxes, texts or {}
+    def __init__(self, truth: Mapping[Path, Plates]) -> None:
+        """``truth``: each picture's plates, by its resolved path."""
+        self.truth = truth
         self.pictures = self.plates = self.found = self.other = self.unknown = self.known = self.read = 0
         self.outside: list[Path] = []  # pictures with a plate that lies outside
 
@@ -30,10 +30,11 @@ class Score:
         if "plates" not in entry:
             return
         path = Path(entry["image"])
-        plates = self.boxes.get(real_path(path))
-        if plates is None:
+        truth = self.truth.get(real_path(path))
+        if truth is None:
             self.unknown += 1
             return
+        plates = truth.boxes
         if (plates[:, 2:] > (entry["width"], entry["height"])).any():
             self.outside.append(path)
             return
@@ -43,7 +44,7 @@ class Score:
             iou = box_iou(box[None], plates)[0]
             if len(plates) and iou.max() > IOU_THRESHOLD:
                 plates, right = np.delete(plates, iou.argmax(), axis=0), right + 1
-        texts = Counter(self.texts.get(real_path(path), ()))
+        texts = Counter(truth.texts)
         self.known += texts.total()
         self.read += (texts & Counter(plate.get("text") for plate in entry["plates"])).total()
         self.pictures += 1

@@ -8,6 +8,7 @@ Source: Xu et al., "Towards End-to-End License Plate Detection and Recognition",
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -49,10 +50,8 @@ class Annotation:
 
     @property
     def corners_are_box(self) -> bool:
-        """Whether the vertices merely repeat the box's corners, within two pixels: such say nothing of the pose."""
-        x1, y1, x2, y2 = self.box
-        corners = ((x2, y2), (x1, y2), (x1, y1), (x2, y1))
-        return all(abs(a - b) <= 2 for vertex, corner in zip(self.vertices, corners) for a, b in zip(vertex, corner))
+        """Whether the vertices say nothing of the pose."""
+        return repeat_box(self.vertices, self.box)
 
     def file_name(self, suffix: str = ".jpg") -> str:
         """The CCPD file name, the inverse of ``parse``. Raises UserError for what such a name cannot express."""
@@ -75,6 +74,14 @@ class Annotation:
 def has_annotation(name: str | PurePath) -> bool:
     """Whether a name is meant as an annotation: its stem has the seven fields. Photos without a plate have no field."""
     return PurePath(name).stem.count("-") == 6
+
+
+def repeat_box(vertices: Iterable[Iterable[float]], box: Iterable[float]) -> bool:
+    """Whether a plate's vertices, in the order of ``Annotation``, merely repeat the corners of its box, within two
+    pixels: such say nothing of its pose."""
+    x1, y1, x2, y2 = box
+    corners = ((x2, y2), (x1, y2), (x1, y1), (x2, y1))
+    return all(abs(a - b) <= 2 for vertex, corner in zip(vertices, corners) for a, b in zip(vertex, corner))
 
 
 def parse(name: str | PurePath) -> Annotation:

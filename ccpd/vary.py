@@ -23,8 +23,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ccpd import camera
-from ccpd.annotation import Annotation, has_annotation, parse
-from ccpd.geometry import bounding_box, box_corners
+from ccpd.annotation import Annotation, has_annotation, parse, repeat_box
+from ccpd.geometry import bounding_box
 from MTCNN.data_preprocessing.views import POSES, make_view
 from platekit.arguments import HelpFormatter, add_seed, command_line
 from platekit.errors import UserError, run_script
@@ -131,8 +131,7 @@ def like(subset: str) -> Change:
     """As if it were a photo of this subset of CCPD: a view such as the detector learns from, of the whole photo."""
     def change(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:
         box = bounding_box(corners)
-        known = np.abs(corners - box_corners(box)).max() > 2  # else they merely repeat the box
-        view = make_view(picture, box, corners if known else None, np.zeros((0, 4)), rng, [subset])
+        view = make_view(picture, box, None if repeat_box(corners, box) else corners, np.zeros((0, 4)), rng, [subset])
         return view.image, view.matrix
     return change
 

@@ -14,9 +14,11 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from ccpd.annotation import repeat_box
 from platekit.boxes import box_iou
 from platekit.errors import UserError
 from platekit.files import real_path, write_text
@@ -47,7 +49,8 @@ def read_rows(table: str | os.PathLike, columns: tuple[str, ...]) -> list[Row]:
     try:
         with open(table, encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
-            names = set(reader.fieldnames or ())
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            names = set(reader.fieldnames)
             semicolons = any(";" in name for name in names)
             lines, last = [], reader.reader.line_num
             for line in reader:
@@ -56,7 +59,9 @@ def read_rows(table: str | os.PathLike, columns: tuple[str, ...]) -> list[Row]:
                     raise UserError(f"{table}, row {last + 1}: a text goes on over the end of the line; close its "
                                     "quotation mark, or take the line break out of it")
                 last = reader.reader.line_num
-                lines.append((last, {name: (text or "").strip() for name, text in line.items()}))
+                texts = {name: (text or "").strip() for name, text in line.items()}
+                if any(texts.values()):  # a spreadsheet's row may have been emptied
+                    lines.append((last, texts))
     except OSError as error:
         raise UserError(f"cannot read {table}: {error.strerror}; check the path") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -91,34 +96,31 @@ def write_rows(table: Path, columns: Iterable[str], rows: Iterable[Iterable[obje
     write_text(table, text.getvalue())
 
 
-def read_boxes(tables: Iterable[str | os.PathLike]) -> dict[Path, np.ndarray]:
-    """The boxes (N, 4) of each picture's plates, by its resolved path; N is 0 where it has none. Raises UserError."""
-    return {path: boxes for path, (boxes, _) in read_plates(tables).items()}
+class Plates(NamedTuple):
+    """The plates of a picture."""
+
+    boxes: np.ndarray  # (N, 4)
+    corners: list[np.ndarray | None]  # of each, as ``corners_of``
+    texts: list[str]  # those that are told
 
 
-def read_plates(tables: Iterable[str | os.PathLike]) -> dict[Path, tuple[np.ndarray, list[np.ndarray | None]]]:
-    """``read_boxes``, and of each plate the corners as ``corners_of``."""
-    plates: dict[Path, tuple[list, list]] = {}
+def read_plates(tables: Iterable[str | os.PathLike]) -> dict[Path, Plates]:
+    """What tables of boxes say of each picture, by its resolved path. Raises UserError."""
+    plates: dict[Path, tuple[list, list, list]] = {}
     for row in (row for table in tables for row in read_rows(table, ("file", *BOX))):
-        boxes, corners = plates.setdefault(row.picture, ([], []))
+        boxes, corners, texts = plates.setdefault(row.picture, ([], [], []))
         if box := box_of(row):
             boxes.append(box)
             corners.append(corners_of(row, box))
-    return {path: (np.array(boxes, np.float64).reshape(-1, 4), corners) for path, (boxes, corners) in plates.items()}
-
-
-def read_texts(tables: Iterable[str | os.PathLike]) -> dict[Path, list[str]]:
-    """What each picture's plates read, by its resolved path, by tables of boxes that tell it. Raises UserError."""
-    texts: dict[Path, list[str]] = {}
-    for row in (row for table in tables for row in read_rows(table, ("file", *BOX))):
-        if text := row.texts.get(TEXT):
-            texts.setdefault(row.picture, []).append(unicodedata.normalize("NFC", text))
-    return texts
+            if text := row.texts.get(TEXT):
+                texts.append(unicodedata.normalize("NFC", text))
+    return {path: Plates(np.array(boxes, np.float64).reshape(-1, 4), corners, texts)
+            for path, (boxes, corners, texts) in plates.items()}
 
 
 def corners_of(row: Row, box: Sequence[float]) -> np.ndarray | None:
     """The corners (4, 2) of the plate in a row's ``box``, in CCPD's order, from the lower right one; None where the row
-    tells none. Raises UserError for what are no corners of a plate there.
+    tells none, or merely the box's. Raises UserError for what are no corners of a plate there.
     """
     text = row.texts.get(CORNERS, "")
     if not text:
@@ -130,7 +132,8 @@ def corners_of(row: Row, box: Sequence[float]) -> np.ndarray | None:
     if not corners_text(corners, box):
         raise UserError(f"{row.place}: '{text}' are no corners of the plate in its box, x and y in pixels of the upper "
                         "left one and on clockwise; correct the row, or leave the column empty")
-    return corners[[2, 3, 0, 1]]
+    corners = corners[[2, 3, 0, 1]]
+    return None if repeat_box(corners, box) else corners
 
 
 def corners_text(corners: np.ndarray, box: Sequence[float] | np.ndarray) -> str:

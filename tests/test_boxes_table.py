@@ -31,11 +31,15 @@ from platekit.images import find_images, read_image, read_lines
 from platekit.opencv import cv2
 from platekit.places import SAMPLES
 from platekit.read_plates import main as read_plates_main
-from platekit.tables import BOX, clockwise, read_boxes, read_plates, write_rows
+from platekit.tables import BOX, Plates, clockwise, read_plates, write_rows
 from tests.conftest import make_picture, overlap, put_picture
 
 BOXES = {"two": [(30.0, 40.0, 130.0, 80.0), (200.0, 150.0, 330.0, 190.5)], "one": [(100.0, 96.0, 270.0, 150.0)],
          "none": []}
+
+
+def read_boxes(tables: list[Path]) -> dict[Path, np.ndarray]:
+    return {path: plates.boxes for path, plates in read_plates(tables).items()}
 
 
 @pytest.fixture
@@ -119,7 +123,7 @@ def test_corners_of_yolo_in_any_order_are_those_of_the_table(call, photos, tmp_p
     (photos / "a" / "none.txt").write_text("0 0.9 0.5 0.2 0.2 0.8 0.4 1.01 0.4 1.01 0.6 0.8 0.6")  # partly outside
     assert call(boxes_of_labels.main, "--images", photos, "--out", tmp_path / "boxes.csv").status == 0
     plates = {path.stem: plates for path, plates in read_plates([tmp_path / "boxes.csv"]).items()}
-    (box,), (corners,) = plates["one"]
+    (box,), (corners,), _ = plates["one"]
     np.testing.assert_allclose(corners, CORNERS[[2, 3, 0, 1]], atol=0.1)
     np.testing.assert_allclose(box, (100, 60, 270, 140), atol=0.1)
     assert plates["two"][1] == plates["none"][1] == [None]
@@ -212,18 +216,22 @@ def test_labels_of_pascal_voc_give_the_same_table(call, photos, tmp_path):
     assert {path.stem: boxes.tolist() for path, boxes in read_boxes([tmp_path / "boxes.csv"]).items()} == {
         name: [list(box) for box in boxes] for name, boxes in BOXES.items()}
     one = tmp_path / "labels" / "a" / "one.xml"
-    for bad in (VOC.format(OBJECT.format("licence", 100, 96, 700, 150)), VOC.format("<object/>"), "<annotation>"):
+    for bad in (VOC.format(OBJECT.format("licence", 100, 96, 700, 150)), VOC.format("<object/>"), "<annotation>",
+                VOC.format("<size><width>720</width><height>480</height></size>"),
+                '<?xml version="1.0" encoding="gb2312"?>' + VOC):
         one.write_text(bad)
+        (tmp_path / "boxes.csv").unlink()
         done = call(boxes_of_labels.main, *arguments)
         assert done.status == 1 and str(one) in done.err and "2 plates" in done.out
 
 
-@pytest.mark.parametrize("folder", ["a/", "images/", ""])
-def test_labels_of_coco_give_the_same_table(call, photos, tmp_path, folder):
+@pytest.mark.parametrize(("folder", "slash"), [("a/", "/"), ("images/", "/"), ("", "/"), ("a/", "\\")])
+def test_labels_of_coco_give_the_same_table(call, photos, tmp_path, folder, slash):
     """Corners come from four key points or a polygon of four; polygons of more points tell none."""
     boxes = [(number, box) for number, of_one in enumerate(BOXES.values()) for box in of_one]
     corners = np.array([(100, 100), (260, 60), (270, 96), (105, 140)], float)
-    labels = {"images": [{"id": number, "file_name": f"{folder}{name}.png"} for number, name in enumerate(BOXES)],
+    names = [f"{folder}{name}.png".replace("/", slash) for name in BOXES]
+    labels = {"images": [{"id": number, "file_name": name} for number, name in enumerate(names)],
               "categories": [{"id": 7, "name": "plate"}, {"id": 1, "name": "car"}],
               "annotations": [{"image_id": number, "category_id": 7, "bbox": [x1, y1, x2 - x1, y2 - y1],
                                "segmentation": [[x1, y1, x2, y1, x2, y2, x1, y2, x1 - 5, y1 + 9]]}
@@ -232,23 +240,63 @@ def test_labels_of_coco_give_the_same_table(call, photos, tmp_path, folder):
     points = np.insert(corners, 2, 2, axis=1).flatten().tolist()  # each with its visibility
     labels["annotations"][2] |= {"bbox": [100, 60, 170, 80], "keypoints": points}
     x1, y1, x2, y2 = boxes[1][1]
-    labels["annotations"][1]["segmentation"] = [[x2, y2, x1, y2, x1, y1, x2, y1]]
+    labels["annotations"][1]["segmentation"] = [[x2, y2 - 9, x1, y2, x1, y1, x2, y1, x2, y2 - 9]]  # closed
     (tmp_path / "coco.json").write_text(json.dumps(labels))
     arguments = ("--images", photos, "--labels", tmp_path / "coco.json", "--out", tmp_path / "boxes.csv")
     done = call(boxes_of_labels.main, *arguments, "--classes", "plate")
     assert done.status == 0 and "3 plates; 1 pictures" in done.out, done
     found = {path.stem: plates for path, plates in read_plates([tmp_path / "boxes.csv"]).items()}
     assert found["two"][0].tolist() == [list(box) for box in BOXES["two"]] and not len(found["none"][0])
-    assert found["two"][1][0] is None
-    assert found["two"][1][1].tolist() == [[x2, y2], [x1, y2], [x1, y1], [x2, y1]]
-    np.testing.assert_array_equal(found["one"][1][0], corners[[2, 3, 0, 1]])
-    labels["annotations"][0]["bbox"] = [30, 40, 800, 40]
-    (tmp_path / "coco.json").write_text(json.dumps(labels))
-    done = call(boxes_of_labels.main, *arguments)
-    assert done.status == 1 and "[30, 40, 800, 40] of image 0 is no bbox" in done.err
+    assert found["two"].corners[0] is None
+    np.testing.assert_array_equal(found["two"].corners[1], [(x2, y2 - 9), (x1, y2), (x1, y1), (x2, y1)])
+    np.testing.assert_array_equal(found["one"].corners[0], corners[[2, 3, 0, 1]])
+    assert "is there and may have been corrected" in call(boxes_of_labels.main, *arguments).sentence()
+    (tmp_path / "boxes.csv").unlink()
+    shutil.copytree(photos / "a", photos / "b")  # of the same names: whose labels are those without a folder?
+    done = call(boxes_of_labels.main, *arguments, "--classes", "plate")
+    if folder == "a/":
+        assert done.status == 0 and "3 plates; 5 pictures" in done.out, done
+    else:
+        assert done.status == 2 and "has labels" in done.sentence()
+    shutil.rmtree(photos / "b")
+    (tmp_path / "boxes.csv").unlink(missing_ok=True)
+    for change, said in (({"width": 36, "height": 24}, "picture of 36 x 24 pixels"),
+                         ({}, "[30, 40, 800, 40] is no bbox")):
+        labels["images"][0] |= change
+        (tmp_path / "coco.json").write_text(json.dumps(labels))
+        done = call(boxes_of_labels.main, *arguments)
+        assert done.status == 1 and said in done.err and f"the labels of {names[0]} in" in done.err
+        (tmp_path / "boxes.csv").unlink()
+        labels["images"][0] |= {"width": 360, "height": 240}
+        labels["annotations"][0]["bbox"] = [30, 40, 800, 40]
     for bad in ("", "[]", "{}", json.dumps({**labels, "categories": []})):
         (tmp_path / "coco.json").write_text(bad)
         assert "coco.json as COCO's" in call(boxes_of_labels.main, *arguments).sentence()
+
+
+@pytest.mark.parametrize("val", ["val", "valid"])
+def test_labels_lie_where_yolo_looks_for_them(call, photos, tmp_path, val):
+    for part in ("train", val):
+        shutil.copytree(photos / "a", tmp_path / "set" / part / "images")
+        (tmp_path / "set" / part / "labels").mkdir()
+        (tmp_path / "set" / part / "labels" / "one.txt").write_text("0 0.5 0.5 0.2 0.1 ")
+    done = call(boxes_of_labels.main, "--images", tmp_path / "set", "--out", tmp_path / "boxes.csv")
+    assert done.status == 0 and "2 plates; 6 pictures" in done.out, done
+    assert f"-dir_train {tmp_path / 'set' / 'train'} -dir_val {tmp_path / 'set' / val} --boxes" in done.out
+
+
+def test_corners_that_merely_repeat_a_box_are_not_known(call, photos, tmp_path):
+    (photos / "a" / "one.txt").write_text("0 0.25 0.2 0.75 0.2 0.75 0.8 0.25 0.8")
+    assert call(boxes_of_labels.main, "--images", photos, "--out", photos / "boxes.csv").status == 0
+    assert (photos / "boxes.csv").read_text("utf-8-sig") == "file,x1,y1,x2,y2\na/one.png,90.0,48.0,270.0,192.0\n"
+    (photos / "own.csv").write_text("file,x1,y1,x2,y2,corners\na/one.png,90,48,270,192,91 48 270 47 270 192 90 191\n")
+    (plates,) = read_plates([photos / "own.csv"]).values()
+    assert plates.corners == [None]
+
+
+def test_spaces_in_a_tables_first_line_and_emptied_rows_do_not_count(photos):
+    (photos / "boxes.csv").write_text("file, x1, y1 ,x2, y2\n,,,,\na/one.png, 1, 2, 30, 20\n , ,,,\n")
+    assert [boxes.tolist() for boxes in read_boxes([photos / "boxes.csv"]).values()] == [[[1, 2, 30, 20]]]
 
 
 def test_a_mark_of_the_encoding_is_no_part_of_yolos_class(tmp_path):
@@ -331,9 +379,11 @@ def test_of_yolos_classes_those_that_are_plates_are_taken(call, photos, tmp_path
     arguments = ("--images", photos, "--out", tmp_path / "boxes.csv")
     done = call(boxes_of_labels.main, *arguments)
     assert done.status == 0 and "3 plates" in done.out and "classes 1 (2), car (1)" in done.out
+    (tmp_path / "boxes.csv").unlink()
     done = call(boxes_of_labels.main, *arguments, "--classes", "1")
     assert done.status == 0 and "2 plates" in done.out and "of the classes" not in done.out
     assert [len(boxes) for boxes in read_boxes([tmp_path / "boxes.csv"]).values()] == [2]
+    (tmp_path / "boxes.csv").unlink()
     assert "no label has the class plate; name with --classes some of 1, car" in call(
         boxes_of_labels.main, *arguments, "--classes", "1", "plate").sentence()
 
@@ -352,10 +402,10 @@ def test_ones_own_photos_are_not_validated_by_ccpds_and_the_next_command_starts_
     assert sorted(read_lines(listed)) == sorted(str(photos / "a" / name) for name in ("none.png", "one.png", "two.png"))
 
 
-def test_texts_typed_into_a_table_are_not_lost(call, photos, table):
+def test_what_was_corrected_in_a_table_is_not_lost(call, photos, table):
     before = table.read_bytes()
     (photos / "a" / "two.txt").write_text("0 0.5 0.5 0.1 0.1\n")
-    assert "columns text too" in call(boxes_of_labels.main, "--images", photos, "--out", table).sentence()
+    assert "may have been corrected" in call(boxes_of_labels.main, "--images", photos, "--out", table).sentence()
     assert table.read_bytes() == before
 
 
@@ -410,7 +460,7 @@ def test_a_plate_is_found_once(tmp_path):
         score.add_entry({"image": str(tmp_path / name), "width": 400, "height": 100,
                          "plates": [{"box": box} for box in boxes.tolist()]})
 
-    score = Score({tmp_path / "a.jpg": plates, tmp_path / "b.jpg": np.zeros((0, 4))})
+    score = Score({tmp_path / "a.jpg": Plates(plates, [], []), tmp_path / "b.jpg": Plates(np.zeros((0, 4)), [], [])})
     add(score, "a.jpg", plates[[0, 0]] + 1)
     add(score, "b.jpg", plates[:0])
     add(score, "c.jpg", plates)
@@ -422,7 +472,7 @@ def test_a_plate_is_found_once(tmp_path):
 
 
 def test_a_picture_whose_boxes_lie_outside_it_does_not_count_and_is_named(tmp_path):
-    score = Score({tmp_path / "a.jpg": np.array([(10, 10, 110, 40)], float)})
+    score = Score({tmp_path / "a.jpg": Plates(np.array([(10, 10, 110, 40)], float), [], [])})
     score.add_entry({"image": str(tmp_path / "a.jpg"), "width": 100, "height": 50, "plates": []})
     assert str(score).startswith("0 pictures: 0 of 0 plates found, 0 other boxes, 1 pictures left out, whose boxes lie "
                                  "outside") and str(score).endswith("a.jpg")
@@ -480,7 +530,7 @@ def test_what_was_read_is_a_table_to_correct_and_to_train_on(call, tmp_path):
     assert {row["file"].removesuffix(".png"): row["text"] for row in rows} \
         == {name: annotation.plate for name, annotation in annotations.items()}
     assert rows == sorted(rows, key=lambda row: float(row["confidence"])) and {row["rows"] for row in rows} == {"1"}
-    for path, (boxes, (corners,)) in read_plates([table]).items():
+    for path, (boxes, (corners,), _) in read_plates([table]).items():
         truth = annotations[path.stem]
         assert overlap(boxes[0], truth.box) > 0.7 and np.abs(corners - truth.vertices).max() < np.ptp(boxes[0][::2]) / 8
     done = call(crops_of_boxes.main, "--boxes", table, "--out", tmp_path / "crops")
@@ -528,7 +578,7 @@ def test_photos_of_yolo_that_are_split_already_stay_so(call, tmp_path):
 
 def test_a_box_that_is_too_loose_is_another(tmp_path):
     """Its overlap is 0.625."""
-    score = Score({tmp_path / "a.jpg": np.array([(10, 10, 110, 40)], float)})
+    score = Score({tmp_path / "a.jpg": Plates(np.array([(10, 10, 110, 40)], float), [], [])})
     score.add_entry({"image": str(tmp_path / "a.jpg"), "width": 400, "height": 100,
                      "plates": [{"box": [10, 10, 110, 58]}]})
     assert str(score).startswith("1 pictures: 0 of 1 plates found (0.0%), 1 other boxes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,7 @@ from ccpd.dataset import PLATE_FREE, list_lines, listed_names, shows_no_plate
 from platekit.errors import UserError
 from platekit.files import real_path
 from platekit.images import find_images
-
-Plates = Mapping[Path, tuple[np.ndarray, Sequence[np.ndarray | None]]]  # boxes (N, 4), and corners (4, 2) of each
+from platekit.tables import Plates
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +29,7 @@ class Photo:
 
 
 def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike | None = None,
-                ignore: str | os.PathLike | None = None, plates: Plates | None = None) -> list[Photo]:
+                ignore: str | os.PathLike | None = None, plates: Mapping[Path, Plates] | None = None) -> list[Photo]:
     """The annotated photos and the plate-free ones (below ``ccpd_np``) of the folders, in a fixed order.
 
     ``plates`` are those of pictures without a CCPD name, by their resolved paths, as ``platekit.tables.read_plates``
@@ -46,7 +45,7 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
         for path in find_images(folder):
             zones = np.array(ignored.get(path.name, ()), dtype=np.float64).reshape(-1, 4)
             if plates and (of_table := plates.get(real_path(path))) is not None:
-                photos += photos_of_table(path, *of_table, zones) or [Photo(path, None, None, zones)]
+                photos += photos_of_table(path, of_table, zones) or [Photo(path, None, None, zones)]
                 continue
             if shows_no_plate(path):
                 photos.append(Photo(path, None, None, zones))
@@ -72,11 +71,10 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
     return photos
 
 
-def photos_of_table(path: Path, boxes: np.ndarray, corners: Sequence[np.ndarray | None], zones: np.ndarray
-                    ) -> list[Photo]:
+def photos_of_table(path: Path, plates: Plates, zones: np.ndarray) -> list[Photo]:
     """A picture as one photo per plate."""
-    return [Photo(path, box, known, np.concatenate([zones, np.delete(boxes, number, axis=0)]))
-            for number, (box, known) in enumerate(zip(boxes, corners))]
+    return [Photo(path, box, corners, np.concatenate([zones, np.delete(plates.boxes, number, axis=0)]))
+            for number, (box, corners) in enumerate(zip(plates.boxes, plates.corners))]
 
 
 def _read_boxes(path: str | os.PathLike) -> dict[str, list[list[float]]]:

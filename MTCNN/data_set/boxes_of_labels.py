@@ -15,11 +15,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import itertools
 import json
+import posixpath
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
@@ -29,6 +31,7 @@ if __package__ in (None, ""):
 import numpy as np
 from tqdm import tqdm
 
+from ccpd.annotation import repeat_box
 from platekit.arguments import HelpFormatter, add_seed, command_line
 from platekit.errors import UserError, run_script
 from platekit.files import relative_name
@@ -67,6 +70,7 @@ def read_yolo(path: Path, size: np.ndarray) -> list[Label]:
 
 def box_and_corners(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """The box (4,) and the corners (4, 2), if they are known, of a line of YOLO's, in shares. Raises ValueError."""
+    numbers = opened(numbers)
     box, points = numbers[:4], numbers[4:]
     if len(numbers) == 8:  # a turned box
         points = numbers.reshape(4, 2)
@@ -77,6 +81,11 @@ def box_and_corners(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]
         raise ValueError("this is no box")
     sides = np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
     return sides.clip(0, 1), known_corners(points, sides, np.ones(2))
+
+
+def opened(numbers: np.ndarray) -> np.ndarray:
+    """The numbers of a polygon of four points whose first is there again at its end without that."""
+    return numbers[:8] if len(numbers) == 10 and (numbers[:2] == numbers[8:]).all() else numbers
 
 
 def known_corners(points: np.ndarray, box: np.ndarray, size: np.ndarray) -> np.ndarray | None:
@@ -106,12 +115,24 @@ def box_within(box: np.ndarray, size: np.ndarray) -> np.ndarray:
     return cut
 
 
+def check_size(source: str, stated: Iterable[Any], size: np.ndarray) -> None:
+    """UserError for labels of a picture whose stated size (width, height), if any, is not this one's."""
+    try:
+        labelled = [float(side) for side in stated]
+    except (TypeError, ValueError):  # none is stated
+        return
+    if all(labelled) and labelled != size.tolist():
+        raise UserError(f"{source} are of a picture of {labelled[0]:g} x {labelled[1]:g} pixels, and this one has "
+                        f"{size[0]} x {size[1]}; find the picture as it was labelled")
+
+
 def read_voc(path: Path, size: np.ndarray) -> list[Label]:
     """The labels of Pascal VOC's file for a picture. Raises UserError."""
     try:
         tree = ElementTree.parse(path)
-    except (OSError, ElementTree.ParseError) as error:
-        raise UserError(f"cannot read {path}: {error}; check the file") from None
+    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:  # the last two of its encoding
+        raise UserError(f"cannot read {path}: {error}; check the file, and save it in UTF-8") from None
+    check_size(f"the labels in {path}", (tree.findtext(f"size/{side}") for side in ("width", "height")), size)
     labels = []
     for thing in tree.iterfind("object"):
         texts = [thing.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
@@ -119,11 +140,11 @@ def read_voc(path: Path, size: np.ndarray) -> list[Label]:
             labels.append(Label(thing.findtext("name") or "", box_within(np.array(texts, np.float64), size)))
         except (TypeError, ValueError):
             raise UserError(f"{path}: {texts} is no box xmin, ymin, xmax, ymax in a picture of {size[0]} x {size[1]} "
-                            "pixels; mend it, or find the picture as it was labelled") from None
+                            "pixels; mend it") from None
     return labels
 
 
-def read_coco(path: Path) -> Mapping[str, LabelsOf]:
+def read_coco(path: Path) -> dict[str, LabelsOf]:
     """The labels that COCO's file has for each picture, by the name that it gives the picture, and by the last part of
     that where no other has it. Raises UserError."""
     try:
@@ -132,17 +153,21 @@ def read_coco(path: Path) -> Mapping[str, LabelsOf]:
         things: dict[Any, list[dict[str, Any]]] = {picture["id"]: [] for picture in content["images"]}
         for thing in content["annotations"]:
             things[thing["image_id"]].append({**thing, "kind": kinds[thing["category_id"]]})
-        found = {str(picture["file_name"]): functools.partial(labels_of_coco, path, things[picture["id"]])
-                 for picture in content["images"]}
+        found: dict[str, LabelsOf] = {
+            str(picture["file_name"]).replace("\\", "/"): functools.partial(labels_of_coco, path, picture,
+                                                                            things[picture["id"]])
+            for picture in content["images"]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"cannot read {path} as COCO's: {type(error).__name__} {error}; check the file") from None
-    last = Counter(PurePosixPath(name).name for name in found)  # the folders before it may be another machine's
-    return {PurePosixPath(name).name: labels for name, labels in found.items() if last[PurePosixPath(name).name] == 1} \
-        | found
+    last = Counter(map(posixpath.basename, found))  # the folders before it may be another machine's
+    return {posixpath.basename(name): labels for name, labels in found.items()
+            if last[posixpath.basename(name)] == 1} | found
 
 
-def labels_of_coco(path: Path, things: list[dict[str, Any]], size: np.ndarray) -> list[Label]:
+def labels_of_coco(path: Path, picture: dict[str, Any], things: list[dict[str, Any]], size: np.ndarray) -> list[Label]:
     """What is labelled in one picture. Raises UserError."""
+    source = f"the labels of {picture['file_name']} in {path}"
+    check_size(source, (picture.get(side) for side in ("width", "height")), size)
     labels = []
     for thing in things:
         try:
@@ -150,8 +175,8 @@ def labels_of_coco(path: Path, things: list[dict[str, Any]], size: np.ndarray) -
             box = box_within(np.array([x, y, x + width, y + height]), size)
             labels.append(Label(thing["kind"], box, corners_of_coco(thing, box, size)))
         except (KeyError, TypeError, ValueError):
-            raise UserError(f"{path}: {thing.get('bbox')} of image {thing['image_id']} is no bbox in a picture of "
-                            f"{size[0]} x {size[1]} pixels; mend it, or find the picture as it was labelled") from None
+            raise UserError(f"{source}: {thing.get('bbox')} is no bbox in a picture of {size[0]} x {size[1]} pixels; "
+                            "mend it") from None
     return labels
 
 
@@ -159,53 +184,57 @@ def corners_of_coco(thing: dict[str, Any], box: np.ndarray, size: np.ndarray) ->
     """The corners (4, 2) of a thing with four key points, or one polygon of four points, round its box."""
     polygons = thing.get("segmentation")
     for points in (thing.get("keypoints"), polygons[0] if isinstance(polygons, list) and len(polygons) == 1 else None):
-        if isinstance(points, list) and len(points) in (8, 12):
+        if isinstance(points, list) and len(points) in (8, 10, 12):
             with contextlib.suppress(ValueError):  # they mean something else
-                return known_corners(np.array(points, np.float64), box, size)
+                return known_corners(opened(np.array(points, np.float64)), box, size)
     return None
 
 
-def find_labels(picture: Path, images: Path, labels: Path, coco: Mapping[str, LabelsOf] | None) -> LabelsOf | None:
-    """What tells the labels of a picture in the folder ``images``; None where nothing does."""
+def find_labels(picture: Path, images: Path, labels: Path | None, coco: Mapping[str, LabelsOf] | None,
+                known_by_name: bool) -> LabelsOf | None:
+    """What tells the labels of a picture in the folder ``images``; None where nothing does. ``known_by_name``: no other
+    picture has its name."""
     place = picture.relative_to(images)
     if coco is not None:
-        return coco.get(place.as_posix()) or coco.get(place.name)
-    for suffix, read in ((".txt", read_yolo), (".xml", read_voc)):
-        if (path := (labels / place).with_suffix(suffix)).is_file():
-            return functools.partial(read, path)
+        return coco.get(place.as_posix()) or (coco.get(place.name) if known_by_name else None)
+    places = [picture if labels is None else labels / place]
+    if labels is None and "images" in picture.parts:  # where YOLO looks
+        number = len(picture.parts) - 1 - picture.parts[::-1].index("images")
+        places.append(Path(*picture.parts[:number], "labels", *picture.parts[number + 1:]))
+    for path, (suffix, read) in itertools.product(places, ((".txt", read_yolo), (".xml", read_voc))):
+        if path.with_suffix(suffix).is_file():
+            return functools.partial(read, path.with_suffix(suffix))
     return None
 
 
 def corners_in(label: Label) -> str:
-    """The corners of a label as a table has them; empty if not known."""
-    return "" if label.corners is None else corners_text(clockwise(label.corners.round(1)), label.box)
-
-
-def check_table(path: Path, columns: Sequence[str]) -> None:
-    """UserError for a table with other columns than these, such as texts that somebody has typed in."""
-    if path.is_file():
-        names = path.read_text(encoding="utf-8-sig", errors="replace").partition("\n")[0].strip().split(",")
-        if more := set(names) - set(columns):
-            raise UserError(f"{path} is there and has the columns {', '.join(sorted(more))} too, which would be lost; "
-                            "name another --out")
+    """The corners of a label as a table has them; empty if not known, or merely those of the box."""
+    if label.corners is None:
+        return ""
+    corners = clockwise(label.corners.round(1))
+    return "" if repeat_box(corners[[2, 3, 0, 1]], label.box) else corners_text(corners, label.box)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="pictures, in subfolders too")
     parser.add_argument("--labels", type=Path, metavar="PATH",
-                        help="folder of their files of labels (default: beside the pictures), or COCO's file")
+                        help="folder of their files of labels (default: beside the pictures, or where their path has "
+                             "labels for images), or COCO's file")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table to write")
     add_seed(parser)
     parser.add_argument("--classes", nargs="+", metavar="CLASS", help="the classes that are plates (default: all)")
     args = parser.parse_args()
-    check_table(args.out, ("file", *BOX, CORNERS))
+    if args.out.exists():
+        raise UserError(f"{args.out} is there and may have been corrected; name another --out, or remove it")
     coco = read_coco(args.labels) if args.labels and args.labels.suffix.lower() == ".json" else None
     rows, problems, left_out = [], [], 0
     seen: set[str] = set()
     plates: Counter[str] = Counter()
-    for path in tqdm(find_images(args.images), unit="picture"):
-        labels_of = find_labels(path, args.images, args.labels or args.images, coco)
+    pictures = find_images(args.images)
+    names = Counter(path.name for path in pictures)
+    for path in tqdm(pictures, unit="picture"):
+        labels_of = find_labels(path, args.images, args.labels, coco, names[path.name] == 1)
         if labels_of is None:
             left_out += 1
             continue
@@ -229,15 +258,14 @@ def main() -> int:
     if unknown := set(args.classes or ()) - seen:
         raise UserError(f"no label has the class {min(unknown)}; name with --classes some of {', '.join(sorted(seen))}")
     columns = ("file", *BOX, CORNERS) if any(row[-1] for row in rows) else ("file", *BOX)
-    check_table(args.out, columns)
     write_rows(args.out, columns, (row[:len(columns)] for row in rows))
     print(f"wrote {args.out}: {plates.total()} plates; {left_out} pictures without labels left out")
     if len(plates) > 1:
         print("of the classes " + ", ".join(f"{kind} ({count})" for kind, count in sorted(plates.items()))
               + "; if some are no plates, name with --classes those that are")
-    train, val = args.images / "train", args.images / "val"
-    sides = ("-dir_train", train, "-dir_val", val) if train.is_dir() and val.is_dir() else \
-        ("-dir_train", args.images, "--hold_out", 0.1)
+    train, *vals = (args.images / part for part in ("train", "val", "valid"))
+    vals = [val for val in vals if train.is_dir() and val.is_dir()]
+    sides = ("-dir_train", train, "-dir_val", *vals) if vals else ("-dir_train", args.images, "--hold_out", 0.1)
     flags = (*sides, "--boxes", args.out)
     print(f"next: python MTCNN/data_preprocessing/gen_Pnet_train_data.py {command_line(flags)}")
     return 1 if problems else 0
