@@ -77,7 +77,7 @@ class DetailReader:
         theta = self.recogniser.transforms(picture, boxes, LOOKS)
         likely = self.net(sample_boxes(picture, boxes, theta)).softmax(dim=1).cpu()
         if self.recogniser.alphabet.chars == CHARS:  # other plates have other lengths
-            likely *= torch.tensor([odds(text) for text in texts])
+            likely *= likely.new_tensor([odds(text) for text in texts])  # the default device may be another
         sure, best = (likely / likely.sum(dim=1, keepdim=True)).max(dim=1)
         shares = plate_corners(theta, (1, 1)).cpu().numpy()[:, [2, 3, 0, 1]]  # of the box, from the upper left one
         corners = boxes[:, None, :2] + shares * (boxes[:, None, 2:] - boxes[:, None, :2])

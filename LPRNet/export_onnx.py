@@ -48,12 +48,13 @@ def random_crops(count: int) -> torch.Tensor:
 
 def compare_texts(folder: Path, mine: Recogniser, exported: Recogniser) -> None:
     """Read every crop of the folder by both; UserError when a text differs."""
-    pictures = [read_image(path) for path in find_images(folder)]
-    pairs = list(zip(mine.read_pictures(pictures), exported.read_pictures(pictures)))
-    same = sum(one.text == other.text for one, other in pairs)
-    print(f"{folder}: {same} of {len(pairs)} crops have the same text in torch and in onnxruntime")
-    if same < len(pairs):
-        raise UserError(f"{len(pairs) - same} crops of {folder} read otherwise in onnxruntime; do not use the files")
+    paths, same = find_images(folder), 0
+    for picture in map(read_image, paths):
+        one, other = (recogniser.read_pictures([picture])[0].text for recogniser in (mine, exported))
+        same += one == other
+    print(f"{folder}: {same} of {len(paths)} crops have the same text in torch and in onnxruntime")
+    if same < len(paths):
+        raise UserError(f"{len(paths) - same} crops of {folder} read otherwise in onnxruntime; do not use the files")
 
 
 def main() -> None:

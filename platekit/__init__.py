@@ -6,7 +6,7 @@ images, opencv, drawing            pictures in and out, results drawn
 boxes, crops                       box arithmetic, and what both stages cut out of a picture
 devices, memory, compiled, ahead   where and how it is computed
 checkpoints, onnx_nets             nets on disk
-training, average_weights          the loop of all trainings, and means of weights
+training, muon, average_weights    the loop of all trainings, its optimiser, and means of weights
 distributed, sharing, parts        several processes, and results that survive a kill
 results, command                   what is found, and the command line of pictures
 video, frames, fusion, tracking    videos: frames, readings of one plate, plates followed

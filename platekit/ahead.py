@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 def ahead(items: Iterable[Item], work: Callable[[Item], Result], threads: int) -> Iterator[Result]:
     """``work`` of every item, in their order; threads are at the next ones while the caller is at the one before.
 
-    Items are asked for in the caller's thread, as few as keep the threads busy: ``threads`` + 1 results exist at most.
+    Items are asked for in the caller's thread, as few as keep the threads busy: ``threads`` + 2 results exist at most.
     What ``work`` raises is raised here, in its turn. OpenCV lets go of Python's lock while it decodes and encodes.
     """
     waiting: deque[Future[Result]] = deque()

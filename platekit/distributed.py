@@ -1,4 +1,4 @@
-"""One training in several processes, started by torchrun: gloo on the CPU, NCCL on GPUs.
+"""Several processes, started by torchrun, for one training or to read pictures: gloo on the CPU, NCCL on GPUs.
 
     torchrun --nproc_per_node=2 -- LPRNet/LPRNet_Train.py --run runs/two
 

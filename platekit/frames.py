@@ -19,7 +19,7 @@ from platekit.opencv import cv2, video_name
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".3gp")
 QUEUE = 8  # frames of a file that may be read ahead
-USUAL_RATE = 25.0
+USUAL_RATE, MOST_RATE = 25.0, 240.0  # frames a second; what is above is a clock's rate
 MISSES = 5  # places without a frame, one after the other, from which on a source is at its end: some are only damaged
 HANGS = 1.0  # seconds that a place without a frame takes where nothing comes any more
 WHOLE = 0.9  # share of a file's stated length from which on it counts as whole: some state a guess
@@ -31,8 +31,8 @@ class FrameSource:
 
     A file gives every frame, or every ``every``-th one, except damaged ones. A live source (a camera or a stream) does
     not wait: only its latest frame is kept, and frames not taken in time count as ``dropped``. Frames are numbered as
-    the source gave them, those that are left out too. ``second`` is the time of the last frame given: in a file by the
-    frame rate it states, from a live source by the clock since it was opened.
+    the source gave them, those that are left out too. ``second`` is the time of the last frame given: in a file by its
+    time stamps, or by its frame rate where OpenCV tells none, from a live source by the clock since it was opened.
     """
 
     def __init__(self, source: str | os.PathLike | int, live: bool | None = None, every: int = 1) -> None:
@@ -55,7 +55,7 @@ class FrameSource:
         file_at_address = total > 0 and str(source).startswith(("http://", "https://"))
         self.live = is_live(source) and not file_at_address if live is None else live
         # Streams may state none, or their clock's.
-        self.rate = rate if (1 <= rate <= 240 if self.live else 0 < rate < math.inf) else USUAL_RATE
+        self.rate = rate if (1 <= rate <= MOST_RATE if self.live else 0 < rate < math.inf) else USUAL_RATE
         self.total = total if total > 0 and not self.live else None
         self.every = 1 if self.live else every
         self.dropped = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from platekit.results import Box, Plate
 
-KEPT = 100  # sightings, one per text: a parked car before a camera must not fill the memory
+KEPT = 100  # sightings, one per text, and numbers of a track: a parked car before a camera must not fill the memory
 
 
 @dataclass(frozen=True)

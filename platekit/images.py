@@ -25,6 +25,7 @@ FOUND = (*image_types, ".jfif", ".webp", ".gif", ".avif", ".jp2", ".heic", ".hei
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # suffixes that write_image takes
 
 MOST_SCANS = 200  # of a JPEG, twice what cjpeg takes: each costs a pass over all pixels, however few bytes it has
+MOST_PARTS = 100_000  # of a JPEG or PNG: each is looked at before it is decoded, and may have four bytes
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"  # what such files begin with
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # of those in a JPEG the ones with a length behind them
 
@@ -94,8 +95,8 @@ def decode_image(data: np.ndarray, path: str | os.PathLike) -> np.ndarray:
     if data.size == 0:
         raise UserError(f"cannot decode {path}: the file is empty; fetch it again")
     if _count_scans(data) > MOST_SCANS:
-        raise UserError(f"cannot decode {path}: it is a JPEG of more than {MOST_SCANS} scans; save it again in a "
-                        "program for pictures")
+        raise UserError(f"cannot decode {path}: it is a JPEG of more than {MOST_SCANS} scans, or of too many "
+                        "parts; save it again in a program for pictures")
     image, too_large = None, not OPENCV_KNOWS_LIMIT and _pixels_by_header(data) > MAX_PIXELS
     if not too_large and not _lacks_bytes(data):
         try:
@@ -113,23 +114,27 @@ def decode_image(data: np.ndarray, path: str | os.PathLike) -> np.ndarray:
 
 
 def _count_scans(data: np.ndarray) -> int:
-    """How many scans a JPEG has. Segments are stepped over and what lies behind its end is left out: a thumbnail in it
-    or a film behind it has scans of its own, or bytes that look like some.
+    """How many scans a JPEG has, up to one more than it may have. Segments are stepped over and what lies behind its
+    end is left out: a thumbnail in it or a film behind it has scans of its own, or bytes that look like some.
     """
-    count, place = 0, 2
+    count, parts, place = 0, 0, 2
     while data[:3].tobytes() == _JPEG and (marker := _MARKER.search(data.data, place)) and marker[0] != b"\xff\xd9":
-        count += marker[0] == b"\xff\xda"
+        count, parts = count + (marker[0] == b"\xff\xda"), parts + 1
+        if count > MOST_SCANS or parts > MOST_PARTS:
+            return MOST_SCANS + 1
         place = marker.end() + int.from_bytes(data[marker.end():marker.end() + 2].tobytes(), "big")
     return count
 
 
 def _lacks_bytes(data: np.ndarray) -> bool:
-    """Whether a chunk of a PNG says to be longer than what is left of the file: OpenCV takes memory for all of it."""
-    place = len(_PNG)
+    """Whether a chunk of a PNG says to be longer than what is left of the file: OpenCV takes memory for all of it. Also
+    true where there are too many to look at."""
+    place, parts = len(_PNG), 0
     while data[:len(_PNG)].tobytes() == _PNG and place + 8 <= data.size:
         length, kind = int.from_bytes(data[place:place + 4].tobytes(), "big"), data[place + 4:place + 8].tobytes()
         place += 12 + length
-        if place - 4 > data.size or kind == b"IEND":
+        parts += 1
+        if place - 4 > data.size or kind == b"IEND" or parts > MOST_PARTS:
             return kind != b"IEND"
     return False
 
@@ -286,4 +291,4 @@ def read_lines(path: str | os.PathLike) -> Iterator[str]:
     except OSError as error:
         raise UserError(f"cannot read the list {path}: {error.strerror}; check the path") from None
     if empty:
-        raise UserError(f"the list {path} names no picture; write one path per line into it")
+        raise UserError(f"the list {path} names nothing; write one path per line into it")

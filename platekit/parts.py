@@ -87,8 +87,11 @@ class Parts:
         """The file of this process; its inputs come in order."""
         with writing(self.folder):
             file = open(self.folder / str(rank), "wb")
-        with file:
+        try:
             yield PartFile(file, self.folder)
+        finally:
+            with writing(self.folder):  # which a full disk may still refuse
+                file.close()
 
     def finish(self, sources: Iterable[Path]) -> tuple[int, int]:
         """Make ``FILE`` of all parts; returns the number of lines and how many of them report an error.

@@ -31,10 +31,11 @@ from platekit.results import PictureResult, Plate
 
 WEIGHTS = {"pnet": PNET_WEIGHTS, "onet": ONET_WEIGHTS, "lprnet": LPRNET_WEIGHTS, "stn": STN_WEIGHTS}  # the bundled ones
 
-# A box counts as a plate if its score or the confidence of its reading reaches these limits: the first are for the
-# surest box of a picture, the others for those beside it. On 3,332 photos set aside the first pair leaves out 9 of 22
-# boxes of other things, and 8 of 2,587 plates. Beside the plate's such a box stays in 13 photos with the first pair
-# alone and in 4 with both; 17 more plates would be left out if they stood beside a surer one.
+# A box counts as a plate if its score or the confidence of its reading reaches these limits: the first are for a
+# picture's boxes, the surest first, until one has reached them, the others for those beside it. On 3,332 photos set
+# aside the first pair leaves out 9 of 22 boxes of other things, and 8 of 2,587 plates. Beside the plate's such a box
+# stays in 13 photos with the first pair alone and in 4 with both; 17 more plates would be left out if they stood beside
+# a surer one.
 FIRST_LIMITS = 0.95, 0.15
 FURTHER_LIMITS = 0.99, 0.3
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from platekit.boxes import box_iou
-from platekit.fusion import FusedReading
+from platekit.fusion import KEPT, FusedReading
 from platekit.results import Plate
 
 
@@ -70,7 +70,8 @@ class Track:
 
     def absorb(self, earlier: Track) -> None:
         """Take over a track of the same plate that began earlier."""
-        self.number, *self.also = sorted([self.number, *self.also, earlier.number, *earlier.also])
+        self.number, *also = sorted([self.number, *self.also, earlier.number, *earlier.also])
+        self.also = also[:KEPT]
         if earlier.born < self.born:
             self.first_frame, self.born, self.first_second = earlier.first_frame, earlier.born, earlier.first_second
         if earlier.seen > self.seen:

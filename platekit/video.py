@@ -32,12 +32,14 @@ from platekit.distributed import world
 from platekit.drawing import draw_plates, hide_plates
 from platekit.errors import UserError
 from platekit.files import writing
-from platekit.frames import FrameSource, is_live, source_name
+from platekit.frames import MOST_RATE, USUAL_RATE, FrameSource, is_live, source_name
 from platekit.opencv import cv2, video_name
 from platekit.results import PictureResult, Plate
 from platekit.signals import stop_on_signal
 from platekit.tracking import RULES, Rules, Track, Tracker
 
+LONGEST_GAP = 60.0  # seconds between two frames that an annotated video fills
+LONGEST_NAME = 100  # of an annotated video's file: addresses may be longer than names can be
 RETRY = 5.0  # seconds between tries to open a stream again
 
 ReadFrame = Callable[[np.ndarray], PictureResult]
@@ -104,7 +106,7 @@ class Watch:
     def __str__(self) -> str:
         rate = self.frames / max(1e-9, self.seconds)
         count = self.frames if self.source.total in (None, self.frames) else f"{self.frames} of {self.source.total}"
-        pace = "" if self.source.live else f"{self.source.every * rate / self.source.rate:.2f} x real time, "
+        pace = "" if self.source.live else f"{self.source.second / max(1e-9, self.seconds):.2f} x real time, "
         return (f"{self.source.name}: {count} frames in {self.seconds:.1f} s, {rate:.1f} a second, {pace}"
                 f"{self.source.dropped} dropped")
 
@@ -117,7 +119,7 @@ class VideoFile:
         self._thread = ThreadPoolExecutor(1)
         self._work: Future[None] | None = None
         self._writer: cv2.VideoWriter | None = None
-        self._size, self._next = (0, 0), 0
+        self._size, self._next, self._left_out = (0, 0), 0, 0.0  # of its seconds those that nothing fills
 
     def write(self, second: float, picture: np.ndarray) -> None:
         """Add the frame of this second; it fills the places since the one before, so that the video keeps time.
@@ -144,7 +146,11 @@ class VideoFile:
                 raise UserError(f"cannot write {self.path}; name another folder with --output")
         if picture.shape[1::-1] != self._size:  # OpenCV would leave it out; a stream may change its size
             picture = cv2.resize(picture, self._size)
-        end = max(self._next, round(second * self.rate) + 1)  # faster frames than stated have no place of their own
+        end = round((second - self._left_out) * self.rate) + 1
+        if end - self._next > LONGEST_GAP * self.rate:  # the clock of joined recordings jumps
+            self._left_out += (end - self._next - 1) / self.rate
+            end = self._next + 1
+        end = max(self._next, end)  # faster frames than stated have no place of their own
         for _ in range(self._next, end):
             self._writer.write(picture)
         self._next = end
@@ -177,16 +183,16 @@ class AnnotatedVideos:
             output.mkdir(parents=True, exist_ok=True)
 
     def file_for(self, source: str | int, rate: float) -> VideoFile:
-        """The source's own, of as many frames a second as it has itself."""
+        """The source's own, of as many frames a second as it has itself, where it does not state its clock's."""
         name = source_name(source)
-        target = self.output / re.sub(r"[^\w.-]+", "_", f"{name}.avi") if is_live(source) \
+        target = self.output / (re.sub(r"[^\w.-]+", "_", name)[:LONGEST_NAME] + ".avi") if is_live(source) \
             else self._folder.path_for(Path(name), (".avi",), ".avi")
         while target in self._written:
             target = target.with_stem(f"{target.stem}-2")
         self._written.add(target)
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        return VideoFile(target, rate)
+        return VideoFile(target, rate if rate <= MOST_RATE else USUAL_RATE)
 
 
 def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | None = None,
@@ -309,8 +315,8 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
             when = times(time=frame.second) or {"frame": frame.number, "second": round(frame.second, 3)}
             write_line(stream, {"image": name, **when, **frame.to_dict()})
             for track in frame.tracks:
-                numbers = {track.number, *track.also}
-                if watch.source.live and not stream and told.isdisjoint(numbers) and track.counts(watch.rules):
+                if watch.source.live and not stream and track.counts(watch.rules) \
+                        and told.isdisjoint(numbers := {track.number, *track.also}):
                     told |= numbers
                     tqdm.write(f"{name}: {track.reading}  here since {watch.source.clock(track.first_second)}")
             if not video and not show:

@@ -144,7 +144,7 @@ def test_inputs_without_pictures_are_reported_beside_the_others(folder, tmp_path
         assert [Path(entry["image"]).name for entry in entries] == [
             "quiet", "a.png", "b.jpg", "c.png", "none*.jpg", "list.txt"]
         assert ["error" in entry for entry in entries] == [True, False, True, False, True, True]
-    for entry, reason in zip((entries[0], *entries[4:]), ("holds no pictures", "matches no file", "names no picture")):
+    for entry, reason in zip((entries[0], *entries[4:]), ("holds no pictures", "matches no file", "names nothing")):
         assert reason in entry["error"]
 
 

@@ -125,6 +125,15 @@ def test_a_jpeg_of_thousands_of_scans_is_refused_and_a_thumbnail_or_a_film_has_n
             decode_image(np.frombuffer(data[:start] + hidden + many, np.uint8), "a.jpg")
 
 
+def test_a_picture_of_very_many_parts_is_refused(monkeypatch):
+    monkeypatch.setattr("platekit.images.MOST_PARTS", 50)
+    for suffix, start, part in ((".jpg", 2, b"\xff\xe0\x00\x02"), (".png", 33, struct.pack(">I4sI", 0, b"teXt", 0))):
+        data = cv2.imencode(suffix, make_picture(20, 30))[1].tobytes()
+        with pytest.raises(UserError, match=r"parts|no picture"):
+            decode_image(np.frombuffer(data[:start] + 60 * part + data[start:], np.uint8), "a")
+        assert decode_image(np.frombuffer(data, np.uint8), "a").shape == (20, 30, 3)
+
+
 def test_finding_looks_into_subfolders_in_a_fixed_order(tmp_path):
     for name in ("b/2.JPG", "b/1.png", "a/9.jpeg", "c.bmp", "d.avif"):
         put_picture(tmp_path / name, make_picture(4, 4))

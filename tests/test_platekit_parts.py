@@ -22,7 +22,7 @@ from platekit.images import expand_inputs
 from platekit.parts import Parts
 from platekit.results import PictureResult, Plate
 from tests import many_photos
-from tests.conftest import files_below, lines_of, make_picture, put_picture
+from tests.conftest import files_below, full_disk, lines_of, make_picture, put_picture
 
 COUNT = 12
 
@@ -266,6 +266,14 @@ def test_many_photos_shared_by_processes_with_kills_in_between(tmp_path):
     assert sum(map(len, plates)) >= 4 and files_below(tmp_path)[-1] == "plates.jsonl"
 
 
+def test_what_a_full_disk_refuses_is_said_with_its_place(tmp_path):
+    parts = Parts(str(tmp_path / "plates.jsonl"), "")
+    parts.folder.mkdir()
+    with full_disk(100), pytest.raises(UserError, match=r"free some space|cannot write"), parts.part(0) as part:
+        for number in range(1000):
+            part.write(number, {"image": "a.jpg", "plates": []})
+
+
 def test_a_list_is_read_line_by_line(photos, tmp_path, monkeypatch):
     """Names as ``find`` prints them; a byte order mark, foreign line ends and bytes that are no UTF-8 do not hurt."""
     monkeypatch.chdir(tmp_path)
@@ -275,7 +283,7 @@ def test_a_list_is_read_line_by_line(photos, tmp_path, monkeypatch):
     assert [str(path) for path in paths[:5]] == \
         ["photos/a/00.png", "photos/with space é.png", "photos/\udcff.png", "last.png", "photos/b/01.png"]
     listed.write_text("\n")
-    with pytest.raises(UserError, match="names no picture"):
+    with pytest.raises(UserError, match="names nothing"):
         run_pictures([listed], Nets(), str(tmp_path / "plates.jsonl"))
 
 

@@ -479,6 +479,25 @@ def test_a_video_that_is_named_twice_gets_two_annotated_ones(tmp_path):
     assert [videos.file_for("clip.mp4", 25).path.name for _ in range(2)] == ["clip.mp4.avi", "clip.mp4-2.avi"]
 
 
+def test_an_annotated_video_of_a_long_address_has_a_name_and_of_a_clocks_rate_a_usual_one(tmp_path):
+    address = f"https://host/live.m3u8?signature={300 * 'a'}"
+    videos = AnnotatedVideos(tmp_path, [address])
+    first, second = (videos.file_for(address, rate) for rate in (1000.0, 240.0))
+    assert first.path != second.path and (first.rate, second.rate) == (25.0, 240.0)
+    first.write(0.0, make_picture(48, 64))
+    first.close()
+    assert files_below(tmp_path) == [first.path.name]
+
+
+def test_a_jump_of_a_files_clock_is_not_filled(tmp_path):
+    video = VideoFile(tmp_path / "video.avi", 20)
+    for second in (0.0, 0.05, 1.0, 7200.0, 7200.05, 7201.0):
+        video.write(second, make_picture(48, 64))
+    video.close()
+    with FrameSource(str(video.path)) as source:
+        assert len(list(source)) == 21 + 1 + 20
+
+
 def test_what_is_live_and_what_it_is_called():
     assert all(is_live(source) for source in (0, "rtsp://host/1", "http://host/a.mjpg", "/dev/video77"))
     assert not any(is_live(source) for source in ("clip.mp4", "file:///home/clip.mp4", 300 * "x", "zero\0byte"))
@@ -548,6 +567,14 @@ def test_a_car_that_is_read_surely_is_not_lost_beside_one_that_is_not(texts):
         tracker.follow(frame, [Plate((10, 10, 90, 35), 0.9, text, 0.97 if text == "鲁A12345" else 0.6)])
     assert {track.reading.text: round(track.reading.confidence, 2) for track in tracker.finished(end=True)} \
         == {"鲁A12345": 0.97, "皖B67890": 0.6}
+
+
+def test_a_parked_plate_that_comes_and_goes_keeps_a_bounded_list_of_numbers():
+    tracker = Tracker()
+    for frame in range(6000):
+        tracker.follow(frame, [Plate((10, 10, 90, 35), 0.9, "鲁A12345", 0.98)] if frame % 20 < 3 else [])
+    (track,) = tracker.finished(end=True)
+    assert track.number == 1 and len(track.also) == 100 and track.frames == 900
 
 
 @pytest.mark.parametrize("short", ["鲁A1245", "A12345", "鲁A1234"])
