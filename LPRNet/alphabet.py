@@ -41,9 +41,10 @@ class Reading:
 
 
 class Alphabet:
-    """Symbols in class order, the last one being the CTC blank, and how many of them a plate has at most."""
+    """Symbols in class order, the last one being the CTC blank, and how many of them a plate has at most, in how many
+    ``rows`` at most: 1 or 2 (by default 2 for ``CHARS``)."""
 
-    def __init__(self, chars: Sequence[str] = CHARS, max_length: int = MAX_LENGTH) -> None:
+    def __init__(self, chars: Sequence[str] = CHARS, max_length: int = MAX_LENGTH, rows: int | None = None) -> None:
         if len(chars) < 2 or len(set(chars)) != len(chars):
             raise UserError(f"the alphabet '{''.join(chars)[:80]}' is too short or repeats a symbol; list each once, "
                             "the blank last")
@@ -54,6 +55,7 @@ class Alphabet:
             raise UserError(f"plates of {max_length} symbols cannot be read: LPRNet has {TIME_STEPS} time steps; give "
                             f"--max_length from 1 to {TIME_STEPS}")
         self.chars, self.max_length = tuple(chars), max_length
+        self.rows = rows or 1 + (self.chars == CHARS)
         self.blank = len(chars) - 1
         self._index = {symbol: index for index, symbol in enumerate(self.chars[:-1])}
 

@@ -73,10 +73,11 @@ class OnnxReader:
         self._net = OnnxNet(lprnet_path, ("probabilities",), CROP_SIZE)
         try:
             chars, max_length = self._net.facts["chars"], int(self._net.facts["max_length"])
+            rows = int(self._net.facts.get("rows", 0)) or None  # which earlier files do not record
         except (KeyError, ValueError):
             raise UserError(f"{lprnet_path} records no alphabet; write the file with 'python LPRNet/export_onnx.py'") \
                 from None
-        self.alphabet = Alphabet(chars, max_length)
+        self.alphabet = Alphabet(chars, max_length, rows)
         self._net.must_give((2, 3, *CROP_SIZE), (2, len(self.alphabet), TIME_STEPS))
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -85,4 +86,5 @@ class OnnxReader:
 
 def facts_of(alphabet: Alphabet) -> dict[str, str]:
     """What ``lprnet.onnx`` records of its alphabet."""
-    return {"chars": "".join(alphabet.chars), "max_length": str(alphabet.max_length)}
+    return {"chars": "".join(alphabet.chars), "max_length": str(alphabet.max_length),
+            "rows": str(alphabet.rows)}

@@ -21,7 +21,7 @@ from LPRNet.model.LPRNET import LPRNet
 from LPRNet.model.STN import STNet, compose
 from LPRNet.onnx_reader import OnnxReader
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
-from LPRNet.rows import PLACES, Row
+from LPRNet.rows import Row, places_of
 from platekit.boxes import checked_boxes
 from platekit.checkpoints import fill, load_weights, read_checkpoint, save_weights
 from platekit.compiled import survive_forks
@@ -56,8 +56,9 @@ class Reader(nn.Module):
 
 def save_reader(reader: Reader, alphabet: Alphabet, lprnet_path: str | os.PathLike,
                 stn_path: str | os.PathLike) -> None:
-    """Write both nets' weights; LPRNet's file records the alphabet and the length of its plates."""
-    save_weights(lprnet_path, reader.lprnet, {"chars": "".join(alphabet.chars), "max_length": alphabet.max_length})
+    """Write both nets' weights; LPRNet's file records the alphabet, and the length and rows of its plates."""
+    save_weights(lprnet_path, reader.lprnet, {"chars": "".join(alphabet.chars), "max_length": alphabet.max_length,
+                                              "rows": alphabet.rows})
     save_weights(stn_path, reader.stn)
 
 
@@ -80,14 +81,16 @@ def recorded_alphabet(state: dict[str, Any], facts: dict[str, Any], path: str | 
     shape = getattr(state.get("container.0.bias"), "shape", None)
     default = other if other and shape == (len(other),) != (len(CHARS),) else Alphabet()
     chars, max_length = facts.get("chars", default.chars), facts.get("max_length", default.max_length)
-    if not isinstance(chars, (str, tuple)) or not isinstance(max_length, int) or set(map(type, chars)) - {str}:
+    rows = facts.get("rows")  # which earlier files do not record
+    if not isinstance(chars, (str, tuple)) or not isinstance(max_length, int) or set(map(type, chars)) - {str} \
+            or rows not in (None, 1, 2):
         raise UserError(f"{path} records no alphabet but {str(chars)[:80]!r}; name weights of LPRNet")
     if shape != (len(chars),):  # before a net of that size is made
         if shape and "chars" not in facts:
             raise UserError(f"{path} is for {shape[0]} classes and records no alphabet; 'python LPRNet/LPRNet_Train.py "
                             "--alphabet FILE --weights' goes on from it and records one")
         raise UserError(f"{path} does not fit an LPRNet of {len(chars)} classes; name weights of LPRNet")
-    return Alphabet(chars, max_length)
+    return Alphabet(chars, max_length, rows)
 
 
 def boxes_round(boxes: np.ndarray, margins: Sequence[tuple[float, float]] = MARGINS) -> np.ndarray:
@@ -122,6 +125,7 @@ class Recogniser:
             # With earlier weights 2,762 sure plates kept their text, and 99 in 100 confidences moved by under 0.006.
             if multiplies_bfloat16(self.device):
                 self.first_reader = self._fast(nets, torch.bfloat16)
+        self.places = places_of(self.alphabet)
         if batch_size is not None and batch_size < 1:
             raise UserError(f"the batch size must be at least 1, not {batch_size}")
         self.batch_size = batch_size or (CROPS if self.device.type == "cpu" else 64)
@@ -151,7 +155,7 @@ class Recogniser:
             for index, reading in zip(doubtful, self.read_views(picture, boxes[doubtful], crops[doubtful])):
                 readings[index] = reading
         empty = [index for index, reading in enumerate(readings) if not reading.text]
-        if empty and self.alphabet.chars == CHARS:  # other plates are laid out otherwise
+        if empty and self.places:
             for index, reading in zip(empty, self.read_rows(picture, boxes[empty])):
                 readings[index] = reading
         return [reading if reading.text else Reading("", 0.0) for reading in readings]
@@ -176,9 +180,9 @@ class Recogniser:
         """What is read of plates of two rows (LPRNet/rows.py): they are looked for in more boxes, and read in bfloat16
         where the first view is."""
         views = boxes_round(boxes, MARGINS_OF_ROWS)
-        logits = self.logits(self.looks(picture, views, PLACES), self.first_reader)
+        logits = self.logits(self.looks(picture, views, self.places), self.first_reader)
         return [dataclasses.replace(self.alphabet.agree(of_plate), rows=2)
-                for of_plate in logits.unflatten(0, (len(boxes), -1, len(PLACES)))]
+                for of_plate in logits.unflatten(0, (len(boxes), -1, len(self.places)))]
 
     def _fast(self, nets: Reader, dtype: torch.dtype) -> FastReader:
         reader = FastReader(nets.stn, nets.lprnet, dtype).to(self.device).to(memory_format=torch.channels_last)

@@ -1,16 +1,20 @@
 """Plates of two rows: the rows of a straightened plate are put side by side, and LPRNet reads them as one.
 
+Where the rows of Chinese plates lie is known; those of others are taken to be halves, more or less.
+
 Coordinates are those of the spatial transformer: -1..1 over the crop in which it makes a plate straight.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from ccpd.plates import KINDS
+from LPRNet.alphabet import CHARS, Alphabet
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from platekit.crops import CROP_SIZE
 
@@ -59,3 +63,19 @@ ROWS = (_row(0, UPPER_COLUMNS), _row(1, CROP_SIZE[1] - UPPER_COLUMNS))
 SHIFTS = ((0.0, 0.0), (0.07, 0.07), (-0.07, -0.07), (-0.18, -0.05), (-0.25, -0.1))
 PLACES = tuple(tuple(dataclasses.replace(row, middle=(row.middle[0], row.middle[1] + shift))
                      for row, shift in zip(ROWS, shifts)) for shifts in SHIFTS)
+
+
+def _halves(seam: float) -> tuple[Row, Row]:
+    """Both rows of a plate that meet at this share of its height."""
+    width, height = STRAIGHT_CORNERS[0]
+    upper, lower = (Row((0.0, height * (low + high - 1)), (width, height * (high - low)), CROP_SIZE[1] // 2)
+                    for low, high in ((0.0, seam), (seam, 1.0)))
+    return upper, lower
+
+
+OTHER_PLACES = tuple(map(_halves, (0.5, 0.42, 0.58, 0.35)))
+
+
+def places_of(alphabet: Alphabet) -> Sequence[Sequence[Row]]:
+    """Where to look for both rows of this alphabet's plates; nowhere if they have one."""
+    return () if alphabet.rows < 2 else PLACES if alphabet.chars == CHARS else OTHER_PLACES

@@ -27,7 +27,7 @@ BOXES_HELP = "CSV tables with the columns file (path from the table's folder), x
     "the last four are empty for a picture without a plate; a further column corners may tell the plate's, as eight " \
     "numbers, x and y of the upper left one and on clockwise"
 BOX = ("x1", "y1", "x2", "y2")
-CORNERS, TEXT = "corners", "text"  # columns that a table of boxes may have
+CORNERS, TEXT, ROWS = "corners", "text", "rows"  # columns that a table of boxes may have
 LEAST_SIDE = 2  # pixels of a box: nothing can be read or found in less
 
 

@@ -423,13 +423,20 @@ def test_crops_of_another_text_have_other_names_and_those_of_photos_that_are_awa
     assert len(set(others) & set(labels)) == 2 and sorted(others) == find_images(tmp_path / "crops")
 
 
-def test_plates_of_two_rows_give_no_crop(call, photos, table, tmp_path):
+def test_crops_of_plates_of_two_rows_are_told(call, photos, table, tmp_path):
     lines = table.read_text("utf-8").splitlines()
     count = [("B-1" in line) + 1 for line in lines]
     table.write_text("\n".join(f"{line},{rows}" for line, rows in zip(lines, ["rows", *count[1:]])), "utf-8")
     done = call(crops_of_boxes.main, "--boxes", table, "--out", tmp_path / "crops")
-    assert "1 crops and labels.csv" in done.out and "left out 2 plates of two rows" in done.out, done
-    assert list(read_labels([tmp_path / "crops" / "labels.csv"]).values()) == ["Ü7"]
+    assert done.status == 0 and "3 crops and labels.csv" in done.out, done
+    labels = read_labels([tmp_path / "crops" / "labels.csv"])
+    assert {labels[path] for path in labels.double} == {"B-1"} and len(labels.double) == 2 and len(labels) == 3
+    data = LPRDataLoader(tmp_path / "crops", Alphabet("B1Ü7-_"), labels=labels)
+    assert sorted(name.rows for _, name in data.items) == [1, 2, 2]
+    path = tmp_path / "crops" / "labels.csv"
+    path.write_text(path.read_text("utf-8").replace(",2\n", ",3\n"), "utf-8")
+    with pytest.raises(UserError, match="rows are 1 or 2, not '3'"):
+        read_labels([path])
 
 
 def test_crops_of_a_table_are_what_lprnet_learns_from(call, photos, table, tmp_path):

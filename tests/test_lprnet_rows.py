@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from ccpd.plates import KINDS, PlateRenderer, random_text
-from LPRNet.alphabet import Alphabet, Reading
+from LPRNet import LPRNet_Train
+from LPRNet.alphabet import CHARS, Alphabet, Reading
 from LPRNet.data import augment
-from LPRNet.data.load_data import RenderedPlates
+from LPRNet.data.labels import read_labels
+from LPRNet.data.load_data import LPRDataLoader, RenderedPlates
 from LPRNet.model.STN import STRAIGHT_CORNERS
-from LPRNet.recogniser import MARGINS_OF_ROWS, Recogniser
-from LPRNet.rows import PLACES, ROWS, SHIFTS
+from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
+from LPRNet.recogniser import MARGINS_OF_ROWS, Reader, Recogniser, load_reader, recorded_alphabet, save_reader
+from LPRNet.rows import OTHER_PLACES, PLACES, ROWS, SHIFTS, places_of
+from platekit.checkpoints import read_checkpoint
 from platekit.crops import CROP_SIZE, to_picture, upload
+from platekit.errors import UserError
 from platekit.opencv import cv2
+from tests.conftest import put_picture
 
 DOUBLE = KINDS["yellow_double"]
 
@@ -71,6 +79,77 @@ def test_reading_sees_rows_as_training_shows_them():
             moved = cv2.warpAffine(found.astype(np.float32), move, CROP_SIZE[::-1])
             error, before = (np.abs(other - look)[9:-9, part].mean() for look in (moved, found))
             assert error < 0.5 * before
+
+
+@pytest.fixture
+def double(tmp_path):
+    """A crop of two rows, white above black, and one of a row, of another alphabet."""
+    picture = np.zeros((60, 90, 3), np.uint8)
+    picture[:30] = 255
+    put_picture(tmp_path / "a.png", picture)
+    put_picture(tmp_path / "b.png", np.full((24, 94, 3), 128, np.uint8))
+    (tmp_path / "labels.csv").write_text("file,text,rows\na.png,AB,2\nb.png,BA,\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("corners", [False, True])
+def test_two_rows_of_ones_own_plates_are_learned_side_by_side(double, corners):
+    if corners:
+        (double / "a.png").rename(double / "a_1_90&60_0&60_0&0_90&0.png")
+        (double / "labels.csv").write_text("file,text,rows\na_1_90&60_0&60_0&0_90&0.png,AB,2\nb.png,BA,1\n")
+    alphabet = Alphabet("AB-", 2)
+    data = LPRDataLoader(double, alphabet, labels=read_labels([double / "labels.csv"]))
+    assert alphabet.rows == 2 and places_of(alphabet) == OTHER_PLACES
+    crop, label = data[0]
+    assert label == [0, 1] and crop[6:18, 5:42].min() > 200 and crop[6:18, 52:89].max() < 50
+    assert data[1][1] == [1, 0] and 100 < data[1][0].mean() < 150
+    hard = data.subset([0, 1], augmented=True)
+    assert all(hard[index, seed][1] == data.labels[index] for index in range(2) for seed in range(20))
+    shown = [[data.view(index, seed, to_train=True)[1:] for seed in range(200)] for index in range(2)]
+    texts = [sum(label != [] for label, _ in views) for views in shown]
+    assert 70 < texts[0] < 130 and 185 < texts[1] < 200  # two rows as one and one as two have none
+    assert all((told is not None) == corners for _, told in shown[0])
+    lone = LPRDataLoader(double, Alphabet("AB-", 2), labels=read_labels([double / "labels.csv"])).subset([1], True)
+    lone.has_double = False
+    assert all(lone.view(0, seed, to_train=True)[1] for seed in range(200))
+
+
+def test_a_training_with_plates_of_two_rows_records_them(double, call):
+    rows = [f"{number}.png,{text},{1 + number % 2}" for number, text in enumerate(["AB", "BA", "AA", "BB"] * 2)]
+    for number in range(8):
+        shutil.copy(double / ("a.png" if number % 2 else "b.png"), double / f"{number}.png")
+    (double / "labels.csv").write_text("\n".join(["file,text,rows", *rows, "a.png,AB,2", "b.png,AB,1"]))
+    (double / "symbols.txt").write_text("AB")
+    done = call(LPRNet_Train.main, "--alphabet", double / "symbols.txt", "--img_dirs_train", double, "--labels",
+                double / "labels.csv", "--hold_out", 0.3, "--epoch", 1, "--epoch_samples", 4, "--batch_size", 2,
+                "--workers", 0, "--device", "cpu", "--run", double / "run", "--save", double / "l", double / "s")
+    assert done.status == 0, done.err
+    assert read_checkpoint(double / "l")[1]["rows"] == 2
+    for path in (LPRNET_WEIGHTS, double / "l"):
+        assert load_reader(path, STN_WEIGHTS)[1].rows == 2
+
+
+@pytest.mark.parametrize(("chars", "rows", "places"), [
+    (CHARS, None, PLACES), (CHARS, 1, ()), ("AB-", None, ()), ("AB-", 1, ()), ("AB-", 2, OTHER_PLACES)])
+def test_weights_record_in_how_many_rows_to_read(tmp_path, chars, rows, places):
+    alphabet = Alphabet(chars, 2, rows)
+    save_reader(Reader(len(chars)), alphabet, tmp_path / "l", tmp_path / "s")
+    reader = Recogniser(tmp_path / "l", tmp_path / "s", "cpu")
+    assert reader.places == places and reader.alphabet.rows == alphabet.rows
+    state, facts = read_checkpoint(tmp_path / "l")
+    for wrong in (0, 3, "two"):
+        with pytest.raises(UserError, match="records no alphabet"):
+            recorded_alphabet(state, {**facts, "rows": wrong}, "l")
+
+
+def test_the_halves_of_a_plate_meet_and_are_all_of_it():
+    for upper, lower in OTHER_PLACES:
+        (x, top), (_, bottom) = np.array(STRAIGHT_CORNERS)[[2, 0]]
+        for row in (upper, lower):
+            assert row.middle[0] - row.half[0] == pytest.approx(x) and row.columns == 47
+        assert upper.middle[1] - upper.half[1] == pytest.approx(top)
+        assert upper.middle[1] + upper.half[1] == pytest.approx(lower.middle[1] - lower.half[1])
+        assert lower.middle[1] + lower.half[1] == pytest.approx(bottom)
 
 
 def test_drawn_plates_of_two_rows_have_a_text_only_side_by_side():

@@ -16,7 +16,7 @@ from ccpd.geometry import bounding_box, box_corners, relative_corners, sample_po
 from ccpd.plates import BLUE_TONE, KINDS, in_light_of
 from ccpd.textures import pick
 from LPRNet.model.STN import STRAIGHT_CORNERS
-from LPRNet.rows import ROWS
+from LPRNet.rows import ROWS, Row
 from platekit.crops import CROP_SIZE
 from platekit.opencv import cv2
 
@@ -97,15 +97,16 @@ def in_crop(corners: np.ndarray, box: np.ndarray) -> np.ndarray:
     return (corners - box[:2]) / (box[2:] - box[:2]) * (WIDTH, HEIGHT)
 
 
-def rows_side_by_side(pose: np.ndarray, show: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def rows_side_by_side(pose: np.ndarray, show: Callable[[np.ndarray], np.ndarray], rows: Sequence[Row] = ROWS
+                      ) -> np.ndarray:
     """Both rows of a plate, as LPRNet reads them, that straightening has left in ``pose``, corners in crop pixels.
 
     ``show(corners)`` gives the crop (24, 94) with the plate at any corners.
     """
     straight = pose / (WIDTH, HEIGHT) * 2 - 1
-    crops = [show(to_pixels(row.place(straight))) for row in ROWS]
+    crops = [show(to_pixels(row.place(straight))) for row in rows]
     return np.hstack([cv2.resize(crop, (row.columns, HEIGHT), interpolation=cv2.INTER_AREA)
-                      for crop, row in zip(crops, ROWS)])
+                      for crop, row in zip(crops, rows)])
 
 
 def random_pose(rng: np.random.Generator) -> np.ndarray:

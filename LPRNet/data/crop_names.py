@@ -22,11 +22,12 @@ _NAME = re.compile(r"(?P<plate>[^_\W]+)(_(?P<number>\d{1,255}))?(?P<corners>(_-?
 
 @dataclass(frozen=True)
 class CropName:
-    """The parts of a crop's file name; ``corners`` are four (x, y) pairs or None."""
+    """The parts of a crop's file name; ``corners`` are four (x, y) pairs or None. A table may tell its ``rows``."""
 
     plate: str
     number: int = 1
     corners: tuple[tuple[int, int], ...] | None = None
+    rows: int = 1  # of symbols
 
     @classmethod
     def parse(cls, path: str | Path) -> CropName:

@@ -3,7 +3,7 @@
     python LPRNet/data/crops_of_boxes.py --boxes photos/boxes.csv --out crops
 
 The table is the detector's, with a further column ``text``. LPRNet_Train.py takes the crops and their ``labels.csv``.
-Plates whose ``rows`` are 2, where the table has such a column, are left out.
+Where it has a column ``rows``, of which plates have 1 or 2, so has theirs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from platekit.arguments import HelpFormatter, add_seed, command_line
 from platekit.errors import UserError, run_script
 from platekit.images import read_image, write_image
-from platekit.tables import BOX, BOXES_HELP, Row, box_of, corners_of, read_rows, write_rows
+from platekit.tables import BOX, BOXES_HELP, ROWS, TEXT, Row, box_of, corners_of, read_rows, write_rows
 
 COLUMNS = ("file", "text", "photo")  # of the table of crops; the last shows that this script has written it
 
@@ -75,12 +75,11 @@ def main() -> int:
     args = parser.parse_args()
     if not 0 <= args.context <= 100:
         raise UserError(f"--context must be from 0 to 100, not {args.context}")
-    rows = [(row, box) for table in args.boxes for row in read_rows(table, ("file", *BOX, "text"))
-            if (box := box_of(row)) and row.texts["text"]]
-    plates = [(row, *cut_of(row, box, args.context)) for row, box in rows if row.texts.get("rows") != "2"]
+    plates = [(row, *cut_of(row, box, args.context))
+              for table in args.boxes for row in read_rows(table, ("file", *BOX, TEXT))
+              if (box := box_of(row)) and row.texts[TEXT]]
     if not plates:
-        raise UserError(f"{' and '.join(map(str, args.boxes))} has no row with a box and a text of one row of symbols; "
-                        "complete it")
+        raise UserError(f"{' and '.join(map(str, args.boxes))} has no row with a box and a text; complete it")
     earlier, labels, problems = earlier_crops(args.out), {}, []
     for row, cut, name in tqdm(plates, unit="plate"):
         target = args.out / name
@@ -93,7 +92,7 @@ def main() -> int:
                 continue
         else:
             write_image(target, crop, quality=95)
-        labels[target.name] = row.texts["text"], row.texts["file"]
+        labels[target.name] = row.texts[TEXT], row.texts["file"], row.texts.get(ROWS, "")
     for problem in problems:
         print(problem, file=sys.stderr)
     if not labels:
@@ -101,10 +100,9 @@ def main() -> int:
     used = {row.picture for row, *_ in plates} | {args.out.resolve() / name for name in labels}
     for path in earlier - used:
         path.unlink(missing_ok=True)
-    write_rows(args.out / TABLE, COLUMNS, ((name, *texts) for name, texts in labels.items()))
-    double = len(rows) - len(plates)
-    print(f"{len(labels)} crops and {TABLE} are in {args.out}"
-          + f"; left out {double} plates of two rows, which LPRNet would take for one" * bool(double))
+    columns = (*COLUMNS, ROWS) if any(rows for *_, rows in labels.values()) else COLUMNS
+    write_rows(args.out / TABLE, columns, ((name, *texts)[:len(columns)] for name, texts in labels.items()))
+    print(f"{len(labels)} crops and {TABLE} are in {args.out}")
     flags = ("--img_dirs_train", args.out, "--labels", args.out / TABLE, "--weights", LPRNET_WEIGHTS,
              STN_WEIGHTS, "--save", "my_lprnet.pth", "my_stn.pth")  # seldom are there enough to train from scratch
     print(f"next: python LPRNet/LPRNet_Train.py {command_line(flags)}")

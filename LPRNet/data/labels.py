@@ -13,15 +13,18 @@ from pathlib import Path
 from LPRNet.data.crop_names import CropName
 from platekit.errors import UserError
 from platekit.files import real_path
-from platekit.tables import read_rows
+from platekit.tables import ROWS, read_rows
 
 TABLE = "labels.csv"  # what crops_of_boxes.py calls the table beside its crops
-LABELS_HELP = "CSV tables with the columns file (path from the table's folder) and text; in folders without a " \
-    "picture in a table, file names give the labels"
+LABELS_HELP = "CSV tables with the columns file (path from the table's folder) and text, and perhaps rows, 2 for a " \
+    "plate of two rows; in folders without a picture in a table, file names give the labels"
 
 
 class Labels(dict[Path, str]):
-    """The text of each picture, by its resolved path."""
+    """The text of each picture, by its resolved path; ``double`` are those of a plate of two rows."""
+
+    def __init__(self) -> None:
+        self.double: set[Path] = set()
 
     @functools.cached_property
     def folders(self) -> set[Path]:
@@ -41,6 +44,10 @@ def read_labels(tables: Iterable[str | os.PathLike]) -> Labels:
             raise UserError(f"{row.place}: the text of {file} is missing; complete the row")
         if labels.setdefault(row.picture, text) != text:
             raise UserError(f"{row.place}: {file} has two texts, '{labels[row.picture]}' and '{text}'; keep one")
+        if row.texts.get(ROWS, "") not in ("", "1", "2"):
+            raise UserError(f"{row.place}: rows are 1 or 2, not '{row.texts[ROWS]}'; correct the row")
+        if row.texts.get(ROWS) == "2":
+            labels.double.add(row.picture)
     return labels
 
 
@@ -49,9 +56,10 @@ def label_of(path: Path, labels: Labels) -> CropName:
     says what."""
     place = real_path(path) if labels else path
     if place in labels:
-        with contextlib.suppress(UserError):
-            return dataclasses.replace(CropName.parse(path), plate=labels[place])  # its name may tell the corners
-        return CropName(labels[place])
+        told = CropName(labels[place], rows=1 + (place in labels.double))
+        with contextlib.suppress(UserError):  # its name may tell the corners
+            return dataclasses.replace(CropName.parse(path), plate=told.plate, rows=told.rows)
+        return told
     if place.parent in labels.folders:
         raise UserError(f"{path} has no row in the table for its folder; add one, or move the picture away")
     return CropName.parse(path)

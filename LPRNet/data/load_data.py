@@ -35,6 +35,7 @@ from LPRNet.alphabet import CHARS, CHARS_DICT, TIME_STEPS, Alphabet
 from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName
 from LPRNet.data.labels import TABLE, Labels, label_of
+from LPRNet.rows import places_of
 from platekit.crops import CROP_SIZE, crop_resize, normalise, to_picture, upload
 from platekit.errors import UserError
 from platekit.files import real_path
@@ -103,6 +104,9 @@ class LPRDataLoader(Dataset):
         self.items, self.alphabet, self.augmented = items, alphabet, augmented
         self.labels = [alphabet.encode(name.plate) for _, name in items]
         self.corners = [name.corner_array() for _, name in items]  # (4, 2) or None; known by the name or found later
+        self.has_double = any(name.rows > 1 for _, name in items)
+        if self.has_double:
+            alphabet.rows = 2
 
     def subset(self, chosen: Sequence[int], augmented: bool) -> LPRDataLoader:
         """The items of these indices as a data set of their own."""
@@ -131,7 +135,17 @@ class LPRDataLoader(Dataset):
         if self.augmented:
             return self.view(index, seed)[:2]
         path, name = self.items[index]
-        return network_crop(read_image(path), name.corner_array()), self.labels[index]
+        picture = read_image(path)
+        if name.rows > 1:
+            return self.side_by_side(picture, name.corner_array(), augment.straight_pose()), self.labels[index]
+        return network_crop(picture, name.corner_array()), self.labels[index]
+
+    def side_by_side(self, picture: np.ndarray, corners: np.ndarray | None, pose: np.ndarray) -> np.ndarray:
+        """The rows of a plate at ``corners`` (4, 2), or filling the picture, that straightening has left in ``pose``,
+        as LPRNet reads them: uint8 (24, 94, 3)."""
+        plate = augment.picture_corners(*picture.shape[:2]) if corners is None else corners
+        return augment.rows_side_by_side(pose, lambda place: augment.warp(picture, plate, place),
+                                         places_of(self.alphabet)[0])
 
     def find_corners(self, find: Callable[[np.ndarray], np.ndarray]) -> None:
         """Have ``find(picture)`` tell the corners (4, 2) of the plates whose crops do not come with them.
@@ -150,27 +164,33 @@ class LPRDataLoader(Dataset):
                 sound = ((middle > 0) & (middle < size)).all() and cv2.contourArea(corners) > 0.2 * size[0] * size[1]
                 self.corners[index] = corners if sound else None
 
-    def view(self, index: int, seed: int, partner: int | None = None) -> Sample:
+    def view(self, index: int, seed: int, partner: int | None = None, to_train: bool = False) -> Sample:
         """The view of a crop that belongs to the seed; its last symbols are those of crop ``partner``, where both fit.
 
         So the nets see symbols of real plates in texts that no plate of theirs has: they cannot learn them by heart.
+        Two rows are shown side by side. Where there are such plates, some of the views ``to_train`` show two rows as
+        one, or one as two: these have no text, by which the reader tells them apart.
         """
         rng = np.random.default_rng(seed)
         picture, corners, label = read_image(self.items[index][0]), self.corners[index], self.labels[index]
         theirs = None if partner is None else self.corners[partner]
         if partner is not None and corners is not None and theirs is not None \
+                and self.items[index][1].rows == self.items[partner][1].rows == 1 \
                 and len(label) == len(self.labels[partner]) == len(augment.CUTS) + 1 \
                 and self.alphabet.chars == CHARS:  # other plates are laid out otherwise
             cut = int(rng.choice(len(augment.CUTS), p=augment.CUT_SHARES)) + 1
             both = augment.exchange(picture, corners, read_image(self.items[partner][0]), theirs, cut)
             if both is not None:
                 picture, label = both, label[:cut] + self.labels[partner][cut:]
-        known = self.items[index][1].corners is not None
+        known, double = self.items[index][1].corners is not None, self.items[index][1].rows > 1
+        if rng.random() < SIDE_BY_SIDE[double] if to_train and self.has_double else double:
+            view = self.side_by_side(picture, corners, augment.nearly_straight_pose(rng, ROW_ERROR))
+            return augment.degrade(view, rng), label if double else [], augment.straight_pose() if known else None
         if corners is not None and (known or rng.random() < 0.5):
             view, corners = augment.view_with_corners(picture, corners, rng)
         else:
             view = augment.view_without_corners(picture, rng)
-        return augment.degrade(view, rng), label, corners if known else None
+        return augment.degrade(view, rng), [] if double else label, corners if known else None
 
 
 def checked_label(path: Path, labels: Labels, alphabet: Alphabet) -> CropName:
@@ -285,7 +305,7 @@ class TrainingPlates(Dataset):
             chosen = int(np.searchsorted(self.chances[:-1], rng.random()))
             partner = int(rng.integers(len(self.real))) if rng.random() < EXCHANGED else None
             try:
-                return self.real.view(chosen, seed, partner)
+                return self.real.view(chosen, seed, partner, to_train=True)
             except UserError as error:  # one damaged crop does not end a long training
                 problem = error
                 if str(error) not in self._problems:
