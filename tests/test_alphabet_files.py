@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,18 @@ from main import main
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from platekit.checkpoints import read_checkpoint, save_weights
 from platekit.errors import UserError
+from platekit.tables import write_rows
 from tests.conftest import files_below, lines_of, make_picture, put_picture
 
 # The Republic of Ødemark: two letters, a dash, three digits and a letter, black on orange.
 SYMBOLS = "0123456789ABDEÆØÅ-"
 KIND = PlateKind("odemark", 420.0, tuple((15.0 + 58 * index, 45.0) for index in range(7)), 153.5,
                  colour="orange", hue=(8, 14), saturation=(150, 255), value=(150, 250), dark_text=True)
+# Its plates of two rows: the letters and the dash above.
+DOUBLE = PlateKind("odemark2", 240.0, (*((28.0 + 66 * index, 52.0) for index in range(3)),
+                                       *((10.0 + 57 * index, 50.0) for index in range(4))), 120.0,
+                   colour="orange", hue=(8, 14), saturation=(150, 255), value=(150, 250), dark_text=True,
+                   height_mm=165.0, upper=3, rows=((12.0, 60.0), (84.0, 70.0)))
 
 
 def odemark_text(rng: np.random.Generator) -> str:
@@ -38,14 +44,14 @@ def odemark_text(rng: np.random.Generator) -> str:
     return f"{letters[0]}{letters[1]}-{''.join(digits)}{letters[2]}"
 
 
-def draw_odemark(folder: Path, count: int, seed: int) -> Path:
-    """Crops of invented plates with names that say nothing, and the table that does."""
-    rng, renderer = np.random.default_rng(seed), PlateRenderer()
-    rows = [(f"photos/{number}.jpg", odemark_text(rng)) for number in range(count)]
-    for file, text in rows:
-        put_picture(folder / file, renderer.render(text, KIND, rng))
-    with open(folder / "labels.csv", "w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream).writerows([("file", "text"), *rows])
+def draw_odemark(folder: Path, count: int, seed: int, kinds: Sequence[PlateKind] = (KIND,)) -> Path:
+    """Crops of invented plates, of the kinds in turn, with names that say nothing, and the table that does."""
+    rng, renderer, rows = np.random.default_rng(seed), PlateRenderer(), []
+    for number in range(count):
+        kind, text = kinds[number % len(kinds)], odemark_text(rng)
+        put_picture(folder / "photos" / f"{number}.jpg", renderer.render(text, kind, rng))
+        rows.append((f"photos/{number}.jpg", text, 1 + (kind.upper > 0)))
+    write_rows(folder / "labels.csv", ("file", "text", "rows"), rows)
     return folder
 
 

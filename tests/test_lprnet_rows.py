@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -23,6 +21,8 @@ from platekit.crops import CROP_SIZE, to_picture, upload
 from platekit.errors import UserError
 from platekit.opencv import cv2
 from tests.conftest import put_picture
+from tests.test_alphabet_files import DOUBLE as odemarks_double
+from tests.test_alphabet_files import KIND, SYMBOLS, draw_odemark
 
 DOUBLE = KINDS["yellow_double"]
 
@@ -114,18 +114,16 @@ def test_two_rows_of_ones_own_plates_are_learned_side_by_side(double, corners):
     assert all(lone.view(0, seed, to_train=True)[1] for seed in range(200))
 
 
-def test_a_training_with_plates_of_two_rows_records_them(double, call):
-    rows = [f"{number}.png,{text},{1 + number % 2}" for number, text in enumerate(["AB", "BA", "AA", "BB"] * 2)]
-    for number in range(8):
-        shutil.copy(double / ("a.png" if number % 2 else "b.png"), double / f"{number}.png")
-    (double / "labels.csv").write_text("\n".join(["file,text,rows", *rows, "a.png,AB,2", "b.png,AB,1"]))
-    (double / "symbols.txt").write_text("AB")
-    done = call(LPRNet_Train.main, "--alphabet", double / "symbols.txt", "--img_dirs_train", double, "--labels",
-                double / "labels.csv", "--hold_out", 0.3, "--epoch", 1, "--epoch_samples", 4, "--batch_size", 2,
-                "--workers", 0, "--device", "cpu", "--run", double / "run", "--save", double / "l", double / "s")
+def test_a_training_with_plates_of_two_rows_records_them(tmp_path, call):
+    draw_odemark(tmp_path, 12, 1, [KIND, odemarks_double])
+    (tmp_path / "symbols.txt").write_text(SYMBOLS, "utf-8")
+    done = call(LPRNet_Train.main, "--alphabet", tmp_path / "symbols.txt", "--img_dirs_train", tmp_path / "photos",
+                "--labels", tmp_path / "labels.csv", "--hold_out", 0.3, "--epoch", 1, "--epoch_samples", 4,
+                "--batch_size", 2, "--workers", 0, "--device", "cpu", "--run", tmp_path / "run", "--save",
+                tmp_path / "l", tmp_path / "s")
     assert done.status == 0, done.err
-    assert read_checkpoint(double / "l")[1]["rows"] == 2
-    for path in (LPRNET_WEIGHTS, double / "l"):
+    assert read_checkpoint(tmp_path / "l")[1]["rows"] == 2
+    for path in (LPRNET_WEIGHTS, tmp_path / "l"):
         assert load_reader(path, STN_WEIGHTS)[1].rows == 2
 
 
