@@ -33,7 +33,8 @@ two() {
             --weights "lprnet$1" "stn$1" --run "runs/$2$half" --save "lprnet$2$half" "stn$2$half" \
             --seed "$2$([ $half = a ] && echo 1 || echo 2)" "${@:3}" &
     done
-    wait -n && wait -n
+    wait -n
+    wait -n
     for net in lprnet stn; do
         python "$root/platekit/average_weights.py" "$net$2a" "$net$2b" --save "$net$2"
     done
