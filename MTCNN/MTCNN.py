@@ -70,7 +70,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
-    score = Score(read_plates(arguments.boxes)) if arguments.boxes else None
+    truth = {path: plates._replace(texts=[]) for path, plates in read_plates(arguments.boxes).items()}  # none is read
+    score = Score(truth) if arguments.boxes else None
     device = join(pick_device(arguments.device))
     detector = Detector(arguments.pnet, arguments.onet, device, arguments.mini_lp, arguments.scale)
 

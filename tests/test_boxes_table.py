@@ -494,13 +494,12 @@ def test_the_detector_counts_what_a_table_says(call, tmp_path, json):
     rows[0] = (rows[0][0], 1, 1, 60, 20)
     for name, *_ in rows:
         (tmp_path / name).write_bytes((SAMPLES / name).read_bytes())
-    with open(tmp_path / "boxes.csv", "w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream).writerows([("file", "x1", "y1", "x2", "y2"), *rows])
+    write_rows(tmp_path / "boxes.csv", ("file", *BOX, "text"), [(*row, "京A12345") for row in rows])
     done = call(detection.main, "--image", tmp_path, "--boxes", tmp_path / "boxes.csv", "--device", "cpu",
                 *(("--json", json) if json else ()), cwd=tmp_path)
     line = f"{len(rows)} pictures: {len(rows) - 1} of {len(rows)} plates found"
     said = done.err if json == "-" else done.out
-    assert done.status == 0 and f"{line} (80.0%), 1 other boxes" in said
+    assert done.status == 0 and f"{line} (80.0%), 1 other boxes" in said  # and nothing of texts
 
 
 def test_the_whole_chain_counts_what_a_table_says_its_plates_read(call, tmp_path):

@@ -74,6 +74,7 @@ def network_crop(picture: np.ndarray, corners: np.ndarray | None = None) -> np.n
 
 class LPRDataLoader(Dataset):
     """Crops of folders, labelled by ``labels`` or their file names; ``augmented``, every access shows another view.
+    Where some are of plates of two rows, so are the ``alphabet``'s from then on.
 
     Indexed by ``index`` or, augmented, by ``(index, seed)`` (the view that belongs to the seed). Raises UserError for
     a folder without pictures, for one with a table of labels that was not read, and for the first picture without a
