@@ -122,7 +122,8 @@ class VideoFile:
         self._size, self._next, self._left_out = (0, 0), 0, 0.0  # of its seconds those that nothing fills
 
     def write(self, second: float, picture: np.ndarray) -> None:
-        """Add the frame of this second; it fills the places since the one before, so that the video keeps time.
+        """Add the frame of this second; it fills the places since the one before, so that the video keeps time, but
+        for gaps of more than ``LONGEST_GAP``.
 
         It is encoded while the caller goes on; what goes wrong then is raised by the next call, or by ``close``.
         """

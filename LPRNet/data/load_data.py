@@ -173,17 +173,17 @@ class LPRDataLoader(Dataset):
         one, or one as two: these have no text, by which the reader tells them apart.
         """
         rng = np.random.default_rng(seed)
-        picture, corners, label = read_image(self.items[index][0]), self.corners[index], self.labels[index]
+        (path, name), corners, label = self.items[index], self.corners[index], self.labels[index]
+        picture, known, double = read_image(path), name.corners is not None, name.rows > 1
         theirs = None if partner is None else self.corners[partner]
         if partner is not None and corners is not None and theirs is not None \
-                and self.items[index][1].rows == self.items[partner][1].rows == 1 \
+                and name.rows == self.items[partner][1].rows == 1 \
                 and len(label) == len(self.labels[partner]) == len(augment.CUTS) + 1 \
                 and self.alphabet.chars == CHARS:  # other plates are laid out otherwise
             cut = int(rng.choice(len(augment.CUTS), p=augment.CUT_SHARES)) + 1
             both = augment.exchange(picture, corners, read_image(self.items[partner][0]), theirs, cut)
             if both is not None:
                 picture, label = both, label[:cut] + self.labels[partner][cut:]
-        known, double = self.items[index][1].corners is not None, self.items[index][1].rows > 1
         if rng.random() < SIDE_BY_SIDE[double] if to_train and self.has_double else double:
             view = self.side_by_side(picture, corners, augment.nearly_straight_pose(rng, ROW_ERROR))
             return augment.degrade(view, rng), label if double else [], augment.straight_pose() if known else None

@@ -32,6 +32,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ccpd.annotation import repeat_box
+from ccpd.dataset import list_lines
 from platekit.arguments import HelpFormatter, add_seed, command_line
 from platekit.errors import UserError, run_script
 from platekit.files import relative_name
@@ -52,12 +53,8 @@ LabelsOf = Callable[[np.ndarray], list[Label]]  # a picture's, whose size (width
 
 def read_yolo(path: Path, size: np.ndarray) -> list[Label]:
     """The labels of YOLO's file for a picture. Raises UserError."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}; check the file") from None
     labels = []
-    for line in filter(str.strip, lines):
+    for line in list_lines(path):
         kind, *texts = line.split()
         try:
             box, corners = box_and_corners(np.array(texts, np.float64))
