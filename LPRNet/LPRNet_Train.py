@@ -12,12 +12,11 @@ no flag for it.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 import hashlib
 import math
 import sys
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Set
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a file: import from the repository root
@@ -28,16 +27,13 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from ccpd.plates import PlateRenderer
 from LPRNet.alphabet import CHARS, MAX_LENGTH, TIME_STEPS, Alphabet, read_alphabet
 from LPRNet.confidence import cool, fit_temperature, read_right
-from LPRNet.data import augment
-from LPRNet.data.crop_names import CropName
 from LPRNet.data.labels import LABELS_HELP, read_labels
 from LPRNet.data.load_data import (
     LPRDataLoader,
-    RenderedPlates,
     TrainingPlates,
+    build_rendered,
     collate_fn,
     collate_with_corners,
     network_crop,
@@ -54,7 +50,6 @@ from platekit.crops import CROP_SIZE, normalise
 from platekit.devices import pick_device
 from platekit.errors import UserError, run_script
 from platekit.files import fingerprint, real_path
-from platekit.images import read_image
 from platekit.places import must_be_there
 from platekit.training import Loss, Run, Settings, add_training_arguments, check_run, seed_everything, start_weights
 
@@ -161,26 +156,6 @@ def build_data(args: argparse.Namespace, alphabet: Alphabet
     size = args.epoch_samples or max(LEAST_SAMPLES, round(len(real) / (1 - args.rendered_share)))
     rendered = build_rendered(args.glyphs, real, alphabet) if args.rendered_share > 0 else None
     return TrainingPlates(real, rendered, size, args.rendered_share), real, [plain, hard]
-
-
-def build_rendered(glyphs: Path | None, real: LPRDataLoader, alphabet: Alphabet) -> RenderedPlates:
-    """Drawn plates, in the surroundings of up to 600 real crops of each kind; a tenth in OpenCV's font.
-
-    Of crops with known corners those of blue plates, which tell how bright the light is.
-    """
-
-    def some(with_corners: bool) -> Iterator[tuple[np.ndarray, CropName]]:
-        items = [(path, name) for path, name in real.items if (name.corners is not None) == with_corners]
-        for path, name in items[:: 1 + len(items) // 600]:
-            with contextlib.suppress(UserError):  # training says which cannot be read
-                yield read_image(path), name
-
-    pictures = [picture for picture, _ in some(with_corners=False)]
-    scenes = [(picture, corners, name.plate) for picture, name in some(with_corners=True)
-              if (corners := name.corner_array()) is not None and augment.shows_blue(picture, corners)]
-    shares = {glyphs: 0.9, None: 0.1} if glyphs else {None: 1.0}
-    renderers = [(PlateRenderer(source), share) for source, share in shares.items()]
-    return RenderedPlates(renderers, alphabet, pictures, scenes)
 
 
 def reading_loss(alphabet: Alphabet, device: torch.device, straightening: float) -> Loss:

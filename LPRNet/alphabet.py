@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from ccpd.symbols import DIGITS, LETTERS, PROVINCES
-from platekit.errors import UserError
+from platekit.errors import UserError, reason
 
 CHARS = tuple(PROVINCES + DIGITS + LETTERS + "IO-")
 CHARS_DICT = {symbol: index for index, symbol in enumerate(CHARS)}
@@ -55,7 +55,7 @@ class Alphabet:
             raise UserError(f"plates of {max_length} symbols cannot be read: LPRNet has {TIME_STEPS} time steps; give "
                             f"--max_length from 1 to {TIME_STEPS}")
         self.chars, self.max_length = tuple(chars), max_length
-        self.rows = rows or 1 + (self.chars == CHARS)
+        self.rows = rows or (2 if self.chars == CHARS else 1)
         self.blank = len(chars) - 1
         self._index = {symbol: index for index, symbol in enumerate(self.chars[:-1])}
 
@@ -169,7 +169,7 @@ def read_alphabet(path: str | os.PathLike, max_length: int = MAX_LENGTH) -> Alph
     try:
         text = unicodedata.normalize("NFC", Path(path).read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the alphabet {path}: {getattr(error, 'strerror', None) or error}; name a text "
+        raise UserError(f"cannot read the alphabet {path}: {reason(error)}; name a text "
                         "file in UTF-8") from None
     lines = [line for line in text.split("\n") if line]
     symbols = list(lines[0].strip()) if len(lines) == 1 else lines

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ccpd.annotation import FROM_UPPER_LEFT
 from ccpd.symbols import PROVINCES
 from LPRNet.alphabet import CHARS
 from LPRNet.model.STN import plate_corners
@@ -40,7 +41,7 @@ class ColourNet(nn.Sequential):
         return self.of_means(mean_colours(crops))
 
     def of_means(self, colours: torch.Tensor) -> torch.Tensor:
-        """The same of ``mean_colours``."""
+        """Logits (N, 5) of what ``mean_colours`` gives."""
         return super().forward(colours.flatten(1))
 
 
@@ -49,7 +50,7 @@ def mean_colours(crops: torch.Tensor) -> torch.Tensor:
     return functional.adaptive_avg_pool2d(crops[..., 2:-2, 3:-3], AREAS)
 
 
-def odds(text: str) -> list[float]:
+def length_likelihoods(text: str) -> list[float]:
     """How likely a plate of each colour has a text of this length: of those with a province, green ones have eight."""
     eight = len(text) == 8 and text[0] in PROVINCES
     return [1.0 if not text or (colour == "green") == eight else UNLIKELY for colour in COLOURS]
@@ -66,20 +67,20 @@ class DetailReader:
 
     @without_autocast
     @torch.inference_mode()
-    def __call__(self, picture: torch.Tensor, boxes: np.ndarray, texts: Sequence[str]) -> list[Details]:
+    def __call__(self, pixels: torch.Tensor, boxes: np.ndarray, texts: Sequence[str]) -> list[Details]:
         """The details of the plates in ``boxes`` (N, 4) of a picture (1, 3, H, W), which were read as ``texts``."""
         details, size = [], self.recogniser.batch_size
         for start in range(0, len(boxes), size):
-            details += self._details(picture, boxes[start:start + size], texts[start:start + size])
+            details += self._details(pixels, boxes[start:start + size], texts[start:start + size])
         return details
 
-    def _details(self, picture: torch.Tensor, boxes: np.ndarray, texts: Sequence[str]) -> list[Details]:
-        theta = self.recogniser.transforms(picture, boxes, LOOKS)
-        likely = self.net(sample_boxes(picture, boxes, theta)).softmax(dim=1).cpu()
+    def _details(self, pixels: torch.Tensor, boxes: np.ndarray, texts: Sequence[str]) -> list[Details]:
+        theta = self.recogniser.transforms(pixels, boxes, LOOKS)
+        likely = self.net(sample_boxes(pixels, boxes, theta)).softmax(dim=1).cpu()
         if self.recogniser.alphabet.chars == CHARS:  # other plates have other lengths
-            likely *= likely.new_tensor([odds(text) for text in texts])  # the default device may be another
+            likely *= likely.new_tensor(list(map(length_likelihoods, texts)))  # the default device may be another
         sure, best = (likely / likely.sum(dim=1, keepdim=True)).max(dim=1)
-        shares = plate_corners(theta, (1, 1)).cpu().numpy()[:, [2, 3, 0, 1]]  # of the box, from the upper left one
+        shares = plate_corners(theta, (1, 1)).cpu().numpy()[:, FROM_UPPER_LEFT]  # of the box, from the upper left one
         corners = boxes[:, None, :2] + shares * (boxes[:, None, 2:] - boxes[:, None, :2])
         return [Details(COLOURS[index], probability, tuple(map(tuple, four)))
                 for index, probability, four in zip(best.tolist(), sure.tolist(), corners.tolist())]

@@ -21,9 +21,8 @@ from tqdm import tqdm
 
 from LPRNet.alphabet import Alphabet
 from LPRNet.data.labels import LABELS_HELP, read_labels
-from LPRNet.data.load_data import LPRDataLoader, RenderedPlates, collate_fn
+from LPRNet.data.load_data import LPRDataLoader, RenderedPlates, build_rendered, collate_fn
 from LPRNet.details import COLOURS, ColourNet, mean_colours
-from LPRNet.LPRNet_Train import build_rendered
 from LPRNet.model.STN import STNet
 from LPRNet.paths import CROPS_TRAIN, STN_WEIGHTS, TRAINED_COLOUR
 from platekit.arguments import HelpFormatter, add_glyphs, add_seed, for_help

@@ -36,7 +36,7 @@ from platekit.distributed import join
 from platekit.errors import run_script
 from platekit.places import samples_from_here
 from platekit.results import PictureResult, Plate
-from platekit.tables import BOXES_HELP, read_plates
+from platekit.tables import BOXES_HELP, plates_of_tables
 
 __all__ = ["Detections", "Detector", "Thresholds", "create_mtcnn_net"]
 
@@ -70,7 +70,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
-    truth = {path: plates._replace(texts=[]) for path, plates in read_plates(arguments.boxes).items()}  # none is read
+    # no text is read
+    truth = {path: plates._replace(texts=[]) for path, plates in plates_of_tables(arguments.boxes).items()}
     score = Score(truth) if arguments.boxes else None
     device = join(pick_device(arguments.device))
     detector = Detector(arguments.pnet, arguments.onet, device, arguments.mini_lp, arguments.scale)

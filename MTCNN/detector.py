@@ -12,7 +12,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterable, Sequence
-from typing import TypeVar, overload
+from typing import NamedTuple, TypeVar, overload
 
 import numpy as np
 import torch
@@ -37,9 +37,15 @@ Net = TypeVar("Net", PNet, ONet)
 ROUNDS = 3  # of ONet
 KEPT_MEMORY = 64 << 20  # bytes at most, for the next picture
 CROPS = 32  # that ONet takes at a time on the CPU; with 64, whose maps need fresh memory, each takes twice as long
-# boxes in the picture (N, 4), scores (N,), and how far each box reached beyond the right edge over its width (N,)
-Plates = tuple[np.ndarray, np.ndarray, np.ndarray]
 NESTED = 0.7  # share of its area that a box has in common with a better one, of whose plate it then is a part
+
+
+class PlateBoxes(NamedTuple):
+    """The plates of a picture, best first."""
+
+    boxes: np.ndarray  # (N, 4), inside the picture
+    scores: np.ndarray  # (N,)
+    beyond: np.ndarray  # (N,): how far each reached beyond the right edge, over its width
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +126,7 @@ class Detector:
 
     @without_autocast
     @torch.inference_mode()
-    def find(self, pixels: torch.Tensor) -> Plates:
+    def find(self, pixels: torch.Tensor) -> PlateBoxes:
         """The plates of a uint8 picture (1, 3, H, W) on the detector's device, best first."""
         boxes, scores = self.refine(pixels, *self.propose(pixels))
         return self.finish(boxes, scores, *pixels.shape[2:])
@@ -160,10 +166,10 @@ class Detector:
         """Proposals of a uint8 picture (1, 3, H, W): boxes (N, 4), scores (N,), the best ``proposals`` at most."""
         return self.choose(*self.scan(pixels))
 
-    def choose(self, anchors: np.ndarray, offsets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def choose(self, windows: np.ndarray, offsets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The proposals among what ``scan`` returns."""
         best = np.argsort(-scores, kind="stable")[:16 * self.thresholds.proposals]  # bounds the suppression
-        boxes, scores = decode_offsets(offsets[best], anchors[best]), scores[best]
+        boxes, scores = decode_offsets(offsets[best], windows[best]), scores[best]
         sound = at_least(boxes, 2)  # an untrained net can turn a box inside out
         boxes, scores = boxes[sound], scores[sound]
         kept = suppress(boxes, scores, self.thresholds.pnet_overlap, self.thresholds.proposals)
@@ -202,7 +208,7 @@ class Detector:
             kept = kept[suppress(boxes[kept], scores[kept], limits.first_overlap, limits.refined)]
             before = scores[kept]
             boxes, scores = self.judge(pixels, boxes[kept])
-        return boxes, mean_odds(before, scores)
+        return boxes, scores_of_mean_odds(before, scores)
 
     @torch.inference_mode()
     def judge(self, pixels: torch.Tensor, boxes: np.ndarray, least: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -221,18 +227,18 @@ class Detector:
         answer = np.concatenate(answers)
         return decode_offsets(answer[:, :4], boxes), plate_scores(answer[:, 4])
 
-    def finish(self, whole: np.ndarray, scores: np.ndarray, height: int, width: int) -> Plates:
-        """The final choice, as ``find``: scores at least ``score``, one box per plate, inside the picture."""
+    def finish(self, whole: np.ndarray, scores: np.ndarray, height: int, width: int) -> PlateBoxes:
+        """The final choice: scores at least ``score``, one box per plate, inside the picture."""
         sure = scores >= self.thresholds.score
         boxes, inside = clip_boxes(whole[sure], height, width, smallest=2.0)
         whole, boxes, scores = whole[sure][inside], boxes[inside], scores[sure][inside]
         kept = suppress(boxes, scores, self.thresholds.overlap)
         kept = kept[drop_nested(boxes[kept])]
         beyond = (whole[kept, 2] - width).clip(min=0) / (whole[kept, 2] - whole[kept, 0])
-        return boxes[kept], scores[kept].astype(np.float32), beyond
+        return PlateBoxes(boxes[kept], scores[kept].astype(np.float32), beyond)
 
 
-def mean_odds(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
+def scores_of_mean_odds(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The scores (N,) whose log-odds are the means of those of two scores (N,): float64."""
     first, second = (np.clip(part.astype(np.float64), 1e-12, 1 - 1e-12) for part in (scores, others))
     odds = np.sqrt(first / (1 - first) * (second / (1 - second)))

@@ -76,6 +76,9 @@ def has_annotation(name: str | PurePath) -> bool:
     return PurePath(name).stem.count("-") == 6
 
 
+FROM_UPPER_LEFT = [2, 3, 0, 1]  # indices that turn corners from the lower right one, as here, into such, and back
+
+
 def repeat_box(vertices: Iterable[Iterable[float]], box: Iterable[float]) -> bool:
     """Whether a plate's vertices, in the order of ``Annotation``, merely repeat the corners of its box, within two
     pixels: such say nothing of its pose."""

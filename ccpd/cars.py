@@ -54,7 +54,11 @@ class Face:
 
     def bend(self, x: Values, y: Values) -> Values:
         """The height at which a point appears: the bulge lifts what lies beside the middle, less so near the plate."""
-        return y - self.bow * (np.abs(x) / 500.0) ** 2.2
+        return y - self.lift(x)
+
+    def lift(self, x: Values) -> Values:
+        """How far the bulge lifts what is at x."""
+        return self.bow * (np.abs(x) / 500.0) ** 2.2
 
     def pixels(self, points: Points, bent: bool = True) -> np.ndarray:
         """Points in millimetres as canvas coordinates with four binary places, edges cut short enough to bend."""
@@ -120,9 +124,8 @@ class Face:
         small = max(2, height // 8), max(2, width // 8)
         x = self.left + np.linspace(0, width, small[1]) / self.scale
         y = self.top + np.linspace(0, height, small[0]) / self.scale
-        lift = self.bow * (np.abs(x) / 500.0) ** 2.2
         heights, gains = zip(*knots)
-        gain = np.interp((y[:, None] + lift[None]).ravel(), heights, gains).reshape(small)
+        gain = np.interp((y[:, None] + self.lift(x)[None]).ravel(), heights, gains).reshape(small)
         gain = gain * (1.0 - side * np.clip(np.abs(x) / 900.0, 0, 1.2) ** 2)
         gain_field(self.colour, gain)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ccpd.annotation import has_annotation
 from platekit.errors import UserError
+from platekit.files import stripped_lines
 from platekit.places import working_folder
 
 CCPD_FOLDER = working_folder("ccpd")  # in a checkout, users unpack the data set beside this file
@@ -88,18 +89,10 @@ def holds_photo(folder: Path) -> bool:
     return False
 
 
-def list_lines(path: str | os.PathLike) -> list[str]:
-    """The lines of a text file, stripped, without empty ones. Raises UserError."""
-    try:
-        return list(filter(None, map(str.strip, Path(path).read_text(encoding="utf-8-sig").split("\n"))))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the list {path}: {getattr(error, 'strerror', None) or error}; check the path") \
-            from None
-
-
 def listed_names(path: str | os.PathLike) -> set[str]:
     """The file names in a list, one per line or before a tab, with or without their folders. Raises UserError."""
-    names = {re.split(r"[/\\]", line.split("\t")[0].strip())[-1] for line in list_lines(path)}  # of any system's paths
+    paths = (line.split("\t")[0].strip() for line in stripped_lines(path))
+    names = {re.split(r"[/\\]", path)[-1] for path in paths}  # of any system's
     return names - {""}
 
 

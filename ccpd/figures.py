@@ -39,7 +39,7 @@ def draw_figures(folder: Path, outcomes: Sequence[Outcome], reader: PlateReader,
     if looked_at:
         title = "crops before and after the spatial transformer"
         write_image(folder / "straightened.png", montage(reader, looked_at, title))
-    read = [outcome for outcome in outcomes if outcome.shows_plate]
+    read = [outcome for outcome in outcomes if outcome.read_at_plate]
     if read:
         write_image(folder / "confusion.png", confusion_matrix(read))
     try:

@@ -48,7 +48,7 @@ class Outcome:
         return self.plate is not None and self.text == self.plate
 
     @property
-    def shows_plate(self) -> bool:
+    def read_at_plate(self) -> bool:
         """Whether something was read, and where the annotated plate is: what says how well plates are read."""
         return bool(self.plate and self.text and self.iou > SAME_PLATE)
 
@@ -187,5 +187,5 @@ def calibrate(confidences: Sequence[float], right: Sequence[bool], bins: int = 1
 
 def calibrate_readings(outcomes: Sequence[Outcome]) -> Calibration:
     """``calibrate`` on what was read of the annotated plates."""
-    readings = [outcome for outcome in outcomes if outcome.shows_plate]
+    readings = [outcome for outcome in outcomes if outcome.read_at_plate]
     return calibrate([outcome.confidence for outcome in readings], [outcome.read for outcome in readings])

@@ -13,7 +13,7 @@ import numpy as np
 from ccpd import camera
 from ccpd.annotation import Annotation
 from ccpd.cars import CarShape, Face, draw_face, random_shape
-from ccpd.dataset import PHOTO_SIZE
+from ccpd.dataset import PHOTO_SIZE, PLATE_FREE
 from ccpd.geometry import Pose, box_corners, edges, sample_pose
 from ccpd.layout import HEIGHT, WIDTH, Layout, corners_of_kind, enlarge, layout_of
 from ccpd.plates import KINDS, PlateKind, PlateRenderer, in_light_of, random_text, tone_of
@@ -46,7 +46,7 @@ def render_photo(subset: str, renderer: PlateRenderer, rng: np.random.Generator,
     photo. The same generator state gives the same photo.
     Raises UserError for an unknown subset.
     """
-    pose = sample_pose(subset, rng)
+    pose, bare = sample_pose(subset, rng), subset == PLATE_FREE
     kind, text = plate or random_plate(subset, kinds, rng)
     if kind.upper:  # poses are those of plates of one row
         pose = replace(pose, corners=_inside(corners_of_kind(pose.corners, kind)))
@@ -54,7 +54,7 @@ def render_photo(subset: str, renderer: PlateRenderer, rng: np.random.Generator,
     layout = layout_of(pose, kind, shape, rng)
 
     photo = surroundings(layout, shape, rng)
-    _car(photo, layout, shape, kind, subset == "ccpd_np", rng)
+    _car(photo, layout, shape, kind, bare, rng)
     quad = enlarge(pose.corners, 1.25)
     if rng.random() < {"ccpd_fn": 0.4, "ccpd_tilt": 0.35, "ccpd_challenge": 0.35}.get(subset, 0.12):
         neighbour(photo, quad, rng)
@@ -63,13 +63,13 @@ def render_photo(subset: str, renderer: PlateRenderer, rng: np.random.Generator,
     if bright:
         level = rng.uniform(125, 215)
     photo = camera.expose(photo, level / max(20.0, float(photo[::8, ::8].mean())))
-    if subset != "ccpd_np":
+    if not bare:
         drawn = renderer.render(text, kind, rng, plate_scale(layout.pixels_per_mm))
         brightness = in_light_of(pose.brightness, tone_of(drawn, kind))
         mount_plate(photo, pose.corners, drawn, brightness, rng)
     photo = _light_and_weather(photo, subset, dark, rng)
     photo = camera.develop(photo, rng, harsh=0.15 if dark else 0.9)
-    if subset != "ccpd_np":  # weather and development changed the exposure of the plate
+    if not bare:  # weather and development changed the exposure of the plate
         x1, y1, x2, y2 = (round(value) for value in pose.box)
         photo = camera.expose(photo, np.clip(brightness / max(4.0, float(photo[y1:y2, x1:x2].mean())), 0.6, 1.6))
     photo = _focus(photo, pose, subset, rng)
@@ -82,7 +82,7 @@ def render_photo(subset: str, renderer: PlateRenderer, rng: np.random.Generator,
         factor = np.array(size) / PHOTO_SIZE
         photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
         corners = (corners + 0.5) * factor - 0.5
-    return photo, None if subset == "ccpd_np" else annotate(photo, corners, text)
+    return photo, None if bare else annotate(photo, corners, text)
 
 
 def annotate(photo: np.ndarray, corners: np.ndarray, text: str) -> Annotation:

@@ -21,6 +21,7 @@ import sys
 # Larger pictures are refused by their header, before memory is taken for them. OpenCV reads this when it is loaded.
 _LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"
 _given = os.environ.get(_LIMIT, "")
-MAX_PIXELS = min(128_000_000, (_given.isdecimal() and int(_given)) or 128_000_000)
+_MOST = 128_000_000
+MAX_PIXELS = min(int(_given) or _MOST, _MOST) if _given.isdecimal() else _MOST
 OPENCV_KNOWS_LIMIT = "cv2" not in sys.modules
 os.environ[_LIMIT] = str(MAX_PIXELS)

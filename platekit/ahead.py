@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from platekit.devices import cores
+from platekit.devices import cores, local_processes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,4 +34,4 @@ def ahead(items: Iterable[Item], work: Callable[[Item], Result], threads: int) -
 
 def spare_threads() -> int:
     """How many threads to work ahead with: the cores, divided among torchrun's processes, and four at most."""
-    return max(1, min(4, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    return max(1, min(4, cores() // local_processes()))

@@ -57,6 +57,6 @@ def command_line(parts: Iterable[object]) -> str:
 
 
 def flags_of(files: Mapping[str, tuple[Path, Path]]) -> list[str]:
-    """The flags that name files, each with its default, that are not there: for the command that comes next."""
+    """For the command that comes next: the flags, each with its path and default, whose path is not the default."""
     return [command_line([flag, path]) for flag, (path, default) in files.items()
             if path.resolve() != default.resolve()]

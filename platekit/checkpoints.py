@@ -31,10 +31,14 @@ COUNTER = "num_batches_tracked"  # of batch norm, which files of old versions of
 
 def save_checkpoint(path: str | os.PathLike, content: dict[str, Any]) -> None:
     """Write tensors and plain values to ``path``, whole or not at all."""
-    # By way of memory: on a full disk torch.save fails with an error that does not name the disk.
+    write_bytes(path, _in_memory(content))
+
+
+def _in_memory(content: Any) -> memoryview:
+    """What ``torch.save`` writes: to a full disk, it would fail with an error that does not name the disk."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_bytes(path, buffer.getbuffer())
+    return buffer.getbuffer()
 
 
 def save_weights(path: str | os.PathLike, net: nn.Module, facts: dict[str, Any] | None = None) -> None:
@@ -56,9 +60,7 @@ def save_state(path: str | os.PathLike, state: Mapping[str, torch.Tensor],
     metadata = OrderedDict(getattr(state, "_metadata", {}))  # a plain dict has none
     metadata[""] = {**metadata.get("", {}), **(facts or {})}
     written._metadata = metadata  # type: ignore[attr-defined]  # as torch's own have it
-    buffer = io.BytesIO()
-    torch.save(written, buffer)
-    path, data = Path(path), buffer.getbuffer()
+    path, data = Path(path), _in_memory(written)
     if path.name in read_sums(path.parent):
         # Old and new count until the new file is there, so that a kill in between leaves weights that are read.
         write_sum(path, data, keep=True)

@@ -26,13 +26,14 @@ from platekit.drawing import draw_plates, hide_plates
 from platekit.errors import UserError
 from platekit.files import (
     alone,
-    aside,
     file_fingerprint,
+    free_name,
     is_device,
     json_line,
     real_path,
     replace,
     takes_files,
+    tell_aside,
     writing,
 )
 from platekit.images import (
@@ -87,7 +88,9 @@ def json_lines(path: str | None) -> Iterator[TextIO | None]:
         part.parent.mkdir(parents=True, exist_ok=True)
         if part.is_file() and part.stat().st_size:
             with alone(part):
-                replace(part, aside(part))
+                place = free_name(part)
+                replace(part, place)
+            tell_aside(place)
         with open(part, "a", encoding="utf-8") as stream, alone(part):
             yield stream
         replace(part, Path(path))

@@ -178,7 +178,7 @@ def _sample_one(rows: np.ndarray, sample: np.ndarray, place: np.ndarray, factor:
 
 def _sample_by_torch(pixels: torch.Tensor, places: torch.Tensor, factors: np.ndarray,
                      size: tuple[int, int]) -> torch.Tensor:
-    """The same in a few large calls."""
+    """``_sample_by_opencv`` in a few large calls, on any device: (N, 3, *size)."""
     picture = normalise(pixels)
     samples = picture.new_empty(len(places), 3, *size)
     for factor in np.unique(factors).tolist():

@@ -19,6 +19,11 @@ Result = TypeVar("Result")
 DEVICE_HELP = "auto (a CUDA GPU where there is one, else the CPU), cpu, cuda or cuda:N"
 
 
+def local_processes() -> int:
+    """How many processes torchrun has started on this machine; 1 without it."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
 def pick_device(name: str | torch.device = "auto") -> torch.device:
     """The torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; UserError when it is not there.
 

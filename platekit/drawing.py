@@ -47,7 +47,10 @@ def draw_plates(image: np.ndarray, plates: Sequence[Plate]) -> np.ndarray:
 
 
 def hide_plates(image: np.ndarray, plates: Sequence[Plate]) -> np.ndarray:
-    """Make the plates in the picture unreadable: each becomes a few squares of its mean colours; returns as above."""
+    """Make the plates in the picture unreadable: each becomes a few squares of its mean colours.
+
+    Returns the picture, or a copy where it cannot be drawn on.
+    """
     image = drawable(image)
     for plate in plates:
         x1, y1, x2, y2 = plate.box

@@ -16,6 +16,11 @@ class UserError(ValueError):
     """Bad input or usage. The message is one sentence that names the file and the remedy."""
 
 
+def reason(error: Exception) -> object:
+    """Why an error is there, for a sentence that names the file itself: the system's words for it, if it has some."""
+    return getattr(error, "strerror", None) or error
+
+
 def need(name: str, packages: str) -> ModuleType:
     """The module of this name, which most users do without; where it is missing, UserError that names ``packages``."""
     try:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from platekit.errors import UserError
+from platekit.errors import UserError, reason
 
 try:
     import fcntl
@@ -59,6 +59,17 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def stripped_lines(path: str | os.PathLike) -> list[str]:
+    """The lines of a small text file, stripped, without empty ones. Raises UserError.
+
+    Lists of inputs are read by ``platekit.images.read_lines``: they may be long, and of names in any encoding.
+    """
+    try:
+        return list(filter(None, map(str.strip, Path(path).read_text(encoding="utf-8-sig").split("\n"))))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the list {path}: {reason(error)}; check the path") from None
+
+
 def replace(source: Path, target: Path) -> None:
     """``os.replace``, which on Windows fails for as long as another program looks at the target, as a virus scanner."""
     for _ in range(REPLACE_TRIES if os.name == "nt" else 0):
@@ -69,11 +80,14 @@ def replace(source: Path, target: Path) -> None:
     os.replace(source, target)
 
 
-def aside(path: Path) -> Path:
-    """A new name beside the path for what a run that was cut short has left there; it is told."""
-    place = next(name for name in map(Path, (f"{path}{number}" for number in itertools.count(1))) if not name.exists())
+def free_name(path: Path) -> Path:
+    """A new name beside the path."""
+    return next(name for name in map(Path, (f"{path}{number}" for number in itertools.count(1))) if not name.exists())
+
+
+def tell_aside(place: Path) -> None:
+    """Say where what a run that was cut short had left has been moved to."""
     print(f"the lines of a run that was cut short are in {place} now", file=sys.stderr)
-    return place
 
 
 @contextlib.contextmanager

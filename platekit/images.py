@@ -16,7 +16,7 @@ from typing import TypeVar, overload
 import numpy as np
 
 from platekit import MAX_PIXELS, OPENCV_KNOWS_LIMIT
-from platekit.errors import UserError
+from platekit.errors import UserError, reason
 from platekit.files import is_device, real_path, write_bytes
 from platekit.opencv import cv2, image_types
 
@@ -86,7 +86,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     except UserError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; check the path") from None
+        raise UserError(f"cannot read {path}: {reason(error)}; check the path") from None
     return decode_image(data, path)
 
 
@@ -114,11 +114,14 @@ def decode_image(data: np.ndarray, path: str | os.PathLike) -> np.ndarray:
 
 
 def _count_scans(data: np.ndarray) -> int:
-    """How many scans a JPEG has, up to one more than it may have. Segments are stepped over and what lies behind its
-    end is left out: a thumbnail in it or a film behind it has scans of its own, or bytes that look like some.
+    """How many scans a JPEG has, up to one more than it may have; other files have none. Segments are stepped over and
+    what lies behind its end is left out: a thumbnail in it or a film behind it has scans of its own, or bytes that
+    look like some.
     """
+    if data[:3].tobytes() != _JPEG:
+        return 0
     count, parts, place = 0, 0, 2
-    while data[:3].tobytes() == _JPEG and (marker := _MARKER.search(data.data, place)) and marker[0] != b"\xff\xd9":
+    while (marker := _MARKER.search(data.data, place)) and marker[0] != b"\xff\xd9":
         count, parts = count + (marker[0] == b"\xff\xda"), parts + 1
         if count > MOST_SCANS or parts > MOST_PARTS:
             return MOST_SCANS + 1
@@ -129,8 +132,10 @@ def _count_scans(data: np.ndarray) -> int:
 def _lacks_bytes(data: np.ndarray) -> bool:
     """Whether a chunk of a PNG says to be longer than what is left of the file: OpenCV takes memory for all of it. Also
     true where there are too many to look at."""
+    if data[:len(_PNG)].tobytes() != _PNG:
+        return False
     place, parts = len(_PNG), 0
-    while data[:len(_PNG)].tobytes() == _PNG and place + 8 <= data.size:
+    while place + 8 <= data.size:
         length, kind = int.from_bytes(data[place:place + 4].tobytes(), "big"), data[place + 4:place + 8].tobytes()
         place += 12 + length
         parts += 1
@@ -179,7 +184,10 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
 
 def walk_images(folder: str | os.PathLike, leave_out: Path | None = None, suffixes: tuple[str, ...] = FOUND
                 ) -> Iterator[Path]:
-    """The same one by one, without the subfolder ``leave_out``: of one folder at a time the names are held."""
+    """The pictures below a folder, sorted within each, one by one and without the subfolder ``leave_out``.
+
+    Of one folder at a time the names are held. Raises UserError as ``find_images``.
+    """
     folder = Path(folder)
     if not os.path.isdir(folder):  # Path.is_dir raises where a name is too long or its folder may not be entered
         raise UserError(f"{folder} is not a folder; check the path")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 C_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
 MADV_DONTNEED = 4
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # glibc's malloc.h
 MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) r-.p \S+ \S+ [1-9].*\n((?:[A-Z].*\n)*)", re.MULTILINE)  # of a file
 UNCHANGED = re.compile(r"^(?:Anonymous|Swap): +0 kB$", re.MULTILINE)
 
@@ -22,11 +23,11 @@ def keep_freed_memory(most: int | None = None) -> None:
     """
     mallopt = getattr(C_LIBRARY, "mallopt", None)
     if mallopt and most is not None:
-        mallopt(-3, most // 4)  # M_MMAP_THRESHOLD: larger allocations by mapping
-        mallopt(-1, most)
+        mallopt(M_MMAP_THRESHOLD, most // 4)  # larger allocations by mapping
+        mallopt(M_TRIM_THRESHOLD, most)
     elif mallopt:
-        mallopt(-4, 0)  # M_MMAP_MAX: no allocation by mapping
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's end is not given back
+        mallopt(M_MMAP_MAX, 0)  # no allocation by mapping
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # the heap's end is not given back
 
 
 def hand_back_files() -> None:

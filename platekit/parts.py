@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from platekit.errors import UserError
-from platekit.files import alone, aside, json_line, replace, write_text, writing
+from platekit.files import alone, free_name, json_line, replace, tell_aside, write_text, writing
 
 
 class Parts:
@@ -50,10 +50,11 @@ class Parts:
         with writing(self.path):
             old, count = self._files(), 0
             if not resume and any(part.stat().st_size for part in old):
-                place = aside(self.folder)
+                place = free_name(self.folder)
                 place.mkdir()
                 for part in (*old, *filter(Path.exists, [self._made_with])):
                     replace(part, place / part.name)
+                tell_aside(place)
                 old = []
             if resume and self._made_with.exists() and self._made_with.read_bytes() != self.settings.encode("utf-8"):
                 raise UserError(f"the lines in {self.folder} were made with other weights or flags; give the same, or "
@@ -143,7 +144,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The same of a file that a run has finished, and an editor perhaps has changed the line ends of."""
+    """Numbers and lines of a file that a run has finished; an editor may have changed its line ends since."""
     with open(path, "rb") as file:
         for number, line in enumerate(filter(bytes.strip, file)):
             yield number, line.rstrip(b"\r\n") + b"\n"

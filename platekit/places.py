@@ -1,4 +1,4 @@
-"""Where a package reads and writes what does not ship with it."""
+"""Where things lie: the checkout, its samples, and the folders of what does not ship."""
 
 from __future__ import annotations
 

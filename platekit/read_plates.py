@@ -21,7 +21,7 @@ from platekit.images import expand_inputs, read_lines
 from platekit.memory import hand_back_files
 from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.places import samples_from_here
-from platekit.tables import BOXES_HELP, read_plates
+from platekit.tables import BOXES_HELP, plates_of_tables
 from platekit.video import run_video
 
 OUTPUTS = Path("outputs")
@@ -138,7 +138,7 @@ def check_inputs(args: argparse.Namespace) -> None:
 def main() -> int:
     args = parse_arguments()
     check_inputs(args)
-    score = Score(read_plates(args.boxes)) if args.boxes else None
+    score = Score(plates_of_tables(args.boxes)) if args.boxes else None
     reader = make_reader(args)
     output = args.output or (None if args.json else OUTPUTS)
     reader.doubtful = args.hide

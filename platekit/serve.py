@@ -31,7 +31,7 @@ import torch
 
 from platekit.arguments import HelpFormatter, add_seed
 from platekit.devices import DEVICE_HELP
-from platekit.errors import UserError, need, run_script
+from platekit.errors import UserError, need, reason, run_script
 from platekit.images import decode_image, find_images
 from platekit.pipeline import PlateReader
 from platekit.places import SAMPLES
@@ -173,7 +173,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
-        raise UserError(f"cannot listen on {host}, port {port} ({getattr(error, 'strerror', None) or error}); name "
+        raise UserError(f"cannot listen on {host}, port {port} ({reason(error)}); name "
                         "others with --host and --port") from None
 
 

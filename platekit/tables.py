@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ccpd.annotation import repeat_box
+from ccpd.annotation import FROM_UPPER_LEFT, repeat_box
 from platekit.boxes import box_iou
 from platekit.errors import UserError
 from platekit.files import real_path, write_text
@@ -27,12 +27,12 @@ BOXES_HELP = "CSV tables with the columns file (path from the table's folder), x
     "the last four are empty for a picture without a plate; a further column corners may tell the plate's, as eight " \
     "numbers, x and y of the upper left one and on clockwise"
 BOX = ("x1", "y1", "x2", "y2")
-CORNERS, TEXT, ROWS = "corners", "text", "rows"  # columns that a table of boxes may have
+FILE, TEXT, CORNERS, ROWS = "file", "text", "corners", "rows"
 LEAST_SIDE = 2  # pixels of a box: nothing can be read or found in less
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A row of a table: where it stands, its picture (a resolved path), and what is in its columns, stripped."""
 
     place: str  # for messages
@@ -40,51 +40,55 @@ class Row:
     texts: dict[str, str]
 
 
-def read_rows(table: str | os.PathLike, columns: tuple[str, ...]) -> list[Row]:
+def read_rows(table: str | os.PathLike, columns: tuple[str, ...]) -> list[TableRow]:
     """The rows of a table of these columns and perhaps more; ``file`` is its picture, seen from the table's folder.
 
     Pictures that are not there are reported. Raises UserError for what is no such table, and where none is there.
     """
-    table = Path(table)
-    try:
-        with open(table, encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            names = set(reader.fieldnames)
-            semicolons = any(";" in name for name in names)
-            lines, last = [], reader.reader.line_num
-            for line in reader:
-                more = line.pop(None, ())  # behind the last column
-                if any("\n" in (text or "") for text in (*line.values(), *more)):
-                    raise UserError(f"{table}, row {last + 1}: a text goes on over the end of the line; close its "
-                                    "quotation mark, or take the line break out of it")
-                last = reader.reader.line_num
-                texts = {name: (text or "").strip() for name, text in line.items()}
-                if any(texts.values()):  # a spreadsheet's row may have been emptied
-                    lines.append((last, texts))
-    except OSError as error:
-        raise UserError(f"cannot read {table}: {error.strerror}; check the path") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read {table}: {error}; save it as CSV in UTF-8") from None
-    if not names.issuperset(columns):
-        missing = ", ".join(name for name in columns if name not in names)
-        raise UserError(f"{table} has no column {missing}; its first line names the columns, among them "
-                        f"'{','.join(columns)}'" + ", with commas between them, not semicolons" * semicolons)
-    rows = []
-    for number, line in lines:
+    table, rows = Path(table), []
+    for number, texts in _read_csv(table, columns):
         place = f"{table}, row {number}"
-        if not line["file"]:
+        if not texts[FILE]:
             raise UserError(f"{place}: the picture is missing; complete the row")
-        if "\0" in line["file"]:
+        if "\0" in texts[FILE]:
             raise UserError(f"{place}: the picture's name has a zero byte in it; mend the row")
-        rows.append(Row(place, real_path(table.parent / line["file"]), line))
-    missing = [row.texts["file"] for row in rows if not os.path.exists(row.picture)]
+        rows.append(TableRow(place, real_path(table.parent / texts[FILE]), texts))
+    missing = [row.texts[FILE] for row in rows if not os.path.exists(row.picture)]
     if rows and len(missing) == len(rows):
         raise UserError(f"{table}: none of its pictures is there, such as {missing[0]}; name them as seen from "
                         "the table's folder")
     if missing:
         print(f"{table}: {len(missing)} of {len(rows)} pictures are not there, the first is {missing[0]}",
               file=sys.stderr)
+    return rows
+
+
+def _read_csv(table: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """The rows that are not empty, by the columns' names, and their numbers in the file. Raises UserError."""
+    try:
+        with open(table, encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            names = set(reader.fieldnames)
+            rows, last = [], reader.reader.line_num
+            for row in reader:
+                more = row.pop(None, ())  # behind the last column
+                if any("\n" in (text or "") for text in (*row.values(), *more)):
+                    raise UserError(f"{table}, row {last + 1}: a text goes on over the end of the line; close its "
+                                    "quotation mark, or take the line break out of it")
+                last = reader.reader.line_num
+                texts = {name: (text or "").strip() for name, text in row.items()}
+                if any(texts.values()):  # a spreadsheet's row may have been emptied
+                    rows.append((last, texts))
+    except OSError as error:
+        raise UserError(f"cannot read {table}: {error.strerror}; check the path") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read {table}: {error}; save it as CSV in UTF-8") from None
+    if not names.issuperset(columns):
+        missing = ", ".join(name for name in columns if name not in names)
+        semicolons = ", with commas between them, not semicolons" if any(";" in name for name in names) else ""
+        raise UserError(f"{table} has no column {missing}; its first line names the columns, among them "
+                        f"'{','.join(columns)}'{semicolons}")
     return rows
 
 
@@ -104,10 +108,10 @@ class Plates(NamedTuple):
     texts: list[str]  # those that are told
 
 
-def read_plates(tables: Iterable[str | os.PathLike]) -> dict[Path, Plates]:
+def plates_of_tables(tables: Iterable[str | os.PathLike]) -> dict[Path, Plates]:
     """What tables of boxes say of each picture, by its resolved path. Raises UserError."""
     plates: dict[Path, tuple[list, list, list]] = {}
-    for row in (row for table in tables for row in read_rows(table, ("file", *BOX))):
+    for row in (row for table in tables for row in read_rows(table, (FILE, *BOX))):
         boxes, corners, texts = plates.setdefault(row.picture, ([], [], []))
         if box := box_of(row):
             boxes.append(box)
@@ -118,7 +122,7 @@ def read_plates(tables: Iterable[str | os.PathLike]) -> dict[Path, Plates]:
             for path, (boxes, corners, texts) in plates.items()}
 
 
-def corners_of(row: Row, box: Sequence[float]) -> np.ndarray | None:
+def corners_of(row: TableRow, box: Sequence[float]) -> np.ndarray | None:
     """The corners (4, 2) of the plate in a row's ``box``, in CCPD's order, from the lower right one; None where the row
     tells none, or merely the box's. Raises UserError for what are no corners of a plate there.
     """
@@ -129,18 +133,22 @@ def corners_of(row: Row, box: Sequence[float]) -> np.ndarray | None:
         corners = np.array(text.split(), np.float64).reshape(4, 2)
     except ValueError:
         corners = np.full((4, 2), np.nan)
-    if not corners_text(corners, box):
+    if not in_order(corners, box):
         raise UserError(f"{row.place}: '{text}' are no corners of the plate in its box, x and y in pixels of the upper "
                         "left one and on clockwise; correct the row, or leave the column empty")
-    corners = corners[[2, 3, 0, 1]]
+    corners = corners[FROM_UPPER_LEFT]
     return None if repeat_box(corners, box) else corners
 
 
 def corners_text(corners: np.ndarray, box: Sequence[float] | np.ndarray) -> str:
     """The corners (4, 2) of the plate in a box, from the upper left one clockwise, as a table has them; empty for what
     are none."""
-    fit = are_corners(corners, box) and np.array_equal(clockwise(corners), corners)
-    return " ".join(map(str, corners.flatten().tolist())) if fit else ""
+    return " ".join(map(str, corners.flatten().tolist())) if in_order(corners, box) else ""
+
+
+def in_order(corners: np.ndarray, box: Sequence[float] | np.ndarray) -> bool:
+    """Whether ``corners`` (4, 2) are those of the plate in a box (4,), from the upper left one clockwise."""
+    return are_corners(corners, box) and np.array_equal(clockwise(corners), corners)
 
 
 def are_corners(corners: np.ndarray, box: Sequence[float] | np.ndarray) -> bool:
@@ -163,7 +171,7 @@ def clockwise(points: np.ndarray) -> np.ndarray:
     return max(ways, key=lambda way: way[1, 0] - way[0, 0] + way[2, 0] - way[3, 0])
 
 
-def box_of(row: Row) -> list[float] | None:
+def box_of(row: TableRow) -> list[float] | None:
     """The box of a row, None where it has none. Raises UserError."""
     texts = [row.texts[column] for column in BOX]
     if not any(texts):

@@ -36,7 +36,10 @@ RULES = Rules()
 
 
 class Track:
-    """One plate over its frames. ``number`` counts from 1 in the order of first sight."""
+    """One plate over its frames. ``number`` counts from 1 in the order of first sight.
+
+    ``frame`` counts the frames of the video, ``time`` those that were looked at, in which ``born`` and ``seen`` are.
+    """
 
     box: np.ndarray  # in the last frame
     last_frame: int

@@ -36,7 +36,7 @@ from tqdm import tqdm
 from platekit import distributed
 from platekit.arguments import add_seed
 from platekit.checkpoints import read_checkpoint, save_checkpoint
-from platekit.devices import DEVICE_HELP, trains_in_bfloat16
+from platekit.devices import DEVICE_HELP, local_processes, trains_in_bfloat16
 from platekit.errors import UserError
 from platekit.files import alone_in, file_fingerprint, fingerprint, is_device, real_path, takes_files, write_text
 from platekit.memory import keep_freed_memory
@@ -179,22 +179,26 @@ def ignore_signals(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def check_workers(workers: int, data: Dataset | None = None, collate: Callable | None = None, batch_size: int = 0
-                  ) -> None:
-    """UserError where loader processes cannot be, or would wait for ever for memory to hand batches over in."""
+def check_workers(workers: int) -> None:
+    """UserError where no loader process can be started."""
     if not workers or not os.path.isdir("/dev/shm"):
         return
     try:
         multiprocessing.Semaphore()
     except OSError as error:
         raise UserError(f"no loader process can be started here ({error.strerror}); give --workers 0") from None
-    if data is not None and collate is not None:
-        sample = sum(part.nbytes for part in collate([data[0, 0]]))
-        of_all = 1.05 * (2 * workers + 1) * int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # batches, of torchrun's too
-        needed, room = of_all * batch_size * sample / 1e6, shutil.disk_usage("/dev/shm").free / 1e6
-        if needed > room:
-            raise UserError(f"{workers} loader processes hand over up to {needed:.0f} MB in /dev/shm, which has room "
-                            f"for {room:.0f} MB; give fewer --workers, or the container more (--shm-size)")
+
+
+def check_shared_memory(workers: int, data: Dataset, collate: Callable, batch_size: int) -> None:
+    """UserError where loader processes would wait for ever for memory to hand batches over in."""
+    if not workers or not os.path.isdir("/dev/shm"):
+        return
+    sample = sum(part.nbytes for part in collate([data[0, 0]]))
+    of_all = 1.05 * (2 * workers + 1) * local_processes()  # batches, of torchrun's too
+    needed, room = of_all * batch_size * sample / 1e6, shutil.disk_usage("/dev/shm").free / 1e6
+    if needed > room:
+        raise UserError(f"{workers} loader processes hand over up to {needed:.0f} MB in /dev/shm, which has room for "
+                        f"{room:.0f} MB; give fewer --workers, or the container more (--shm-size)")
 
 
 def optimizers_of(net: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
@@ -226,7 +230,7 @@ class Run(Generic[Net]):
         self.half = settings.half and trains_in_bfloat16(device)
         self.optimizers = optimizers_of(net, settings)
         self.average = copy.deepcopy(self.net)
-        self.step, self.best = 0, -math.inf
+        self.step, self.best, self.saved = 0, -math.inf, 0.0
         self.log: list[dict[str, Any]] = []
         self.sums: dict[str, float] = {}
 
@@ -275,6 +279,11 @@ class Run(Generic[Net]):
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "step": self.step,
                 "log": self.log, "sums": self.sums, "settings": dataclasses.asdict(self.settings), "facts": self.facts}
 
+    def save(self) -> None:
+        """Write the checkpoint to go on from."""
+        save_checkpoint(self.last, self.state())
+        self.saved = time.monotonic()
+
     def train(self, data: Dataset, collate: Callable, loss: Loss, evaluate: Callable[[Net], dict[str, float]],
               workers: int = 0, trained: bool = False) -> Net:
         """Train to the end of the last epoch; return the averaged net of the best epoch, in process 0.
@@ -315,32 +324,15 @@ class Run(Generic[Net]):
                             worker_init_fn=ignore_signals)
         steps = len(batches) * self.settings.epochs
         if self.step < steps:
-            check_workers(workers, data, collate, math.ceil(self.settings.batch_size / distributed.world()))
+            check_shared_memory(workers, data, collate, math.ceil(self.settings.batch_size / distributed.world()))
             distributed.wait_for_all()  # before anybody's loader takes some of that memory
         elif rank == 0:
             print(f"{self.last} is the end of this training; --restart trains anew", flush=True)
-        saved = time.monotonic()
+        self.saved = time.monotonic()
         while self.step < steps:
             batches.epoch, batches.first = divmod(self.step, len(batches))
             started, first = time.monotonic(), batches.first
-            self.net.train()
-            with tqdm(loader, total=len(batches), initial=first, unit="batch", leave=False, disable=rank > 0,
-                      desc=f"epoch {batches.epoch + 1}/{self.settings.epochs}") as progress:
-                for batch in progress:
-                    figures = self.train_step(batch, loss, self.settings.learning_rate_at(self.step, steps))
-                    for name, value in figures.items():
-                        self.sums[name] = self.sums.get(name, 0.0) + value
-                    self.step += 1
-                    progress.set_postfix(loss=f"{figures['loss']:.3f}", refresh=False)
-                    if self.step % len(batches) == 0:
-                        continue  # the end of an epoch is saved with its figures
-                    if rank == 0 and (signals or time.monotonic() - saved >= self.save_seconds):
-                        save_checkpoint(self.last, self.state())
-                        saved = time.monotonic()
-                    if signals and rank == 0:  # the others end with it: they may be a step behind
-                        tqdm.write(f"stopped and saved after {self.step} of {steps} steps; the same command goes on",
-                                   file=sys.stderr)
-                        raise stopped(signals)
+            self.train_epoch(loader, batches, steps, loss, signals)
             if rank:
                 continue
             seconds = max(time.monotonic() - started, 1e-9)
@@ -351,9 +343,31 @@ class Run(Generic[Net]):
                    "samples_per_second": (len(batches) - first) * self.settings.batch_size / seconds,
                    "seconds": seconds, "revision": git_revision()}
             self.finish_epoch(row)
-            saved = time.monotonic()
             if signals:
                 raise stopped(signals)
+
+    def train_epoch(self, loader: DataLoader, batches: EpochBatches, steps: int, loss: Loss,
+                    signals: list[int]) -> None:
+        """The steps of ``batches`` that are left; process 0 saves every ``save_seconds``, and after one of
+        ``signals``."""
+        rank = distributed.rank()
+        self.net.train()
+        with tqdm(loader, total=len(batches), initial=batches.first, unit="batch", leave=False, disable=rank > 0,
+                  desc=f"epoch {batches.epoch + 1}/{self.settings.epochs}") as progress:
+            for batch in progress:
+                figures = self.train_step(batch, loss, self.settings.learning_rate_at(self.step, steps))
+                for name, value in figures.items():
+                    self.sums[name] = self.sums.get(name, 0.0) + value
+                self.step += 1
+                progress.set_postfix(loss=f"{figures['loss']:.3f}", refresh=False)
+                if rank or self.step % len(batches) == 0:  # the end of an epoch is saved with its figures
+                    continue
+                if signals or time.monotonic() - self.saved >= self.save_seconds:
+                    self.save()
+                if signals:  # the other processes end with this one: they may be a step behind
+                    tqdm.write(f"stopped and saved after {self.step} of {steps} steps; the same command goes on",
+                               file=sys.stderr)
+                    raise stopped(signals)
 
     def train_step(self, batch: Any, loss: Loss, learning_rate: float) -> dict[str, float]:
         """One step of the optimiser; UserError when the loss is not finite (the last checkpoint stays as it is)."""
@@ -402,6 +416,6 @@ class Run(Generic[Net]):
         if row["score"] >= self.best and (row["score"] > start or row is self.log[0]):
             self.best = row["score"]
             save_checkpoint(self.best_path, {"net": self.average.state_dict(), "facts": self.facts,
-                                                       "epoch": row["epoch"], "score": self.best})
+                                             "epoch": row["epoch"], "score": self.best})
         write_text(self.folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in self.log))
-        save_checkpoint(self.last, self.state())
+        self.save()

@@ -15,7 +15,7 @@ from torchvision.ops import nms, roi_align
 from LPRNet.alphabet import Alphabet
 from LPRNet.model.LPRNET import ChannelStridePool
 from LPRNet.recogniser import LOOKS, MARGINS, SURE, load_reader
-from MTCNN.detector import ROUNDS, Thresholds, drop_nested, mean_odds
+from MTCNN.detector import ROUNDS, Thresholds, drop_nested, scores_of_mean_odds
 from MTCNN.model.MTCNN_nets import PNET_SIZE, PNET_STRIDE, ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import plan_levels
@@ -152,7 +152,7 @@ class PlainReader:
                 return torch.zeros(0, 4), torch.zeros(0, dtype=torch.float64)
             before = scores[kept]
             boxes, scores = self.judge(image, boxes[kept].numpy())
-        scores = torch.from_numpy(mean_odds(before.numpy(), scores.numpy()))
+        scores = torch.from_numpy(scores_of_mean_odds(before.numpy(), scores.numpy()))
         return boxes[scores >= last], scores[scores >= last]
 
     def judge(self, image: np.ndarray, boxes: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

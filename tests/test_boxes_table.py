@@ -31,7 +31,7 @@ from platekit.images import find_images, read_image, read_lines
 from platekit.opencv import cv2
 from platekit.places import SAMPLES
 from platekit.read_plates import main as read_plates_main
-from platekit.tables import BOX, Plates, clockwise, read_plates, write_rows
+from platekit.tables import BOX, Plates, clockwise, plates_of_tables, write_rows
 from tests.conftest import make_picture, overlap, put_picture
 
 BOXES = {"two": [(30.0, 40.0, 130.0, 80.0), (200.0, 150.0, 330.0, 190.5)], "one": [(100.0, 96.0, 270.0, 150.0)],
@@ -39,7 +39,7 @@ BOXES = {"two": [(30.0, 40.0, 130.0, 80.0), (200.0, 150.0, 330.0, 190.5)], "one"
 
 
 def read_boxes(tables: list[Path]) -> dict[Path, np.ndarray]:
-    return {path: plates.boxes for path, plates in read_plates(tables).items()}
+    return {path: plates.boxes for path, plates in plates_of_tables(tables).items()}
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def table(photos):
 
 
 def test_every_plate_of_a_photo_is_learnt_and_the_others_left_alone(photos, table, capsys):
-    found = read_photos([photos], plates=read_plates([table]))
+    found = read_photos([photos], plates=plates_of_tables([table]))
     assert [photo.path.stem for photo in found] == ["none", "one", "two", "two"]
     assert found[0].box is None and all(photo.vertices is None for photo in found)
     assert [photo.box.tolist() for photo in found[1:]] == [list(box) for box in BOXES["one"] + BOXES["two"]]
@@ -122,7 +122,7 @@ def test_corners_of_yolo_in_any_order_are_those_of_the_table(call, photos, tmp_p
     (photos / "a" / "two.txt").write_text("0 0.5 0.5 0.1 0.1" + 12 * " 0")
     (photos / "a" / "none.txt").write_text("0 0.9 0.5 0.2 0.2 0.8 0.4 1.01 0.4 1.01 0.6 0.8 0.6")  # partly outside
     assert call(boxes_of_labels.main, "--images", photos, "--out", tmp_path / "boxes.csv").status == 0
-    plates = {path.stem: plates for path, plates in read_plates([tmp_path / "boxes.csv"]).items()}
+    plates = {path.stem: plates for path, plates in plates_of_tables([tmp_path / "boxes.csv"]).items()}
     (box,), (corners,), _ = plates["one"]
     np.testing.assert_allclose(corners, CORNERS[[2, 3, 0, 1]], atol=0.1)
     np.testing.assert_allclose(box, (100, 60, 270, 140), atol=0.1)
@@ -160,7 +160,7 @@ def test_corners_of_a_table_go_with_the_photo_and_with_the_crop(call, photos, tm
     text = " ".join(map(str, CORNERS.flatten()))
     (photos / "boxes.csv").write_text(f"file,x1,y1,x2,y2,corners,text\na/one.png,100,60,270,140,{text},B1\n"
                                       "a/two.png,30,40,130,80,,B2\n")
-    one, two = read_photos([photos], plates=read_plates([photos / "boxes.csv"]))
+    one, two = read_photos([photos], plates=plates_of_tables([photos / "boxes.csv"]))
     assert one.vertices.tolist() == CORNERS[[2, 3, 0, 1]].tolist() and one.box.tolist() == [100, 60, 270, 140]
     assert two.vertices is None and two.box.tolist() == [30, 40, 130, 80]
     for _ in range(2):  # the second time those of the first are replaced
@@ -180,7 +180,7 @@ def test_corners_that_are_none_of_a_plate_are_refused(photos, corners):
     """Too few, no numbers, all one, the wrong way round, bulging inwards, in CCPD's order, shares, far outside."""
     (photos / "boxes.csv").write_text(f"file,x1,y1,x2,y2,corners\na/one.png,100,60,270,140,{corners}\n")
     with pytest.raises(UserError, match=r"row 2: .* are no corners of the plate"):
-        read_plates([photos / "boxes.csv"])
+        plates_of_tables([photos / "boxes.csv"])
 
 
 def test_a_table_in_a_linked_folder_names_its_pictures(call, photos, tmp_path):
@@ -245,7 +245,7 @@ def test_labels_of_coco_give_the_same_table(call, photos, tmp_path, folder, slas
     arguments = ("--images", photos, "--labels", tmp_path / "coco.json", "--out", tmp_path / "boxes.csv")
     done = call(boxes_of_labels.main, *arguments, "--classes", "plate")
     assert done.status == 0 and "3 plates; 1 pictures" in done.out, done
-    found = {path.stem: plates for path, plates in read_plates([tmp_path / "boxes.csv"]).items()}
+    found = {path.stem: plates for path, plates in plates_of_tables([tmp_path / "boxes.csv"]).items()}
     assert found["two"][0].tolist() == [list(box) for box in BOXES["two"]] and not len(found["none"][0])
     assert found["two"].corners[0] is None
     np.testing.assert_array_equal(found["two"].corners[1], [(x2, y2 - 9), (x1, y2), (x1, y1), (x2, y1)])
@@ -290,7 +290,7 @@ def test_corners_that_merely_repeat_a_box_are_not_known(call, photos, tmp_path):
     assert call(boxes_of_labels.main, "--images", photos, "--out", photos / "boxes.csv").status == 0
     assert (photos / "boxes.csv").read_text("utf-8-sig") == "file,x1,y1,x2,y2\na/one.png,90.0,48.0,270.0,192.0\n"
     (photos / "own.csv").write_text("file,x1,y1,x2,y2,corners\na/one.png,90,48,270,192,91 48 270 47 270 192 90 191\n")
-    (plates,) = read_plates([photos / "own.csv"]).values()
+    (plates,) = plates_of_tables([photos / "own.csv"]).values()
     assert plates.corners == [None]
 
 
@@ -397,7 +397,7 @@ def test_ones_own_photos_are_not_validated_by_ccpds_and_the_next_command_starts_
                 tmp_path / "list.txt")
     assert done.status == 0 and "--list_val LIST" in done.out and "--save my_pnet" in done.out, done
     samples = SampleList(tmp_path / "list.txt", False, (12, 47))
-    assert samples.are_ones_own
+    assert samples.are_of_a_table
     (listed,) = samples.photo_lists
     assert sorted(read_lines(listed)) == sorted(str(photos / "a" / name) for name in ("none.png", "one.png", "two.png"))
 
@@ -536,7 +536,7 @@ def test_what_was_read_is_a_table_to_correct_and_to_train_on(call, tmp_path):
     assert {row["file"].removesuffix(".png"): row["text"] for row in rows} \
         == {name: annotation.plate for name, annotation in annotations.items()}
     assert rows == sorted(rows, key=lambda row: float(row["confidence"])) and {row["rows"] for row in rows} == {"1"}
-    for path, (boxes, (corners,), _) in read_plates([table]).items():
+    for path, (boxes, (corners,), _) in plates_of_tables([table]).items():
         truth = annotations[path.stem]
         assert overlap(boxes[0], truth.box) > 0.7 and np.abs(corners - truth.vertices).max() < np.ptp(boxes[0][::2]) / 8
     done = call(crops_of_boxes.main, "--boxes", table, "--out", tmp_path / "crops")

@@ -25,12 +25,13 @@ from LPRNet.data.load_data import (
     LPRDataLoader,
     RenderedPlates,
     TrainingPlates,
+    build_rendered,
     collate_fn,
     first_symbol_shares,
     network_crop,
     sample_shares,
 )
-from LPRNet.LPRNet_Train import build_rendered, find_corners, split_by_plate
+from LPRNet.LPRNet_Train import find_corners, split_by_plate
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from LPRNet.recogniser import Reader
 from platekit.errors import UserError

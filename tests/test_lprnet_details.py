@@ -13,7 +13,7 @@ from ccpd.annotation import parse
 from ccpd.plates import FORCES, KINDS, PlateRenderer, random_text
 from LPRNet import train_colour
 from LPRNet.alphabet import Alphabet
-from LPRNet.details import COLOURS, ColourNet, DetailReader, odds
+from LPRNet.details import COLOURS, ColourNet, DetailReader, length_likelihoods
 from LPRNet.recogniser import Recogniser
 from platekit.checkpoints import save_weights
 from platekit.crops import upload
@@ -50,9 +50,10 @@ def test_the_text_decides_where_the_picture_does_not(reader):
     """Green plates alone have a province and seven symbols behind it."""
     grey = np.full((24, 94, 3), 60, np.uint8)
     assert tell(reader, grey, "皖AD12345").colour == "green" != tell(reader, grey, "皖A12345").colour
-    assert odds("") == [1.0] * len(COLOURS)
-    assert odds("WJ皖12345")[COLOURS.index("white")] == 1 > odds("皖AD12345")[COLOURS.index("white")]
-    assert odds("皖A1234")[COLOURS.index("green")] < 1  # of which one symbol was not read
+    assert length_likelihoods("") == [1.0] * len(COLOURS)
+    white = COLOURS.index("white")
+    assert length_likelihoods("WJ皖12345")[white] == 1 > length_likelihoods("皖AD12345")[white]
+    assert length_likelihoods("皖A1234")[COLOURS.index("green")] < 1  # of which one symbol was not read
 
 
 def test_the_length_of_other_plates_tells_no_colour(reader, monkeypatch):

@@ -24,7 +24,15 @@ from platekit.arguments import seed_number
 from platekit.devices import trains_in_bfloat16
 from platekit.errors import UserError
 from platekit.signals import stop_on_signal
-from platekit.training import EpochBatches, Run, Settings, check_workers, git_revision, start_weights
+from platekit.training import (
+    EpochBatches,
+    Run,
+    Settings,
+    check_shared_memory,
+    check_workers,
+    git_revision,
+    start_weights,
+)
 from tests.conftest import ROOT, lines_of, needs_locks
 
 SETTINGS = Settings(epochs=3, batch_size=4, learning_rate=0.05, warmup_steps=3, half=False, seed=5)
@@ -305,12 +313,12 @@ def test_a_second_signal_acts_as_usual_and_ignored_ones_stay_so(monkeypatch):
 def test_loader_processes_that_would_wait_for_ever_are_refused(tmp_path, monkeypatch):
     if not os.path.isdir("/dev/shm"):
         pytest.skip("this system shares no memory there")
-    check_workers(2, Noisy(), collate, 4)
+    check_shared_memory(2, Noisy(), collate, 4)
     monkeypatch.setattr("shutil.disk_usage", lambda path: argparse.Namespace(free=640))  # samples have 16 bytes
-    check_workers(2, Noisy(), collate, 4)
+    check_shared_memory(2, Noisy(), collate, 4)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(UserError, match="--shm-size"):
-        check_workers(2, Noisy(), collate, 4)
+        check_shared_memory(2, Noisy(), collate, 4)
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
     monkeypatch.setattr("shutil.disk_usage", lambda path: argparse.Namespace(free=100))
     with pytest.raises(UserError, match="--shm-size"):

@@ -27,9 +27,9 @@ from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from platekit.arguments import HelpFormatter, add_seed, command_line
 from platekit.errors import UserError, run_script
 from platekit.images import read_image, write_image
-from platekit.tables import BOX, BOXES_HELP, ROWS, TEXT, Row, box_of, corners_of, read_rows, write_rows
+from platekit.tables import BOX, BOXES_HELP, FILE, ROWS, TEXT, TableRow, box_of, corners_of, read_rows, write_rows
 
-COLUMNS = ("file", "text", "photo")  # of the table of crops; the last shows that this script has written it
+COLUMNS = (FILE, TEXT, "photo")  # of the table of crops; the last shows that this script has written it
 
 
 OWN_NAME = r"\d+_.*\.jpg|[^_]+_\d+(_-?\d+&-?\d+){4}\.jpg"  # of a crop that this script has written
@@ -50,10 +50,10 @@ def earlier_crops(folder: Path) -> set[Path]:
     return {path for path in pictures if path.parent == folder.resolve() and re.fullmatch(OWN_NAME, path.name)}
 
 
-def cut_of(row: Row, box: list[float], context: float) -> tuple[Cut, str]:
+def cut_of(row: TableRow, box: list[float], context: float) -> tuple[Cut, str]:
     """What to cut out for a row, with surroundings where it tells the plate's corners, and the crop's name: one of its
     own for what the row says, so that no crop is ever taken for that of another box or text."""
-    checksum = zlib.crc32(repr((row.texts["file"], box, row.texts["text"])).encode())
+    checksum = zlib.crc32(repr((row.texts[FILE], box, row.texts[TEXT])).encode())
     name = row.picture.stem[:60]  # a longer name may be too long with what is added
     (x1, y1, x2, y2), corners = box, corners_of(row, box)
     cut = Cut((int(x1), int(y1), math.ceil(x2), math.ceil(y2)), 0 if corners is None else round(context * (x2 - x1)))
@@ -76,7 +76,7 @@ def main() -> int:
     if not 0 <= args.context <= 100:
         raise UserError(f"--context must be from 0 to 100, not {args.context}")
     plates = [(row, *cut_of(row, box, args.context))
-              for table in args.boxes for row in read_rows(table, ("file", *BOX, TEXT))
+              for table in args.boxes for row in read_rows(table, (FILE, *BOX, TEXT))
               if (box := box_of(row)) and row.texts[TEXT]]
     if not plates:
         raise UserError(f"{' and '.join(map(str, args.boxes))} has no row with a box and a text; complete it")
@@ -92,7 +92,7 @@ def main() -> int:
                 continue
         else:
             write_image(target, crop, quality=95)
-        labels[target.name] = row.texts[TEXT], row.texts["file"], row.texts.get(ROWS, "")
+        labels[target.name] = row.texts[TEXT], row.texts[FILE], row.texts.get(ROWS, "")
     for problem in problems:
         print(problem, file=sys.stderr)
     if not labels:

@@ -13,7 +13,7 @@ from pathlib import Path
 from LPRNet.data.crop_names import CropName
 from platekit.errors import UserError
 from platekit.files import real_path
-from platekit.tables import ROWS, read_rows
+from platekit.tables import FILE, ROWS, TEXT, read_rows
 
 TABLE = "labels.csv"  # what crops_of_boxes.py calls the table beside its crops
 LABELS_HELP = "CSV tables with the columns file (path from the table's folder) and text, and perhaps rows, 2 for a " \
@@ -38,8 +38,8 @@ def read_labels(tables: Iterable[str | os.PathLike]) -> Labels:
     A row whose picture is not there is reported and otherwise ignored.
     """
     labels = Labels()
-    for row in (row for table in tables for row in read_rows(table, ("file", "text"))):
-        file, text = row.texts["file"], unicodedata.normalize("NFC", row.texts["text"])
+    for row in (row for table in tables for row in read_rows(table, (FILE, TEXT))):
+        file, text = row.texts[FILE], unicodedata.normalize("NFC", row.texts[TEXT])
         if not text:
             raise UserError(f"{row.place}: the text of {file} is missing; complete the row")
         if labels.setdefault(row.picture, text) != text:
@@ -56,7 +56,7 @@ def label_of(path: Path, labels: Labels) -> CropName:
     says what."""
     place = real_path(path) if labels else path
     if place in labels:
-        told = CropName(labels[place], rows=1 + (place in labels.double))
+        told = CropName(labels[place], rows=2 if place in labels.double else 1)
         with contextlib.suppress(UserError):  # its name may tell the corners
             return dataclasses.replace(CropName.parse(path), plate=told.plate, rows=told.rows)
         return told

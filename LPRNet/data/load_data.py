@@ -7,9 +7,10 @@ of each.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -42,8 +43,18 @@ from platekit.files import real_path
 from platekit.images import find_images, read_image
 from platekit.opencv import cv2
 
-__all__ = ["CHARS", "CHARS_DICT", "LPRDataLoader", "RenderedPlates", "TrainingPlates", "collate_fn",
-           "collate_with_corners", "crop_box", "network_crop"]
+__all__ = [
+    "CHARS",
+    "CHARS_DICT",
+    "LPRDataLoader",
+    "RenderedPlates",
+    "TrainingPlates",
+    "build_rendered",
+    "collate_fn",
+    "collate_with_corners",
+    "crop_box",
+    "network_crop",
+]
 
 Sample = tuple[np.ndarray, list[int], np.ndarray | None]  # crop, label, the plate's corners (4, 2) in the crop
 Scene = tuple[np.ndarray, np.ndarray, str]  # picture, its plate's corners (4, 2), its plate's text
@@ -165,6 +176,11 @@ class LPRDataLoader(Dataset):
                 sound = ((middle > 0) & (middle < size)).all() and cv2.contourArea(corners) > 0.2 * size[0] * size[1]
                 self.corners[index] = corners if sound else None
 
+    def same_layout(self, index: int, partner: int) -> bool:
+        """Whether two plates' symbols stand in the same places: Chinese ones of seven symbols in one row."""
+        return self.alphabet.chars == CHARS and all(
+            self.items[one][1].rows == 1 and len(self.labels[one]) == len(augment.CUTS) + 1 for one in (index, partner))
+
     def view(self, index: int, seed: int, partner: int | None = None, to_train: bool = False) -> Sample:
         """The view of a crop that belongs to the seed; its last symbols are those of crop ``partner``, where both fit.
 
@@ -176,15 +192,14 @@ class LPRDataLoader(Dataset):
         (path, name), corners, label = self.items[index], self.corners[index], self.labels[index]
         picture, known, double = read_image(path), name.corners is not None, name.rows > 1
         theirs = None if partner is None else self.corners[partner]
-        if partner is not None and corners is not None and theirs is not None \
-                and name.rows == self.items[partner][1].rows == 1 \
-                and len(label) == len(self.labels[partner]) == len(augment.CUTS) + 1 \
-                and self.alphabet.chars == CHARS:  # other plates are laid out otherwise
+        if partner is not None and corners is not None and theirs is not None and self.same_layout(index, partner):
             cut = int(rng.choice(len(augment.CUTS), p=augment.CUT_SHARES)) + 1
             both = augment.exchange(picture, corners, read_image(self.items[partner][0]), theirs, cut)
             if both is not None:
                 picture, label = both, label[:cut] + self.labels[partner][cut:]
-        if rng.random() < SIDE_BY_SIDE[double] if to_train and self.has_double else double:
+        confuse = to_train and self.has_double
+        side_by_side = rng.random() < SIDE_BY_SIDE[double] if confuse else double
+        if side_by_side:
             view = self.side_by_side(picture, corners, augment.nearly_straight_pose(rng, ROW_ERROR))
             return augment.degrade(view, rng), label if double else [], augment.straight_pose() if known else None
         if corners is not None and (known or rng.random() < 0.5):
@@ -274,6 +289,26 @@ class RenderedPlates:
         readable = "".join(filter(self.alphabet.__contains__, text))
         label = self.alphabet.encode(readable) if side_by_side == double else []
         return augment.degrade(view, rng, tone), label, augment.straight_pose() if side_by_side else pose
+
+
+def build_rendered(glyphs: Path | None, real: LPRDataLoader, alphabet: Alphabet) -> RenderedPlates:
+    """Drawn plates, in the surroundings of up to 600 real crops of each kind; a tenth in OpenCV's font.
+
+    Of crops with known corners those of blue plates, which tell how bright the light is.
+    """
+
+    def some(with_corners: bool) -> Iterator[tuple[np.ndarray, CropName]]:
+        items = [(path, name) for path, name in real.items if (name.corners is not None) == with_corners]
+        for path, name in items[:: 1 + len(items) // 600]:
+            with contextlib.suppress(UserError):  # training says which cannot be read
+                yield read_image(path), name
+
+    pictures = [picture for picture, _ in some(with_corners=False)]
+    scenes = [(picture, corners, name.plate) for picture, name in some(with_corners=True)
+              if (corners := name.corner_array()) is not None and augment.shows_blue(picture, corners)]
+    shares = {glyphs: 0.9, None: 0.1} if glyphs else {None: 1.0}
+    renderers = [(PlateRenderer(source), share) for source, share in shares.items()]
+    return RenderedPlates(renderers, alphabet, pictures, scenes)
 
 
 class TrainingPlates(Dataset):

@@ -64,7 +64,7 @@ class NormReLU(torch.autograd.Function):
         """The output of bfloat16 maps, and each channel's mean and (unbiased) variance, float64."""
         mean, variance, *saved, scale, shift = batch_statistics(x, weight, bias, eps)
         output = torch.empty_like(x, memory_format=torch.channels_last)
-        in_threads(_scale_and_rectify, len(x), 1, places_of(x), scale.numpy(), shift.numpy(), places_of(output))
+        in_threads(_scale_and_rectify, len(x), 1, flat_bits(x), scale.numpy(), shift.numpy(), flat_bits(output))
         ctx.save_for_backward(x, mean, *saved, scale, shift)
         ctx.mark_non_differentiable(mean, variance)
         return output, mean, variance
@@ -73,7 +73,7 @@ class NormReLU(torch.autograd.Function):
     def backward(ctx, gradient: Maps, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, mean, *_, scale, shift = ctx.saved_tensors
         sums = np.empty((len(x), 2, x.shape[1]), np.float32)
-        in_threads(_gradient_sums, len(x), 1, places_of(gradient), places_of(x), scale.numpy(), shift.numpy(),
+        in_threads(_gradient_sums, len(x), 1, flat_bits(gradient), flat_bits(x), scale.numpy(), shift.numpy(),
                    mean.float().numpy(), sums)
         result = torch.empty_like(x, memory_format=torch.channels_last)
         return *gradients(gradient, result, sums, ctx.saved_tensors), None
@@ -132,7 +132,7 @@ def batch_statistics(x: Maps, weight: torch.Tensor, bias: torch.Tensor, eps: flo
     """Of each channel of bfloat16 maps, those of all processes: mean, unbiased variance and 1 / deviation, float64; how
     many numbers these are of; a norm's factor and summand."""
     moments = np.empty((len(x), 2, x.shape[1]), np.float32)
-    in_threads(_moments, len(x), 1, places_of(x), moments)
+    in_threads(_moments, len(x), 1, flat_bits(x), moments)
     means, variances = torch.from_numpy(moments).double().unbind(dim=1)
     samples = torch.full_like(means[0], len(x))
     samples, mean, square = distributed.total(torch.stack([samples, means.sum(0), (variances + means.square()).sum(0)]))
@@ -155,13 +155,13 @@ def gradients(given: Maps, result: Maps, sums: np.ndarray, saved: tuple[torch.Te
     of_bias, of_deviation = distributed.total(own.clone())
     slope = -scale * inverse.square() * of_deviation / count
     offset = -scale * of_bias / count - slope * mean
-    in_threads(_norm_gradient, len(x), 1, places_of(given), places_of(x), scale.numpy(), shift.numpy(),
-               slope.float().numpy(), offset.float().numpy(), places_of(result))
+    in_threads(_norm_gradient, len(x), 1, flat_bits(given), flat_bits(x), scale.numpy(), shift.numpy(),
+               slope.float().numpy(), offset.float().numpy(), flat_bits(result))
     return result, (own[1] * inverse).to(scale.dtype), own[0].to(scale.dtype)
 
 
 def norm_relu(norm: nn.BatchNorm2d, x: Maps) -> Maps:
-    """A batch norm in training and the ReLU behind it, of maps that are ``in_bits``."""
+    """A batch norm in training and the ReLU behind it, of maps that it ``works_on_bits`` of."""
     output, *seen = NormReLU.apply(x, norm.weight, norm.bias, norm.eps)
     remember(norm, *seen)
     return output
@@ -184,8 +184,8 @@ def remember(norm: nn.BatchNorm2d, mean: torch.Tensor, variance: torch.Tensor) -
     norm.get_buffer("running_var").lerp_(variance.float(), norm.momentum)
 
 
-def in_bits(x: Maps) -> bool:
-    """Whether maps are bfloat16 numbers on the CPU."""
+def works_on_bits(x: Maps) -> bool:
+    """Whether the machine code here takes these maps: bfloat16 on the CPU, with numba."""
     return COMPILES and x.dtype == torch.bfloat16 and x.device.type == "cpu"
 
 
@@ -194,7 +194,7 @@ def bits(maps: Maps) -> np.ndarray:
     return maps.detach().view(torch.int16).permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def places_of(maps: Maps) -> np.ndarray:
+def flat_bits(maps: Maps) -> np.ndarray:
     """The bits of bfloat16 maps as integers (N, H * W, C)."""
     return bits(maps).reshape(len(maps), -1, maps.shape[1])
 

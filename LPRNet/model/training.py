@@ -7,7 +7,7 @@ from torch import nn
 
 from LPRNet.model.fast import INTEGERS, rectify
 from LPRNet.model.LPRNET import ChannelStridePool, LPRNet
-from LPRNet.model.mixed import Drop, TapAndPool, in_bits, norm_relu, norm_tap_pool
+from LPRNet.model.mixed import Drop, TapAndPool, norm_relu, norm_tap_pool, works_on_bits
 
 
 class TrainingLPRNet(LPRNet):
@@ -31,7 +31,7 @@ class TrainingLPRNet(LPRNet):
         taps = []
         layers = iter(enumerate(self.backbone))
         for index, layer in layers:
-            norm = layer if isinstance(layer, nn.BatchNorm2d) and in_bits(x) else None
+            norm = layer if isinstance(layer, nn.BatchNorm2d) and works_on_bits(x) else None
             if norm:
                 index, _ = next(layers)  # the ReLU
             if index in self.TAPS:
@@ -68,7 +68,7 @@ class BitReLU(nn.ReLU):
         super().__init__(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return Rectify.apply(x) if self.training and in_bits(x) else super().forward(x)
+        return Rectify.apply(x) if self.training and works_on_bits(x) else super().forward(x)
 
 
 class ByteDropout(nn.Dropout):
@@ -80,7 +80,7 @@ class ByteDropout(nn.Dropout):
             return super().forward(x)
         count, dropped = x.numel(), min(255, round(self.p * 256))
         words = torch.empty((count + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-        if in_bits(x) and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        if works_on_bits(x) and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
             return Drop.apply(x, words.view(torch.uint8), dropped)
         kept = words.view(torch.uint8)[:count] >= dropped
         return x * kept.to(x.dtype).mul_(256 / (256 - dropped)).as_strided(x.shape, x.stride())

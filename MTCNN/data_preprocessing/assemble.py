@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from MTCNN import paths
-from MTCNN.data_preprocessing.sample_store import SUMMARY, are_ones_own, open_array
+from MTCNN.data_preprocessing.sample_store import SUMMARY, are_of_a_table, open_array
 from MTCNN.data_preprocessing.windows import SAMPLE_KINDS
 from platekit.arguments import HelpFormatter, add_seed, command_line, flags_of
 from platekit.errors import UserError
@@ -115,7 +115,7 @@ def run(net: str, description: str, arguments: list[str] | None = None) -> None:
     flags = {f"--list_{split}": (getattr(options, f"list_{split}"), paths.list_file(net, split))
              for split in ("train", "val")}
     more = [] if options.samples_val else ["--list_val LIST"]
-    if any(map(are_ones_own, options.samples_train)):  # of which there are seldom enough to train from scratch
+    if any(map(are_of_a_table, options.samples_train)):  # of which there are seldom enough to train from scratch
         bundled = paths.PNET_WEIGHTS if net == "pnet" else paths.ONET_WEIGHTS
         more += [command_line(["--weights", bundled, "--save", f"my_{net}"])]
     print(f"next: python MTCNN/train/Train_{net.capitalize()}.py", *flags_of(flags), *more)

@@ -36,7 +36,7 @@ from platekit.files import alone_in, file_fingerprint, fingerprint, write_bytes
 from platekit.images import read_image
 from platekit.memory import keep_freed_memory
 from platekit.places import must_be_there
-from platekit.tables import BOXES_HELP, read_plates
+from platekit.tables import BOXES_HELP, plates_of_tables
 from platekit.training import check_workers
 
 Samples = dict[str, tuple[np.ndarray, np.ndarray]]  # kind -> pixels uint8 (N, h, w, 3), offsets float32 (N, 4)
@@ -192,7 +192,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
 
 def photos_by_split(arguments: argparse.Namespace) -> dict[str, list[Photo]]:
     """The photos to train on and, but where there are to be none, to validate on. Raises UserError."""
-    plates = read_plates(arguments.boxes)
+    plates = plates_of_tables(arguments.boxes)
     if plates and not arguments.hold_out and arguments.dir_val == [paths.PHOTOS_VAL] \
             and arguments.dir_train != [paths.PHOTOS_TRAIN]:
         raise UserError("there are no photos of yours to validate on; give --hold_out 0.1, or name a --dir_val")

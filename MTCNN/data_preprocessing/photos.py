@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ccpd.annotation import parse
-from ccpd.dataset import PLATE_FREE, list_lines, listed_names, shows_no_plate
+from ccpd.dataset import PLATE_FREE, listed_names, shows_no_plate
 from platekit.errors import UserError
-from platekit.files import real_path
+from platekit.files import real_path, stripped_lines
 from platekit.images import find_images
 from platekit.tables import Plates
 
@@ -32,11 +32,11 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
                 ignore: str | os.PathLike | None = None, plates: Mapping[Path, Plates] | None = None) -> list[Photo]:
     """The annotated photos and the plate-free ones (below ``ccpd_np``) of the folders, in a fixed order.
 
-    ``plates`` are those of pictures without a CCPD name, by their resolved paths, as ``platekit.tables.read_plates``
-    gives them: a picture of several is as many photos, each with the others' boxes to be left alone. ``plain`` names a
-    text file, one photo per line (its file name or a path that ends in it), whose corners are not to be trusted;
-    ``ignore`` one with lines ``name x1 y1 x2 y2``. Photos with other names are left out, with a word about it. Raises
-    UserError for a missing or empty folder, and for a list that cannot be read.
+    ``plates`` are those of pictures without a CCPD name, by their resolved paths, as ``plates_of_tables`` gives
+    them: a picture of several is as many photos, each with the others' boxes to be left alone. ``plain`` names a text
+    file, one photo per line (its file name or a path that ends in it), whose corners are not to be trusted; ``ignore``
+    one with lines ``name x1 y1 x2 y2``. Photos with other names are left out, with a word about it. Raises UserError
+    for a missing or empty folder, and for a list that cannot be read.
     """
     plain_names = listed_names(plain) if plain else set()
     ignored = _read_boxes(ignore) if ignore else {}
@@ -80,7 +80,7 @@ def photos_of_table(path: Path, plates: Plates, zones: np.ndarray) -> list[Photo
 def _read_boxes(path: str | os.PathLike) -> dict[str, list[list[float]]]:
     """Lines ``name x1 y1 x2 y2`` as name -> boxes."""
     boxes: dict[str, list[list[float]]] = {}
-    for line in list_lines(path):
+    for line in stripped_lines(path):
         try:
             name, *numbers = line.rsplit(maxsplit=4)
             x1, y1, x2, y2 = box = [float(number) for number in numbers]

@@ -128,7 +128,7 @@ class SampleWriter:
         return self.rows
 
 
-def are_ones_own(folder: Path) -> bool:
+def are_of_a_table(folder: Path) -> bool:
     """Whether the samples of a folder are of photos in a table of boxes, and not of CCPD's."""
     try:
         return "boxes" in json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["settings"]

@@ -20,7 +20,7 @@ import json
 import posixpath
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -31,13 +31,12 @@ if __package__ in (None, ""):
 import numpy as np
 from tqdm import tqdm
 
-from ccpd.annotation import repeat_box
-from ccpd.dataset import list_lines
+from ccpd.annotation import FROM_UPPER_LEFT, repeat_box
 from platekit.arguments import HelpFormatter, add_seed, command_line
 from platekit.errors import UserError, run_script
-from platekit.files import relative_name
+from platekit.files import relative_name, stripped_lines
 from platekit.images import find_images, read_image
-from platekit.tables import BOX, CORNERS, LEAST_SIDE, are_corners, clockwise, corners_text, write_rows
+from platekit.tables import BOX, CORNERS, FILE, LEAST_SIDE, are_corners, clockwise, corners_text, write_rows
 
 
 class Label(NamedTuple):
@@ -54,7 +53,7 @@ LabelsOf = Callable[[np.ndarray], list[Label]]  # a picture's, whose size (width
 def read_yolo(path: Path, size: np.ndarray) -> list[Label]:
     """The labels of YOLO's file for a picture. Raises UserError."""
     labels = []
-    for line in list_lines(path):
+    for line in stripped_lines(path):
         kind, *texts = line.split()
         try:
             box, corners = box_and_corners(np.array(texts, np.float64))
@@ -209,7 +208,45 @@ def corners_in(label: Label) -> str:
     if label.corners is None:
         return ""
     corners = clockwise(label.corners.round(1))
-    return "" if repeat_box(corners[[2, 3, 0, 1]], label.box) else corners_text(corners, label.box)
+    return "" if repeat_box(corners[FROM_UPPER_LEFT], label.box) else corners_text(corners, label.box)
+
+
+class Table(NamedTuple):
+    """What the labels of pictures say."""
+
+    rows: list[list[object]]  # file, x1, y1, x2, y2 and corners
+    plates: Counter[str]  # by class
+    seen: set[str]  # classes, of other things too
+    problems: list[str]
+    left_out: int  # pictures without labels
+
+
+def table_of_labels(images: Path, labels: Path | None, folder: Path, classes: Sequence[str] | None) -> Table:
+    """The rows of a table in ``folder`` for the pictures of ``images``. Raises UserError."""
+    coco = read_coco(labels) if labels and labels.suffix.lower() == ".json" else None
+    rows, problems, left_out = [], [], 0
+    seen: set[str] = set()
+    plates: Counter[str] = Counter()
+    pictures = find_images(images)
+    names = Counter(path.name for path in pictures)
+    for path in tqdm(pictures, unit="picture"):
+        labels_of = find_labels(path, images, labels, coco, names[path.name] == 1)
+        if labels_of is None:
+            left_out += 1
+            continue
+        name = relative_name(path, folder)
+        try:
+            read = labels_of(np.array(read_image(path).shape[1::-1]))
+            seen.update(label.kind for label in read)
+            read = [label._replace(box=label.box.round(1)) for label in read if not classes or label.kind in classes]
+            if any((label.box[2:] - label.box[:2] < LEAST_SIDE).any() for label in read):
+                raise UserError(f"{path}: the box of a label has a side below {LEAST_SIDE} pixels; mend the label")
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        plates.update(label.kind for label in read)
+        rows += [[name, *label.box.tolist(), corners_in(label)] for label in read] or [[name, *("",) * 5]]
+    return Table(rows, plates, seen, problems, left_out)
 
 
 def main() -> int:
@@ -219,42 +256,19 @@ def main() -> int:
                         help="folder of their files of labels (default: beside the pictures, or where their path has "
                              "labels for images), or COCO's file")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table to write")
-    add_seed(parser)
     parser.add_argument("--classes", nargs="+", metavar="CLASS", help="the classes that are plates (default: all)")
+    add_seed(parser)
     args = parser.parse_args()
     if args.out.exists():
         raise UserError(f"{args.out} is there and may have been corrected; name another --out, or remove it")
-    coco = read_coco(args.labels) if args.labels and args.labels.suffix.lower() == ".json" else None
-    rows, problems, left_out = [], [], 0
-    seen: set[str] = set()
-    plates: Counter[str] = Counter()
-    pictures = find_images(args.images)
-    names = Counter(path.name for path in pictures)
-    for path in tqdm(pictures, unit="picture"):
-        labels_of = find_labels(path, args.images, args.labels, coco, names[path.name] == 1)
-        if labels_of is None:
-            left_out += 1
-            continue
-        name = relative_name(path, args.out.parent)
-        try:
-            read = labels_of(np.array(read_image(path).shape[1::-1]))
-            seen.update(label.kind for label in read)
-            read = [label._replace(box=label.box.round(1)) for label in read
-                    if not args.classes or label.kind in args.classes]
-            if any((label.box[2:] - label.box[:2] < LEAST_SIDE).any() for label in read):
-                raise UserError(f"{path}: the box of a label has a side below {LEAST_SIDE} pixels; mend the label")
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        plates.update(label.kind for label in read)
-        rows += [[name, *label.box.tolist(), corners_in(label)] for label in read] or [[name, *("",) * 5]]
+    rows, plates, seen, problems, left_out = table_of_labels(args.images, args.labels, args.out.parent, args.classes)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     if not rows:
         raise UserError(f"no picture in {args.images} has labels that can be read; check --labels")
     if unknown := set(args.classes or ()) - seen:
         raise UserError(f"no label has the class {min(unknown)}; name with --classes some of {', '.join(sorted(seen))}")
-    columns = ("file", *BOX, CORNERS) if any(row[-1] for row in rows) else ("file", *BOX)
+    columns = (FILE, *BOX, CORNERS) if any(row[-1] for row in rows) else (FILE, *BOX)
     write_rows(args.out, columns, (row[:len(columns)] for row in rows))
     print(f"wrote {args.out}: {plates.total()} plates; {left_out} pictures without labels left out")
     if len(plates) > 1:

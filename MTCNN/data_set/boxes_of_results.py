@@ -25,9 +25,9 @@ import numpy as np
 from platekit.arguments import HelpFormatter, add_seed, command_line
 from platekit.errors import UserError, run_script
 from platekit.files import relative_name
-from platekit.tables import BOX, CORNERS, ROWS, TEXT, corners_text, write_rows
+from platekit.tables import BOX, CORNERS, FILE, ROWS, TEXT, corners_text, write_rows
 
-COLUMNS = ("file", TEXT, "confidence", *BOX, CORNERS, ROWS)
+COLUMNS = (FILE, TEXT, "confidence", *BOX, CORNERS, ROWS)
 UNKNOWN = np.zeros((4, 2))  # which are no corners
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from ccpd.camera import motion_kernel
 from platekit.crops import normalise
@@ -77,7 +77,7 @@ def blur_some(pixels: torch.Tensor, generator: torch.Generator | None) -> torch.
     kernel = motion_kernel(pixels.shape[3] * (0.02 + 0.15 * length), math.pi * angle)
     if moved.any():
         pixels = pixels.clone()
-        padded = F.pad(pixels[moved], 4 * (len(kernel) // 2,), mode="replicate")
+        padded = functional.pad(pixels[moved], 4 * (len(kernel) // 2,), mode="replicate")
         weight = torch.from_numpy(kernel).to(pixels.device)[None, None]
-        pixels[moved] = F.conv2d(padded.flatten(0, 1)[:, None], weight)[:, 0].unflatten(0, (-1, 3))
+        pixels[moved] = functional.conv2d(padded.flatten(0, 1)[:, None], weight)[:, 0].unflatten(0, (-1, 3))
     return pixels

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from MTCNN.data_preprocessing.sample_store import PHOTOS, SUMMARY, are_ones_own, open_array
+from MTCNN.data_preprocessing.sample_store import PHOTOS, SUMMARY, are_of_a_table, open_array
 from MTCNN.train.augment import prepare
 from platekit.crops import normalise
 from platekit.errors import UserError
@@ -69,9 +69,9 @@ class SampleList(Dataset):
                 raise UserError(f"{self.path} does not fit {name}; assemble the list again")
 
     @property
-    def are_ones_own(self) -> bool:
+    def are_of_a_table(self) -> bool:
         """Whether samples are of photos in a table of boxes."""
-        return any(are_ones_own(file.parent) for file in self._files)
+        return any(are_of_a_table(file.parent) for file in self._files)
 
     @property
     def photo_lists(self) -> list[Path]:

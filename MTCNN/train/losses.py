@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from platekit.boxes import decode_offsets
 
@@ -19,7 +19,7 @@ def class_loss(logits: torch.Tensor, labels: torch.Tensor, hardest: float = HARD
     judged = labels >= 0
     if not judged.any():
         return logits.sum() * 0
-    losses = F.cross_entropy(logits[judged].float(), labels[judged], reduction="none")
+    losses = functional.cross_entropy(logits[judged].float(), labels[judged], reduction="none")
     return losses.topk(max(1, round(hardest * len(losses)))).values.mean()
 
 
@@ -33,7 +33,7 @@ def box_loss(offsets: torch.Tensor, wanted: torch.Tensor, labels: torch.Tensor, 
     if not boxed.any():
         return offsets.sum() * 0
     offsets, wanted = offsets[boxed].float(), wanted[boxed]
-    losses = F.smooth_l1_loss(offsets, wanted, beta=0.05, reduction="none")
+    losses = functional.smooth_l1_loss(offsets, wanted, beta=0.05, reduction="none")
     if kind == "ends":
         cut = (offsets - wanted)[:, ::2] * offsets.new_tensor([1, -1]) > 0
         losses = torch.cat([losses[:, ::2] * END_WEIGHT * torch.where(cut, CUT_WEIGHT, 1.0), losses[:, 1::2]], 1)

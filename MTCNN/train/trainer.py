@@ -142,7 +142,7 @@ def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
     save_weights(options.save, best, {"epochs": options.epoch, "samples": len(training), "seed": options.seed})
     weights = " ".join(["", *flags_of({f"--{recipe.name}": (options.save, recipe.weights)})])
     photos = command_line(validation.photo_lists) or "PHOTOS"
-    step = recipe.own_next_step if training.are_ones_own else recipe.next_step
+    step = recipe.own_next_step if training.are_of_a_table else recipe.next_step
     next_step = step.format(weights=weights, photos=photos)
     print(f"wrote {options.save} (score {run.best:.4f})\nnext: {next_step}")
     return best
