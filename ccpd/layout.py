@@ -63,8 +63,7 @@ def corners_of_kind(vertices: np.ndarray, kind: PlateKind) -> np.ndarray:
     A narrower one is seen from nearer, as wide as the ordinary one.
     """
     unit = np.array([(1, 1), (-1, 1), (-1, -1), (1, -1)], np.float32)
-    ordinary, other = (unit * np.array((size.width_mm, size.height_mm), np.float32)
-                       for size in (KINDS["blue"], kind))
+    ordinary, other = (unit * np.array(one.size_mm, np.float32) for one in (KINDS["blue"], kind))
     matrix = cv2.getPerspectiveTransform(ordinary, vertices.astype(np.float32))
     nearer = max(1.0, KINDS["blue"].width_mm / kind.width_mm)
     return cv2.perspectiveTransform(other[None] * np.float32(nearer), matrix)[0].astype(np.float64)

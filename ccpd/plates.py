@@ -22,7 +22,7 @@ ONLY_ROW = (25.0, 90.0)  # top and height of the symbols, and those of a plate o
 UPPER_ROW, LOWER_ROW = (15.0, 60.0), (90.0, 110.0)
 MOTORCYCLE_ROWS = ((10.0, 50.0), (70.0, 60.0))
 SMALL_ROW = (20.0, 55.0)  # of a symbol that shares its place with the dot below it
-BOLT_XS = (0.25, 0.75)  # of the width
+BOLT_XS, HIGH_BOLT_XS = (0.25, 0.75), (0.12, 0.88)  # of the width; of plates of two rows, beside the upper one
 BOLT_INSET = 11.0  # from the upper and the lower edge
 
 
@@ -57,6 +57,11 @@ class PlateKind:
     typeface: str = "140_"  # what the file names of its glyphs begin with
 
     @property
+    def size_mm(self) -> tuple[float, float]:
+        """Width and height."""
+        return self.width_mm, self.height_mm
+
+    @property
     def symbols(self) -> int:
         """How many symbols the plate carries."""
         return len(self.cells)
@@ -72,6 +77,11 @@ class PlateKind:
         if self.small >= 0:
             return (sum(SMALL_ROW) + sum(ONLY_ROW)) / 2
         return self.rows[0][0] + self.rows[0][1] / 2 if self.upper else self.height_mm / 2
+
+    @property
+    def foot_mm(self) -> float:
+        """What is free below the symbols."""
+        return self.height_mm - sum(self.row(len(self.cells) - 1))
 
     def row(self, index: int) -> tuple[float, float]:
         """Top and height of a symbol."""
@@ -121,10 +131,11 @@ FORCES = {
 
 # Symbols that the alphabet lacks: the last ones of the police, of driving schools, trailers, Hong Kong, Macau and
 # consulates, and the first one of embassies.
-UNREAD_SYMBOLS = {"white": "警", "yellow": "学挂", "yellow_double": "学挂", "black": "港澳领使"}
-# Behind how many symbols the dot of their plates is, where not always behind two: as on the empty plates of the open
-# generator Pengfei8324/chinese_license_plate_generator, and as on older ones.
-DOTS = {"警": (1,), "使": (3, 4), "领": (2, 4)}
+UNREAD_SYMBOLS = {"white": "警", "yellow": "学", "yellow_double": "挂", "black": "港澳领使"}
+# Where the letters among an ordinary plate's last five symbols are, and how often: about as on the 66,873 different
+# plates that CCPD's file names tell, but with more plates that have none, as there are elsewhere.
+SERIALS = {(): 12, (0,): 12, (1,): 9, (2,): 8, (3,): 8, (4,): 4, (0, 1): 18, (0, 4): 12, (0, 2): 8, (1, 2): 2,
+           (0, 3): 2, (3, 4): 2, (2, 3): 1, (1, 3): 1, (1, 4): 1, (2, 4): 1}
 RED = {"警": 1.0, "使": 0.5, "领": 0.5}  # how often these are red: those of embassies and consulates were until 2017
 TWINS = 0.3  # share of the forces' numbers of which both letters are drawn the same: those are harder to read
 BLUE_TONE = 110.0  # mean grey level of a drawn blue plate: what a real one's is compared with to tell the light
@@ -152,8 +163,9 @@ def _digits(rng: np.random.Generator, count: int) -> str:
 def random_text(rng: np.random.Generator, kind: PlateKind | str, province: str | None = None) -> str:
     """A plate number as it could be issued: provinces drawn evenly, the rest by realistic patterns.
 
-    Ordinary plates: province, city letter, five symbols with mostly none to two letters. New-energy plates
-    (green): small cars carry a letter, mostly D or F, as third symbol, large ones as the last.
+    Ordinary plates: province, city letter, five symbols with up to two letters (``SERIALS``). New-energy plates
+    (green): small cars carry a letter, mostly D or F, as third symbol, large ones as the last. White plates get
+    ordinary numbers, which CCPD's file names can tell, in place of those that they have.
     """
     kind = KINDS[kind] if isinstance(kind, str) else kind
     head = province or pick(rng, PROVINCES)
@@ -167,22 +179,31 @@ def random_text(rng: np.random.Generator, kind: PlateKind | str, province: str |
         if rng.random() < 0.3:
             digits[0] = pick(rng, LETTERS)
         return head + city + energy + "".join(digits)
-    letters = int(rng.choice(5, p=(0.22, 0.43, 0.25, 0.07, 0.03)))
     serial = [pick(rng, DIGITS) for _ in range(5)]
-    # Letters stand at the front more often than inside.
-    places = rng.permutation(5) if rng.random() < 0.5 else np.arange(5)
-    for place in places[:letters]:
+    shares = np.array(list(SERIALS.values())) / sum(SERIALS.values())
+    for place in list(SERIALS)[rng.choice(len(SERIALS), p=shares)]:
         serial[place] = pick(rng, LETTERS)
     return head + city + "".join(serial)
 
 
 def unread_plate(rng: np.random.Generator, kind: PlateKind | str) -> tuple[PlateKind, str]:
-    """A plate with one of ``UNREAD_SYMBOLS``, of a kind that has such: its layout and its number, of embassies 使 and
-    six digits."""
+    """A plate with one of ``UNREAD_SYMBOLS``, of a kind that has such: its layout and its number.
+
+    Half of the embassies' and consulates' are as GA 36-2018 has them (224·578使, 沪224·78领), the others older: with 使
+    before the digits, and 领 behind a letter and four (使224·578, 沪A·0023领).
+    """
     kind = KINDS[kind] if isinstance(kind, str) else kind
     symbol = pick(rng, UNREAD_SYMBOLS[kind.name])
-    text = symbol + _digits(rng, 6) if symbol == "使" else random_text(rng, kind)[:-1] + symbol
-    return kind.with_dot_behind(int(rng.choice(DOTS[symbol]))) if symbol in DOTS else kind, text
+    text, older = random_text(rng, kind)[:-1] + symbol, rng.random() < 0.5
+    if symbol == "使":
+        digits, behind = _digits(rng, 6), int(rng.choice((3, 4))) if older else 3
+        return kind.with_dot_behind(behind), "使" + digits if older else digits + "使"
+    if symbol == "领":
+        return (kind, text[:2] + _digits(rng, 4) + "领") if older else \
+            (kind.with_dot_behind(4), text[0] + _digits(rng, 5) + "领")
+    if symbol in "港澳":  # of vehicles that may enter Guangdong
+        text = "粤Z" + text[2:]
+    return kind.with_dot_behind(1) if symbol == "警" else kind, text
 
 
 def forces_text(rng: np.random.Generator, kind: PlateKind | str = "white") -> str:
@@ -245,7 +266,7 @@ class PlateRenderer:
             self._emboss(plate, mask, rng)
         self._bolts(plate, kind, scale, rng)
         if rng.random() < 0.2:
-            self._frame(plate, scale, rng)
+            self._frame(plate, kind, scale, rng)
         if rng.random() < 0.45:
             self._soil(plate, rng)
         return plate
@@ -357,15 +378,15 @@ class PlateRenderer:
 
     @staticmethod
     def _bolts(plate: np.ndarray, kind: PlateKind, scale: float, rng: np.random.Generator) -> None:
-        """Two to four screws or caps; now and then none, and rarely one large enough to touch a symbol."""
+        """Two to four screws or caps, but rarely large enough to touch a symbol; now and then none."""
         style = rng.random(4)
         if style[0] < 0.12:
             return
         grey = 60.0 + 160.0 * style[1]
         radius = max(1.0, (5.0 + 4.0 * style[2]) * scale)
-        rows = (BOLT_INSET, kind.height_mm - BOLT_INSET)[: 2 if style[3] < 0.7 else 1]
+        rows = (BOLT_INSET, kind.height_mm - BOLT_INSET)[:2 if style[3] < 0.7 and not kind.upper else 1]
         jitter = rng.normal(0.0, 1.5, (4, 2))
-        for i, (x, y) in enumerate((x, y) for y in rows for x in BOLT_XS):
+        for i, (x, y) in enumerate((x, y) for y in rows for x in (HIGH_BOLT_XS if kind.upper else BOLT_XS)):
             centre = (round((x * kind.width_mm + jitter[i, 0]) * scale), round((y + jitter[i, 1]) * scale))
             cv2.circle(plate, (centre[0], centre[1] + max(1, round(scale))), round(radius), (25, 25, 25), -1,
                        cv2.LINE_AA)
@@ -375,11 +396,11 @@ class PlateRenderer:
                 cv2.circle(plate, (centre[0] - 1, centre[1] - 1), round(radius * 0.4), (light,) * 3, -1, cv2.LINE_AA)
 
     @staticmethod
-    def _frame(plate: np.ndarray, scale: float, rng: np.random.Generator) -> None:
-        """A dealer's frame that covers the rim: black plastic, grey or chrome."""
+    def _frame(plate: np.ndarray, kind: PlateKind, scale: float, rng: np.random.Generator) -> None:
+        """A dealer's frame that covers the rim, but hardly the symbols: black plastic, grey or chrome."""
         tone = float(rng.choice((20.0, 35.0, 110.0, 190.0))) + float(rng.uniform(0, 30))
         width = max(1, round(float(rng.uniform(3, 8)) * scale))
-        bottom = width if rng.random() < 0.7 else round(float(rng.uniform(8, 16)) * scale)
+        bottom = width if rng.random() < 0.7 else round(min(float(rng.uniform(8, 16)), kind.foot_mm + 1) * scale)
         height = plate.shape[0]
         for part in (plate[:width], plate[height - bottom :], plate[:, :width], plate[:, -width:]):
             part[:] = (tone, tone, tone)

@@ -40,13 +40,13 @@ def of_forces(name: str) -> RandomPlate:
     return lambda rng: (FORCES[name], forces_text(rng, name))
 
 
-def with_unread_symbol(*names: str, first: bool) -> RandomPlate:
-    """Plates of these kinds with a symbol outside the alphabet: the first one, or the last."""
+def with_unread_symbol(*names: str, embassy: bool) -> RandomPlate:
+    """Plates of these kinds with a symbol outside the alphabet: an embassy's 使, or another one."""
 
     def plate(rng: np.random.Generator) -> tuple[PlateKind, str]:
         while True:
             kind, text = unread_plate(rng, pick(rng, names))
-            if (text[0] not in CHARS) == first:
+            if ("使" in text) == embassy:
                 return kind, text
 
     return plate
@@ -56,8 +56,8 @@ RARE: dict[str, RandomPlate] = {
     "forces": of_forces("white"),
     "forces_double": of_forces("white_double"),
     "armed_police": of_forces("white_police"),
-    "other_last_symbol": with_unread_symbol("white", "yellow", "black", first=False),
-    "embassy": with_unread_symbol("black", first=True),
+    "other_last_symbol": with_unread_symbol("white", "yellow", "black", embassy=False),
+    "embassy": with_unread_symbol("black", embassy=True),
 }
 
 

@@ -48,7 +48,7 @@ def render_photo(subset: str, renderer: PlateRenderer, rng: np.random.Generator,
     """
     pose, bare = sample_pose(subset, rng), subset == PLATE_FREE
     kind, text = plate or random_plate(subset, kinds, rng)
-    if kind.upper:  # poses are those of plates of one row
+    if kind.size_mm != KINDS["blue"].size_mm:  # poses are those of blue plates
         pose = replace(pose, corners=_inside(corners_of_kind(pose.corners, kind)))
     shape = random_shape(rng)
     layout = layout_of(pose, kind, shape, rng)
@@ -106,7 +106,8 @@ def plate_scale(pixels_per_mm: float) -> float:
 
 
 def _inside(corners: np.ndarray) -> np.ndarray:
-    """Corners (4, 2) moved into a photo of ``PHOTO_SIZE`` where they reach beyond its edge."""
+    """Corners (4, 2) moved into a photo of ``PHOTO_SIZE`` where they reach beyond its edge, shrunk if they must be."""
+    corners = enlarge(corners, min(1.0, float((np.array(PHOTO_SIZE) / np.ptp(corners, axis=0)).min())))
     beyond = corners.min(axis=0).clip(max=0.0) + (corners.max(axis=0) - PHOTO_SIZE).clip(min=0.0)
     return corners - beyond
 

@@ -15,7 +15,7 @@ from ccpd.dataset import PHOTO_SIZE, SUBSETS, find_subsets
 from ccpd.geometry import is_convex, sample_pose
 from ccpd.layout import corners_of_kind
 from ccpd.plates import KINDS, PlateRenderer
-from ccpd.scenes import render_photo
+from ccpd.scenes import _inside, render_photo
 from ccpd.synthesize import main, photo_file, synthesize
 from platekit.errors import UserError
 from platekit.images import read_image
@@ -104,7 +104,7 @@ def test_light_makes_a_white_plate_brighter_than_a_blue_one():
 
     def brightness(kind: str) -> float:
         return np.mean([render_photo("ccpd_base", renderer, np.random.default_rng(seed), [kind])[1].brightness
-                        for seed in range(6)])
+                        for seed in range(20)])
 
     assert brightness("black") < 0.85 * brightness("blue") < 0.7 * brightness("white")
 
@@ -115,6 +115,23 @@ def test_a_high_plate_is_moved_into_the_photo():
     wanted = corners_of_kind(sample_pose("ccpd_fn", np.random.default_rng(21)).corners, KINDS["motorcycle"])
     assert wanted[:, 0].max() > 740
     np.testing.assert_allclose(np.array(annotation.vertices), wanted - (wanted[:, 0].max() - 719, 0), atol=1.6)
+
+
+def test_a_plate_that_is_larger_than_the_photo_is_shrunk_into_it():
+    corners = np.array([(800.0, 600), (20, 560), (20, 100), (800, 140)])
+    inside = _inside(corners)
+    assert inside.min() >= -1e-6 and (inside.max(axis=0) <= np.array(PHOTO_SIZE) + 1e-6).all()
+    np.testing.assert_allclose(np.diff(inside, axis=0) * 780 / 720, np.diff(corners, axis=0), atol=1e-6)
+
+
+def test_a_green_plate_keeps_its_own_shape():
+    """It is wider than a blue one."""
+    def shape(kind: str) -> float:
+        boxes = [render_photo("ccpd_base", PlateRenderer(), np.random.default_rng(seed), [kind])[1].box
+                 for seed in range(4)]
+        return np.mean([(x2 - x1) / (y2 - y1) for x1, y1, x2, y2 in boxes])
+
+    assert shape("green") > 1.04 * shape("blue")
 
 
 def test_other_sizes_carry_the_annotation_along():

@@ -10,7 +10,7 @@ import pytest
 from ccpd.annotation import parse
 from ccpd.plates import PlateRenderer
 from ccpd.scenes import render_photo
-from ccpd.vary import CHANGES, change_photo
+from ccpd.vary import CHANGES, aslant, change_photo
 from MTCNN.data_preprocessing import views
 from platekit.images import find_images, read_image, write_image
 from tests.conftest import files_below, overlap
@@ -61,6 +61,16 @@ def test_the_corners_move_with_the_plate(photo, monkeypatch):
             near = original[y0 - 9:y0 + 10, x0 - 9:x0 + 10].mean(axis=(0, 1))
             size = 3 if change == "small" else 9
             assert np.abs(picture[y1 - size:y1 + size + 1, x1 - size:x1 + size + 1].mean(axis=(0, 1)) - near).max() < 25
+
+
+def test_a_small_plate_is_seen_from_the_side_in_a_photo_that_is_whole():
+    """Nothing of it lies beyond the horizon, where a photo would appear mirrored."""
+    picture = np.zeros((1160, 720, 3), np.uint8)
+    corners = np.array([(100.0, 60), (20, 60), (20, 30), (100, 30)])
+    for seed in range(6):
+        _, matrix = aslant(picture, corners, np.random.default_rng(seed))
+        edges = np.array([(0, 0, 1), (720, 0, 1), (0, 1160, 1), (720, 1160, 1)])
+        assert ((edges @ matrix.T)[:, 2] > 0.2).all()
 
 
 def test_corners_that_only_repeat_the_box_are_not_taken_for_the_plates():

@@ -289,6 +289,29 @@ def test_exchanged_plates_take_the_colours_of_the_first():
     assert abs(mixed[:, 80:].mean() - dark[:, 80:].mean()) < 6 < bright[:, 80:].mean() - dark[:, 80:].mean()
 
 
+@pytest.mark.parametrize("kind", ["yellow", "white", "green"])
+def test_a_black_plate_gets_no_dark_symbols(kind):
+    renderer, rng = PlateRenderer(), np.random.default_rng(2)
+    black, other = (renderer.render("皖A12345", kind, rng) for kind in ("black", "black"))
+    light = renderer.render("皖AD12345"[:KINDS[kind].symbols], kind, rng)
+    places = [augment.picture_corners(*plate.shape[:2]) for plate in (black, other, light)]
+    assert augment.exchange(black, places[0], light, places[2], 2) is None
+    assert augment.exchange(light, places[2], black, places[0], 2) is None
+    assert augment.exchange(black, places[0], other, places[1], 2) is not None
+
+
+def test_views_of_light_plates_are_lighter_than_those_of_blue_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(augment, "LIKE_CCPD", 1)
+
+    def brightness(kind: str) -> float:
+        plate = PlateRenderer().render("皖A12345", kind, np.random.default_rng(1))
+        put_picture(tmp_path / kind / "皖A12345_1.png", plate)
+        data = LPRDataLoader(tmp_path / kind, augmented=True)
+        return np.mean([data.view(0, seed)[0] for seed in range(200)])
+
+    assert brightness("white") > 1.2 * brightness("blue")
+
+
 def test_a_blue_plate_gets_no_symbols_of_another_colour_whatever_is_round_it():
     renderer, rng = PlateRenderer(), np.random.default_rng(2)
     blue, yellow = (renderer.render("皖A12345", kind, rng) for kind in ("blue", "yellow"))

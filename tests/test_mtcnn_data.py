@@ -18,14 +18,15 @@ from ccpd import camera
 from ccpd.annotation import Annotation, parse
 from ccpd.geometry import Pose
 from ccpd.layout import corners_of_kind
-from ccpd.plates import FORCES, KINDS, PlateRenderer
+from ccpd.plates import FORCES, KINDS, PlateRenderer, tone_of
+from ccpd.symbols import LETTERS
 from MTCNN.data_preprocessing import gen_Onet_train_data, gen_Pnet_train_data, views
 from MTCNN.data_preprocessing.assemble import assemble, run
 from MTCNN.data_preprocessing.choosers import ONetWindows, PNetWindows
 from MTCNN.data_preprocessing.generate import ViewSamples, generate, photos_by_split
 from MTCNN.data_preprocessing.photos import read_photos
 from MTCNN.data_preprocessing.sample_store import SampleWriter, open_array
-from MTCNN.data_preprocessing.swap import PlateSwapper, replace_plate
+from MTCNN.data_preprocessing.swap import PlateSwapper, random_plate, replace_plate
 from MTCNN.data_preprocessing.views import (
     View,
     bounding_box,
@@ -317,9 +318,33 @@ def test_a_swapped_plate_has_its_dot_somewhere_else_now_and_then(monkeypatch):
         swapper(np.full((400, 500, 3), 90, np.uint8), vertices, np.random.default_rng(seed))
     one_row = [kind for kind in drawn if kind.name in ("yellow", "white", "black", "blue")]
     moved = [kind for kind in one_row if kind != KINDS[kind.name]]
-    assert 0.3 < len(moved) / len(one_row) < 0.7 and len({kind.dot_mm for kind in moved}) == 4
+    assert 0.2 < len(moved) / len(one_row) < 0.6 and len({kind.dot_mm for kind in moved}) == 4
     others = [kind for kind in drawn if kind not in one_row]
     assert others and all(kind == {**KINDS, **FORCES}[kind.name] for kind in others)
+
+
+def test_swapped_plates_of_one_row_are_the_armed_forces_too():
+    plates = [random_plate(np.random.default_rng(seed)) for seed in range(400)]
+    white = [text for kind, text in plates if kind.name == "white"]
+    assert 0.2 < sum(text[0] in LETTERS for text in white) / len(white) < 0.8
+    assert {text[0] for kind, text in plates if kind.name == "white_double"} <= set(LETTERS)
+
+
+def test_the_tone_told_of_a_swapped_plate_is_that_of_the_plate_drawn(monkeypatch):
+    swapper, drawn = PlateSwapper(1), []
+    render = swapper.renderer.render
+
+    def noted(text, kind, *rest):
+        plate = render(text, kind, *rest)
+        drawn.append(tone_of(plate, kind))
+        return plate
+
+    monkeypatch.setattr(swapper.renderer, "render", noted)
+    image = np.full((400, 500, 3), 90, np.uint8)
+    vertices = np.array([(380, 250), (130, 220), (128, 140), (378, 170)], float)
+    told = [tone for seed in range(20) for _, corners, tone in [swapper(image, vertices, np.random.default_rng(seed))]
+            if corners is not None]
+    assert told == drawn
 
 
 def test_a_swapped_plate_is_lit_as_the_old_one():

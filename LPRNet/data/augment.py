@@ -147,8 +147,14 @@ def turn(corners: np.ndarray, rise: float, lean: float, rng: np.random.Generator
 
 def shows_blue(picture: np.ndarray, corners: np.ndarray) -> bool:
     """Whether the plate at ``corners`` of a picture is a blue one."""
-    blue, _, red = warp(picture, corners, picture_corners(HEIGHT, WIDTH)).mean(axis=(0, 1))
-    return bool(blue > 1.2 * red)
+    return is_blue(warp(picture, corners, picture_corners(HEIGHT, WIDTH)))
+
+
+def tone_in(picture: np.ndarray, corners: np.ndarray) -> float:
+    """``ccpd.plates.tone_of`` of the plate at ``corners`` of a real picture, taken to be in ordinary light: above 1 for
+    plates with a light ground. Dark ones cannot be told from blue ones in the dark."""
+    plate = warp(picture, corners, picture_corners(HEIGHT, WIDTH))
+    return 1.0 if is_blue(plate) else max(1.0, float(plate.mean()) / BLUE_TONE)
 
 
 def match_light(plate: np.ndarray, picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -163,8 +169,8 @@ def exchange(picture: np.ndarray, corners: np.ndarray, other: np.ndarray, other_
     """The picture, in which all symbols of its plate but the first ``cut`` are another picture's.
 
     They come in this plate's colours: with the mean and the spread of each channel. Corners are those of the plates.
-    None where only one of the plates is blue: its symbols are light on dark, those of most others dark on light; and
-    where the plate lies outside the picture.
+    None where the symbols of one are light on dark, those of the other dark on light; and where the plate lies outside
+    the picture.
     """
     whole = picture_corners(*STRAIGHT_SIZE) - 0.5
     plates = []
@@ -172,7 +178,7 @@ def exchange(picture: np.ndarray, corners: np.ndarray, other: np.ndarray, other_
         matrix = cv2.getPerspectiveTransform((place - 0.5).astype(np.float32), whole)
         plates.append(cv2.warpPerspective(source, matrix, STRAIGHT_SIZE[::-1], borderMode=cv2.BORDER_REPLICATE))
     (mean, spread), (other_mean, other_spread) = (cv2.meanStdDev(plate) for plate in plates)
-    if (mean[0] > mean[2]) != (other_mean[0] > other_mean[2]):
+    if light_on_dark(plates[0]) != light_on_dark(plates[1]):
         return None
     gain = np.clip(spread / np.maximum(other_spread, 1), 0.3, 2)[:, 0]
     table = np.clip((np.arange(256)[:, None] - other_mean[:, 0]) * gain + mean[:, 0], 0, 255).astype(np.uint8)
@@ -189,6 +195,19 @@ def exchange(picture: np.ndarray, corners: np.ndarray, other: np.ndarray, other_
                      for part in (plate, np.tile(share.astype(np.float32), (STRAIGHT_SIZE[0], 1))))
     region[:] = cv2.blendLinear(moved, region, weight, 1 - weight)
     return result
+
+
+def light_on_dark(plate: np.ndarray) -> bool:
+    """Whether a plate's symbols, which fill less of it than its ground, are the lighter: on blue ones they are, in
+    blur too."""
+    grey = plate.mean(axis=2)
+    return is_blue(plate) or bool(grey.mean() > np.median(grey))
+
+
+def is_blue(plate: np.ndarray) -> bool:
+    """Whether a picture of a plate alone is that of a blue one."""
+    blue, _, red = plate.mean(axis=(0, 1))
+    return bool(blue > 1.2 * red)
 
 
 def random_background(pictures: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:

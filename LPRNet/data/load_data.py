@@ -197,16 +197,17 @@ class LPRDataLoader(Dataset):
             both = augment.exchange(picture, corners, read_image(self.items[partner][0]), theirs, cut)
             if both is not None:
                 picture, label = both, label[:cut] + self.labels[partner][cut:]
+        tone = augment.tone_in(picture, augment.picture_corners(*picture.shape[:2]) if corners is None else corners)
         confuse = to_train and self.has_double
         side_by_side = rng.random() < SIDE_BY_SIDE[double] if confuse else double
         if side_by_side:
             view = self.side_by_side(picture, corners, augment.nearly_straight_pose(rng, ROW_ERROR))
-            return augment.degrade(view, rng), label if double else [], augment.straight_pose() if known else None
+            return augment.degrade(view, rng, tone), label if double else [], augment.straight_pose() if known else None
         if corners is not None and (known or rng.random() < 0.5):
             view, corners = augment.view_with_corners(picture, corners, rng)
         else:
             view = augment.view_without_corners(picture, rng)
-        return augment.degrade(view, rng), [] if double else label, corners if known else None
+        return augment.degrade(view, rng, tone), [] if double else label, corners if known else None
 
 
 def checked_label(path: Path, labels: Labels, alphabet: Alphabet) -> CropName:

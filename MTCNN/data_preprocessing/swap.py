@@ -17,6 +17,7 @@ from ccpd.plates import (
     FORCES,
     KINDS,
     UNREAD_SYMBOLS,
+    PlateKind,
     PlateRenderer,
     forces_text,
     random_text,
@@ -29,11 +30,24 @@ from platekit.opencv import cv2
 
 KIND_SHARES = {"green": 0.14, "yellow": 0.1, "white": 0.16, "black": 0.2, "blue": 0.06, "yellow_double": 0.1,
                "motorcycle": 0.06, "moped": 0.06, "white_double": 0.1, "white_police": 0.02}
+FORCES_SHARE = 0.5  # of the white plates of one row, that are of the armed forces
 UNREAD = 0.5  # share of plates with a symbol outside the alphabet, and its dot, among kinds that can have one
 MOVED_DOTS = 0.3  # share of the others of one row whose dot is somewhere else
 SIGNS = 0.08  # share of swaps that leave no plate but a sign
 RIM = 1.03  # the drawn plate is this much larger than the photo's own, to hide its rim
 MARGIN = 20  # pixels about the plate that are worked on
+
+
+def random_plate(rng: np.random.Generator) -> tuple[PlateKind, str]:
+    """A kind by ``KIND_SHARES``, and a number of it."""
+    kind = {**KINDS, **FORCES}[str(rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values())))]
+    if kind.name not in KINDS or (kind.name == "white" and rng.random() < FORCES_SHARE):
+        return kind, forces_text(rng, kind)
+    if kind.name in UNREAD_SYMBOLS and rng.random() < UNREAD:
+        return unread_plate(rng, kind)
+    if kind.symbols == 7 and not kind.upper and rng.random() < MOVED_DOTS:
+        kind = kind.with_dot_behind(int(rng.integers(1, 6)))
+    return kind, random_text(rng, kind)
 
 
 class PlateSwapper:
@@ -52,19 +66,14 @@ class PlateSwapper:
         """
         if rng.random() >= self.share:
             return image, vertices, 1.0
-        kind = {**KINDS, **FORCES}[str(rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values())))]
+        kind, text = random_plate(rng)
         scale = plate_scale(float(np.linalg.norm(vertices[0] - vertices[1])) / kind.width_mm)
         if rng.random() < SIGNS:
             plate = sign(round(KINDS["blue"].height_mm * scale), round(KINDS["blue"].width_mm * scale), rng)
             return replace_plate(image, enlarge(vertices, RIM), vertices, plate, rng), None, 1.0
-        text = (random_text if kind.name in KINDS else forces_text)(rng, kind)
-        if kind.name in UNREAD_SYMBOLS and rng.random() < UNREAD:
-            kind, text = unread_plate(rng, kind)
-        elif kind.symbols == 7 and not kind.upper and rng.random() < MOVED_DOTS:
-            kind = kind.with_dot_behind(int(rng.integers(1, 6)))
         plate = self.renderer.render(text, kind, rng, scale)
-        corners = enlarge(corners_of_kind(vertices, kind), RIM)
-        return replace_plate(image, corners, vertices, plate, rng), corners, tone_of(plate, kind)
+        corners, tone = enlarge(corners_of_kind(vertices, kind), RIM), tone_of(plate, kind)
+        return replace_plate(image, corners, vertices, plate, rng), corners, tone
 
 
 def replace_plate(image: np.ndarray, corners: np.ndarray, vertices: np.ndarray, plate: np.ndarray,
