@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import functools
 import json
 import os
@@ -70,11 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser, default: str | None = None) -
 
 
 @contextlib.contextmanager
-def json_lines(path: str | None) -> Iterator[TextIO | None]:
+def json_lines(path: str | None, keep: bool = False) -> Iterator[TextIO | None]:
     """A stream for JSON lines: standard output for ``-``, nothing for None.
 
     A file's lines collect in ``FILE.part`` and become ``FILE`` when the run is through, so that a file under its
-    own name is always whole; those of a run that was killed are put aside. Raises UserError when it cannot be written.
+    own name is always whole; those of a run that was killed are put aside, and to ``keep`` them those of an earlier
+    one. Raises UserError when it cannot be written.
     """
     if path is None or path == "-":
         if path and hasattr(sys.stdout, "reconfigure"):
@@ -83,8 +83,6 @@ def json_lines(path: str | None) -> Iterator[TextIO | None]:
         return
     part = Path(path + ".part")
     with writing(path):
-        if Path(path).is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         part.parent.mkdir(parents=True, exist_ok=True)
         if part.is_file() and part.stat().st_size:
             with alone(part):
@@ -93,6 +91,10 @@ def json_lines(path: str | None) -> Iterator[TextIO | None]:
             tell_aside(place)
         with open(part, "a", encoding="utf-8") as stream, alone(part):
             yield stream
+        if keep and Path(path).exists():
+            place = free_name(Path(path))
+            replace(Path(path), place)
+            print(f"the results of an earlier run are in {place} now", file=sys.stderr)
         replace(part, Path(path))
 
 
@@ -102,6 +104,8 @@ def results_place(json_path: str | None, inputs: Iterable[object]) -> str | None
     if json_path and json_path.lower().endswith(".csv"):
         raise UserError(f"--json {json_path} would hold JSON lines and no CSV; name plates.jsonl, of which "
                         "MTCNN/data_set/boxes_of_results.py then makes a table")
+    if json_path and (json_path.endswith(("/", os.sep)) or os.path.isdir(json_path)):
+        raise UserError(f"--json {json_path} is a folder; name a file in it, such as plates.jsonl")
     if json_path in (None, "-") or not os.path.exists(json_path):
         return json_path
     if is_device(json_path):

@@ -23,7 +23,7 @@ USUAL_RATE, MOST_RATE = 25.0, 240.0  # frames a second; what is above is a clock
 MISSES = 5  # places without a frame, one after the other, from which on a source is at its end: some are only damaged
 HANGS = 1.0  # seconds that a place without a frame takes where nothing comes any more
 WHOLE = 0.9  # share of a file's stated length from which on it counts as whole: some state a guess
-_PASSWORD = re.compile(r"((?:password|passwd|pass|pwd)=)[^&/?]*", re.IGNORECASE)
+_SECRET = re.compile(r"((?:user(?:name)?|pass(?:word|wd|phrase)?|pwd|token|secret|auth|key)=)[^&/?]*", re.IGNORECASE)
 
 
 class FrameSource:
@@ -177,10 +177,10 @@ class FrameSource:
 
 
 def source_name(source: str | int) -> str:
-    """What a source is called in results: without the user and the passwords that a stream's address may hold."""
+    """What a source is called in results: without the user, passwords and keys that a stream's address may hold."""
     if isinstance(source, int):
         return f"camera:{source}"
-    return _PASSWORD.sub(r"\1***", re.sub(r"//[^/]*@", "//", source)) if "://" in source else source
+    return _SECRET.sub(r"\1***", re.sub(r"//[^/]*@", "//", source)) if "://" in source else source
 
 
 def is_live(source: str | int) -> bool:

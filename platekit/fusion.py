@@ -67,7 +67,8 @@ class FusedReading:
         return max(self._colours, key=self._colours.__getitem__, default=None)
 
     def __str__(self) -> str:
-        return f"{self.text or '(nothing read)'}  confidence {self.confidence:.3f}"
+        reading = f"{self.text or '(nothing read)'}  confidence {self.confidence:.3f}"
+        return f"{reading}  {self.colour}" if self.colour else reading
 
     def _keep(self, text: str, sighting: Sighting) -> None:
         if text not in self._surest or sighting.confidence > self._surest[text].confidence:

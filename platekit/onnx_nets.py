@@ -54,7 +54,7 @@ class OnnxNet:
     def must_give(self, size: Sequence[int], *shapes: tuple[int, ...]) -> OnnxNet:
         """The net itself. Raises UserError unless it makes finite numbers of these shapes of zeros of that size."""
         try:
-            found = self.outputs(torch.zeros(*size))
+            found = self.outputs(torch.zeros(*size, dtype=torch.float32))
         except Exception:  # onnxruntime raises many kinds
             found = ()
         if [tuple(output.shape) for output in found] != list(shapes) \
@@ -81,8 +81,11 @@ def export(net: nn.Module, example: torch.Tensor, free: Sequence[int], path: str
            outputs: Sequence[str], facts: dict[str, str] | None = None) -> None:
     """Write the net, in evaluation mode, to an ONNX file, whole or not at all, after onnx has checked it.
 
-    The sizes of the dimensions ``free`` of the input are open; ``example`` is at least 2 long there.
+    The sizes of the dimensions ``free`` of the input are open; ``example`` is at least 2 long there. Raises UserError
+    for a path that is not one of an ONNX file.
     """
+    if not is_onnx(path):
+        raise UserError(f"{path} does not end in .onnx, by which such files are known; name another file")
     onnx = need("onnx", PACKAGES)
     need("onnxscript", PACKAGES)
     program = torch.onnx.export(net.eval(), (example,), dynamo=True, input_names=["x"], output_names=list(outputs),

@@ -7,7 +7,6 @@ During a run its lines are in ``FILE.parts/``: one file per process, each line b
 from __future__ import annotations
 
 import contextlib
-import errno
 import heapq
 import itertools
 import json
@@ -34,8 +33,6 @@ class Parts:
     def only_run(self) -> Iterator[None]:
         """A block around a run. Raises UserError where there is no place for the file, or another run writes it."""
         with writing(self.path):
-            if self.path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             self.folder.mkdir(parents=True, exist_ok=True)
         with alone(self.folder):
             yield

@@ -17,7 +17,7 @@ from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import UserError, run_script
 from platekit.frames import VIDEOS, is_live
-from platekit.images import expand_inputs, read_lines
+from platekit.images import expand_inputs, is_same_folder, read_lines
 from platekit.memory import hand_back_files
 from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.places import samples_from_here
@@ -86,6 +86,7 @@ def find_videos(entries: Sequence[str], output: Path | None) -> list[str]:
     and for a list that cannot be read.
     """
     videos, problems = [], []
+    entries = [entry for entry in entries if not is_same_folder(entry, output)] or entries  # as for pictures
     for entry in entries:
         if entry.lower().endswith(".txt") and os.path.isfile(entry):
             videos += [line if is_live(line) else str(Path(line)) for line in read_lines(entry)]
@@ -103,7 +104,7 @@ def find_videos(entries: Sequence[str], output: Path | None) -> list[str]:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=HelpFormatter)
     add_arguments(parser, default="the bundled samples")
-    parser.add_argument("--video", nargs="+", metavar="PATH",
+    parser.add_argument("--video", nargs="+", action="extend", metavar="PATH",
                         help="videos, folders, patterns, lists, or addresses of streams")
     parser.add_argument("--camera", type=camera_number, metavar="N",
                         help="number of a camera; q in its window or Ctrl-C stops")
@@ -111,7 +112,7 @@ def parse_arguments() -> argparse.Namespace:
                         help="look only at every Nth frame of a video file")
     parser.add_argument("--reconnect", action="store_true",
                         help="try to open a stream or camera again when it is away, until Ctrl-C")
-    parser.add_argument("--boxes", nargs="+", type=Path, default=[], metavar="FILE",
+    parser.add_argument("--boxes", nargs="+", action="extend", type=Path, default=[], metavar="FILE",
                         help=f"count what is found, and what is read where a column text tells it, by {BOXES_HELP}")
     parser.add_argument("--hide", action="store_true",
                         help="make the plates unreadable in the pictures and videos written or shown, instead of their "

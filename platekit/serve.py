@@ -16,7 +16,7 @@ import os
 import shlex
 import socket
 import sys
-import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email import message_from_string
 from email.message import Message
@@ -36,7 +36,6 @@ from platekit.images import decode_image, find_images
 from platekit.pipeline import PlateReader
 from platekit.places import SAMPLES
 from platekit.read_plates import add_reader_arguments, make_reader
-from platekit.results import PictureResult
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -50,6 +49,9 @@ HELD_BYTES = 4 * MAX_BYTES  # of all files at a time
 MOST = 16  # pictures at a time, all but one of them waiting
 SECONDS = 60  # for a picture to arrive
 LAST_SECONDS = 5  # for what is under way when the server is stopped
+# Of a form: its parts, and the characters of its type and of a part's head, which take time by their square to parse.
+MOST_PARTS, MOST_HEAD = 20, 2000
+STARTUP_FAILED = 3  # the status by which uvicorn's workers say that starting them again is of no use
 
 
 def make_app(reader: PlateReader | None = None) -> Starlette:
@@ -60,6 +62,11 @@ def make_app(reader: PlateReader | None = None) -> Starlette:
     picture or more than one, 408 what does not arrive, 413 what is too large, 503 when too many wait or the GPU's
     memory is too small, 500 for everything else. Without a ``reader`` the flags in ``PLATES_FLAGS`` make it.
     """
+    return app_of((lambda: reader) if reader else reader_of_environment)
+
+
+def app_of(make: Callable[[], PlateReader]) -> Starlette:
+    """``make_app`` with the reader that ``make`` makes, in the thread that will compute with it."""
     need("starlette", PACKAGES)
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
@@ -72,12 +79,23 @@ def make_app(reader: PlateReader | None = None) -> Starlette:
         named = {"image": name_of(request)} if request.url.path.endswith("/read") else {}
         return JSONResponse({**named, "error": detail}, status, headers)
 
-    desk = Desk(reader or make_reader(parse_arguments(shlex.split(os.environ.get("PLATES_FLAGS", "")))))
+    desk = Desk(make)
     return Starlette(routes=[
         Route("/", lambda _: FileResponse(PAGE)),
         Route("/read", desk.answer, methods=["POST"]),
         Route("/health", lambda _: JSONResponse({"status": "ok"})),
     ], exception_handlers={HTTPException: refuse, Exception: refuse})
+
+
+def reader_of_environment() -> PlateReader:
+    """A reader by the flags in ``PLATES_FLAGS``; where these are wrong that is said, and the process ends."""
+    try:
+        return make_reader(parse_arguments(shlex.split(os.environ.get("PLATES_FLAGS", ""))))
+    except ValueError as error:  # a quotation mark is missing, or a UserError
+        print(f"error: {error}", file=sys.stderr)
+    except SystemExit:  # argparse has said why
+        pass
+    raise SystemExit(STARTUP_FAILED)
 
 
 def name_of(request: Request) -> str:
@@ -88,11 +106,14 @@ def name_of(request: Request) -> str:
 class Desk:
     """Where pictures arrive, wait and are read, one at a time and with all cores, while the next one is decoded."""
 
-    def __init__(self, reader: PlateReader) -> None:
-        self.reader, self.turn = reader, threading.Lock()
-        self.threads, self.places = ThreadPoolExecutor(2), asyncio.Semaphore(2)
+    def __init__(self, make: Callable[[], PlateReader]) -> None:
+        # All computing is one thread's: several would each have OpenMP threads, which then sleep after every layer.
+        self.computing, self.decoding = ThreadPoolExecutor(1), ThreadPoolExecutor(2)
+        self.places = asyncio.Semaphore(2)
         self.held = self.waiting = 0  # bytes of files, and pictures
-        reader(find_images(SAMPLES)[0])  # the first reading compiles and loads: before the first visitor comes
+        self.reader = self.computing.submit(make).result()
+        # The first reading compiles and loads: before the first visitor comes.
+        self.computing.submit(self.reader, find_images(SAMPLES)[0]).result()
 
     async def answer(self, request: Request) -> Response:
         """The plates of the picture that a request brings, or an HTTPException."""
@@ -113,7 +134,9 @@ class Desk:
                 async with self.places:
                     if await request.is_disconnected():
                         raise ClientDisconnect
-                    result = await asyncio.get_running_loop().run_in_executor(self.threads, self.read, parts, request)
+                    loop = asyncio.get_running_loop()
+                    image = await loop.run_in_executor(self.decoding, decode, parts, request)
+                    result = await loop.run_in_executor(self.computing, self.reader.read, image)
             finally:
                 self.waiting -= 1
         except UserError as error:
@@ -143,38 +166,53 @@ class Desk:
             if self.held > HELD_BYTES:
                 raise HTTPException(503, "too many pictures are arriving; try again", {"Retry-After": "1"})
 
-    def read(self, parts: list[bytes], request: Request) -> PictureResult:
-        """The plates of a picture's file, in a thread."""
-        file, kind = b"".join(parts), request.headers.get("content-type", "")
-        if kind.lower().startswith("multipart/form-data"):
-            file, request.state.file_name = file_of_form(file, kind)
-        image = decode_image(np.frombuffer(file, np.uint8), name_of(request))
-        with self.turn:
-            return self.reader.read(image)
+
+def decode(parts: list[bytes], request: Request) -> np.ndarray:
+    """The picture that a request has brought: BGR uint8 (H, W, 3). UserError where it is none."""
+    file, kind = b"".join(parts), request.headers.get("content-type", "")
+    if kind.lower().startswith("multipart/form-data"):
+        file, request.state.file_name = file_of_form(file, kind)
+    return decode_image(np.frombuffer(file, np.uint8), name_of(request))
 
 
 def file_of_form(body: bytes, kind: str) -> tuple[bytes, str]:
     """The file in a form of this content type (RFC 7578), and its name. UserError unless there is exactly one."""
-    header = Message()
-    header["content-type"] = kind
-    files = []
-    for part in (b"\r\n" + body).split(b"\r\n--" + (header.get_boundary() or "").encode())[1:]:
-        head, _, content = part.partition(b"\r\n\r\n")
-        if (name := message_from_string(head.decode("utf-8", "replace").lstrip()).get_filename()) is not None:
-            files.append((content, name))
+    try:
+        files = list(files_of_form(body, kind))
+    except ValueError as error:
+        raise UserError(f"the form cannot be read ({error}); send one picture's file as a part with a filename") \
+            from None
     if len(files) != 1:
         raise UserError(f"the form has {len(files) or 'no'} file{'s' * (len(files) > 1)}; send one picture's file as a "
                         "part with a filename")
     return files[0]
 
 
+def files_of_form(body: bytes, kind: str) -> Iterator[tuple[bytes, str]]:
+    """The files in a form, and their names. ValueError for what is none, or has too many parts or too long heads."""
+    if len(kind) > MOST_HEAD:
+        raise ValueError("its content type is too long")
+    header = Message()
+    header["content-type"] = kind
+    parts = (b"\r\n" + body).split(b"\r\n--" + (header.get_boundary() or "").encode(), MOST_PARTS + 1)[1:]
+    if len(parts) > MOST_PARTS:
+        raise ValueError(f"it has more than {MOST_PARTS} parts")
+    for part in parts:
+        end = part.find(b"\r\n\r\n", 0, MOST_HEAD)
+        if end < 0 and len(part) > MOST_HEAD:
+            raise ValueError("the head of a part is too long")
+        name = message_from_string(part[:end].decode("utf-8", "replace").lstrip()).get_filename()
+        if end >= 0 and name is not None:
+            yield part[end + 4:], name.encode("utf-8", "replace").decode()  # as JSON can hold it
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there; UserError when it cannot."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, OverflowError) as error:
-        raise UserError(f"cannot listen on {host}, port {port} ({reason(error)}); name "
-                        "others with --host and --port") from None
+    except (OSError, OverflowError, TypeError) as error:  # TypeError: no name of a host
+        raise UserError(f"cannot listen on {host}, port {port} ({reason(error)}); name others with --host and --port") \
+            from None
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -195,7 +233,7 @@ def main() -> None:
     uvicorn = need("uvicorn", PACKAGES)
     need("starlette", PACKAGES)
     with listen(args.host, args.port) as door:
-        app = make_app(make_reader(args))
+        app = app_of(lambda: make_reader(args))
         host, port = door.getsockname()[:2]
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         print(f"open http://{f'[{host}]' if ':' in host else host}:{port} in a browser; Ctrl-C ends it", flush=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import re
 import sys
@@ -148,7 +149,8 @@ class VideoFile:
         if picture.shape[1::-1] != self._size:  # OpenCV would leave it out; a stream may change its size
             picture = cv2.resize(picture, self._size)
         end = round((second - self._left_out) * self.rate) + 1
-        if end - self._next > LONGEST_GAP * self.rate:  # the clock of joined recordings jumps
+        # The clock of joined recordings jumps, and a single stamp may be wrong.
+        if not -self.rate <= end - self._next <= LONGEST_GAP * self.rate:
             self._left_out += (end - self._next - 1) / self.rate
             end = self._next + 1
         end = max(self._next, end)  # faster frames than stated have no place of their own
@@ -188,8 +190,11 @@ class AnnotatedVideos:
         name = source_name(source)
         target = self.output / (re.sub(r"[^\w.-]+", "_", name)[:LONGEST_NAME] + ".avi") if is_live(source) \
             else self._folder.path_for(Path(name), (".avi",), ".avi")
-        while target in self._written:
-            target = target.with_stem(f"{target.stem}-2")
+        first = target
+        for number in itertools.count(2):  # what a camera has shown cannot be recorded again
+            if target not in self._written and not (is_live(source) and target.exists()):
+                break
+            target = first.with_stem(f"{first.stem}-{number}")
         self._written.add(target)
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -215,22 +220,27 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
     check_display(show)
     failed, cut_short = False, False
     videos = AnnotatedVideos(output, sources) if output else None
-    with json_lines(json_path) as stream:
+    with json_lines(json_path, keep=any(map(is_live, sources))) as stream:
         for number, source in enumerate(sources):
             name = source_name(source)
-            watch = open_watch(source, read, every, reconnect, stream)
+            try:
+                watch = open_watch(source, read, every, reconnect, stream)
+            except KeyboardInterrupt:
+                cut_short = True
+                break
             if watch is None:
                 failed |= not (reconnect and is_live(source))  # then only a signal has ended the tries
                 continue
             if watch.source.live and sources[number + 1:]:
                 print(f"{', '.join(map(source_name, sources[number + 1:]))} will be opened when {name} ends; start one "
                       "process for each to watch them at once", file=sys.stderr)
-            video = videos.file_for(source, watch.source.rate) if videos else None
             with stop_on_signal(watch.source.stop) as signals:
                 try:
+                    video = videos.file_for(source, watch.source.rate) if videos else None
                     report(watch, stream, video, show, hide)
                     problem = None if signals else problem_of(watch, reconnect)
                 except UserError as error:  # a frame too large for the GPU, or a disk that is full
+                    watch.source.close()
                     problem = str(error)
             if problem:
                 failed = True
@@ -276,6 +286,12 @@ def problem_of(watch: Watch, reconnect: bool) -> str | None:
     return None
 
 
+def say(line: str) -> None:
+    """A line for standard output, at once: what opens a barrier may read it."""
+    tqdm.write(line)
+    sys.stdout.flush()
+
+
 def tell(problem: str, stream: TextIO | None, name: str) -> None:
     """A source's problem as an error and as a line of results."""
     tqdm.write(f"error: {problem}", file=sys.stderr)
@@ -292,7 +308,8 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
         return {key: watch.source.clock(second) for key, second in seconds.items()} if watch.source.live else {}
 
     with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(tqdm(total=watch.source.total, desc=name, unit="frame", leave=False))
+        progress = stack.enter_context(tqdm(total=watch.source.total, desc=name, unit="frame", leave=False,
+                                            disable=not sys.stderr.isatty()))
         if video:
             stack.callback(video.close)
         for frame in watch:
@@ -301,7 +318,7 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
                 seen = times(first_time=track.first_second, last_time=track.last_second)
                 write_line(stream, {"image": name, **track.to_dict(), **seen})
                 if not stream:
-                    tqdm.write("  ".join([f"{name}: {track}", *seen.values()]))
+                    say("  ".join([f"{name}: {track}", *seen.values()]))
             if frame.picture is None:
                 if lost is None and watch.reconnect and watch.source.live and watch.source.broken:
                     tell(f"{name} gives no more frames since {watch.source.clock(frame.second)}; it will be opened "
@@ -319,7 +336,7 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
                 if watch.source.live and not stream and track.counts(watch.rules) \
                         and told.isdisjoint(numbers := {track.number, *track.also}):
                     told |= numbers
-                    tqdm.write(f"{name}: {track.reading}  here since {watch.source.clock(track.first_second)}")
+                    say(f"{name}: {track.reading}  here since {watch.source.clock(track.first_second)}")
             if not video and not show:
                 continue
             picture = hide_plates(frame.picture, [*frame.plates, *frame.unseen]) if hide \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -11,9 +12,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from urllib.parse import quote
 
@@ -23,8 +24,9 @@ import pytest
 
 from main import main
 from platekit import serve
+from platekit.errors import UserError
 from platekit.results import PictureResult
-from tests.conftest import RESULT, ROOT, make_picture
+from tests.conftest import RESULT, ROOT
 
 pytest.importorskip("starlette", reason="starlette is optional: pip install -r requirements-extras.txt")
 pytest.importorskip("uvicorn", reason="uvicorn is optional: pip install -r requirements-extras.txt")
@@ -95,6 +97,33 @@ def test_a_form_with_a_file_is_read_as_the_file(server):
         assert status == 400 and "form" in json.loads(answer)["error"]
 
 
+@pytest.mark.parametrize("name", [b"filename*=utf-7''2+2AA-", b"filename*=unicode_escape''%5Cud800"])
+def test_a_name_that_is_no_text_does_not_keep_a_picture_from_being_read(server, name):
+    status, answer = ask(server, "POST", "/read", form(b"name=a; " + name + b"\r\n\r\n" + png(30)),
+                         {"Content-Type": "multipart/form-data; boundary=XX"})
+    assert status == 200 and json.loads(answer)["image"].isprintable()
+
+
+@pytest.mark.parametrize(("part", "kind"), [
+    (b"filename*=idna''a\r\n\r\n", "boundary=XX"), (b"filename*=a\0b''x\r\n\r\n", "boundary=XX"),
+    (b"filename=a\r\n\r\n", "boundary*=idna''XX")])
+def test_a_form_that_says_nonsense_is_an_error_of_the_forms(server, part, kind):
+    status, answer = ask(server, "POST", "/read", form(part), {"Content-Type": f"multipart/form-data; {kind}"})
+    assert status == 400 and "the form cannot be read" in json.loads(answer)["error"]
+
+
+@pytest.mark.parametrize(("body", "kind", "why"), [
+    (form(b'x="' + b";" * 100_000), "boundary=XX", "head"),
+    (form(*[b"name=a\r\n\r\n1"] * 100_000), "boundary=XX", "parts"),
+    (b"", 'boundary="' + ";" * 100_000, "content type")], ids=["head", "parts", "type"])
+def test_forms_that_would_take_minutes_to_parse_are_refused(body, kind, why):
+    """Python's own parser takes the square of a head's length."""
+    started = time.process_time()
+    with pytest.raises(UserError, match=f"cannot be read.*{why}"):
+        serve.file_of_form(body, f"multipart/form-data; {kind}")
+    assert time.process_time() - started < 5  # as it is 0.02 s
+
+
 def test_an_app_that_another_server_makes_has_the_flags_of_the_environment(monkeypatch):
     made = []
     monkeypatch.setattr(serve, "make_reader", lambda args: made.append(args) or (lambda image: None))
@@ -150,6 +179,7 @@ from pathlib import Path
 from types import MappingProxyType
 import torch
 from platekit import serve
+from platekit.errors import UserError
 from platekit.results import PictureResult
 
 class Reader:
@@ -256,22 +286,58 @@ def test_the_server_listens_where_it_is_told(call, monkeypatch):
     assert asked == [("0.0.0.0", 8123)]
 
 
-def test_pictures_are_read_one_at_a_time():
-    at_it, most = [], []
+def test_pictures_are_read_one_at_a_time_in_the_thread_that_made_the_reader():
+    """Each thread that computes has OpenMP threads of its own, and all of them are in each other's way."""
+    threads, at_it, most = [], [], []
 
     class Slow:
+        def __init__(self):
+            threads.append(threading.current_thread())
+
         def __call__(self, picture):
-            pass
+            threads.append(threading.current_thread())
 
         def read(self, image):
+            threads.append(threading.current_thread())
             at_it.append(image)
             most.append(len(at_it))
             time.sleep(0.05)
             at_it.pop()
             return PictureResult(1, 1, ())
 
-    desk, data = serve.Desk(Slow()), cv2.imencode(".png", make_picture(8, 8))[1].tobytes()
-    with ThreadPoolExecutor(2) as threads:
-        requests = (SimpleNamespace(headers={}, query_params={"name": name}) for name in "abcd")
-        list(threads.map(lambda request: desk.read([data], request), requests))
-    assert most == [1, 1, 1, 1]
+    class Asked(SimpleNamespace):
+        headers, query_params, url = {}, {}, SimpleNamespace(path="/read")
+
+        async def stream(self):
+            yield png(8)
+
+        async def is_disconnected(self):
+            return False
+
+    async def ask_at_once():
+        return await asyncio.gather(*(desk.answer(Asked(state=SimpleNamespace())) for _ in range(4)))
+
+    desk = serve.Desk(Slow)
+    answers = asyncio.run(ask_at_once())
+    assert [json.loads(answer.body)["image"] for answer in answers] == ["picture"] * 4
+    assert most == [1, 1, 1, 1] and len(threads) == 6 and len(set(threads)) == 1
+    assert threads[0] is not threading.main_thread()
+
+
+def test_the_servers_own_flags_make_its_reader(call, monkeypatch):
+    made = []
+    monkeypatch.setattr(serve, "make_reader", lambda args: made.append(args) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        call(serve.main, "--port", 0, "--details", "--mini_lp", 30, 10, "--device", "cpu")
+    assert (made[0].details, made[0].mini_lp, made[0].device) == (True, [30, 10], "cpu")
+
+
+@pytest.mark.parametrize(("flags", "said"), [
+    ("--lprnet missing.pth", "error: weights missing.pth not found"), ("--mini_lp", "--mini_lp"),
+    ("--device 'cpu", "No closing quotation")])
+def test_workers_with_wrong_flags_are_not_started_again(monkeypatch, capsys, flags, said):
+    """3 is the status on which uvicorn gives up, others it takes for accidents."""
+    monkeypatch.setenv("PLATES_FLAGS", flags)
+    with pytest.raises(SystemExit) as ended:
+        serve.make_app()
+    assert ended.value.code == 3 and said in capsys.readouterr().err

@@ -6,8 +6,10 @@ import dataclasses
 import itertools
 import json
 import os
+import select
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -26,6 +28,7 @@ import pytest
 import torch
 
 from ccpd.plates import PlateRenderer, random_text
+from platekit import video
 from platekit.drawing import hide_plates
 from platekit.errors import UserError
 from platekit.frames import FrameSource, is_live, source_name
@@ -34,7 +37,7 @@ from platekit.read_plates import main
 from platekit.results import Details, PictureResult, Plate
 from platekit.tracking import Track, Tracker, likeness
 from platekit.video import AnnotatedVideos, VideoFile, Watch, run_video
-from tests.conftest import files_below, full_disk, make_picture, overlap, put_picture, results_of
+from tests.conftest import ROOT, files_below, full_disk, make_picture, overlap, put_picture, results_of
 
 WIDTH, HEIGHT = 640, 360
 CLIP = 120  # frames
@@ -498,12 +501,83 @@ def test_a_jump_of_a_files_clock_is_not_filled(tmp_path):
         assert len(list(source)) == 21 + 1 + 20
 
 
+@pytest.mark.parametrize("wrong", [9e6, 30.0])
+def test_a_wrong_time_stamp_does_not_lose_the_frames_behind_it(tmp_path, wrong):
+    video = VideoFile(tmp_path / "video.avi", 20)
+    for number in range(60):
+        video.write(wrong if number == 10 else number / 20, make_picture(48, 64, number))
+    video.close()
+    with FrameSource(str(video.path)) as source:
+        assert len(list(source)) == 60 + (wrong == 30.0) * (30 * 20 - 10)
+
+
+def test_a_live_source_replaces_no_recording_of_an_earlier_run(drive, tmp_path, monkeypatch, capsys):
+    for module in ("frames", "video"):
+        monkeypatch.setattr(f"platekit.{module}.is_live", lambda source: True)
+    for _ in range(3):
+        run_video([str(drive[0])], nothing, str(tmp_path / "plates.jsonl"), tmp_path / "drawn")
+    assert "the results of an earlier run are in" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.glob("plates*")) == [f"plates.jsonl{end}" for end in ("", "1", "2")]
+    assert all(results_of(path) for path in tmp_path.glob("plates*"))
+    assert len(list((tmp_path / "drawn").iterdir())) == 3
+
+
+def test_ctrl_c_while_a_source_is_opened_leaves_the_results_of_those_before(drive, tmp_path, monkeypatch):
+    opened = video.open_watch
+
+    def slowly(source: str, *rest: Any) -> Any:
+        if source == "other.avi":
+            raise KeyboardInterrupt
+        return opened(source, *rest)
+
+    monkeypatch.setattr(video, "open_watch", slowly)
+    with pytest.raises(KeyboardInterrupt):
+        run_video([str(drive[0]), "other.avi"], nothing, str(tmp_path / "plates.jsonl"))
+    assert len(results_of(tmp_path / "plates.jsonl")) == 60 and files_below(tmp_path) == ["plates.jsonl"]
+
+
+def test_a_source_whose_annotated_video_has_no_place_does_not_end_the_others(drive, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/x.avi", "b/y.avi"):
+        (tmp_path / name).parent.mkdir()
+        shutil.copy(drive[0], name)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").write_text("in the way")
+    assert run_video(["a/x.avi", "b/y.avi"], nothing, "plates.jsonl", Path("out")) == 1
+    lines = results_of(tmp_path / "plates.jsonl")
+    assert "cannot write" in lines[0]["error"] and {line["image"] for line in lines[1:]} == {"b/y.avi"}
+
+
+def test_a_plate_is_told_of_at_once_where_nobody_looks(drive):
+    """What opens a barrier reads a pipe, which Python fills by 8 KB. Here it lets the camera go on."""
+    script = f"""
+import cv2, itertools, sys
+from platekit import frames, video
+from platekit.results import PictureResult, Plate
+from tests.test_video import slow
+frames.is_live = lambda source: True
+cv2.VideoCapture.read = slow(cv2.VideoCapture.read, 0.02)
+result, numbers = PictureResult(640, 360, (Plate((10, 10, 90, 35), 0.99, "皖A12345", 0.95),)), itertools.count()
+video.run_video([{str(drive[0])!r}], lambda image: (next(numbers) == 2 and sys.stdin.readline(), result)[1])
+"""
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(ROOT)}
+    env.pop("PYTHONUNBUFFERED", None)
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, encoding="utf-8", env=env) as process:
+        told = select.select([process.stdout], [], [], 60)[0]
+        err = process.communicate("\n")[1]
+    assert told, "it was held back until the video's end"
+    assert "1 plate" in err and "\r" not in err  # nor is a bar drawn where nobody looks
+
+
 def test_what_is_live_and_what_it_is_called():
     assert all(is_live(source) for source in (0, "rtsp://host/1", "http://host/a.mjpg", "/dev/video77"))
     assert not any(is_live(source) for source in ("clip.mp4", "file:///home/clip.mp4", 300 * "x", "zero\0byte"))
     assert source_name("rtsp://user:secret@host:554/1") == "rtsp://host:554/1" and source_name(2) == "camera:2"
     assert source_name("rtsp://user:s@cr@t@host/1") == "rtsp://host/1"
-    assert source_name("rtsp://host/user=a&password=secret&channel=1") == "rtsp://host/user=a&password=***&channel=1"
+    assert source_name("rtsp://host/user=a&password=secret&channel=1") == "rtsp://host/user=***&password=***&channel=1"
+    assert source_name("srt://host:9?mode=caller&passphrase=a") == "srt://host:9?mode=caller&passphrase=***"
+    assert source_name("http://host/v?token=a&api_key=b&n=1") == "http://host/v?token=***&api_key=***&n=1"
     assert source_name("http://host/1?pwd=secret") == "http://host/1?pwd=***" and source_name("a//b@c") == "a//b@c"
     assert source_name("day/pass=1/clip.mp4") == "day/pass=1/clip.mp4"  # a file keeps its own name
 
@@ -604,6 +678,7 @@ def test_a_track_says_which_numbers_it_had_before_and_which_colour():
         numbers |= {track.number for track in tracker.follow(frame, [plate] if here else [])}
     (track,) = tracker.finished(end=True)
     line = track.to_dict()
+    assert str(track).split("  ")[2] == "green"
     assert numbers == {1, 2} and (line["track"], line["also"], line["colour"]) == (1, [2], "green")
 
 
@@ -875,6 +950,10 @@ def test_videos_of_a_folder_a_pattern_and_a_list_are_read_but_for_annotated_ones
         done = call(main, "--video", entry, "--json", "-", "--output", "in/out", "--device", "cpu", cwd=tmp_path)
         names = dict.fromkeys(json.loads(line)["image"] for line in done.out.splitlines())
         assert list(names) == ["in/a.avi", "in/b/c.avi"], (entry, done)
+    for entries in (("--video", "in/a.avi", "--video", "in/b"), ("--video", "in/a.avi", "in/b", "in/out")):
+        done = call(main, *entries, "--json", "-", "--output", "in/out", "--device", "cpu", cwd=tmp_path)
+        names = dict.fromkeys(json.loads(line)["image"] for line in done.out.splitlines())
+        assert list(names) == ["in/a.avi", "in/b/c.avi"] and done.status == 0
     (tmp_path / "in" / "b" / "c.avi").unlink()
     done = call(main, "--video", "no*.mp4", "in/b", cwd=tmp_path)
     assert done.status == 2 and "matches no file" in done.sentence()
