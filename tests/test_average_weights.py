@@ -9,7 +9,7 @@ from LPRNet.alphabet import CHARS, MAX_LENGTH, Alphabet
 from LPRNet.recogniser import Reader, load_reader, save_reader
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from platekit import average_weights
-from platekit.checkpoints import load_weights, save_checkpoint, save_weights
+from platekit.checkpoints import load_weights, save_checkpoint, save_state, save_weights
 
 
 def test_the_average_lies_between_two_weights(call, tmp_path):
@@ -31,6 +31,13 @@ def test_the_average_of_recognisers_knows_their_alphabet(call, tmp_path):
     for name in ("lprnet", "stn"):
         call(average_weights.main, tmp_path / f"{name}1", tmp_path / f"{name}2", "--save", tmp_path / name)
     assert load_reader(tmp_path / "lprnet", tmp_path / "stn")[1].chars == alphabet.chars
+
+
+def test_without_a_share_it_is_the_mean(call, tmp_path):
+    for name, value in (("first", 1.0), ("second", 2.0)):
+        save_state(tmp_path / name, {"a": torch.full((2,), value)})
+    assert call(average_weights.main, tmp_path / "first", tmp_path / "second", "--save", tmp_path / "out").status == 0
+    assert torch.load(tmp_path / "out", weights_only=True)["a"].tolist() == [1.5, 1.5]
 
 
 @pytest.mark.parametrize("other", ["another net", "another alphabet"])

@@ -159,6 +159,11 @@ def test_reports_agree(tmp_path):
             assert float(row[f"{stage}_{part}"]) == pytest.approx(figures[stage][part], abs=0.05)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "50.0%" in text and "2019" in text and "| 40 (58) | 6 (8) |" in text
+    heading, _, *table = (line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|"))
+    shown = dict(zip(heading, (" | ".join(table[-1]) + " ").split(" | ")))
+    for key, (title, _, _) in MEASURES.items():
+        wanted = report["subsets"]["all"][key]
+        assert shown[title].strip().startswith(f"{wanted['value']:.1%}" if wanted else ""), title
 
 
 def test_a_wrong_reading_is_in_the_row_of_what_is_written():

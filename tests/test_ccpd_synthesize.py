@@ -175,3 +175,12 @@ def test_plates_of_the_kinds_asked_for_are_drawn(tmp_path, monkeypatch):
                         lambda out, subset, count, seed, glyphs, kinds, *_: asked.append(kinds) or 0)
     assert main(["--out", str(tmp_path), "--subsets", "ccpd_base", "--kinds", "yellow", "motorcycle"]) == 0
     assert asked == [["yellow", "motorcycle"]]
+
+
+def test_photos_are_drawn_with_the_glyphs_given(tmp_path):
+    for symbol in "ABCDEFGHJKLMNPQRSTUVWXYZ0123456789":
+        put_picture(tmp_path / "glyphs" / f"140_{symbol}.jpg", np.zeros((140, 70, 3), np.uint8))
+    for name, glyphs in (("given", tmp_path / "glyphs"), ("none", None)):
+        synthesize(tmp_path / name, "ccpd_base", 1, glyphs=glyphs, kinds=["blue"])
+    given, none = (read_image(next((tmp_path / name).glob("*/*.jpg"))) for name in ("given", "none"))
+    assert np.abs(given.astype(int) - none).max() > 60

@@ -10,7 +10,7 @@ import pytest
 from ccpd.annotation import parse
 from ccpd.plates import PlateRenderer
 from ccpd.scenes import render_photo
-from ccpd.vary import CHANGES, aslant, change_photo
+from ccpd.vary import CHANGES, aslant, change_photo, main
 from MTCNN.data_preprocessing import views
 from platekit.images import find_images, read_image, write_image
 from tests.conftest import files_below, overlap
@@ -120,3 +120,11 @@ def test_photos_of_one_name_are_all_kept_and_bad_ones_left_out(run_script, photo
     done = run_script("ccpd/vary.py", "--data", "in", "--out", "varied", "--changes", "same", cwd=tmp_path)
     assert done.status == 1 and "1 x 2 photos" in done.out and "left out: cannot decode" in done.err
     assert len(find_images(tmp_path / "varied")) == 2
+
+
+def test_another_seed_changes_photos_otherwise(call, photo, tmp_path):
+    for seed in (1, 2):
+        assert call(main, "--data", photo.parent, "--out", tmp_path / f"{seed}", "--changes", "noise", "--seed",
+                    seed).status == 0
+    first, second = (read_image(find_images(tmp_path / f"{seed}")[0]) for seed in (1, 2))
+    assert (first != second).any()

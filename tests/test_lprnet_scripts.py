@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -427,3 +428,26 @@ def test_a_crop_with_surroundings_is_read_where_its_plate_lies(call, tmp_path, m
     put_picture(tmp_path / f"{name.stem()}.png", make_picture(60, 120))
     (line,) = results_of(call(LPRNet_Test.main, "--image", tmp_path, "--json", "-").out)
     assert asked == [(20, 15, 90, 40)] and line["plates"][0]["box"] == [20, 15, 90, 40]
+
+
+def test_what_the_best_epoch_is_chosen_by(tmp_path):
+    """By crops to validate on and their table: as they are and in hard views. Their plates are not trained on."""
+    for name in ("train/皖A11111_1.png", "train/皖A22222_1.png", "val/one.png", "val/two.png"):
+        put_picture(tmp_path / name, make_picture(24, 94))
+    (tmp_path / "val" / "labels.csv").write_text("file,text\none.png,皖A22222\ntwo.png,皖A33333\n", "utf-8")
+    args = SimpleNamespace(img_dirs_train=[tmp_path / "train"], img_dirs_val=[tmp_path / "val"], glyphs=None,
+                           labels=[tmp_path / "val" / "labels.csv"], hold_out=0.0, epoch_samples=4, rendered_share=0.0)
+    _, real, (plain, hard) = LPRNet_Train.build_data(args, Alphabet())
+    assert [name.plate for _, name in real.items] == ["皖A11111"]
+    assert {name.plate for _, name in plain.items} == {"皖A22222", "皖A33333"}
+    assert len(plain) == 3  # among them the one that was held out
+    assert hard.augmented and not plain.augmented and hard.items == plain.items
+
+
+def test_a_training_is_not_gone_on_with_by_another_seed_loss_or_other_crops_to_validate_on(call, crops, tmp_path):
+    shutil.copytree(crops, tmp_path / "crops")
+    assert train(call, tmp_path / "crops", tmp_path).status == 0
+    for flags in (("--seed", 5), ("--straightening", 0.5), ("--dropout_rate", 0.3)):
+        assert f"another {flags[0][2:]}" in train(call, tmp_path / "crops", tmp_path, *flags).sentence()
+    next((tmp_path / "crops" / "val").iterdir()).unlink()
+    assert "another set of validation crops" in train(call, tmp_path / "crops", tmp_path).sentence()

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +26,7 @@ from MTCNN.data_preprocessing.assemble import assemble, run
 from MTCNN.data_preprocessing.choosers import ONetWindows, PNetWindows
 from MTCNN.data_preprocessing.generate import ViewSamples, generate, photos_by_split
 from MTCNN.data_preprocessing.photos import read_photos
-from MTCNN.data_preprocessing.sample_store import SampleWriter, open_array
+from MTCNN.data_preprocessing.sample_store import SAMPLE_KINDS, SampleWriter, open_array
 from MTCNN.data_preprocessing.swap import PlateSwapper, random_plate, replace_plate
 from MTCNN.data_preprocessing.views import (
     View,
@@ -50,7 +51,7 @@ from MTCNN.data_preprocessing.windows import (
 from MTCNN.data_set import preprocess
 from MTCNN.detector import Detector, Thresholds
 from MTCNN.model.MTCNN_nets import ONet, PNet
-from MTCNN.paths import PNET_WEIGHTS
+from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import make_sheets, plan_levels
 from MTCNN.train.dataset import SampleList
 from platekit.boxes import decode_offsets
@@ -928,3 +929,48 @@ def test_photos_are_linked_or_copied_as_asked(call, tmp_path, flags):
     assert call(preprocess.main, "--img_dirs", tmp_path / "ccpd", "--dir_train", tmp_path / "train", "--dir_val",
                 tmp_path / "val", "--val_share", 0, *flags).status == 0
     assert os.path.samefile(photo, find_images(tmp_path / "train")[0]) == (not flags)
+
+
+@pytest.mark.parametrize("change", [("--pnet", "other"), ("--onet", "onet"), ("--threshold", 0.5), ("--scale", 0.5),
+                                    ("--mini_lp", 60, 20)])
+def test_onets_samples_of_other_nets_or_flags_are_not_taken_for_complete(call, tmp_path, change):
+    photo_folder(tmp_path / "photos")
+    for name, net in (("pnet", PNet()), ("other", PNet()), ("onet", ONet())):
+        save_checkpoint(tmp_path / name, net.state_dict())
+    generate = partial(call, gen_Onet_train_data.main, "-dir_train", "photos", "-dir_val", "--out_train", "samples",
+                       "--views", 1, "--pnet", "pnet", cwd=tmp_path)
+    assert generate().status == 0
+    assert "is complete" in generate().out
+    assert "made with another" in generate(*change).sentence()
+
+
+def test_lists_and_mining_nets_reach_the_samples(call, tmp_path, made):
+    photo_folder(tmp_path / "photos")
+    name = photo_name("皖A12345")
+    (tmp_path / "plain").write_text(f"{name}\n", "utf-8")
+    (tmp_path / "ignored").write_text(f"{name} 1 2 30 40\n", "utf-8")
+    common = ("-dir_train", "photos", "-dir_val", "--out_train", "out", "--plain_list", "plain", "--ignore_list",
+              "ignored")
+    assert call(gen_Pnet_train_data.main, *common, "--mine", PNET_WEIGHTS, "--mined", 7, cwd=tmp_path).status == 0
+    assert call(gen_Onet_train_data.main, *common, "--pnet", PNET_WEIGHTS, "--onet", ONET_WEIGHTS,
+                cwd=tmp_path).status == 0
+    for samples in made:
+        (one,) = (one for one in samples.photos if one.path.name == name)
+        assert one.vertices is None and one.ignore.tolist() == [[1, 2, 30, 40]]
+    assert made[0].choose.detector is not None and made[0].choose.mined == 7 and made[1].choose.second
+
+
+def test_the_shares_and_the_seed_of_a_list_are_those_asked_for(tmp_path):
+    writer = SampleWriter(tmp_path / "samples", (12, 47), {})
+    writer.add({kind: (np.zeros((20, 12, 47, 3), np.uint8), np.zeros((20, 4))) for kind in SAMPLE_KINDS})
+    writer.finish()
+
+    def lines(name, *flags):
+        target = tmp_path / name
+        run("pnet", "", ["--samples_train", str(tmp_path / "samples"), "--samples_val", "--list_train", str(target),
+                         *map(str, flags)])
+        return target.read_text("utf-8").splitlines()
+
+    kinds = Counter(line.split()[2] for line in lines("a", "--parts", 0.5, "--negatives", 0) if line[0].isdigit())
+    assert kinds == {"1": 20, "-1": 10}
+    assert lines("b", "--size", 10, "--seed", 1) != lines("c", "--size", 10, "--seed", 2)

@@ -443,3 +443,24 @@ def test_the_detector_is_trained_with_the_box_loss_asked_for(tmp_path, monkeypat
         train(Train_Pnet.RECIPE, options_for(Train_Pnet.RECIPE, tmp_path, write_list(tmp_path, count=4),
                                                       "--box_loss", "ends"))
     assert asked == ["ends"]
+
+
+def test_the_best_epoch_is_chosen_by_the_samples_to_validate_on(tmp_path, monkeypatch):
+    for name, count in (("train", 8), ("val", 5)):
+        (tmp_path / name).mkdir()
+        write_list(tmp_path / name, count=count)
+    judged = []
+    monkeypatch.setattr("MTCNN.train.trainer.evaluate",
+                        lambda net, data, device: judged.append((data.path, len(data))) or {"score": 0.0})
+    recipe, val = Train_Pnet.RECIPE, tmp_path / "val" / "list.txt"
+    train(recipe, options_for(recipe, tmp_path, tmp_path / "train" / "list.txt", "--epoch", 1, "--list_val", val))
+    assert judged == [(val, 15)]
+
+
+def test_another_seed_is_another_training(tmp_path):
+    recipe, lists = Train_Pnet.RECIPE, write_list(tmp_path)
+    first, second = (train(recipe, options_for(recipe, tmp_path / seed, lists, "--epoch", 1, "--seed", seed))
+                     for seed in "12")
+    assert any((a != b).any() for a, b in zip(first.state_dict().values(), second.state_dict().values()))
+    with pytest.raises(UserError, match="another box_loss"):
+        train(recipe, options_for(recipe, tmp_path / "1", lists, "--epoch", 1, "--seed", 1, "--box_loss", "ends"))

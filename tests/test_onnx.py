@@ -273,3 +273,17 @@ def test_the_export_compares_texts_on_the_crops_named(call, tmp_path, monkeypatc
     monkeypatch.setattr(export_recogniser, "Recogniser", lambda *_: Recogniser(device="cpu"))
     monkeypatch.setattr(export_recogniser, "compare_texts", lambda folder, *_: compared.append(folder))
     assert call(export_recogniser.main, "--crops", tmp_path).status == 0 and compared == [tmp_path]
+
+
+def test_files_are_loaded_whatever_the_default_type_is(exported):
+    torch.set_default_dtype(torch.float64)
+    try:
+        Detector(exported / "pnet.onnx", exported / "onet.onnx", "cpu")
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(("module", "flag"), [(export_detector, "--pnet_onnx"), (export_recogniser, "--lprnet_onnx")])
+def test_a_file_that_would_not_be_known_for_an_onnx_file_is_not_written(call, tmp_path, module, flag):
+    done = call(module.main, flag, tmp_path / "net.bin", cwd=tmp_path)
+    assert done.status == 2 and "does not end in .onnx" in done.sentence() and not list(tmp_path.iterdir())

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from LPRNet import LPRNet_Test
+from ccpd import evaluate, rare_plates
+from LPRNet import LPRNet_Test, train_colour
 from LPRNet.alphabet import Alphabet
 from MTCNN import MTCNN
+from MTCNN import export_onnx as export_detector
 from platekit import read_plates
 from platekit.arguments import command_line
 from platekit.command import json_lines, run_pictures, write_line
@@ -469,3 +471,23 @@ def test_a_line_is_there_as_soon_as_it_is_written(tmp_path):
 
 def test_fingerprints_tell_where_one_text_ends():
     assert len({fingerprint(*texts) for texts in (("ab", "c"), ("a", "bc"), ("c", "ab"), ("abc",), ("abc", ""))}) == 5
+
+
+@pytest.mark.parametrize(("module", "name", "flags"), [
+    (evaluate, "PlateReader", ("pnet", "onet", "lprnet", "stn")), (rare_plates, "PlateReader", ("pnet", "lprnet")),
+    (MTCNN, "Detector", ("pnet", "onet")), (train_colour, "load_weights", ("stn",)),
+    (export_detector, "load_weights", ("pnet",)), (read_plates, "PlateReader", ("pnet", "colour"))])
+def test_the_weights_that_flags_name_are_those_used(call, tmp_path, monkeypatch, module, name, flags):
+    asked = []
+
+    def take(*arguments, **named):
+        asked.extend(map(str, (*arguments, *named.values())))
+        raise UserError("so far")
+
+    monkeypatch.setattr(module, name, take)
+    put_picture(tmp_path / "皖A12345_1.png", make_picture(20, 60))
+    needed = {train_colour: ("--img_dirs_train", tmp_path), evaluate: ("--data", tmp_path, "--out", "out")}
+    done = call(module.main, *(part for flag in flags for part in (f"--{flag}", tmp_path / f"my_{flag}")),
+                *needed.get(module, ()), cwd=tmp_path)
+    assert done.sentence().endswith("so far"), done
+    assert {str(tmp_path / f"my_{flag}") for flag in flags} <= set(asked)

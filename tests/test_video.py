@@ -35,7 +35,7 @@ from platekit.frames import FrameSource, is_live, source_name
 from platekit.fusion import FusedReading
 from platekit.read_plates import main
 from platekit.results import Details, PictureResult, Plate
-from platekit.tracking import Track, Tracker, likeness
+from platekit.tracking import Rules, Track, Tracker, likeness
 from platekit.video import AnnotatedVideos, VideoFile, Watch, run_video
 from tests.conftest import ROOT, files_below, full_disk, make_picture, overlap, put_picture, results_of
 
@@ -1064,3 +1064,14 @@ def test_a_file_that_lacks_a_fifth_is_cut_off(drive, tmp_path):
     (tmp_path / "part.avi").write_bytes(whole[:len(whole) * 4 // 5])
     with FrameSource(str(tmp_path / "part.avi")) as source:
         assert 40 < len(list(source)) < 55 and source.broken
+
+
+def test_the_rules_of_a_watch_say_which_plates_count(drive):
+    path, cars = drive
+    never = Rules(frames=999, confidence=2.0)
+    assert all(not frame.finished for frame in Watch(str(path), Eyes(cars), never))
+
+
+def test_of_a_camera_every_frame_is_looked_at(drive):
+    with FrameSource(str(drive[0]), live=True, every=5) as source:
+        assert source.every == 1
