@@ -69,12 +69,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    arguments = parse_arguments()
+    args = parse_arguments()
     # no text is read
-    truth = {path: plates._replace(texts=[]) for path, plates in plates_of_tables(arguments.boxes).items()}
-    score = Score(truth) if arguments.boxes else None
-    device = join(pick_device(arguments.device))
-    detector = Detector(arguments.pnet, arguments.onet, device, arguments.mini_lp, arguments.scale)
+    truth = {path: plates._replace(texts=[]) for path, plates in plates_of_tables(args.boxes).items()}
+    score = Score(truth) if args.boxes else None
+    device = join(pick_device(args.device))
+    detector = Detector(args.pnet, args.onet, device, args.mini_lp, args.scale)
 
     def read(image: np.ndarray, _: Path) -> PictureResult:
         start = time.perf_counter()
@@ -83,9 +83,9 @@ def main() -> int:
         plates = tuple(Plate(tuple(box), sure) for box, sure in zip(found.boxes.tolist(), found.scores.tolist()))
         return PictureResult(image.shape[1], image.shape[0], plates, milliseconds)
 
-    settings = (arguments.pnet, arguments.onet, arguments.mini_lp, arguments.scale)
-    return run_pictures(arguments.image or [samples_from_here()], read, arguments.json, arguments.output,
-                        resume=arguments.resume, settings=settings, score=score)
+    settings = (args.pnet, args.onet, args.mini_lp, args.scale)
+    return run_pictures(args.image or [samples_from_here()], read, args.json, args.output,
+                        resume=args.resume, settings=settings, score=score)
 
 
 if __name__ == "__main__":

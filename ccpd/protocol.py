@@ -88,13 +88,13 @@ class Share:
     count: int
 
     @classmethod
-    def of(cls, hits: Iterable[bool | float], seed: int = 0) -> Share | None:
+    def of(cls, hits: Iterable[bool | float]) -> Share | None:
         """The mean of ``hits``; None when there are none."""
         values = np.array(list(hits), dtype=float)
         if not len(values):
             return None
         kinds, counts = np.unique(values, return_counts=True)  # few: a resample is how often each of them is drawn
-        draws = np.random.default_rng(seed).multinomial(len(values), counts / len(values), size=RESAMPLES)
+        draws = np.random.default_rng(0).multinomial(len(values), counts / len(values), size=RESAMPLES)
         means = draws @ kinds / len(values)
         low, high = np.percentile(means, (2.5, 97.5))
         if len(kinds) == 1 or set(kinds) <= {0, 1}:

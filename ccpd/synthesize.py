@@ -122,23 +122,23 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add_seed(parser, "same seed, same photos")
     parser.add_argument("-size", "--size", type=int, nargs=2, default=PHOTO_SIZE, metavar=("WIDTH", "HEIGHT"),
                         help="size of a photo")
-    options = parser.parse_args(arguments)
-    if min(options.count, options.workers) < 1 or min(options.size) < 64:
+    args = parser.parse_args(arguments)
+    if min(args.count, args.workers) < 1 or min(args.size) < 64:
         raise UserError("--count and --workers must be at least 1 and --size at least 64 64")
-    return options
+    return args
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Draw every subset asked for."""
-    options = parse_arguments(arguments)
-    _renderer(options.glyphs)  # complain about the glyphs before anything is written
-    print(f"read glyphs from {options.glyphs}" if options.glyphs else "no --glyphs given: drawn with the built-in font")
-    size = tuple(options.size)
-    for subset in options.subsets:
-        written = synthesize(options.out, subset, options.count, options.seed, options.glyphs, options.kinds, size,
-                             options.workers)
-        print(f"wrote {written} photos to {options.out / subset} ({options.count - written} were there)")
-    print("next: python MTCNN/data_set/preprocess.py", *flags_of({"--img_dirs": (options.out, SYNTHETIC_FOLDER)}))
+    args = parse_arguments(arguments)
+    _renderer(args.glyphs)  # complain about the glyphs before anything is written
+    print(f"read glyphs from {args.glyphs}" if args.glyphs else "no --glyphs given: drawn with the built-in font")
+    size = tuple(args.size)
+    for subset in args.subsets:
+        written = synthesize(args.out, subset, args.count, args.seed, args.glyphs, args.kinds, size,
+                             args.workers)
+        print(f"wrote {written} photos to {args.out / subset} ({args.count - written} were there)")
+    print("next: python MTCNN/data_set/preprocess.py", *flags_of({"--img_dirs": (args.out, SYNTHETIC_FOLDER)}))
     return 0
 
 

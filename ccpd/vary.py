@@ -179,18 +179,18 @@ def main() -> int:
     parser.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME",
                         help="what is changed (default: everything)")
     add_seed(parser, "of all that is random")
-    options = parser.parse_args()
-    folders = [folder for folder in options.data if not is_same_folder(folder, options.out)]
+    args = parser.parse_args()
+    folders = [folder for folder in args.data if not is_same_folder(folder, args.out)]
     if not folders:
-        raise UserError(f"--out {options.out} is the folder of the photos; name another, which may lie in it")
-    photos = [path for folder in folders for path in walk_images(folder, options.out)]
+        raise UserError(f"--out {args.out} is the folder of the photos; name another, which may lie in it")
+    photos = [path for folder in folders for path in walk_images(folder, args.out)]
     annotated = [path for path in photos if has_annotation(path)]
     if not annotated:
-        raise UserError(f"no photo in {', '.join(map(str, options.data))} has a CCPD name; name other folders")
-    note = options.out / "seed"
-    if note.is_file() and note.read_text("utf-8") != str(options.seed):
-        raise UserError(f"{options.out} holds photos of another seed; name another --out, or delete it")
-    write_text(note, str(options.seed))
+        raise UserError(f"no photo in {', '.join(map(str, args.data))} has a CCPD name; name other folders")
+    note = args.out / "seed"
+    if note.is_file() and note.read_text("utf-8") != str(args.seed):
+        raise UserError(f"{args.out} holds photos of another seed; name another --out, or delete it")
+    write_text(note, str(args.seed))
     written, done = 0, set()
     for path in tqdm(annotated, unit="photo", leave=False, disable=None):
         try:
@@ -198,17 +198,17 @@ def main() -> int:
         except UserError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue
-        for change in options.changes:
-            changed, place = change_photo(picture, annotation, change, options.seed)
-            target = options.out / f"ccpd_{change}" / place.file_name()
+        for change in args.changes:
+            changed, place = change_photo(picture, annotation, change, args.seed)
+            target = args.out / f"ccpd_{change}" / place.file_name()
             while target in done:  # one photo in two subsets, or two of one plate and place
                 target = target.parent / "again" / target.name
             done.add(target)
             write_image(target, changed, quality=95)
         written += 1
     print(
-        f"wrote {len(options.changes)} x {written} photos to {options.out}, leaving out {len(photos) - written};"
-        f" next: python ccpd/evaluate.py --data {command_line([options.out])}"
+        f"wrote {len(args.changes)} x {written} photos to {args.out}, leaving out {len(photos) - written};"
+        f" next: python ccpd/evaluate.py --data {command_line([args.out])}"
     )
     return int(written < len(annotated))
 

@@ -35,24 +35,24 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.5, help="of the second")
     add_seed(parser)
     parser.add_argument("--save", type=Path, required=True, metavar="FILE", help="where the average goes")
-    options = parser.parse_args()
-    if not 0 <= options.share <= 1:
-        raise UserError(f"--share must lie between 0 and 1, not {options.share}")
-    check_save([options.save])
-    (first, facts), (second, other_facts) = map(read_checkpoint, options.weights)
-    for path, state in zip(options.weights, (first, second)):
+    args = parser.parse_args()
+    if not 0 <= args.share <= 1:
+        raise UserError(f"--share must lie between 0 and 1, not {args.share}")
+    check_save([args.save])
+    (first, facts), (second, other_facts) = map(read_checkpoint, args.weights)
+    for path, state in zip(args.weights, (first, second)):
         if not state or not all(map(is_weight, state, state.values())):
             raise UserError(f"{path} holds nothing, more than a net's weights, or numbers that are not finite; name "
                             "files that a training's --save wrote")
     if {name: value.shape for name, value in first.items()} != {name: value.shape for name, value in second.items()} \
             or facts.get("chars") != other_facts.get("chars"):
-        raise UserError(f"{options.weights[0]} and {options.weights[1]} are weights of different nets; name two of one")
+        raise UserError(f"{args.weights[0]} and {args.weights[1]} are weights of different nets; name two of one")
     for name, value in first.items():
         if value.is_floating_point():
-            first[name] = value.float().lerp(second[name].float(), options.share)
-    average = {"average": [path.name for path in options.weights], "share": options.share}
-    save_state(options.save, first, {**facts, **average})
-    print(f"wrote {options.save}")
+            first[name] = value.float().lerp(second[name].float(), args.share)
+    average = {"average": [path.name for path in args.weights], "share": args.share}
+    save_state(args.save, first, {**facts, **average})
+    print(f"wrote {args.save}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -51,7 +52,17 @@ from platekit.sharing import own_items
 
 ReadPicture = Callable[[np.ndarray, Path], PictureResult]  # the picture, and where it comes from
 Numbered = tuple[int, Path]
-Seen = tuple[int, Path, np.ndarray | UserError, PictureResult | UserError]
+
+
+@dataclass
+class Input:
+    """An input on its way: its number and path, then its picture and what is in it, or the error that ended it."""
+
+    number: int
+    path: Path
+    image: np.ndarray | None = None  # BGR uint8 (H, W, 3); the annotated one in the end
+    result: PictureResult | None = None
+    error: UserError | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -265,51 +276,50 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
 
     Threads decode the next pictures and write the ones before during this one. ``speak``: print a line per plate.
     """
-    def load(item: Numbered) -> tuple[int, Path, np.ndarray | UserError]:
+    def load(item: Numbered) -> Input:
+        one = Input(*item)
         try:
-            return *item, read_image(item[1])
+            one.image = read_image(one.path)
         except UserError as error:
+            one.error = error
             try:
-                next(expand_inputs([item[1]]))
+                next(expand_inputs([one.path]))
             except UserError as better:  # of an input that names no picture
-                return *item, better
-            return *item, error
+                one.error = better
+        return one
 
-    def compute() -> Iterator[Seen]:
-        for number, path, image in ahead(numbered, load, threads):
-            if isinstance(image, UserError):
-                result = image
-            else:
+    def compute() -> Iterator[Input]:
+        for one in ahead(numbered, load, threads):
+            if one.image is not None:
                 try:
-                    with enough_memory(path):
-                        result = read(image, path)
+                    with enough_memory(one.path):
+                        one.result = read(one.image, one.path)
                 except UserError as error:
-                    result = error
-            yield number, path, image, result
+                    one.error = error
+            yield one
 
-    def annotate(seen: Seen) -> Seen:
-        number, path, image, result = seen
-        if not (isinstance(image, UserError) or isinstance(result, UserError)):
-            image = (hide_plates if hide else draw_plates)(image, result.plates)
+    def annotate(one: Input) -> Input:
+        if one.image is not None and one.result is not None:
+            one.image = (hide_plates if hide else draw_plates)(one.image, one.result.plates)
             if folder:
                 try:
-                    write_image(folder.path_for(path), image)
+                    write_image(folder.path_for(one.path), one.image)
                 except UserError as error:
-                    result = error
-        return number, path, image, result
+                    one.error = error
+        return one
 
     threads = spare_threads()
-    for number, path, image, result in ahead(compute(), annotate, threads) if folder or show else compute():
-        if isinstance(image, UserError) or isinstance(result, UserError):
-            tqdm.write(f"error: {result}", file=sys.stderr)
-            yield number, {"image": str(path), "error": str(result)}
+    for one in ahead(compute(), annotate, threads) if folder or show else compute():
+        if one.error or one.image is None or one.result is None:
+            tqdm.write(f"error: {one.error}", file=sys.stderr)
+            yield one.number, {"image": str(one.path), "error": str(one.error)}
             continue
         if speak:
-            report(path, result, folder)
+            report(one.path, one.result, folder)
         if show:
-            cv2.imshow("plates (any key goes on)", image)
+            cv2.imshow("plates (any key goes on)", one.image)
             cv2.waitKey(0)
-        yield number, {"image": str(path), **result.to_dict()}
+        yield one.number, {"image": str(one.path), **one.result.to_dict()}
 
 
 def report(path: Path, result: PictureResult, folder: OutputFolder | None) -> None:

@@ -184,7 +184,9 @@ def _sample_by_torch(pixels: torch.Tensor, places: torch.Tensor, factors: np.nda
     for factor in np.unique(factors).tolist():
         mine = torch.from_numpy(np.flatnonzero(factors == factor)).to(places.device, non_blocking=True)
         down, across = (-side % factor + factor for side in picture.shape[2:])
-        level = functional.avg_pool2d(functional.pad(picture, (factor, across, factor, down), mode="replicate"), factor)
+        level = functional.pad(picture, (factor, across, factor, down), mode="replicate")
+        if factor > 1:
+            level = functional.avg_pool2d(level, factor)
         # from pixels of the picture to -1..1 over the level, which begins one of its own pixels before the picture
         transform = places[mine] * (2 / factor)
         transform[:, :, 2] += 2

@@ -278,7 +278,7 @@ def test_the_export_compares_texts_on_the_crops_named(call, tmp_path, monkeypatc
 def test_files_are_loaded_whatever_the_default_type_is(exported):
     torch.set_default_dtype(torch.float64)
     try:
-        Detector(exported / "pnet.onnx", exported / "onet.onnx", "cpu")
+        detector.Detector(exported / "pnet.onnx", exported / "onet.onnx", "cpu")
     finally:
         torch.set_default_dtype(torch.float32)
 

@@ -100,22 +100,22 @@ def run(net: str, description: str, arguments: list[str] | None = None) -> None:
                         help="share of each training folder's samples to choose from; all of them by default")
     parser.add_argument("-size", "--size", type=int, help="samples in the training list, at most")
     add_seed(parser, "of all that is random")
-    options = parser.parse_args(arguments)
-    shares = {kind: getattr(options, f"{kind}s") for kind in SAMPLE_KINDS}
+    args = parser.parse_args(arguments)
+    shares = {kind: getattr(args, f"{kind}s") for kind in SAMPLE_KINDS}
     if not all(0 <= share <= 1e6 for share in shares.values()) or shares["positive"] == 0:
         raise UserError("the shares must be from 0 to a million, and that of the positives not 0")
-    if options.size is not None and options.size < 1:
-        raise UserError(f"--size must be at least 1, not {options.size}")
-    for folders, target, size, take in ((options.samples_train, options.list_train, options.size, options.take),
-                                        (options.samples_val, options.list_val, None, None)):
+    if args.size is not None and args.size < 1:
+        raise UserError(f"--size must be at least 1, not {args.size}")
+    for folders, target, size, take in ((args.samples_train, args.list_train, args.size, args.take),
+                                        (args.samples_val, args.list_val, None, None)):
         if folders:
-            rows = assemble(folders, target, shares, size, options.seed, take)
+            rows = assemble(folders, target, shares, size, args.seed, take)
             print(f"wrote {target}: " + ", ".join(f"{count} {kind}s" for kind, count in rows.items())
                   + f" out of {', '.join(map(str, folders))}")
-    flags = {f"--list_{split}": (getattr(options, f"list_{split}"), paths.list_file(net, split))
+    flags = {f"--list_{split}": (getattr(args, f"list_{split}"), paths.list_file(net, split))
              for split in ("train", "val")}
-    more = [] if options.samples_val else ["--list_val LIST"]
-    if any(map(are_of_a_table, options.samples_train)):  # of which there are seldom enough to train from scratch
+    more = [] if args.samples_val else ["--list_val LIST"]
+    if any(map(are_of_a_table, args.samples_train)):  # of which there are seldom enough to train from scratch
         bundled = paths.PNET_WEIGHTS if net == "pnet" else paths.ONET_WEIGHTS
         more += [command_line(["--weights", bundled, "--save", f"my_{net}"])]
     print(f"next: python MTCNN/train/Train_{net.capitalize()}.py", *flags_of(flags), *more)

@@ -37,6 +37,7 @@ class PNetWindows:
 
     def __init__(self, counts: Counts, weights: Path | None = None, mined: int = 0) -> None:
         self.counts, self.mined = counts, mined
+        self.most = counts.total + (mined if weights else 0)  # samples of a view
         self.detector = None if weights is None else Detector(weights, ONet(), "cpu",
                                                               thresholds=Thresholds(pnet_score=0.3))
 
@@ -59,6 +60,7 @@ class ONetWindows:
     def __init__(self, counts: Counts, pnet: Path, onet: Path | None = None, threshold: float = 0.3,
                  mini_lp: tuple[float, float] = MINI_LP, scale: float = SCALE) -> None:
         self.counts, self.second = counts, onet is not None
+        self.most = counts.total + ANYWHERE  # samples of a view
         self.detector = Detector(pnet, ONet() if onet is None else onet, "cpu", mini_lp, scale,
                                  Thresholds(pnet_score=threshold, pnet_low=threshold, proposals=256))
 

@@ -44,15 +44,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    arguments = parse_arguments()
-    if not 0 <= arguments.threshold <= 1:
-        raise UserError(f"--threshold must be from 0 to 1, not {arguments.threshold}")
-    counts = Counts(arguments.positives, arguments.parts, arguments.near, arguments.far)
-    chooser = ONetWindows(counts, arguments.pnet, arguments.onet, arguments.threshold, arguments.mini_lp,
-                          arguments.scale)
-    facts = {"counts": str(counts), "pnet": file_fingerprint(arguments.pnet), "onet": file_fingerprint(arguments.onet),
-             "threshold": arguments.threshold, "mini_lp": list(arguments.mini_lp), "scale": arguments.scale}
-    return run(arguments, "onet", ONET_SIZE, chooser, facts)
+    args = parse_arguments()
+    if not 0 <= args.threshold <= 1:
+        raise UserError(f"--threshold must be from 0 to 1, not {args.threshold}")
+    counts = Counts(args.positives, args.parts, args.near, args.far)
+    chooser = ONetWindows(counts, args.pnet, args.onet, args.threshold, args.mini_lp,
+                          args.scale)
+    facts = {"counts": str(counts), "pnet": file_fingerprint(args.pnet), "onet": file_fingerprint(args.onet),
+             "threshold": args.threshold, "mini_lp": list(args.mini_lp), "scale": args.scale}
+    return run(args, "onet", ONET_SIZE, chooser, facts)
 
 
 if __name__ == "__main__":

@@ -38,13 +38,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    arguments = parse_arguments()
-    if not arguments.mine:
-        arguments.mined = min(arguments.mined, 0)  # what is below is refused
-    counts = Counts(arguments.positives, arguments.parts, arguments.near, arguments.far)
-    chooser = PNetWindows(counts, arguments.mine, arguments.mined)
-    facts = {"counts": str(counts), "mine": file_fingerprint(arguments.mine), "mined": arguments.mined}
-    return run(arguments, "pnet", PNET_SIZE, chooser, facts)
+    args = parse_arguments()
+    if not args.mine:
+        args.mined = min(args.mined, 0)  # what is below is refused
+    counts = Counts(args.positives, args.parts, args.near, args.far)
+    chooser = PNetWindows(counts, args.mine, args.mined)
+    facts = {"counts": str(counts), "mine": file_fingerprint(args.mine), "mined": args.mined}
+    return run(args, "pnet", PNET_SIZE, chooser, facts)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,12 @@ from tqdm import tqdm
 from ccpd.annotation import plate_of
 from ccpd.geometry import bounding_box
 from MTCNN import paths
+from MTCNN.data_preprocessing.choosers import ONetWindows, PNetWindows
 from MTCNN.data_preprocessing.photos import Photo, read_photos
 from MTCNN.data_preprocessing.sample_store import PHOTOS, SampleWriter
 from MTCNN.data_preprocessing.swap import PlateSwapper
 from MTCNN.data_preprocessing.views import POSES, View, make_view
-from MTCNN.data_preprocessing.windows import ANYWHERE, SAMPLE_KINDS
+from MTCNN.data_preprocessing.windows import SAMPLE_KINDS
 from MTCNN.data_set.split import belongs_to_val
 from platekit.arguments import add_glyphs, add_seed, flags_of
 from platekit.boxes import encode_offsets
@@ -175,81 +176,86 @@ def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes beside the main one; each takes one core")
 
 
-def check_arguments(arguments: argparse.Namespace) -> None:
+def check_arguments(args: argparse.Namespace) -> None:
     """UserError for flags that cannot be, alone or together."""
     for flag, most in (("hold_out", 0.99), ("swap", 1)):
-        if not 0 <= getattr(arguments, flag) <= most:
-            raise UserError(f"--{flag} must be from 0 to {most}, not {getattr(arguments, flag)}")
+        if not 0 <= getattr(args, flag) <= most:
+            raise UserError(f"--{flag} must be from 0 to {most}, not {getattr(args, flag)}")
     for flag in ("views", "views_val", "workers", *OF_A_VIEW):
         least = int(flag.startswith("views"))
-        if getattr(arguments, flag, least) < least:
-            raise UserError(f"--{flag} must be at least {least}, not {getattr(arguments, flag)}")
-    if arguments.hold_out and arguments.dir_val not in ([], [paths.PHOTOS_VAL]):
+        if getattr(args, flag, least) < least:
+            raise UserError(f"--{flag} must be at least {least}, not {getattr(args, flag)}")
+    if args.hold_out and args.dir_val not in ([], [paths.PHOTOS_VAL]):
         raise UserError("--dir_val and --hold_out both say what to validate on; leave one of them out")
-    if (arguments.hold_out or arguments.dir_val) and arguments.out_train.resolve() == arguments.out_val.resolve():
-        raise UserError(f"training and validation samples would both go to {arguments.out_train}; name two folders")
+    if (args.hold_out or args.dir_val) and args.out_train.resolve() == args.out_val.resolve():
+        raise UserError(f"training and validation samples would both go to {args.out_train}; name two folders")
 
 
-def photos_by_split(arguments: argparse.Namespace) -> dict[str, list[Photo]]:
+def photos_by_split(args: argparse.Namespace) -> dict[str, list[Photo]]:
     """The photos to train on and, but where there are to be none, to validate on. Raises UserError."""
-    plates = plates_of_tables(arguments.boxes)
-    if plates and not arguments.hold_out and arguments.dir_val == [paths.PHOTOS_VAL] \
-            and arguments.dir_train != [paths.PHOTOS_TRAIN]:
+    plates = plates_of_tables(args.boxes)
+    if plates and not args.hold_out and args.dir_val == [paths.PHOTOS_VAL] \
+            and args.dir_train != [paths.PHOTOS_TRAIN]:
         raise UserError("there are no photos of yours to validate on; give --hold_out 0.1, or name a --dir_val")
-    dir_val = [] if arguments.hold_out else arguments.dir_val
-    must_be_there((folder for folder in (*arguments.dir_train, *dir_val)
+    dir_val = [] if args.hold_out else args.dir_val
+    must_be_there((folder for folder in (*args.dir_train, *dir_val)
                    if folder in (paths.PHOTOS_TRAIN, paths.PHOTOS_VAL)), "MTCNN/data_set/preprocess.py")
-    for val, train in itertools.product(dir_val, arguments.dir_train):
+    for val, train in itertools.product(dir_val, args.dir_train):
         if val.resolve().is_relative_to(train.resolve()) or train.resolve().is_relative_to(val.resolve()):
             raise UserError(f"{train} (to train on) and {val} (to validate on) share photos; name others")
-    train, val = (read_photos(folders, arguments.plain_list, arguments.ignore_list, plates) if folders else []
-                  for folders in (arguments.dir_train, dir_val))
-    if arguments.hold_out:
-        aside = [belongs_to_val(plate_of(photo.path), arguments.hold_out, 0) for photo in train]
+    train, val = (read_photos(folders, args.plain_list, args.ignore_list, plates) if folders else []
+                  for folders in (args.dir_train, dir_val))
+    if args.hold_out:
+        aside = [belongs_to_val(plate_of(photo.path), args.hold_out, 0) for photo in train]
         val = list(itertools.compress(train, aside))
         train = [photo for photo, is_aside in zip(train, aside) if not is_aside]
         if not train or not val:
-            raise UserError(f"the photos are too few to set {arguments.hold_out:.2%} aside; give another share, or "
+            raise UserError(f"the photos are too few to set {args.hold_out:.2%} aside; give another share, or "
                             "--dir_val")
     return {"train": train, "val": val} if val else {"train": train}
 
 
-def run(arguments: argparse.Namespace, net: str, size: tuple[int, int], choose: Choose, facts: dict) -> int:
+def run(args: argparse.Namespace, net: str, size: tuple[int, int], choose: PNetWindows | ONetWindows,
+        facts: dict) -> int:
     """Generate the samples of both splits; ``facts`` is what they depend on beside the common flags. Returns the exit
     status: 1 when photos were left out."""
-    check_arguments(arguments)
-    split_photos = photos_by_split(arguments)
+    check_arguments(args)
+    split_photos = photos_by_split(args)
     left_out, flags = False, {}
     for split, photos in split_photos.items():
-        folder, views = (arguments.out_train, arguments.views) if split == "train" else \
-            (arguments.out_val, arguments.views_val)
-        flags[f"--samples_{split}"] = folder, paths.samples_folder(net, split)
-        files = (f"{path.name} {path.stat().st_size if path.exists() else None}"
-                 for path in (photo.path for photo in photos))
-        with_plate = sum(photo.box is not None for photo in photos)
-        of_a_view = sum(getattr(arguments, flag, 0) for flag in OF_A_VIEW) + ANYWHERE * (net == "onet")
-        samples = len(photos) * views * of_a_view
-        room = samples * math.prod(size) * 3 / 1e6
-        sources = arguments.dir_val if split == "val" and not arguments.hold_out else arguments.dir_train
-        print(f"{split}: {with_plate} photos with a plate and {len(photos) - with_plate} without from "
-              f"{', '.join(map(str, sources))}, {views} views each: up to {samples} samples, "
-              + (f"{room / 1000:.1f} GB" if room > 1000 else f"{room:.1f} MB"))
-        seed = arguments.seed * 2 + (split == "val")
-        settings = {"net": net, "photos": len(photos), "views": views, "seed": seed, "poses": arguments.poses,
-                    "set of files": fingerprint(*files),
-                    "plain_list": file_fingerprint(arguments.plain_list),
-                    "ignore_list": file_fingerprint(arguments.ignore_list), "swap": 0.0, **facts}
-        if arguments.boxes:
-            settings["boxes"] = [file_fingerprint(table) for table in arguments.boxes]
-        swapper = None
-        if split == "train" and arguments.swap:
-            swapper = PlateSwapper(arguments.swap, arguments.glyphs)
-            settings |= {"swap": arguments.swap, "glyphs": str(arguments.glyphs)}
-        data = ViewSamples(photos, views, arguments.poses, seed, size, choose, swapper)
-        with alone_in(folder):
-            left_out |= bool(generate(folder, data, settings, arguments.workers).left_out)
-        names = dict.fromkeys(os.path.abspath(photo.path) for photo in photos)  # with several plates it comes as often
-        write_bytes(folder / PHOTOS, os.fsencode("".join(f"{name}\n" for name in names)))
+        left_out |= generate_split(args, net, split, photos, size, choose, facts)
+        flags[f"--samples_{split}"] = getattr(args, f"out_{split}"), paths.samples_folder(net, split)
     print(f"next: python MTCNN/data_preprocessing/assemble_{net.capitalize()}_imglist.py", *flags_of(flags),
           *(["--samples_val"] if "val" not in split_photos else []))
     return int(left_out)
+
+
+def generate_split(args: argparse.Namespace, net: str, split: str, photos: list[Photo], size: tuple[int, int],
+                   choose: PNetWindows | ONetWindows, facts: dict) -> bool:
+    """Generate the samples of one split, as ``run``. Whether photos were left out."""
+    folder, views = (args.out_train, args.views) if split == "train" else (args.out_val, args.views_val)
+    pictures = [photo.path for photo in photos]
+    files = (f"{path.name} {path.stat().st_size if path.exists() else None}" for path in pictures)
+    with_plate = sum(photo.box is not None for photo in photos)
+    samples = len(photos) * views * choose.most
+    room = samples * math.prod(size) * 3 / 1e6
+    sources = args.dir_val if split == "val" and not args.hold_out else args.dir_train
+    print(f"{split}: {with_plate} photos with a plate and {len(photos) - with_plate} without from "
+          f"{', '.join(map(str, sources))}, {views} views each: up to {samples} samples, "
+          + (f"{room / 1000:.1f} GB" if room > 1000 else f"{room:.1f} MB"))
+    seed = args.seed * 2 + (split == "val")
+    settings = {"net": net, "photos": len(photos), "views": views, "seed": seed, "poses": args.poses,
+                "set of files": fingerprint(*files), "plain_list": file_fingerprint(args.plain_list),
+                "ignore_list": file_fingerprint(args.ignore_list), "swap": 0.0, **facts}
+    if args.boxes:
+        settings["boxes"] = [file_fingerprint(table) for table in args.boxes]
+    swapper = None
+    if split == "train" and args.swap:
+        swapper = PlateSwapper(args.swap, args.glyphs)
+        settings |= {"swap": args.swap, "glyphs": str(args.glyphs)}
+    data = ViewSamples(photos, views, args.poses, seed, size, choose, swapper)
+    with alone_in(folder):
+        left_out = generate(folder, data, settings, args.workers).left_out
+    names = dict.fromkeys(map(os.path.abspath, pictures))  # with several plates it comes as often
+    write_bytes(folder / PHOTOS, os.fsencode("".join(f"{name}\n" for name in names)))
+    return bool(left_out)

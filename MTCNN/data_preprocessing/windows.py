@@ -29,6 +29,10 @@ class Counts:
     near: int  # negatives that touch the plate
     far: int  # negatives anywhere
 
+    @property
+    def total(self) -> int:
+        return self.positive + self.part + self.near + self.far
+
 
 def overlaps(windows: np.ndarray, boxes: np.ndarray | None) -> np.ndarray:
     """The largest IoU (N,) of each window (N, 4) with one of the boxes (K, 4); 0 when there are none."""

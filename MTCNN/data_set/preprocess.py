@@ -36,18 +36,18 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    options = parse_arguments()
-    if not 0 <= options.val_share < 1:
-        raise UserError(f"--val_share must lie between 0 and 1, not {options.val_share}")
+    args = parse_arguments()
+    if not 0 <= args.val_share < 1:
+        raise UserError(f"--val_share must lie between 0 and 1, not {args.val_share}")
     folders: list[Path] = []
-    for root in options.img_dirs or [None]:
+    for root in args.img_dirs or [None]:
         folders += find_subsets(root).values()
     print(f"read {', '.join(map(str, folders))}")
-    counts = split_photos(folders, options.dir_train, options.dir_val, options.val_share, options.seed, options.copy)
-    print(f"wrote {counts.train} photos to {options.dir_train} and {counts.val} to {options.dir_val}; "
+    counts = split_photos(folders, args.dir_train, args.dir_val, args.val_share, args.seed, args.copy)
+    print(f"wrote {counts.train} photos to {args.dir_train} and {counts.val} to {args.dir_val}; "
           f"{counts.unchanged} were there already, {counts.left_out} without a CCPD name left out")
-    flags = flags_of({"--dir_train": (options.dir_train, PHOTOS_TRAIN)})
-    flags += flags_of({"--dir_val": (options.dir_val, PHOTOS_VAL)}) if options.val_share else ["--dir_val"]
+    flags = flags_of({"--dir_train": (args.dir_train, PHOTOS_TRAIN)})
+    flags += flags_of({"--dir_val": (args.dir_val, PHOTOS_VAL)}) if args.val_share else ["--dir_val"]
     print("next: python MTCNN/data_preprocessing/gen_Pnet_train_data.py", *flags)
 
 

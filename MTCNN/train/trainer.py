@@ -104,45 +104,45 @@ def parse_arguments(recipe: Recipe, description: str, arguments: list[str] | Non
     net.add_argument("--weights", type=Path, metavar="FILE", help="start from these weights")
     net.add_argument("--save", type=Path, default=recipe.weights, metavar="FILE", help="where the best weights go")
     add_training_arguments(parser, recipe.epochs, recipe.batch_size, recipe.learning_rate, paths.RUNS / recipe.name, 0)
-    options = parser.parse_args(arguments)
-    check_run(options, [options.save])
-    return options
+    args = parser.parse_args(arguments)
+    check_run(args, [args.save])
+    return args
 
 
-def train(recipe: Recipe, options: argparse.Namespace) -> nn.Module:
+def train(recipe: Recipe, args: argparse.Namespace) -> nn.Module:
     """Train by the recipe and the options of ``parse_arguments``; write and return the best epoch's averaged net."""
-    seed_everything(options.seed)
-    device = distributed.join(pick_device(options.device))
-    training = SampleList(options.list_train, augment=True, size=recipe.size, raw=device.type == "cuda")
-    validation = SampleList(options.list_val, augment=False, size=recipe.size)
+    seed_everything(args.seed)
+    device = distributed.join(pick_device(args.device))
+    training = SampleList(args.list_train, augment=True, size=recipe.size, raw=device.type == "cuda")
+    validation = SampleList(args.list_val, augment=False, size=recipe.size)
     for data in (training, validation):
         if not (data.labels == 1).any():
             raise UserError(f"{data.path} has no positive samples; assemble it of photos with plates")
-    print(f"{len(training)} training samples from {options.list_train}, {len(validation)} to validate on")
+    print(f"{len(training)} training samples from {args.list_train}, {len(validation)} to validate on")
     net = recipe.net()
-    if options.weights:
-        load_weights(net, options.weights)
-    steps = math.ceil(len(training) / options.batch_size) * options.epoch
-    settings = Settings(epochs=options.epoch, batch_size=options.batch_size, learning_rate=options.learning_rate,
+    if args.weights:
+        load_weights(net, args.weights)
+    steps = math.ceil(len(training) / args.batch_size) * args.epoch
+    settings = Settings(epochs=args.epoch, batch_size=args.batch_size, learning_rate=args.learning_rate,
                         warmup_steps=min(200, steps // 10), average_decay=0.998,
-                        half=not options.float32, seed=options.seed)
-    run = Run(options.run, net.to(memory_format=torch.channels_last), settings, device,
-              facts={"box_loss": options.box_loss, "samples": len(training),
-                     "list of samples": file_fingerprint(options.list_train),
-                     "list of validation samples": file_fingerprint(options.list_val),
-                     "start weights": start_weights([options.weights] if options.weights else [], [options.save])},
-              save_seconds=options.save_seconds)
-    if run.resume(options.restart):
+                        half=not args.float32, seed=args.seed)
+    run = Run(args.run, net.to(memory_format=torch.channels_last), settings, device,
+              facts={"box_loss": args.box_loss, "samples": len(training),
+                     "list of samples": file_fingerprint(args.list_train),
+                     "list of validation samples": file_fingerprint(args.list_val),
+                     "start weights": start_weights([args.weights] if args.weights else [], [args.save])},
+              save_seconds=args.save_seconds)
+    if run.resume(args.restart):
         print(f"going on from step {run.step} of {run.last}")
-    loss = partial(sample_loss, device=device, recipe=recipe, box=options.box_loss, batch_size=options.batch_size)
+    loss = partial(sample_loss, device=device, recipe=recipe, box=args.box_loss, batch_size=args.batch_size)
     best = run.train(training, training.collate, loss, partial(evaluate, data=validation, device=device),
-                     workers=options.workers, trained=options.weights is not None)
+                     workers=args.workers, trained=args.weights is not None)
     if distributed.rank():
         return best
-    save_weights(options.save, best, {"epochs": options.epoch, "samples": len(training), "seed": options.seed})
-    weights = " ".join(["", *flags_of({f"--{recipe.name}": (options.save, recipe.weights)})])
+    save_weights(args.save, best, {"epochs": args.epoch, "samples": len(training), "seed": args.seed})
+    weights = " ".join(["", *flags_of({f"--{recipe.name}": (args.save, recipe.weights)})])
     photos = command_line(validation.photo_lists) or "PHOTOS"
     step = recipe.own_next_step if training.are_of_a_table else recipe.next_step
     next_step = step.format(weights=weights, photos=photos)
-    print(f"wrote {options.save} (score {run.best:.4f})\nnext: {next_step}")
+    print(f"wrote {args.save} (score {run.best:.4f})\nnext: {next_step}")
     return best
