@@ -122,7 +122,7 @@ class Recogniser:
         else:
             nets, self.alphabet = load_reader(lprnet_path, stn_path)
             self.reader = self.first_reader = self._fast(nets, torch.float32)
-            # Of 2,762 sure plates it changed no text, and 99 in 100 confidences by under 0.006.
+            # Measured with earlier weights: no text of 2,762 sure plates changes, 99 in 100 confidences by under 0.006.
             if multiplies_bfloat16(self.device):
                 self.first_reader = self._fast(nets, torch.bfloat16)
         self.places = places_of(self.alphabet)

@@ -61,7 +61,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Find licence plates in pictures.", formatter_class=HelpFormatter)
     add_arguments(parser, default="the bundled samples")
     add_pyramid_arguments(parser)
-    parser.add_argument("--boxes", nargs="+", type=Path, default=[], metavar="FILE",
+    parser.add_argument("--boxes", nargs="+", action="extend", type=Path, default=[], metavar="FILE",
                         help=f"count what is found by them: {BOXES_HELP}")
     parser.add_argument("--pnet", default=PNET_WEIGHTS, type=Path, help="weights of PNet")
     parser.add_argument("--onet", default=ONET_WEIGHTS, type=Path, help="weights of ONet")

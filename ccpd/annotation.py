@@ -76,7 +76,7 @@ def has_annotation(name: str | PurePath) -> bool:
     return PurePath(name).stem.count("-") == 6
 
 
-FROM_UPPER_LEFT = [2, 3, 0, 1]  # indices that turn corners from the lower right one, as here, into such, and back
+FROM_UPPER_LEFT = [2, 3, 0, 1]  # indices that turn corners in the order here into a table's, and back
 
 
 def repeat_box(vertices: Iterable[Iterable[float]], box: Iterable[float]) -> bool:

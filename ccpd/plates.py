@@ -129,14 +129,15 @@ FORCES = {
                  replace(KINDS["white"], name="white_police", cells=_POLICE_CELLS, dot_mm=138.0, small=2))
 }
 
-# Symbols that the alphabet lacks: the last ones of the police, of driving schools, trailers, Hong Kong, Macau and
-# consulates, and the first one of embassies.
+# Symbols that the alphabet lacks: those of the police, of driving schools, trailers, Hong Kong, Macau, consulates and
+# embassies. All are the last ones, but for older plates of embassies.
 UNREAD_SYMBOLS = {"white": "警", "yellow": "学", "yellow_double": "挂", "black": "港澳领使"}
 # Where the letters among an ordinary plate's last five symbols are, and how often: about as on the 66,873 different
 # plates that CCPD's file names tell, but with more plates that have none, as there are elsewhere.
 SERIALS = {(): 12, (0,): 12, (1,): 9, (2,): 8, (3,): 8, (4,): 4, (0, 1): 18, (0, 4): 12, (0, 2): 8, (1, 2): 2,
            (0, 3): 2, (3, 4): 2, (2, 3): 1, (1, 3): 1, (1, 4): 1, (2, 4): 1}
-RED = {"警": 1.0, "使": 0.5, "领": 0.5}  # how often these are red: those of embassies and consulates were until 2017
+RED = {"警": 1.0, "使": 0.7, "领": 0.7}  # how often these are red; not on embassies' and consulates' plates of 2018
+FORCES_SHARE = 0.5  # of the white plates of one row among training plates, that are of the armed forces
 TWINS = 0.3  # share of the forces' numbers of which both letters are drawn the same: those are harder to read
 BLUE_TONE = 110.0  # mean grey level of a drawn blue plate: what a real one's is compared with to tell the light
 BRIGHTEST = 200.0  # mean grey level of a white plate whose ground is white
@@ -424,6 +425,8 @@ def _red_symbols(text: str, kind: PlateKind, draw: float) -> range:
     white = kind.name.startswith("white")
     if white and text[0] in LETTERS:
         return range(max(2, kind.small + 1))
+    if kind.name == "black" and text[1] in DIGITS and text[0] != "使":
+        return range(0)
     for place in (0, len(text) - 1):
         if draw < RED.get(text[place], 0.0):
             return range(place, place + 1)

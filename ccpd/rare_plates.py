@@ -56,7 +56,7 @@ RARE: dict[str, RandomPlate] = {
     "forces": of_forces("white"),
     "forces_double": of_forces("white_double"),
     "armed_police": of_forces("white_police"),
-    "other_last_symbol": with_unread_symbol("white", "yellow", "black", embassy=False),
+    "other_last_symbol": with_unread_symbol("white", "yellow", "yellow_double", "black", embassy=False),
     "embassy": with_unread_symbol("black", embassy=True),
 }
 

@@ -118,8 +118,8 @@ def aslant(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -
     x0, y0 = corners.mean(axis=0)
     centre = np.array([(1, 0, -x0), (0, 1, -y0), (0, 0, 1)])
     tilt = np.diag([0.8, 1.0, 1.0])
-    # no more than lets all of the photo be seen, where the plate is small
-    tilt[2, 0] = rng.choice((-1, 1)) * min(0.3 / np.ptp(corners[:, 0]), 0.7 / max(x0, picture.shape[1] - x0))
+    # no more than keeps all of the photo this side of the horizon, where the plate is small or near an edge
+    tilt[2, 0] = rng.choice((-1, 1)) * min(0.3 / np.ptp(corners[:, 0]), 0.9 / max(x0, picture.shape[1] - x0))
     return warp(picture, np.linalg.inv(centre) @ tilt @ centre)
 
 

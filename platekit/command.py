@@ -115,9 +115,11 @@ def results_place(json_path: str | None, inputs: Iterable[object]) -> str | None
     if json_path and json_path.lower().endswith(".csv"):
         raise UserError(f"--json {json_path} would hold JSON lines and no CSV; name plates.jsonl, of which "
                         "MTCNN/data_set/boxes_of_results.py then makes a table")
-    if json_path and (json_path.endswith(("/", os.sep)) or os.path.isdir(json_path)):
-        raise UserError(f"--json {json_path} is a folder; name a file in it, such as plates.jsonl")
-    if json_path in (None, "-") or not os.path.exists(json_path):
+    if json_path is None or json_path == "-":
+        return json_path
+    if not json_path or json_path.endswith(("/", os.sep)) or os.path.isdir(json_path):
+        raise UserError(f"--json '{json_path}' is no file's name; name one, such as plates.jsonl")
+    if not os.path.exists(json_path):
         return json_path
     if is_device(json_path):
         raise UserError(f"--json {json_path} is a device or a pipe; name a file, or - for standard output")

@@ -23,7 +23,9 @@ USUAL_RATE, MOST_RATE = 25.0, 240.0  # frames a second; what is above is a clock
 MISSES = 5  # places without a frame, one after the other, from which on a source is at its end: some are only damaged
 HANGS = 1.0  # seconds that a place without a frame takes where nothing comes any more
 WHOLE = 0.9  # share of a file's stated length from which on it counts as whole: some state a guess
-_SECRET = re.compile(r"((?:user(?:name)?|pass(?:word|wd|phrase)?|pwd|token|secret|auth|key)=)[^&/?]*", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(?<![a-z])((?:[\w-]+[_-])?(?:user(?:name)?|pass(?:word|wd|phrase)?|pwd|token|secret|auth|key)=)[^&/?]*",
+    re.IGNORECASE)
 
 
 class FrameSource:

@@ -50,7 +50,7 @@ MOST = 16  # pictures at a time, all but one of them waiting
 SECONDS = 60  # for a picture to arrive
 LAST_SECONDS = 5  # for what is under way when the server is stopped
 # Of a form: its parts, and the characters of its type and of a part's head, which take time by their square to parse.
-MOST_PARTS, MOST_HEAD = 20, 2000
+MOST_PARTS, MOST_HEAD = 20, 4000
 STARTUP_FAILED = 3  # the status by which uvicorn's workers say that starting them again is of no use
 
 
@@ -179,7 +179,7 @@ def file_of_form(body: bytes, kind: str) -> tuple[bytes, str]:
     """The file in a form of this content type (RFC 7578), and its name. UserError unless there is exactly one."""
     try:
         files = list(files_of_form(body, kind))
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # the package email raises both
         raise UserError(f"the form cannot be read ({error}); send one picture's file as a part with a filename") \
             from None
     if len(files) != 1:
@@ -194,10 +194,12 @@ def files_of_form(body: bytes, kind: str) -> Iterator[tuple[bytes, str]]:
         raise ValueError("its content type is too long")
     header = Message()
     header["content-type"] = kind
-    parts = (b"\r\n" + body).split(b"\r\n--" + (header.get_boundary() or "").encode(), MOST_PARTS + 1)[1:]
-    if len(parts) > MOST_PARTS:
-        raise ValueError(f"it has more than {MOST_PARTS} parts")
-    for part in parts:
+    parts = (b"\r\n" + body).split(b"\r\n--" + (header.get_boundary() or "").encode(), MOST_PARTS + 2)[1:]
+    for number, part in enumerate(parts):
+        if part.startswith(b"--"):  # behind the last one
+            return
+        if number == MOST_PARTS:
+            raise ValueError(f"it has more than {MOST_PARTS} parts")
         end = part.find(b"\r\n\r\n", 0, MOST_HEAD)
         if end < 0 and len(part) > MOST_HEAD:
             raise ValueError("the head of a part is too long")

@@ -324,6 +324,7 @@ class Run(Generic[Net]):
                             worker_init_fn=ignore_signals)
         steps = len(batches) * self.settings.epochs
         if self.step < steps:
+            check_workers(workers)
             check_shared_memory(workers, data, collate, math.ceil(self.settings.batch_size / distributed.world()))
             distributed.wait_for_all()  # before anybody's loader takes some of that memory
         elif rank == 0:

@@ -121,6 +121,7 @@ class VideoFile:
         self._work: Future[None] | None = None
         self._writer: cv2.VideoWriter | None = None
         self._size, self._next, self._left_out = (0, 0), 0, 0.0  # of its seconds those that nothing fills
+        self._back = False  # whether the last frame's second was before those of frames that came earlier
 
     def write(self, second: float, picture: np.ndarray) -> None:
         """Add the frame of this second; it fills the places since the one before, so that the video keeps time, but
@@ -148,15 +149,16 @@ class VideoFile:
                 raise UserError(f"cannot write {self.path}; name another folder with --output")
         if picture.shape[1::-1] != self._size:  # OpenCV would leave it out; a stream may change its size
             picture = cv2.resize(picture, self._size)
-        end = round((second - self._left_out) * self.rate) + 1
-        # The clock of joined recordings jumps, and a single stamp may be wrong.
-        if not -self.rate <= end - self._next <= LONGEST_GAP * self.rate:
-            self._left_out += (end - self._next - 1) / self.rate
-            end = self._next + 1
-        end = max(self._next, end)  # faster frames than stated have no place of their own
-        for _ in range(self._next, end):
+        place = round((second - self._left_out) * self.rate)
+        back, before = place < self._next - self.rate, self._back
+        # The clock of joined recordings jumps; where one frame alone is back, its stamp is wrong.
+        if place - self._next >= LONGEST_GAP * self.rate or (back and before):
+            self._left_out += (place - self._next) / self.rate
+            place = self._next
+        self._back = back
+        for _ in range(self._next, place + 1):  # none for faster frames than stated
             self._writer.write(picture)
-        self._next = end
+        self._next = max(self._next, place + 1)
 
     def close(self) -> None:
         """End the file. Raises UserError when it is shorter than it says: OpenCV does not tell of failed writes."""
@@ -185,14 +187,15 @@ class AnnotatedVideos:
         with writing(output):
             output.mkdir(parents=True, exist_ok=True)
 
-    def file_for(self, source: str | int, rate: float) -> VideoFile:
-        """The source's own, of as many frames a second as it has itself, where it does not state its clock's."""
+    def file_for(self, source: str | int, rate: float, live: bool = False) -> VideoFile:
+        """The source's own, of as many frames a second as it has itself, where it does not state its clock's. That of
+        a ``live`` one replaces none of an earlier run."""
         name = source_name(source)
         target = self.output / (re.sub(r"[^\w.-]+", "_", name)[:LONGEST_NAME] + ".avi") if is_live(source) \
             else self._folder.path_for(Path(name), (".avi",), ".avi")
         first = target
         for number in itertools.count(2):  # what a camera has shown cannot be recorded again
-            if target not in self._written and not (is_live(source) and target.exists()):
+            if target not in self._written and not (live and target.exists()):
                 break
             target = first.with_stem(f"{first.stem}-{number}")
         self._written.add(target)
@@ -226,6 +229,8 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
             try:
                 watch = open_watch(source, read, every, reconnect, stream)
             except KeyboardInterrupt:
+                if not number:  # there is nothing new to keep
+                    raise
                 cut_short = True
                 break
             if watch is None:
@@ -236,7 +241,7 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
                       "process for each to watch them at once", file=sys.stderr)
             with stop_on_signal(watch.source.stop) as signals:
                 try:
-                    video = videos.file_for(source, watch.source.rate) if videos else None
+                    video = videos.file_for(source, watch.source.rate, watch.source.live) if videos else None
                     report(watch, stream, video, show, hide)
                     problem = None if signals else problem_of(watch, reconnect)
                 except UserError as error:  # a frame too large for the GPU, or a disk that is full

@@ -148,7 +148,8 @@ def test_white_plates_have_red_symbols(renderer, kind, text, red):
             assert (np.median(ink[:, 2] - ink[:, 1]) > 60) == (index in red)
 
 
-@pytest.mark.parametrize(("text", "place"), [("使012345", 0), ("粤A1234领", 6)])
+@pytest.mark.parametrize(("text", "place"), [
+    ("使012345", 0), ("粤A1234领", 6), ("012345使", 6), ("粤01234领", 6)])
 def test_embassies_and_consulates_symbols_are_red_or_white(renderer, text, place):
     left, width = (round(part) for part in KINDS["black"].cells[place])
     reds = []
@@ -156,7 +157,7 @@ def test_embassies_and_consulates_symbols_are_red_or_white(renderer, text, place
         cell = renderer.render(text, "black", np.random.default_rng(seed), 1.0)[30:110, left:left + width].astype(int)
         ink = cell[cell[..., 2] >= np.quantile(cell[..., 2], 0.85)]
         reds.append(bool(np.median(ink[:, 2] - ink[:, 1]) > 60))
-    assert 5 < sum(reds) < 25
+    assert 5 < sum(reds) < 28 if text[0] == "使" or text[1] == "A" else not any(reds)
 
 
 @pytest.mark.parametrize("name", KINDS)

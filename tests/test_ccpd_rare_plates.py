@@ -25,6 +25,11 @@ def test_a_scene_shows_a_plate_of_its_kind(name):
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
+def test_all_symbols_that_are_left_out_are_measured():
+    rng = np.random.default_rng(0)
+    assert {RARE["other_last_symbol"](rng)[1][-1] for _ in range(200)} == set("警学挂港澳领")
+
+
 def test_the_script_counts_what_is_found_and_read(call, monkeypatch):
     """By a reader that sees everything, and misreads one plate and overlooks another; 使 is not to be read."""
     scenes = [annotation for _, annotation in draw_scenes("embassy", 1, PlateRenderer(), 5)]

@@ -289,6 +289,18 @@ def test_exchanged_plates_take_the_colours_of_the_first():
     assert abs(mixed[:, 80:].mean() - dark[:, 80:].mean()) < 6 < bright[:, 80:].mean() - dark[:, 80:].mean()
 
 
+@pytest.mark.parametrize(("kind", "light"), [
+    ("blue", True), ("black", True), ("white", False), ("yellow", False), ("green", False)])
+def test_whether_symbols_are_light_is_seen_in_half_a_shadow_too(kind, light):
+    right = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        plate = PlateRenderer().render("皖AD12345"[:KINDS[kind].symbols], kind, rng).astype(float)
+        plate[:, :rng.integers(60, 160)] *= 0.5
+        right += augment.light_on_dark(plate) == light
+    assert right >= 36
+
+
 @pytest.mark.parametrize("kind", ["yellow", "white", "green"])
 def test_a_black_plate_gets_no_dark_symbols(kind):
     renderer, rng = PlateRenderer(), np.random.default_rng(2)

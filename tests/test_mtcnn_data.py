@@ -27,7 +27,7 @@ from MTCNN.data_preprocessing.choosers import ONetWindows, PNetWindows
 from MTCNN.data_preprocessing.generate import ViewSamples, generate, photos_by_split
 from MTCNN.data_preprocessing.photos import read_photos
 from MTCNN.data_preprocessing.sample_store import SAMPLE_KINDS, SampleWriter, open_array
-from MTCNN.data_preprocessing.swap import PlateSwapper, random_plate, replace_plate
+from MTCNN.data_preprocessing.swap import PlateSwapper, replace_plate, swapped_plate
 from MTCNN.data_preprocessing.views import (
     View,
     bounding_box,
@@ -325,7 +325,7 @@ def test_a_swapped_plate_has_its_dot_somewhere_else_now_and_then(monkeypatch):
 
 
 def test_swapped_plates_of_one_row_are_the_armed_forces_too():
-    plates = [random_plate(np.random.default_rng(seed)) for seed in range(400)]
+    plates = [swapped_plate(np.random.default_rng(seed)) for seed in range(400)]
     white = [text for kind, text in plates if kind.name == "white"]
     assert 0.2 < sum(text[0] in LETTERS for text in white) / len(white) < 0.8
     assert {text[0] for kind, text in plates if kind.name == "white_double"} <= set(LETTERS)

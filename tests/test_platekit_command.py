@@ -182,13 +182,15 @@ def test_a_run_is_not_gone_on_with_by_other_flags(call, folder, tmp_path, monkey
 
 
 @pytest.mark.parametrize(("target", "why"), [
-    ("in", "is a folder"), ("new/", "is a folder"), ("in/a.png/plates.jsonl", "cannot write")])
+    ("in", "is no file's name"), ("new/", "is no file's name"), ("in/a.png/plates.jsonl", "cannot write")])
 def test_a_json_file_that_cannot_be_is_said_at_once(folder, tmp_path, target, why):
     def never(image: np.ndarray, path: Path) -> PictureResult:
         raise AssertionError("nothing is read when the result has no place")
 
     with pytest.raises(UserError, match=why):
         run_pictures([folder / "a.png"], never, f"{tmp_path}/{target}")
+    with pytest.raises(UserError, match="is no file's name"):
+        run_pictures([folder / "a.png"], never, "")
     with pytest.raises(UserError, match=r"boxes_of_results\.py then makes a table"):
         run_pictures([folder / "a.png"], never, str(tmp_path / "plates.CSV"))
     assert files_below(tmp_path) == ["in/a.png", "in/b.jpg", "in/c.png"]

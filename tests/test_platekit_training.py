@@ -328,8 +328,10 @@ def test_loader_processes_that_would_wait_for_ever_are_refused(tmp_path, monkeyp
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr("multiprocessing.Semaphore", read_only)
+    monkeypatch.undo()
+    monkeypatch.setattr("multiprocessing.Semaphore", read_only)
     with pytest.raises(UserError, match="--workers 0"):
-        check_workers(2)
+        start(tmp_path).train(Noisy(), collate, loss, evaluate, workers=2)
     check_workers(0)
 
 

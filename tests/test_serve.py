@@ -104,7 +104,17 @@ def test_a_name_that_is_no_text_does_not_keep_a_picture_from_being_read(server, 
     assert status == 200 and json.loads(answer)["image"].isprintable()
 
 
+def test_what_a_form_may_hold_beside_its_file():
+    file, kind = (b'filename="a.jpg"\r\n\r\n1', "multipart/form-data; boundary=XX")
+    parts = [b"name=a\r\n\r\n1"] * (serve.MOST_PARTS - 1)
+    body = b"before\r\n" + form(*parts, file) + b"behind" * 1000
+    assert serve.file_of_form(body, kind) == (b"1", "a.jpg")
+    with pytest.raises(UserError, match="more than 20 parts"):
+        serve.file_of_form(form(*parts, file, file), kind)
+
+
 @pytest.mark.parametrize(("part", "kind"), [
+    (b"filename*0=a; filename*=b\r\n\r\n", "boundary=XX"),
     (b"filename*=idna''a\r\n\r\n", "boundary=XX"), (b"filename*=a\0b''x\r\n\r\n", "boundary=XX"),
     (b"filename=a\r\n\r\n", "boundary*=idna''XX")])
 def test_a_form_that_says_nonsense_is_an_error_of_the_forms(server, part, kind):
@@ -179,7 +189,6 @@ from pathlib import Path
 from types import MappingProxyType
 import torch
 from platekit import serve
-from platekit.errors import UserError
 from platekit.results import PictureResult
 
 class Reader:

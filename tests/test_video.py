@@ -501,14 +501,14 @@ def test_a_jump_of_a_files_clock_is_not_filled(tmp_path):
         assert len(list(source)) == 21 + 1 + 20
 
 
-@pytest.mark.parametrize("wrong", [9e6, 30.0])
-def test_a_wrong_time_stamp_does_not_lose_the_frames_behind_it(tmp_path, wrong):
+@pytest.mark.parametrize(("number", "wrong", "count"), [(10, 9e6, 59), (10, 30.0, 59 + 590), (50, 0.0, 60)])
+def test_a_wrong_time_stamp_loses_one_frame_at_most(tmp_path, number, wrong, count):
     video = VideoFile(tmp_path / "video.avi", 20)
-    for number in range(60):
-        video.write(wrong if number == 10 else number / 20, make_picture(48, 64, number))
+    for frame in range(60):
+        video.write(wrong if frame == number else frame / 20, make_picture(48, 64, frame))
     video.close()
     with FrameSource(str(video.path)) as source:
-        assert len(list(source)) == 60 + (wrong == 30.0) * (30 * 20 - 10)
+        assert len(list(source)) == count
 
 
 def test_a_live_source_replaces_no_recording_of_an_earlier_run(drive, tmp_path, monkeypatch, capsys):
@@ -534,6 +534,9 @@ def test_ctrl_c_while_a_source_is_opened_leaves_the_results_of_those_before(driv
     with pytest.raises(KeyboardInterrupt):
         run_video([str(drive[0]), "other.avi"], nothing, str(tmp_path / "plates.jsonl"))
     assert len(results_of(tmp_path / "plates.jsonl")) == 60 and files_below(tmp_path) == ["plates.jsonl"]
+    with pytest.raises(KeyboardInterrupt):  # before there is anything new
+        run_video(["other.avi"], nothing, str(tmp_path / "plates.jsonl"))
+    assert len(results_of(tmp_path / "plates.jsonl")) == 60
 
 
 def test_a_source_whose_annotated_video_has_no_place_does_not_end_the_others(drive, tmp_path, monkeypatch):
@@ -577,6 +580,7 @@ def test_what_is_live_and_what_it_is_called():
     assert source_name("rtsp://user:s@cr@t@host/1") == "rtsp://host/1"
     assert source_name("rtsp://host/user=a&password=secret&channel=1") == "rtsp://host/user=***&password=***&channel=1"
     assert source_name("srt://host:9?mode=caller&passphrase=a") == "srt://host:9?mode=caller&passphrase=***"
+    assert source_name("http://host/v?monkey=a&turkey=b") == "http://host/v?monkey=a&turkey=b"
     assert source_name("http://host/v?token=a&api_key=b&n=1") == "http://host/v?token=***&api_key=***&n=1"
     assert source_name("http://host/1?pwd=secret") == "http://host/1?pwd=***" and source_name("a//b@c") == "a//b@c"
     assert source_name("day/pass=1/clip.mp4") == "day/pass=1/clip.mp4"  # a file keeps its own name

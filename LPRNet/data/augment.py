@@ -198,10 +198,13 @@ def exchange(picture: np.ndarray, corners: np.ndarray, other: np.ndarray, other_
 
 
 def light_on_dark(plate: np.ndarray) -> bool:
-    """Whether a plate's symbols, which fill less of it than its ground, are the lighter: on blue ones they are, in
-    blur too."""
+    """Whether a plate's symbols are lighter than its ground: on blue ones they are, on yellow and green ones not; on
+    others they are what differs most from its surroundings."""
+    blue, green, red = plate.mean(axis=(0, 1))
+    if is_blue(plate) or max(green, red) > 1.2 * blue:
+        return is_blue(plate)
     grey = plate.mean(axis=2)
-    return is_blue(plate) or bool(grey.mean() > np.median(grey))
+    return bool(((grey - cv2.blur(grey, (31, 31))) ** 3).mean() > 0)
 
 
 def is_blue(plate: np.ndarray) -> bool:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ccpd.geometry import bounding_box
 from ccpd.plates import (
     FORCES,
+    FORCES_SHARE,
     KINDS,
     UNREAD_SYMBOLS,
     PlateKind,
@@ -43,25 +44,14 @@ from platekit.files import real_path
 from platekit.images import find_images, read_image
 from platekit.opencv import cv2
 
-__all__ = [
-    "CHARS",
-    "CHARS_DICT",
-    "LPRDataLoader",
-    "RenderedPlates",
-    "TrainingPlates",
-    "build_rendered",
-    "collate_fn",
-    "collate_with_corners",
-    "crop_box",
-    "network_crop",
-]
+__all__ = ["CHARS", "CHARS_DICT", "LPRDataLoader", "RenderedPlates", "TrainingPlates", "build_rendered", "collate_fn",
+           "collate_with_corners", "crop_box", "network_crop"]
 
 Sample = tuple[np.ndarray, list[int], np.ndarray | None]  # crop, label, the plate's corners (4, 2) in the crop
 Scene = tuple[np.ndarray, np.ndarray, str]  # picture, its plate's corners (4, 2), its plate's text
 # Real plates are blue nearly all.
 KIND_SHARES = {"blue": 6, "green": 7, "yellow": 5, "white": 13, "black": 7, "yellow_double": 9, "motorcycle": 6,
                "moped": 7}
-FORCES_SHARE = 0.5  # of the white plates, that are of the armed forces
 FORCES_KIND_SHARES = {"white": 0.3, "white_police": 0.2, "white_double": 0.5}
 UNREAD_SHARE = 0.35  # of plates with a symbol outside the alphabet, among kinds that can have one; labels omit it
 LOCAL = 0.5  # share of the blue plates drawn into a scene that are of its own plate's city, as most are on a street

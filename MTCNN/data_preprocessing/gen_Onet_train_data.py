@@ -48,8 +48,7 @@ def main() -> int:
     if not 0 <= args.threshold <= 1:
         raise UserError(f"--threshold must be from 0 to 1, not {args.threshold}")
     counts = Counts(args.positives, args.parts, args.near, args.far)
-    chooser = ONetWindows(counts, args.pnet, args.onet, args.threshold, args.mini_lp,
-                          args.scale)
+    chooser = ONetWindows(counts, args.pnet, args.onet, args.threshold, args.mini_lp, args.scale)
     facts = {"counts": str(counts), "pnet": file_fingerprint(args.pnet), "onet": file_fingerprint(args.onet),
              "threshold": args.threshold, "mini_lp": list(args.mini_lp), "scale": args.scale}
     return run(args, "onet", ONET_SIZE, chooser, facts)

@@ -15,6 +15,7 @@ from ccpd.layout import corners_of_kind, enlarge
 from ccpd.plates import (
     BLUE_TONE,
     FORCES,
+    FORCES_SHARE,
     KINDS,
     UNREAD_SYMBOLS,
     PlateKind,
@@ -30,7 +31,6 @@ from platekit.opencv import cv2
 
 KIND_SHARES = {"green": 0.14, "yellow": 0.1, "white": 0.16, "black": 0.2, "blue": 0.06, "yellow_double": 0.1,
                "motorcycle": 0.06, "moped": 0.06, "white_double": 0.1, "white_police": 0.02}
-FORCES_SHARE = 0.5  # of the white plates of one row, that are of the armed forces
 UNREAD = 0.5  # share of plates with a symbol outside the alphabet, and its dot, among kinds that can have one
 MOVED_DOTS = 0.3  # share of the others of one row whose dot is somewhere else
 SIGNS = 0.08  # share of swaps that leave no plate but a sign
@@ -38,7 +38,7 @@ RIM = 1.03  # the drawn plate is this much larger than the photo's own, to hide 
 MARGIN = 20  # pixels about the plate that are worked on
 
 
-def random_plate(rng: np.random.Generator) -> tuple[PlateKind, str]:
+def swapped_plate(rng: np.random.Generator) -> tuple[PlateKind, str]:
     """A kind by ``KIND_SHARES``, and a number of it."""
     kind = {**KINDS, **FORCES}[str(rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values())))]
     if kind.name not in KINDS or (kind.name == "white" and rng.random() < FORCES_SHARE):
@@ -66,7 +66,7 @@ class PlateSwapper:
         """
         if rng.random() >= self.share:
             return image, vertices, 1.0
-        kind, text = random_plate(rng)
+        kind, text = swapped_plate(rng)
         scale = plate_scale(float(np.linalg.norm(vertices[0] - vertices[1])) / kind.width_mm)
         if rng.random() < SIGNS:
             plate = sign(round(KINDS["blue"].height_mm * scale), round(KINDS["blue"].width_mm * scale), rng)
