@@ -338,21 +338,31 @@ class PlateRenderer:
             ink = np.array([215.0, 245.0, 250.0], np.float32) * (0.65 + 0.37 * draw[3])
             ink[0] += 35.0 * draw[4]
             ink = np.clip(np.maximum(ink, ground.max() * 0.8), 0, 255)
-        if kind.name != "green":
-            steps = np.linspace(0.0, 1.0, 256, dtype=np.float32)[:, None]
-            table = (ground + (ink - ground) * steps).astype(np.uint8)
-            plate = cv2.applyColorMap(mask, table.reshape(256, 1, 3))
-            if red := _red_symbols(text, kind, draw[5]):
-                edges = [10.0, *(left - 1 / scale for left, _ in kind.cells[1:]), kind.width_mm - 10.0]
-                top, bottom, end = 12.0, kind.height_mm - 12.0, edges[red.stop]
-                if kind.upper:  # of two rows: the whole upper one
-                    bottom, end = kind.rows[1][0] - 6.0, edges[-1]
-                inner = (slice(round(top * scale), round(bottom * scale)),
-                         slice(round(edges[red.start] * scale), round(end * scale)))
-                table = (ground + (np.array([25.0, 25.0, 190.0], np.float32) - ground) * steps).astype(np.uint8)
-                plate[inner] = cv2.applyColorMap(np.ascontiguousarray(mask[inner]), table.reshape(256, 1, 3))
-            return plate
-        # White at the top, green at the bottom; large vehicles: green with a yellow field behind the first two.
+        paint = PlateRenderer._paint_green if kind.name == "green" else PlateRenderer._paint_plain
+        return paint(mask, text, kind, scale, ground, ink, draw)
+
+    @staticmethod
+    def _paint_plain(mask: np.ndarray, text: str, kind: PlateKind, scale: float, ground: np.ndarray, ink: np.ndarray,
+                     draw: np.ndarray) -> np.ndarray:
+        """One ground colour, and one of the symbols but for those that are red."""
+        steps = np.linspace(0.0, 1.0, 256, dtype=np.float32)[:, None]
+        table = (ground + (ink - ground) * steps).astype(np.uint8)
+        plate = cv2.applyColorMap(mask, table.reshape(256, 1, 3))
+        if red := _red_symbols(text, kind, draw[5]):
+            edges = [10.0, *(left - 1 / scale for left, _ in kind.cells[1:]), kind.width_mm - 10.0]
+            top, bottom, end = 12.0, kind.height_mm - 12.0, edges[red.stop]
+            if kind.upper:  # of two rows: the whole upper one
+                bottom, end = kind.rows[1][0] - 6.0, edges[-1]
+            inner = (slice(round(top * scale), round(bottom * scale)),
+                     slice(round(edges[red.start] * scale), round(end * scale)))
+            table = (ground + (np.array([25.0, 25.0, 190.0], np.float32) - ground) * steps).astype(np.uint8)
+            plate[inner] = cv2.applyColorMap(np.ascontiguousarray(mask[inner]), table.reshape(256, 1, 3))
+        return plate
+
+    @staticmethod
+    def _paint_green(mask: np.ndarray, text: str, kind: PlateKind, scale: float, ground: np.ndarray, ink: np.ndarray,
+                     draw: np.ndarray) -> np.ndarray:
+        """White at the top, green at the bottom; of large vehicles green with a yellow field behind the first two."""
         height, width = mask.shape
         white = np.full(3, 200.0 + 55.0 * draw[5], np.float32) * (0.6 + 0.4 * ground.max() / 255.0)
         weight = np.linspace(0.0, 1.0, height, dtype=np.float32)[:, None, None] ** (0.6 + 0.6 * draw[6])
