@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,13 +41,13 @@ def of_forces(name: str) -> RandomPlate:
     return lambda rng: (FORCES[name], forces_text(rng, name))
 
 
-def with_unread_symbol(*names: str, embassy: bool) -> RandomPlate:
-    """Plates of these kinds with a symbol outside the alphabet: an embassy's 使, or another one."""
+def unread(*names: str, number: str) -> RandomPlate:
+    """Plates of these kinds with a symbol outside the alphabet, whose numbers match the regular expression."""
 
     def plate(rng: np.random.Generator) -> tuple[PlateKind, str]:
         while True:
             kind, text = unread_plate(rng, pick(rng, names))
-            if ("使" in text) == embassy:
+            if re.fullmatch(number, text):
                 return kind, text
 
     return plate
@@ -56,8 +57,9 @@ RARE: dict[str, RandomPlate] = {
     "forces": of_forces("white"),
     "forces_double": of_forces("white_double"),
     "armed_police": of_forces("white_police"),
-    "other_last_symbol": with_unread_symbol("white", "yellow", "yellow_double", "black", embassy=False),
-    "embassy": with_unread_symbol("black", embassy=True),
+    "other_last_symbol": unread("white", "yellow", "yellow_double", "black", number="[^使]+"),
+    "embassy": unread("black", number=".+使"),
+    "older_embassy": unread("black", number="使.+"),
 }
 
 

@@ -13,7 +13,7 @@ from platekit.results import PictureResult, Plate
 
 SHAPES = {"forces": "[A-Z]{2}[0-9]{5}", "forces_double": "[A-Z]{2}[0-9]{5}", "armed_police": "WJ.[0-9]{4}[0-9A-Z]",
           "other_last_symbol": "[^A-Z0-9使](?:[A-Z][A-Z0-9]{4}|[0-9]{5})[警学挂港澳领]",
-          "embassy": "使[0-9]{6}|[0-9]{6}使"}
+          "embassy": "[0-9]{6}使", "older_embassy": "使[0-9]{6}"}
 
 
 @pytest.mark.parametrize("name", RARE)

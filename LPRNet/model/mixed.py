@@ -161,7 +161,7 @@ def gradients(given: Maps, result: Maps, sums: np.ndarray, saved: tuple[torch.Te
 
 
 def norm_relu(norm: nn.BatchNorm2d, x: Maps) -> Maps:
-    """A batch norm in training and the ReLU behind it, of maps that it ``works_on_bits`` of."""
+    """A batch norm in training and the ReLU behind it, of maps for which ``works_on_bits``."""
     output, *seen = NormReLU.apply(x, norm.weight, norm.bias, norm.eps)
     remember(norm, *seen)
     return output
