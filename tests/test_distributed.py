@@ -89,7 +89,8 @@ def in_two_processes(function: Callable[[Path], None], folder: Path) -> None:
     """Call a function of this module in two processes, with the folder."""
     script = folder / "call.py"
     script.write_text("import sys\nfrom pathlib import Path\nfrom tests import test_distributed\n"
-                      f"test_distributed.{function.__name__}(Path(sys.argv[1]))\n")
+                      f"test_distributed.{function.__name__}(Path(sys.argv[1]))\n"
+                      "test_distributed.torch.distributed.destroy_process_group()\n")  # or gloo may abort the exit
     process = torchrun(2, script, folder)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
