@@ -11,6 +11,7 @@ have a box, and batch norm see the whole batch as in one process. Started withou
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import os
@@ -41,6 +42,7 @@ def join(device: torch.device) -> torch.device:
     # Two backends: labels are gathered on the CPU. The others wait while process 0 evaluates, which may take long.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
                             timeout=datetime.timedelta(days=1))
+    atexit.register(dist.destroy_process_group)  # threads of gloo's that outlive the interpreter may abort the exit
     if rank():
         sys.stdout = open(os.devnull, "w")
     return device

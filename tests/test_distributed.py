@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -89,8 +90,7 @@ def in_two_processes(function: Callable[[Path], None], folder: Path) -> None:
     """Call a function of this module in two processes, with the folder."""
     script = folder / "call.py"
     script.write_text("import sys\nfrom pathlib import Path\nfrom tests import test_distributed\n"
-                      f"test_distributed.{function.__name__}(Path(sys.argv[1]))\n"
-                      "test_distributed.torch.distributed.destroy_process_group()\n")  # or gloo may abort the exit
+                      f"test_distributed.{function.__name__}(Path(sys.argv[1]))\n")
     process = torchrun(2, script, folder)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -108,6 +108,20 @@ def test_every_walk_over_items_is_shared_anew(tmp_path):
     in_two_processes(share_items, tmp_path)
     walks = zip(*(json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)))
     assert [sorted(first + second) for first, second in walks] == [list(range(40))] * 2
+
+
+def leave(folder: Path) -> None:
+    """Write down, last of all, whether the process is still in its group; its number comes from torchrun."""
+    report = folder / f"{os.environ['RANK']}.txt"
+    atexit.register(lambda: report.write_text(str(torch.distributed.is_initialized())))
+    distributed.join(torch.device("cpu"))
+    distributed.wait_for_all()
+
+
+def test_processes_leave_their_group_before_they_end(tmp_path):
+    """Threads of gloo's that outlived the interpreter aborted the exit now and then."""
+    in_two_processes(leave, tmp_path)
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == ["False"] * 2
 
 
 def norms_of_a_share(first: int, last: int) -> list[torch.Tensor]:
