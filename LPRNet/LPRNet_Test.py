@@ -18,12 +18,13 @@ if __package__ in (None, ""):  # run as a file: import from the repository root
 import numpy as np
 
 from LPRNet.alphabet import decode
-from LPRNet.data.labels import LABELS_HELP, read_labels
+from LPRNet.data.labels import LABELS_HELP, check_tables, read_labels
 from LPRNet.data.load_data import crop_box
 from LPRNet.paths import CROPS_VAL, LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.recogniser import Recogniser
 from LPRNet.score import Score, known_label
-from platekit.arguments import HelpFormatter, for_help
+from platekit.arguments import HelpFormatter, ListOf, for_help
+from platekit.boxes import clip_boxes
 from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
@@ -39,11 +40,12 @@ def main() -> int:
     add_arguments(parser, default=for_help(CROPS_VAL))
     parser.add_argument("--lprnet", type=Path, default=LPRNET_WEIGHTS, metavar="FILE", help="weights")
     parser.add_argument("--stn", type=Path, default=STN_WEIGHTS, metavar="FILE", help="weights")
-    parser.add_argument("--labels", nargs="+", metavar="FILE", default=[], help=LABELS_HELP)
+    parser.add_argument("--labels", nargs="+", action=ListOf, metavar="FILE", default=[], help=LABELS_HELP)
     args = parser.parse_intermixed_args()
     if not args.image:
         must_be_there([CROPS_VAL], "LPRNet/data/preprocess.py")
     labels = read_labels(args.labels)
+    check_tables(args.image, labels)
     recogniser = Recogniser(args.lprnet, args.stn, join(pick_device(args.device)))
 
     def read(image: np.ndarray, path: Path) -> PictureResult:
@@ -52,7 +54,9 @@ def main() -> int:
         start = time.perf_counter()
         reading = recogniser.read_pictures([image], [box])[0]
         milliseconds = (time.perf_counter() - start) * 1000
-        plate = Plate(box, None, reading.text, reading.confidence, reading.symbol_confidences)
+        inside, kept = clip_boxes(np.array([box]), *image.shape[:2])  # corners of a name may lie outside
+        shown = tuple(inside[0].tolist()) if kept[0] else crop_box(image)
+        plate = Plate(shown, None, reading.text, reading.confidence, reading.symbol_confidences)
         return PictureResult(image.shape[1], image.shape[0], (plate,), {"recognise": milliseconds})
 
     settings = args.lprnet, args.stn, *map(Path, args.labels)  # labels tell where plates lie in crops with surroundings

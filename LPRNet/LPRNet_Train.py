@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from LPRNet.alphabet import CHARS, MAX_LENGTH, TIME_STEPS, Alphabet, read_alphabet
 from LPRNet.confidence import cool, fit_temperature, read_right
-from LPRNet.data.labels import LABELS_HELP, read_labels
+from LPRNet.data.labels import LABELS_HELP, Labels, read_labels
 from LPRNet.data.load_data import (
     LPRDataLoader,
     TrainingPlates,
@@ -44,7 +44,7 @@ from LPRNet.paths import CROPS_TRAIN, CROPS_VAL, LPRNET_WEIGHTS, RUN, STN_WEIGHT
 from LPRNet.recogniser import Reader, save_reader
 from LPRNet.transfer import start_from
 from platekit import distributed
-from platekit.arguments import HelpFormatter, add_glyphs, command_line, flags_of, for_help
+from platekit.arguments import HelpFormatter, ListOf, add_glyphs, command_line, flags_of, for_help
 from platekit.checkpoints import load_weights
 from platekit.crops import CROP_SIZE, normalise
 from platekit.devices import pick_device
@@ -60,12 +60,12 @@ LEAST_SAMPLES = 2000  # of an epoch, by default: of few crops the nets see more 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     data = parser.add_argument_group("data")
-    data.add_argument("--img_dirs_train", nargs="+", default=[CROPS_TRAIN], metavar="DIR",
+    data.add_argument("--img_dirs_train", nargs="+", action=ListOf, default=[CROPS_TRAIN], metavar="DIR",
                       help=f"folders of crops named <plate>_<number>.jpg (default: {for_help(CROPS_TRAIN)})")
-    data.add_argument("--img_dirs_val", nargs="+", metavar="DIR",
+    data.add_argument("--img_dirs_val", nargs="+", action=ListOf, metavar="DIR",
                       help="folders of crops to choose the best weights by (default: LPRNet/data/val for the training "
                            "crops beside it, otherwise a part of the training plates is set aside)")
-    data.add_argument("--labels", nargs="+", metavar="FILE", default=[], help=LABELS_HELP)
+    data.add_argument("--labels", nargs="+", action=ListOf, metavar="FILE", default=[], help=LABELS_HELP)
     data.add_argument("--alphabet", metavar="FILE",
                       help="symbols of other plates, one per line or all in one (default: those of Chinese plates)")
     data.add_argument("--max_length", type=int, default=MAX_LENGTH, metavar="N",
@@ -102,6 +102,8 @@ def settled(args: argparse.Namespace) -> argparse.Namespace:
         args.rendered_share = 0.0 if args.alphabet else 0.5
     if args.alphabet and args.rendered_share:
         raise UserError("the generator draws Chinese plates; leave out --rendered_share with --alphabet")
+    if args.glyphs and not args.rendered_share:
+        raise UserError("--glyphs is for drawn plates, of which there are none; leave it out, or give --rendered_share")
     if args.epoch_samples is not None and args.epoch_samples < 1:
         raise UserError(f"--epoch_samples must be at least 1, not {args.epoch_samples}")
     check_run(args, args.save)
@@ -130,29 +132,30 @@ def split_by_plate(data: LPRDataLoader, share: float, aside: Set[str] = frozense
 
     That share is chosen by hashes of the plates' numbers, so that with more data nearly the same plates are set aside.
     """
-    plates = {name.plate for _, name in data.items}
+    plates = {crop.name.plate for crop in data.crops}
     chosen = sorted(plates, key=lambda plate: hashlib.sha256(plate.encode()).digest())[:round(share * len(plates))]
     aside = aside | set(chosen)
-    is_aside = [name.plate in aside for _, name in data.items]
-    if share and (all(is_aside) or not chosen):
+    train = [crop for crop in data.crops if crop.name.plate not in aside]
+    if share and (not train or not chosen):
         raise UserError(f"{len(plates)} plates are too few to set {share:.0%} aside; give --img_dirs_val")
-    if all(is_aside):
+    if not train:
         raise UserError(f"all {len(plates)} training plates are in --img_dirs_val too; give other folders")
-    parts = [[index for index, other in enumerate(is_aside) if other is part] for part in (False, True)]
-    return data.subset(parts[0], augmented=True), data.subset(parts[1], augmented=False)
+    plain = [crop for crop in data.crops if crop.name.plate in aside]
+    return data.with_crops(train, augmented=True), data.with_crops(plain, augmented=False)
 
 
-def build_data(args: argparse.Namespace, alphabet: Alphabet
+def build_data(args: argparse.Namespace, alphabet: Alphabet, labels: Labels
                ) -> tuple[TrainingPlates, LPRDataLoader, list[LPRDataLoader]]:
     """The training set, its real crops, and validation sets: crops as they are, and the same crops in hard views."""
     if args.img_dirs_train == [CROPS_TRAIN]:
         must_be_there(args.img_dirs_train, "LPRNet/data/preprocess.py")
-    labels = read_labels(args.labels)
     real = LPRDataLoader(args.img_dirs_train, alphabet, augmented=True, labels=labels)
-    given = LPRDataLoader(args.img_dirs_val, alphabet, labels=labels) if args.img_dirs_val else real.subset([], False)
-    real, plain = split_by_plate(real, args.hold_out, {name.plate for _, name in given.items})
+    given = real.with_crops([], augmented=False)
+    if args.img_dirs_val:
+        given = LPRDataLoader(args.img_dirs_val, alphabet, labels=labels)
+    real, plain = split_by_plate(real, args.hold_out, {crop.name.plate for crop in given.crops})
     plain = given.joined(plain)
-    hard = plain.subset(range(len(plain)), augmented=True)
+    hard = plain.with_crops(plain.crops, augmented=True)
     size = args.epoch_samples or max(LEAST_SAMPLES, round(len(real) / (1 - args.rendered_share)))
     rendered = build_rendered(args.glyphs, real, alphabet) if args.rendered_share > 0 else None
     return TrainingPlates(real, rendered, size, args.rendered_share), real, [plain, hard]
@@ -207,14 +210,16 @@ def build_nets(args: argparse.Namespace, alphabet: Alphabet, real: LPRDataLoader
     """
     trained = False
     reader = Reader(len(alphabet), args.dropout_rate, TrainingLPRNet).to(memory_format=torch.channels_last)
-    taught = args.rendered_share > 0 or any(name.corners is not None for _, name in real.items)
+    taught = args.rendered_share > 0 or any(crop.name.corners is not None for crop in real.crops)
     if "stn" in args.without or not taught:  # which starts as the identity
         reader.stn.requires_grad_(False)
     reader.lprnet.per_sample = "sample_norm" not in args.without
     if args.weights:
-        chars = start_from(reader.lprnet, alphabet, args.weights[0])
-        trained = chars == alphabet.chars
-        known = sum(symbol in chars[:-1] for symbol in alphabet.chars[:-1])
+        theirs = start_from(reader.lprnet, alphabet, args.weights[0])
+        trained = theirs.chars == alphabet.chars
+        if trained:
+            alphabet.rows = max(alphabet.rows, theirs.rows)  # they go on reading two
+        known = sum(symbol in theirs for symbol in alphabet.chars[:-1])
         print(f"starting from {args.weights[0]}, which knows {known} of {len(alphabet) - 1} symbols", flush=True)
         if "stn" not in args.without:
             load_weights(reader.stn, args.weights[1])
@@ -240,13 +245,16 @@ def main() -> None:
     device = distributed.join(pick_device(args.device))
     if "sample_norm" in args.without and distributed.world() > 1:  # each process would have a part of the batch
         raise UserError("--without sample_norm measures in one process; start it without torchrun")
+    labels = read_labels(args.labels)
     alphabet = read_alphabet(args.alphabet, args.max_length) if args.alphabet else Alphabet(CHARS, args.max_length)
-    train, real, (plain, hard) = build_data(args, alphabet)
+    if labels.double:
+        alphabet.rows = 2
+    train, real, (plain, hard) = build_data(args, alphabet, labels)
     print(f"training on {len(train)} samples an epoch ({train.rendered_count} drawn, the others views of "
           f"{len(real)} crops), choosing by {len(plain)} crops, on {device}", flush=True)
     if not args.labels:
-        path, name = real.items[0]
-        print(f"labels come from file names, such as '{name.plate}' for {path.name}", flush=True)
+        crop = real.crops[0]
+        print(f"labels come from file names, such as '{crop.name.plate}' for {crop.path.name}", flush=True)
 
     reader, trained = build_nets(args, alphabet, real)
     steps = math.ceil(len(train) / args.batch_size) * args.epoch
@@ -255,8 +263,8 @@ def main() -> None:
     facts = {"chars": "".join(alphabet.chars), "straightening": args.straightening, "dropout_rate": args.dropout_rate,
              "without": sorted(args.without), "rendered_share": args.rendered_share,
              "number of samples": len(train), "glyphs": bool(args.glyphs),
-             "set of crops": fingerprint(*(f"{path.name} {name.plate}" for path, name in real.items)),
-             "set of validation crops": fingerprint(*(f"{path.name} {name.plate}" for path, name in plain.items)),
+             "set of crops": fingerprint(*map(str, real.crops)),
+             "set of validation crops": fingerprint(*map(str, plain.crops)),
              "start weights": start_weights(args.weights or (), args.save)}
     run = Run(args.run, reader, settings, device, facts, args.save_seconds)
     if run.resume(args.restart):

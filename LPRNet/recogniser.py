@@ -145,6 +145,7 @@ class Recogniser:
         that multiply such numbers in hardware. If the confidence is below ``SURE``, more views are read, and if there
         is then no text, two rows. Where nothing is read the confidence is 0.
         """
+        boxes = checked_boxes(boxes)
         if not len(boxes):
             return []
         crops = self.looks(pixels, boxes)

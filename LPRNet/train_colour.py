@@ -25,7 +25,7 @@ from LPRNet.data.load_data import LPRDataLoader, RenderedPlates, build_rendered,
 from LPRNet.details import COLOURS, ColourNet, mean_colours
 from LPRNet.model.STN import STNet
 from LPRNet.paths import CROPS_TRAIN, STN_WEIGHTS, TRAINED_COLOUR
-from platekit.arguments import HelpFormatter, add_glyphs, add_seed, for_help
+from platekit.arguments import HelpFormatter, ListOf, add_glyphs, add_seed, for_help
 from platekit.checkpoints import load_weights, save_weights
 from platekit.errors import UserError, run_script
 from platekit.places import must_be_there
@@ -40,9 +40,9 @@ TINT = 0.15  # of lamps and cameras: standard deviation of the logarithm by whic
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--img_dirs_train", nargs="+", default=[CROPS_TRAIN], metavar="DIR",
+    parser.add_argument("--img_dirs_train", nargs="+", action=ListOf, default=[CROPS_TRAIN], metavar="DIR",
                         help=f"folders of crops, which surround the drawn plates (default: {for_help(CROPS_TRAIN)})")
-    parser.add_argument("--labels", nargs="+", metavar="FILE", default=[], help=LABELS_HELP)
+    parser.add_argument("--labels", nargs="+", action=ListOf, metavar="FILE", default=[], help=LABELS_HELP)
     add_glyphs(parser)
     parser.add_argument("--count", type=int, default=30000, help="plates to draw; every tenth is to measure by")
     parser.add_argument("--save", type=Path, default=TRAINED_COLOUR, metavar="FILE", help="where the weights go")

@@ -15,18 +15,18 @@ from platekit.checkpoints import fill, read_checkpoint
 OF_CLASSES = ("backbone.20.", "backbone.21.", "container.")  # layers with one output per class
 
 
-def start_from(net: LPRNet, alphabet: Alphabet, path: str | os.PathLike) -> tuple[str, ...]:
-    """Fill ``net``, which reads ``alphabet``, from weights of any alphabet; return theirs, the blank last.
+def start_from(net: LPRNet, alphabet: Alphabet, path: str | os.PathLike) -> Alphabet:
+    """Fill ``net``, which reads ``alphabet``, from weights of any alphabet; return theirs.
 
     Raises UserError when they are missing or no LPRNet's.
     """
     state, facts = read_checkpoint(path)
-    chars = recorded_alphabet(state, facts, path, alphabet).chars
-    given = net if chars == alphabet.chars else LPRNet(len(chars))
+    recorded = recorded_alphabet(state, facts, path, alphabet)
+    given = net if recorded.chars == alphabet.chars else LPRNet(len(recorded))
     fill(given, state, path)
     if given is not net:
-        net.load_state_dict(translated(given.state_dict(), chars, net.state_dict(), alphabet.chars))
-    return chars
+        net.load_state_dict(translated(given.state_dict(), recorded.chars, net.state_dict(), alphabet.chars))
+    return recorded
 
 
 def translated(given: dict[str, torch.Tensor], chars: Sequence[str], state: dict[str, torch.Tensor],

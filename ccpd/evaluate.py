@@ -41,7 +41,7 @@ from ccpd.report import write_reports
 from MTCNN.detector import ROUNDS
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
 from MTCNN.pyramid import ASPECTS
-from platekit.arguments import HelpFormatter, add_seed
+from platekit.arguments import HelpFormatter, ListOf, add_seed
 from platekit.boxes import box_iou
 from platekit.devices import DEVICE_HELP
 from platekit.errors import UserError, run_script
@@ -155,6 +155,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--data",
         nargs="+",
+        action=ListOf,
         type=Path,
         metavar="DIR",
         help="folders of subsets, or folders that hold them (default: what lies below ccpd/ and is not trained on)",

@@ -24,7 +24,7 @@ import numpy as np
 from ccpd.annotation import Annotation, has_annotation, parse
 from ccpd.dataset import listed_names
 from ccpd.geometry import LEVELS, MIXTURES, TABLES, VARIABLES, edges, is_convex, read_tables
-from platekit.arguments import HelpFormatter, add_seed
+from platekit.arguments import HelpFormatter, ListOf, add_seed
 from platekit.errors import UserError, run_script
 from platekit.files import write_text
 
@@ -89,7 +89,8 @@ def read_names(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--fit", nargs="+", required=True, metavar="DIR", help="folders of subsets or of name lists")
+    parser.add_argument("--fit", nargs="+", action=ListOf, required=True, metavar="DIR",
+                        help="folders of subsets or of name lists")
     parser.add_argument("--plain_list", metavar="LIST", help="text file of photos whose corners are not to be trusted")
     parser.add_argument("--out", default=TABLES, type=Path, help="table to write")
     add_seed(parser)

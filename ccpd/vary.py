@@ -26,7 +26,7 @@ from ccpd import camera
 from ccpd.annotation import Annotation, has_annotation, parse, repeat_box
 from ccpd.geometry import bounding_box
 from MTCNN.data_preprocessing.views import POSES, make_view
-from platekit.arguments import HelpFormatter, add_seed, command_line
+from platekit.arguments import HelpFormatter, ListOf, add_seed, command_line
 from platekit.errors import UserError, run_script
 from platekit.files import write_text
 from platekit.images import is_same_folder, read_image, walk_images, write_image
@@ -174,7 +174,8 @@ def change_photo(picture: np.ndarray, annotation: Annotation, name: str, seed: i
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of photos")
+    parser.add_argument("--data", nargs="+", action=ListOf, type=Path, required=True, metavar="DIR",
+                        help="folders of photos")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where a folder a change goes")
     parser.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="NAME",
                         help="what is changed (default: everything)")

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 NOT_RANDOM = "accepted by every script; nothing is random here"
 
@@ -22,6 +23,15 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
                 or action.help is None or "default" in action.help:
             return action.help
         return f"{action.help} (default: {default})"
+
+
+class ListOf(argparse.Action):
+    """A flag of several values that may be given several times: all count, in place of the default."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option_string: str | None = None) -> None:
+        given = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*([] if given is self.default else given), *values])
 
 
 def for_help(value: object) -> str:

@@ -171,6 +171,13 @@ def clockwise(points: np.ndarray) -> np.ndarray:
     return max(ways, key=lambda way: way[1, 0] - way[0, 0] + way[2, 0] - way[3, 0])
 
 
+def rows_of(row: TableRow) -> int:
+    """How many rows of symbols the plate has: 2 where the column ``rows`` says so. Raises UserError."""
+    if row.texts.get(ROWS, "") not in ("", "1", "2"):
+        raise UserError(f"{row.place}: rows are 1 or 2, not '{row.texts[ROWS]}'; correct the row")
+    return 2 if row.texts.get(ROWS) == "2" else 1
+
+
 def box_of(row: TableRow) -> list[float] | None:
     """The box of a row, None where it has none. Raises UserError."""
     texts = [row.texts[column] for column in BOX]

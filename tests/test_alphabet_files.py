@@ -215,9 +215,9 @@ def test_weights_that_record_no_alphabet_are_of_the_one_that_fits(tmp_path):
         torch.manual_seed(size)
         torch.save(dict(LPRNet(size).state_dict()), tmp_path / f"{size}.pth")
     net = LPRNet(len(own))
-    assert start_from(net, own, tmp_path / f"{len(own)}.pth") == own.chars
+    assert start_from(net, own, tmp_path / f"{len(own)}.pth").chars == own.chars
     assert torch.equal(net.container[0].bias, torch.load(tmp_path / f"{len(own)}.pth")["container.0.bias"])
-    assert start_from(net, own, tmp_path / f"{len(CHARS)}.pth") == CHARS
+    assert start_from(net, own, tmp_path / f"{len(CHARS)}.pth").chars == CHARS
     with pytest.raises(UserError, match=f"is for {len(own)} classes and records no alphabet; .*--alphabet FILE"):
         load_reader(tmp_path / f"{len(own)}.pth")
 

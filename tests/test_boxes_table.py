@@ -168,7 +168,7 @@ def test_corners_of_a_table_go_with_the_photo_and_with_the_crop(call, photos, tm
         assert done.status == 0 and len(find_images(tmp_path / "crops")) == 2
     labels = read_labels([tmp_path / "crops" / "labels.csv"])
     data = LPRDataLoader(tmp_path / "crops", Alphabet([*"B12", "-"]), labels=labels)
-    ((path, name),) = [(path, name) for path, name in data.items if name.corners]
+    ((path, name),) = [(crop.path, crop.name) for crop in data.crops if crop.name.corners]
     assert name.plate == "B1" and read_image(path).shape == (140 + 68, 170 + 2 * 68, 3)  # cut off above
     np.testing.assert_array_equal(name.corner_array(), CORNERS[[2, 3, 0, 1]] - (32, 0))
 
@@ -431,12 +431,26 @@ def test_crops_of_plates_of_two_rows_are_told(call, photos, table, tmp_path):
     assert done.status == 0 and "3 crops and labels.csv" in done.out, done
     labels = read_labels([tmp_path / "crops" / "labels.csv"])
     assert {labels[path] for path in labels.double} == {"B-1"} and len(labels.double) == 2 and len(labels) == 3
-    data = LPRDataLoader(tmp_path / "crops", Alphabet("B1Ü7-_"), labels=labels)
-    assert sorted(name.rows for _, name in data.items) == [1, 2, 2]
+    data = LPRDataLoader(tmp_path / "crops", Alphabet("B1Ü7-_", rows=2), labels=labels)
+    assert sorted(crop.name.rows for crop in data.crops) == [1, 2, 2]
     path = tmp_path / "crops" / "labels.csv"
     path.write_text(path.read_text("utf-8").replace(",2\n", ",3\n"), "utf-8")
     with pytest.raises(UserError, match="rows are 1 or 2, not '3'"):
         read_labels([path])
+    table.write_text(table.read_text("utf-8").replace(",2\n", ",2.0\n"), "utf-8")
+    done = call(crops_of_boxes.main, "--boxes", table, "--out", tmp_path / "crops")
+    assert done.status == 2 and f"{table}, row" in done.sentence() and "not '2.0'" in done.sentence()
+
+
+def test_crops_come_from_every_table_however_they_are_named(call, photos, table, tmp_path):
+    head, *lines = table.read_text("utf-8").splitlines()
+    lines = [line for line in lines if not line.endswith(",")]
+    for name, part in (("one.csv", lines[:1]), ("two.csv", lines[1:])):
+        (table.parent / name).write_text("\n".join([head, *part]), "utf-8")
+    one, two = table.parent / "one.csv", table.parent / "two.csv"
+    for number, flags in enumerate((("--boxes", one, two), ("--boxes", one, "--boxes", two))):
+        done = call(crops_of_boxes.main, *flags, "--out", tmp_path / str(number))
+        assert done.status == 0 and "3 crops" in done.out, done
 
 
 def test_crops_of_a_table_are_what_lprnet_learns_from(call, photos, table, tmp_path):

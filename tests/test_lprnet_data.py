@@ -94,7 +94,7 @@ def test_a_sample_is_a_crop_and_its_classes(crops):
     for index in range(3):
         crop, label = data[index]
         assert crop.shape == (24, 94, 3) and crop.dtype == np.uint8
-        path, name = data.items[index]
+        path, name = data.crops[index].path, data.crops[index].name
         assert "".join(CHARS[symbol] for symbol in label) == name.plate
         corners = name.corner_array()
         x1, y1, x2, y2 = (0, 0, 100, 30) if corners is None else (20, 14, 110, 50)
@@ -131,12 +131,13 @@ def test_without_augmentation_the_seed_changes_nothing(crops):
 def test_several_folders_and_a_subset(crops, tmp_path):
     put_picture(tmp_path / "more" / "deep" / "粤Z99999.jpg", make_picture(24, 94))
     data = LPRDataLoader([crops, tmp_path / "more"])
-    assert [name.plate for _, name in data.items] == ["京A12345", "沪B6789D", "沪B6789D", "粤Z99999"]
-    part = data.subset([3, 0], augmented=True)
-    assert [name.plate for _, name in part.items] == ["粤Z99999", "京A12345"]
+    assert [crop.name.plate for crop in data.crops] == ["京A12345", "沪B6789D", "沪B6789D", "粤Z99999"]
+    part = data.with_crops([data.crops[3], data.crops[0]], augmented=True)
+    assert [crop.name.plate for crop in part.crops] == ["粤Z99999", "京A12345"]
     assert part.augmented and not data.augmented and part[0][1] == data[3][1]
     both = part.joined(LPRDataLoader([crops, tmp_path / "more"]))
-    assert both.augmented and sorted(both.items) == sorted(data.items) and len(both.labels) == 4  # each once
+    assert both.augmented and len(both.labels) == 4  # each once
+    assert {crop.path for crop in both.crops} == {crop.path for crop in data.crops}
 
 
 @pytest.mark.parametrize(("name", "reason"), [
@@ -254,10 +255,11 @@ def test_crops_with_surroundings_have_a_share_of_their_own_and_come_evenly(tmp_p
         put_picture(tmp_path / f"{CropName('皖A00001', index, corners if index else None).stem()}.png",
                     make_picture(24, 94))
     data = LPRDataLoader(tmp_path)
-    shares, with_corners = sample_shares(data), np.array([name.corners is not None for _, name in data.items])
+    shares, with_corners = sample_shares(data), np.array([crop.name.corners is not None for crop in data.crops])
     assert shares.sum() == pytest.approx(1)
     assert shares[with_corners] == pytest.approx(0.4 / 9) and shares[~with_corners] == pytest.approx(0.6)
-    assert sample_shares(data.subset(np.flatnonzero(with_corners), False)) == pytest.approx(1 / 9)
+    in_scene = data.with_crops([crop for crop in data.crops if crop.name.corners], False)
+    assert sample_shares(in_scene) == pytest.approx(1 / 9)
 
 
 def test_an_exchanged_plate_has_the_first_symbols_of_one_and_the_last_of_another():
@@ -344,7 +346,7 @@ def test_views_show_symbols_of_two_plates_where_both_fit(tmp_path):
     for text, kind in texts.items():
         put_picture(tmp_path / f"{text}_1.png", renderer.render(text, kind, rng))
     data = LPRDataLoader(tmp_path, augmented=True)
-    number = {name.plate: index for index, (_, name) in enumerate(data.items)}
+    number = {crop.name.plate: index for index, crop in enumerate(data.crops)}
     first, second = number["皖A11111"], number["苏B22222"]
     assert data.view(first, 5, second)[1] == data.labels[first]  # where the symbols are is not known yet
     data.find_corners(lambda picture: augment.picture_corners(*picture.shape[:2]))
@@ -366,9 +368,9 @@ def test_corners_that_cannot_be_a_plates_are_left_out(tmp_path, corners):
     put_picture(tmp_path / "皖A12345_1.png", make_picture(70, 220))
     data = LPRDataLoader(tmp_path, augmented=True)
     data.find_corners(lambda picture: corners)
-    assert data.corners == [None]
+    assert data.crops[0].corners is None
     data.find_corners(lambda picture: augment.picture_corners(70, 220))
-    assert data.corners[0].tolist() == augment.picture_corners(70, 220).tolist()
+    assert data.crops[0].corners.tolist() == augment.picture_corners(70, 220).tolist()
 
 
 def test_a_training_set_shows_plates_that_no_crop_has_once_the_corners_are_found(tmp_path):
@@ -401,15 +403,16 @@ def test_plates_are_set_aside_by_number(tmp_path):
     for index in range(30):
         put_picture(tmp_path / f"京A{index % 10:05d}_{index}.png", make_picture(24, 94))
     train, aside = split_by_plate(LPRDataLoader(tmp_path, augmented=True), 0.3)
-    first, second = ({name.plate for _, name in part.items} for part in (train, aside))
+    first, second = ({crop.name.plate for crop in part.crops} for part in (train, aside))
     assert not first & second and len(first) == 7 and len(second) == 3
     assert len(train) == 21 and len(aside) == 9 and train.augmented and not aside.augmented
     with pytest.raises(UserError, match="too few to set"):
-        split_by_plate(train.subset([0], True), 0.3)
+        split_by_plate(train.with_crops(train.crops[:1], True), 0.3)
     rest, given = split_by_plate(train, 0.0, {"京A00001", sorted(first)[0]})
-    assert {name.plate for _, name in given.items} == first & {"京A00001", sorted(first)[0]} and len(rest) < len(train)
+    assert {crop.name.plate for crop in given.crops} == first & {"京A00001", sorted(first)[0]}
+    assert len(rest) < len(train)
     _, both = split_by_plate(LPRDataLoader(tmp_path, augmented=True), 0.3, {min(first)})
-    assert {name.plate for _, name in both.items} == second | {min(first)}
+    assert {crop.name.plate for crop in both.crops} == second | {min(first)}
     with pytest.raises(UserError, match="all 7 training plates"):
         split_by_plate(train, 0.0, first)
 
@@ -418,7 +421,7 @@ def test_plates_set_aside_stay_so_when_crops_are_added(tmp_path):
     def aside(count: int) -> set[str]:
         for index in range(count):
             put_picture(tmp_path / f"京A{index:05d}_0.png", make_picture(24, 94))
-        return {name.plate for _, name in split_by_plate(LPRDataLoader(tmp_path, augmented=True), 0.3)[1].items}
+        return {crop.name.plate for crop in split_by_plate(LPRDataLoader(tmp_path, augmented=True), 0.3)[1].crops}
 
     few, many = aside(60), aside(180)
     assert len(few) == 18 and len(many) == 54 and len(few & many) >= 15  # by chance it would be five

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -97,32 +100,41 @@ def test_two_rows_of_ones_own_plates_are_learned_side_by_side(double, corners):
     if corners:
         (double / "a.png").rename(double / "a_1_90&60_0&60_0&0_90&0.png")
         (double / "labels.csv").write_text("file,text,rows\na_1_90&60_0&60_0&0_90&0.png,AB,2\nb.png,BA,1\n")
-    alphabet = Alphabet("AB-", 2)
+    alphabet = Alphabet("AB-", 2, rows=2)
     data = LPRDataLoader(double, alphabet, labels=read_labels([double / "labels.csv"]))
-    assert alphabet.rows == 2 and places_of(alphabet) == OTHER_PLACES
+    assert places_of(alphabet) == OTHER_PLACES
     crop, label = data[0]
     assert label == [0, 1] and crop[6:18, 5:42].min() > 200 and crop[6:18, 52:89].max() < 50
     assert data[1][1] == [1, 0] and 100 < data[1][0].mean() < 150
-    hard = data.subset([0, 1], augmented=True)
+    hard = data.with_crops(data.crops, augmented=True)
     assert all(hard[index, seed][1] == data.labels[index] for index in range(2) for seed in range(20))
     shown = [[data.view(index, seed, to_train=True)[1:] for seed in range(200)] for index in range(2)]
     texts = [sum(label != [] for label, _ in views) for views in shown]
     assert 70 < texts[0] < 130 and 185 < texts[1] < 200  # two rows as one and one as two have none
     assert all((told is not None) == corners for _, told in shown[0])
-    lone = LPRDataLoader(double, Alphabet("AB-", 2), labels=read_labels([double / "labels.csv"])).subset([1], True)
-    lone.has_double = False
+    lone = data.with_crops(data.crops[1:], augmented=True)
     assert all(lone.view(0, seed, to_train=True)[1] for seed in range(200))
+    with pytest.raises(UserError, match=r"\.png is of a plate of two rows, but the alphabet of plates of one"):
+        LPRDataLoader(double, Alphabet("AB-", 2), labels=read_labels([double / "labels.csv"]))
 
 
 def test_a_training_with_plates_of_two_rows_records_them(tmp_path, call):
     draw_odemark(tmp_path, 12, 1, [KIND, odemarks_double])
     (tmp_path / "symbols.txt").write_text(SYMBOLS, "utf-8")
-    done = call(LPRNet_Train.main, "--alphabet", tmp_path / "symbols.txt", "--img_dirs_train", tmp_path / "photos",
-                "--labels", tmp_path / "labels.csv", "--hold_out", 0.3, "--epoch", 1, "--epoch_samples", 4,
-                "--batch_size", 2, "--workers", 0, "--device", "cpu", "--run", tmp_path / "run", "--save",
-                tmp_path / "l", tmp_path / "s")
+    train = functools.partial(
+        call, LPRNet_Train.main, "--alphabet", tmp_path / "symbols.txt", "--img_dirs_train", tmp_path / "photos",
+        "--labels", tmp_path / "labels.csv", "--hold_out", 0.3, "--epoch", 1, "--epoch_samples", 4, "--batch_size", 2,
+        "--workers", 0, "--device", "cpu", "--run", tmp_path / "run", "--save", tmp_path / "l", tmp_path / "s")
+    done = train()
     assert done.status == 0, done.err
     assert read_checkpoint(tmp_path / "l")[1]["rows"] == 2
+
+    # Rows that were corrected are other samples; without plates of two rows the weights stay what they are.
+    table = tmp_path / "labels.csv"
+    table.write_text(re.sub(r",2$", ",1", table.read_text("utf-8"), flags=re.M), "utf-8")
+    assert "another set of crops" in train().sentence()
+    done = train("--restart", "--weights", tmp_path / "l", tmp_path / "s", "--save", tmp_path / "l2", tmp_path / "s2")
+    assert done.status == 0 and read_checkpoint(tmp_path / "l2")[1]["rows"] == 2, done.err
     for path in (LPRNET_WEIGHTS, tmp_path / "l"):
         assert load_reader(path, STN_WEIGHTS)[1].rows == 2
 

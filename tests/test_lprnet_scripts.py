@@ -17,6 +17,7 @@ from ccpd.plates import PlateRenderer, random_text
 from LPRNet import LPRNet_Test, LPRNet_Train, export_onnx
 from LPRNet.alphabet import CHARS, Alphabet, Reading
 from LPRNet.data.crop_names import CropName
+from LPRNet.data.labels import read_labels
 from LPRNet.data.load_data import LPRDataLoader, TrainingPlates, collate_with_corners
 from LPRNet.LPRNet_Train import reading_loss
 from LPRNet.model.LPRNET import LPRNet
@@ -56,8 +57,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def train(call, crops: Path, folder: Path, *more):
-    return call(LPRNet_Train.main, "--img_dirs_train", crops / "train", "--img_dirs_val", crops / "val",
-                "--run", folder / "run", "--save", folder / "lprnet.pth", folder / "stn.pth", *TINY, *more)
+    folders = [part for split in ("train", "val") if (flag := f"--img_dirs_{split}") not in more
+               for part in (flag, crops / split)]
+    return call(LPRNet_Train.main, *folders, "--run", folder / "run",
+                "--save", folder / "lprnet.pth", folder / "stn.pth", *TINY, *more)
 
 
 def test_ablations_train_without_the_transformer_and_over_the_batch(call, crops, tmp_path, monkeypatch):
@@ -391,6 +394,11 @@ def test_a_table_of_labels_that_was_not_given_is_said(call, crops, tmp_path):
     (tmp_path / "train" / "labels.csv").write_text("file,text\n")
     done = train(call, crops, tmp_path, "--img_dirs_train", tmp_path / "train")
     assert done.status == 2 and f"{tmp_path / 'train' / 'labels.csv'} tells what" in done.sentence()
+    (tmp_path / "labels.csv").write_text(f"file,text\n{next((crops / 'val').iterdir())},皖A11111\n", "utf-8")
+    done = train(call, crops, tmp_path, "--img_dirs_train", tmp_path / "train", "--labels", tmp_path / "labels.csv")
+    assert done.status == 2 and f"{tmp_path / 'train' / 'labels.csv'} tells what" in done.sentence()
+    done = call(LPRNet_Test.main, "--image", tmp_path / "train")
+    assert done.status == 2 and f"{tmp_path / 'train' / 'labels.csv'} tells what" in done.sentence()
 
 
 @pytest.mark.parametrize(("flags", "count"), [((), 1), (("--without", "stn"), 0)])
@@ -426,8 +434,11 @@ def test_a_crop_with_surroundings_is_read_where_its_plate_lies(call, tmp_path, m
     monkeypatch.setattr(LPRNet_Test, "Recogniser", Looking)
     name = CropName("皖A12345", 1, ((90, 40), (20, 40), (20, 15), (90, 15)))
     put_picture(tmp_path / f"{name.stem()}.png", make_picture(60, 120))
-    (line,) = results_of(call(LPRNet_Test.main, "--image", tmp_path, "--json", "-").out)
-    assert asked == [(20, 15, 90, 40)] and line["plates"][0]["box"] == [20, 15, 90, 40]
+    outside = CropName("皖A12345", 2, ((125, 45), (-9, 45), (-9, -5), (125, -5)))
+    put_picture(tmp_path / f"{outside.stem()}.png", make_picture(60, 120))
+    lines = results_of(call(LPRNet_Test.main, "--image", tmp_path, "--json", "-").out)
+    assert asked == [(20, 15, 90, 40), (-9, -5, 125, 45)]
+    assert [line["plates"][0]["box"] for line in lines] == [[20, 15, 90, 40], [0, 0, 120, 45]]
 
 
 def test_what_the_best_epoch_is_chosen_by(tmp_path):
@@ -437,11 +448,11 @@ def test_what_the_best_epoch_is_chosen_by(tmp_path):
     (tmp_path / "val" / "labels.csv").write_text("file,text\none.png,皖A22222\ntwo.png,皖A33333\n", "utf-8")
     args = SimpleNamespace(img_dirs_train=[tmp_path / "train"], img_dirs_val=[tmp_path / "val"], glyphs=None,
                            labels=[tmp_path / "val" / "labels.csv"], hold_out=0.0, epoch_samples=4, rendered_share=0.0)
-    _, real, (plain, hard) = LPRNet_Train.build_data(args, Alphabet())
-    assert [name.plate for _, name in real.items] == ["皖A11111"]
-    assert {name.plate for _, name in plain.items} == {"皖A22222", "皖A33333"}
+    _, real, (plain, hard) = LPRNet_Train.build_data(args, Alphabet(), read_labels(args.labels))
+    assert [crop.name.plate for crop in real.crops] == ["皖A11111"]
+    assert {crop.name.plate for crop in plain.crops} == {"皖A22222", "皖A33333"}
     assert len(plain) == 3  # among them the one that was held out
-    assert hard.augmented and not plain.augmented and hard.items == plain.items
+    assert hard.augmented and not plain.augmented and hard.crops == plain.crops
 
 
 def test_a_training_is_not_gone_on_with_by_another_seed_loss_or_other_crops_to_validate_on(call, crops, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from platekit.arguments import HelpFormatter
+from platekit.arguments import HelpFormatter, ListOf
 
 
 def test_help_names_each_default_as_one_would_type_it(monkeypatch, tmp_path):
@@ -21,3 +21,11 @@ def test_help_names_each_default_as_one_would_type_it(monkeypatch, tmp_path):
     assert lines == ["what sizes are (default: 50 15.5)", f"what folders are (default: {Path('50%') / 'in'})",
                      f"what out are (default: {Path('/far/away')})", "what none are", "what empty are",
                      "what number are (default: 0)", "a switch", "the default is three"]
+
+
+def test_a_list_given_in_parts_is_one_and_replaces_the_default():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", nargs="*", action=ListOf, type=int, default=[7])
+    for flags, wanted in ((), [7]), (("--data", "1", "2"), [1, 2]), (("--data", "1", "--data", "2"), [1, 2]), \
+            (("--data",), []):
+        assert parser.parse_args(flags).data == wanted

@@ -24,10 +24,22 @@ from LPRNet.data.crop_names import CropName
 from LPRNet.data.labels import TABLE
 from LPRNet.data.preprocess import Cut
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
-from platekit.arguments import HelpFormatter, add_seed, command_line
+from platekit.arguments import HelpFormatter, ListOf, add_seed, command_line
 from platekit.errors import UserError, run_script
 from platekit.images import read_image, write_image
-from platekit.tables import BOX, BOXES_HELP, FILE, ROWS, TEXT, TableRow, box_of, corners_of, read_rows, write_rows
+from platekit.tables import (
+    BOX,
+    BOXES_HELP,
+    FILE,
+    ROWS,
+    TEXT,
+    TableRow,
+    box_of,
+    corners_of,
+    read_rows,
+    rows_of,
+    write_rows,
+)
 
 COLUMNS = (FILE, TEXT, "photo")  # of the table of crops; the last shows that this script has written it
 
@@ -66,7 +78,7 @@ def cut_of(row: TableRow, box: list[float], context: float) -> tuple[Cut, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--boxes", type=Path, nargs="+", required=True, metavar="FILE",
+    parser.add_argument("--boxes", type=Path, nargs="+", action=ListOf, required=True, metavar="FILE",
                         help=f"{BOXES_HELP}; and a column text")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=f"folder of the crops and of {TABLE}")
     parser.add_argument("--context", type=float, default=0.4, help="surroundings where the corners are known, on each "
@@ -75,13 +87,13 @@ def main() -> int:
     args = parser.parse_args()
     if not 0 <= args.context <= 100:
         raise UserError(f"--context must be from 0 to 100, not {args.context}")
-    plates = [(row, *cut_of(row, box, args.context))
+    plates = [(row, rows_of(row), *cut_of(row, box, args.context))
               for table in args.boxes for row in read_rows(table, (FILE, *BOX, TEXT))
               if (box := box_of(row)) and row.texts[TEXT]]
     if not plates:
         raise UserError(f"{' and '.join(map(str, args.boxes))} has no row with a box and a text; complete it")
     earlier, labels, problems = earlier_crops(args.out), {}, []
-    for row, cut, name in tqdm(plates, unit="plate"):
+    for row, rows, cut, name in tqdm(plates, unit="plate"):
         target = args.out / name
         try:
             crop = cut.of(read_image(row.picture))
@@ -92,7 +104,7 @@ def main() -> int:
                 continue
         else:
             write_image(target, crop, quality=95)
-        labels[target.name] = row.texts[TEXT], row.texts[FILE], row.texts.get(ROWS, "")
+        labels[target.name] = row.texts[TEXT], row.texts[FILE], rows
     for problem in problems:
         print(problem, file=sys.stderr)
     if not labels:
@@ -100,7 +112,7 @@ def main() -> int:
     used = {row.picture for row, *_ in plates} | {args.out.resolve() / name for name in labels}
     for path in earlier - used:
         path.unlink(missing_ok=True)
-    columns = (*COLUMNS, ROWS) if any(rows for *_, rows in labels.values()) else COLUMNS
+    columns = (*COLUMNS, ROWS) if any(rows > 1 for *_, rows in labels.values()) else COLUMNS
     write_rows(args.out / TABLE, columns, ((name, *texts)[:len(columns)] for name, texts in labels.items()))
     print(f"{len(labels)} crops and {TABLE} are in {args.out}")
     flags = ("--img_dirs_train", args.out, "--labels", args.out / TABLE, "--weights", LPRNET_WEIGHTS,

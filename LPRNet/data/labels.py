@@ -13,7 +13,7 @@ from pathlib import Path
 from LPRNet.data.crop_names import CropName
 from platekit.errors import UserError
 from platekit.files import real_path
-from platekit.tables import FILE, ROWS, TEXT, read_rows
+from platekit.tables import FILE, TEXT, read_rows, rows_of
 
 TABLE = "labels.csv"  # what crops_of_boxes.py calls the table beside its crops
 LABELS_HELP = "CSV tables with the columns file (path from the table's folder) and text, and perhaps rows, 2 for a " \
@@ -44,11 +44,17 @@ def read_labels(tables: Iterable[str | os.PathLike]) -> Labels:
             raise UserError(f"{row.place}: the text of {file} is missing; complete the row")
         if labels.setdefault(row.picture, text) != text:
             raise UserError(f"{row.place}: {file} has two texts, '{labels[row.picture]}' and '{text}'; keep one")
-        if row.texts.get(ROWS, "") not in ("", "1", "2"):
-            raise UserError(f"{row.place}: rows are 1 or 2, not '{row.texts[ROWS]}'; correct the row")
-        if row.texts.get(ROWS) == "2":
+        if rows_of(row) > 1:
             labels.double.add(row.picture)
     return labels
+
+
+def check_tables(folders: Iterable[str | os.PathLike], labels: Labels) -> None:
+    """UserError for a folder of crops with a table of its own from which no label comes."""
+    for folder in map(Path, folders):
+        if (folder / TABLE).is_file() and not any(told.is_relative_to(real_path(folder)) for told in labels.folders):
+            raise UserError(f"{folder / TABLE} tells what the crops beside it show; give it with --labels, or move it "
+                            "away")
 
 
 def label_of(path: Path, labels: Labels) -> CropName:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -36,7 +37,7 @@ from ccpd.textures import pick
 from LPRNet.alphabet import CHARS, CHARS_DICT, TIME_STEPS, Alphabet
 from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName
-from LPRNet.data.labels import TABLE, Labels, label_of
+from LPRNet.data.labels import Labels, check_tables, label_of
 from LPRNet.rows import places_of
 from platekit.crops import CROP_SIZE, crop_resize, normalise, to_picture, upload
 from platekit.errors import UserError
@@ -73,14 +74,28 @@ def network_crop(picture: np.ndarray, corners: np.ndarray | None = None) -> np.n
     return to_picture(crop_resize(upload(picture), np.array([crop_box(picture, corners)]))[0])
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Crop:
+    """A picture to read: its ``label`` in the alphabet, and its plate's ``corners`` (4, 2), if the name tells them or
+    they were found."""
+
+    path: Path
+    name: CropName
+    label: list[int]
+    corners: np.ndarray | None
+
+    def __str__(self) -> str:
+        """What a training that goes on must find as it was."""
+        return f"{self.path.name} {self.name.plate}" + " in two rows" * (self.name.rows > 1)
+
+
 class LPRDataLoader(Dataset):
     """Crops of folders, labelled by ``labels`` or their file names; ``augmented``, every access shows another view.
-    Where some are of plates of two rows, so are the ``alphabet``'s from then on.
 
     Indexed by ``index`` or, augmented, by ``(index, seed)`` (the view that belongs to the seed). Raises UserError for
     a folder without pictures, for one with a table of labels that was not read, and for the first picture without a
-    label, or with one that has a symbol outside the alphabet or is too long; it says how many more there are, and names
-    some.
+    label, or with one that has a symbol outside the alphabet, is too long or of more rows than the alphabet; it says
+    how many more there are, and names some.
     """
 
     def __init__(self, img_dirs: str | Path | Sequence[str | Path], alphabet: Alphabet | None = None,
@@ -90,57 +105,55 @@ class LPRDataLoader(Dataset):
                             f"{CROP_SIZE[1]}, and need no size")
         folders = [img_dirs] if isinstance(img_dirs, (str, Path)) else img_dirs
         alphabet, labels = alphabet or Alphabet(), labels or Labels()
-        forgotten = next((table for folder in folders if (table := Path(folder) / TABLE).is_file()), None)
-        if forgotten and not labels:
-            raise UserError(f"{forgotten} tells what the crops beside it show; give it with --labels, or move it away")
-        items, bad = [], []
+        check_tables(folders, labels)
+        crops, bad = [], []
         for path in (path for folder in folders for path in find_images(folder)):
             try:
-                items.append((path, checked_label(path, labels, alphabet)))
+                name = checked_label(path, labels, alphabet)
+                crops.append(Crop(path, name, alphabet.encode(name.plate), name.corner_array()))
             except UserError as error:
                 bad.append((path, error))
         if bad:
             others = ", ".join(path.name for path, _ in bad[1:6])
             raise UserError(f"{bad[0][1]}" + (f" ({len(bad) - 1} others too: {others}{' ...' * (len(bad) > 6)})"
                                               if others else ""))
-        self.items, self.alphabet, self.augmented = items, alphabet, augmented
-        self.labels = [alphabet.encode(name.plate) for _, name in items]
-        self.corners = [name.corner_array() for _, name in items]  # (4, 2) or None; known by the name or found later
-        self.has_double = any(name.rows > 1 for _, name in items)
-        if self.has_double:
-            alphabet.rows = 2
+        self.alphabet = alphabet
+        self.show(crops, augmented)
 
-    def subset(self, chosen: Sequence[int], augmented: bool) -> LPRDataLoader:
-        """The items of these indices as a data set of their own."""
-        return self._with(augmented, ([part[index] for index in chosen] for part in self._parts()))
+    def show(self, crops: list[Crop], augmented: bool) -> None:
+        """Have these crops, ``augmented`` or not, in place of any others."""
+        self.crops, self.augmented = crops, augmented
+        self.has_double = any(crop.name.rows > 1 for crop in crops)
 
-    def joined(self, other: LPRDataLoader) -> LPRDataLoader:
-        """The items of both, each picture once."""
-        mine = {real_path(path) for path, _ in self.items}
-        new = other.subset([index for index, (path, _) in enumerate(other.items) if real_path(path) not in mine], False)
-        return self._with(self.augmented, map(list.__add__, self._parts(), new._parts()))
-
-    def _parts(self) -> tuple[list, list, list]:
-        return self.items, self.labels, self.corners
-
-    def _with(self, augmented: bool, parts: Iterable[list]) -> LPRDataLoader:
+    def with_crops(self, crops: list[Crop], augmented: bool) -> LPRDataLoader:
+        """A data set of these crops alone."""
         made = copy.copy(self)
-        made.augmented = augmented
-        made.items, made.labels, made.corners = parts
+        made.show(crops, augmented)
         return made
 
+    def joined(self, other: LPRDataLoader) -> LPRDataLoader:
+        """The crops of both, each picture once."""
+        mine = {real_path(crop.path) for crop in self.crops}
+        new = [crop for crop in other.crops if real_path(crop.path) not in mine]
+        return self.with_crops(self.crops + new, self.augmented)
+
+    @property
+    def labels(self) -> list[list[int]]:
+        """What each crop shows, as indices of the alphabet."""
+        return [crop.label for crop in self.crops]
+
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.crops)
 
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[np.ndarray, list[int]]:
         index, seed = key if isinstance(key, tuple) else (key, any_seed())
         if self.augmented:
             return self.view(index, seed)[:2]
-        path, name = self.items[index]
-        picture = read_image(path)
-        if name.rows > 1:
-            return self.side_by_side(picture, name.corner_array(), augment.straight_pose()), self.labels[index]
-        return network_crop(picture, name.corner_array()), self.labels[index]
+        crop = self.crops[index]
+        picture, corners = read_image(crop.path), crop.name.corner_array()
+        if crop.name.rows > 1:
+            return self.side_by_side(picture, corners, augment.straight_pose()), crop.label
+        return network_crop(picture, corners), crop.label
 
     def side_by_side(self, picture: np.ndarray, corners: np.ndarray | None, pose: np.ndarray) -> np.ndarray:
         """The rows of a plate at ``corners`` (4, 2), or filling the picture, that straightening has left in ``pose``,
@@ -155,21 +168,21 @@ class LPRDataLoader(Dataset):
         Good enough to turn the crop by and to cut between symbols, not to teach the corners by. Corners of next to
         nothing, as an untrained transformer may find them, are left out.
         """
-        for index, (path, name) in enumerate(tqdm(self.items, desc="corners", unit="crop", leave=False)):
-            if name.corners is None:
+        for index, crop in enumerate(tqdm(self.crops, desc="corners", unit="crop", leave=False)):
+            if crop.name.corners is None:
                 try:
-                    picture = read_image(path)
+                    picture = read_image(crop.path)
                 except UserError:  # said when its turn comes
                     continue
                 corners = find(picture).astype(np.float32)
                 middle, size = corners.mean(axis=0), picture.shape[1::-1]
                 sound = ((middle > 0) & (middle < size)).all() and cv2.contourArea(corners) > 0.2 * size[0] * size[1]
-                self.corners[index] = corners if sound else None
+                self.crops[index] = dataclasses.replace(crop, corners=corners if sound else None)
 
-    def same_layout(self, index: int, partner: int) -> bool:
+    def same_layout(self, *crops: Crop) -> bool:
         """Whether two plates' symbols stand in the same places: Chinese ones of seven symbols in one row."""
         return self.alphabet.chars == CHARS and all(
-            self.items[one][1].rows == 1 and len(self.labels[one]) == len(augment.CUTS) + 1 for one in (index, partner))
+            crop.name.rows == 1 and len(crop.label) == len(augment.CUTS) + 1 for crop in crops)
 
     def view(self, index: int, seed: int, partner: int | None = None, to_train: bool = False) -> Sample:
         """The view of a crop that belongs to the seed; its last symbols are those of crop ``partner``, where both fit.
@@ -179,14 +192,15 @@ class LPRDataLoader(Dataset):
         one, or one as two: these have no text, by which the reader tells them apart.
         """
         rng = np.random.default_rng(seed)
-        (path, name), corners, label = self.items[index], self.corners[index], self.labels[index]
-        picture, known, double = read_image(path), name.corners is not None, name.rows > 1
-        theirs = None if partner is None else self.corners[partner]
-        if partner is not None and corners is not None and theirs is not None and self.same_layout(index, partner):
+        crop = self.crops[index]
+        picture, corners, label = read_image(crop.path), crop.corners, crop.label
+        known, double = crop.name.corners is not None, crop.name.rows > 1
+        other = None if partner is None else self.crops[partner]
+        if other and corners is not None and other.corners is not None and self.same_layout(crop, other):
             cut = int(rng.choice(len(augment.CUTS), p=augment.CUT_SHARES)) + 1
-            both = augment.exchange(picture, corners, read_image(self.items[partner][0]), theirs, cut)
+            both = augment.exchange(picture, corners, read_image(other.path), other.corners, cut)
             if both is not None:
-                picture, label = both, label[:cut] + self.labels[partner][cut:]
+                picture, label = both, label[:cut] + other.label[cut:]
         tone = augment.tone_in(picture, augment.picture_corners(*picture.shape[:2]) if corners is None else corners)
         confuse = to_train and self.has_double
         side_by_side = rng.random() < SIDE_BY_SIDE[double] if confuse else double
@@ -211,6 +225,8 @@ def checked_label(path: Path, labels: Labels, alphabet: Alphabet) -> CropName:
     if len(label) + twins > TIME_STEPS:
         raise UserError(f"{path}: plate '{name.plate}' needs {len(label) + twins} time steps (one more "
                         f"between equal neighbours), but LPRNet has {TIME_STEPS}; leave this plate out")
+    if name.rows > alphabet.rows:
+        raise UserError(f"{path} is of a plate of two rows, but the alphabet of plates of one; give it rows=2")
     if not alphabet.is_label(name.plate) and real_path(path) not in labels:
         raise UserError(f"{path}: its name gives '{name.plate}', which is no plate; call crops "
                         "<plate>_<number>.jpg, or list what they show in a table (--labels)")
@@ -289,10 +305,10 @@ def build_rendered(glyphs: Path | None, real: LPRDataLoader, alphabet: Alphabet)
     """
 
     def some(with_corners: bool) -> Iterator[tuple[np.ndarray, CropName]]:
-        items = [(path, name) for path, name in real.items if (name.corners is not None) == with_corners]
-        for path, name in items[:: 1 + len(items) // 600]:
+        crops = [crop for crop in real.crops if (crop.name.corners is not None) == with_corners]
+        for crop in crops[:: 1 + len(crops) // 600]:
             with contextlib.suppress(UserError):  # training says which cannot be read
-                yield read_image(path), name
+                yield read_image(crop.path), crop.name
 
     pictures = [picture for picture, _ in some(with_corners=False)]
     scenes = [(picture, corners, name.plate) for picture, name in some(with_corners=True)
@@ -347,7 +363,7 @@ def sample_shares(data: LPRDataLoader) -> np.ndarray:
     Crops with surroundings are taken evenly, ``IN_SCENE`` of all: their plates are as frequent as on the street, which
     is what decides between two provinces in blur. The others come by ``first_symbol_shares``.
     """
-    in_scene = np.array([name.corners is not None for _, name in data.items])
+    in_scene = np.array([crop.name.corners is not None for crop in data.crops])
     if in_scene.all():
         return in_scene / len(data)
     shares = np.zeros(len(data))

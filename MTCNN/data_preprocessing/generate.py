@@ -29,7 +29,7 @@ from MTCNN.data_preprocessing.swap import PlateSwapper
 from MTCNN.data_preprocessing.views import POSES, View, make_view
 from MTCNN.data_preprocessing.windows import SAMPLE_KINDS
 from MTCNN.data_set.split import belongs_to_val
-from platekit.arguments import add_glyphs, add_seed, flags_of
+from platekit.arguments import ListOf, add_glyphs, add_seed, flags_of
 from platekit.boxes import encode_offsets
 from platekit.crops import crop_resize, to_picture
 from platekit.errors import UserError
@@ -145,14 +145,14 @@ def describe(rows: dict[str, int]) -> str:
 def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
     """The flags both generators share."""
     inputs = parser.add_argument_group("photos")
-    inputs.add_argument("-dir_train", "--dir_train", nargs="+", type=Path, default=[paths.PHOTOS_TRAIN], metavar="DIR",
-                        help="folders of photos to train on, with CCPD names or in --boxes")
-    inputs.add_argument("-dir_val", "--dir_val", nargs="*", type=Path, default=[paths.PHOTOS_VAL], metavar="DIR",
-                        help="folders of photos to validate on; give none to make no validation samples")
+    inputs.add_argument("-dir_train", "--dir_train", nargs="+", action=ListOf, type=Path, default=[paths.PHOTOS_TRAIN],
+                        metavar="DIR", help="folders of photos to train on, with CCPD names or in --boxes")
+    inputs.add_argument("-dir_val", "--dir_val", nargs="*", action=ListOf, type=Path, default=[paths.PHOTOS_VAL],
+                        metavar="DIR", help="folders of photos to validate on; give none to make no validation samples")
     inputs.add_argument("--hold_out", type=float, default=0.0, metavar="SHARE",
                         help="share of the training photos to validate on instead of --dir_val, chosen by hashes of "
                              "plate numbers or file names, so that it is the same for both nets")
-    inputs.add_argument("--boxes", nargs="+", type=Path, default=[], metavar="FILE",
+    inputs.add_argument("--boxes", nargs="+", action=ListOf, type=Path, default=[], metavar="FILE",
                         help=f"for photos without CCPD names: {BOXES_HELP}")
     inputs.add_argument("--plain_list", type=Path, metavar="FILE",
                         help="names of photos whose corners are not to be trusted, one per line")

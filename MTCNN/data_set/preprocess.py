@@ -16,14 +16,14 @@ if __package__ in (None, ""):
 from ccpd.dataset import find_subsets
 from MTCNN.data_set.split import split_photos
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
-from platekit.arguments import HelpFormatter, add_seed, flags_of
+from platekit.arguments import HelpFormatter, ListOf, add_seed, flags_of
 from platekit.errors import UserError, run_script
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0],
                                      formatter_class=HelpFormatter)
-    parser.add_argument("--img_dirs", nargs="+", type=Path, metavar="DIR",
+    parser.add_argument("--img_dirs", nargs="+", action=ListOf, type=Path, metavar="DIR",
                         help="CCPD folders, or folders that hold such (default: those below ccpd/)")
     parser.add_argument("-dir_train", "--dir_train", type=Path, default=PHOTOS_TRAIN, metavar="DIR",
                         help="where the photos to train on go")
