@@ -56,11 +56,11 @@ class Thresholds:
     few: int = 30  # where fewer of PNet's windows than this have that score, as in the dark,
     pnet_low: float = 0.3  # those of this one count too
     pnet_overlap: float = 0.5  # of two proposals that overlap more, the better one stays
-    proposals: int = 128  # at most, into ONet
+    proposals: int = 512  # at most, into ONet: a plate has 5 to 10
     first_score: float = 0.2  # to get into ONet's next round
     first_low: float = 0.01  # the same, where no plate is found otherwise
     first_overlap: float = 0.7
-    refined: int = 128  # at most, into ONet's next round
+    refined: int = 512  # at most, into ONet's next round
     score: float = 0.85  # of the last two rounds: what counts as a plate,
     second_score: float = 0.98  # and of those that got on by first_low
     overlap: float = 0.3

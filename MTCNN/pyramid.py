@@ -20,6 +20,7 @@ import torch
 from torch.nn import functional
 
 from MTCNN.model.MTCNN_nets import PNET_SIZE, PNET_STRIDE
+from platekit import MAX_PIXELS
 from platekit.compiled import compiled, in_threads
 from platekit.errors import UserError
 from platekit.opencv import cv2
@@ -30,6 +31,7 @@ MINI_LP = (50.0, 15.0)  # width, height in pixels of the smallest plate to find
 SMALLEST = 3  # pixels of a side of the smallest plate that can be asked for: levels are 14 times as wide then
 SCALE = 0.65  # from one level to the next
 FIRST_WINDOW = 1.15  # the first window over the smallest plate: a window somewhat larger than a plate finds it too
+MOST_PIXELS = 4 * MAX_PIXELS  # of a level
 OWN_SHEET = 150_000  # pixels from which on a level is a sheet of its own, made by two threads
 
 
@@ -57,7 +59,7 @@ def plan_levels(height: int, width: int, mini_lp: tuple[float, float] = MINI_LP,
     The first window is ``FIRST_WINDOW`` times as large as ``mini_lp`` (width, height); windows grow by 1 / ``scale``
     until they exceed the picture. The last of each aspect is as large as the picture allows. No level when the
     picture is smaller than the smallest plate. Raises UserError for a plate smaller than ``SMALLEST``, a scale outside
-    (0, 1), no aspects, and any that is not positive and finite.
+    (0, 1), no aspects, and any that is not positive and finite; and for a level of more than ``MOST_PIXELS``.
     """
     return list(_plan_levels(height, width, tuple(mini_lp), scale, tuple(aspects)))
 
@@ -84,6 +86,9 @@ def _plan_levels(height: int, width: int, mini_lp: tuple[float, ...], scale: flo
         if width >= mini_lp[0] and height >= mini_lp[1] and largest > 1.1 * last:  # plates that fill the picture
             sizes.add(_level_size(height, width, largest, aspect))
     ordered = sorted(sizes, key=lambda size: (-size[0] * size[1], size))
+    if ordered and math.prod(ordered[0]) > MOST_PIXELS:
+        raise UserError(f"to find plates of {mini_lp[0]:g} x {mini_lp[1]:g} pixels in a picture of {width} x {height} "
+                        "takes too much memory; ask for larger ones (--mini_lp)")
     levels: list[Level] = []
     for level_width, level_height in ordered:
         sources = [index for index, level in enumerate(levels)

@@ -295,6 +295,8 @@ class Run(Generic[Net]):
             if int(distributed.total(torch.tensor(self.step))) != self.step * distributed.world():
                 raise UserError(f"process {distributed.rank()} would go on from step {self.step}, others from another; "
                                 "give all machines the same --run folder, on a disk that they share")
+            if self.last.exists() and not self.step and distributed.rank() == 0:
+                self.save()  # a kill from here on must not bring back the training that this one replaces
             if trained and not self.log and distributed.rank() == 0:
                 self.finish_epoch({"epoch": 0, "step": 0, **evaluate(self.average.eval()), "revision": git_revision()})
             try:

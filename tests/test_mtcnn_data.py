@@ -118,6 +118,15 @@ def test_split_is_by_plate_and_keeps_every_byte(call, tmp_path):
     assert again.status == 0 and "wrote 0 photos" in again.out and files_below(train) == before
 
 
+def test_a_photo_that_cannot_be_read_is_left_out_of_the_split(call, tmp_path):
+    source = photo_folder(tmp_path / "ccpd")
+    gone = source / "ccpd_base" / photo_name("苏E33333")
+    gone.symlink_to(tmp_path / "not there")
+    done = call(preprocess.main, "--img_dirs", source, "-dir_train", tmp_path / "train", "-dir_val", tmp_path / "val")
+    assert f"left out: cannot read {gone}: " in done.out + done.err and "Traceback" not in done.err
+    assert len(list((tmp_path / "train").rglob("*.jpg"))) + len(list((tmp_path / "val").rglob("*.jpg"))) >= 2
+
+
 def test_two_photos_of_one_name_are_both_kept(call, tmp_path):
     for release in ("old", "new"):
         path = tmp_path / release / "ccpd_base" / photo_name("皖A12345")
@@ -226,6 +235,13 @@ def test_a_view_of_a_wide_picture_keeps_the_plate_as_it_is(monkeypatch):
     width, height = view.box[2:] - view.box[:2]
     assert width / height == pytest.approx(280 / 90)
     np.testing.assert_allclose((view.box[:2] + view.box[2:]) / 2 / (1920, 1080), (340 / 720, 545 / 1160))
+
+
+def test_no_pose_makes_a_plate_too_small_to_be_seen():
+    image, box = make_picture(30, 100), np.array([3.0, 2, 97, 28])
+    for seed in range(60):
+        view = make_view(image, box, box_corners(box), np.zeros((0, 4)), np.random.default_rng(seed))
+        assert (view.box[2:] - view.box[:2]).min() >= 4
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -508,6 +524,19 @@ def test_a_half_made_folder_that_lost_a_file_is_refused(tmp_path, lost):
             SampleWriter(tmp_path, (12, 47), {})
 
 
+@pytest.mark.parametrize("damaged", ["positive.npy", "negative.txt"])
+def test_a_complete_folder_with_a_damaged_file_is_refused(tmp_path, damaged):
+    writer = SampleWriter(tmp_path, (12, 47), {})
+    writer.add(some_samples(np.random.default_rng(0)))
+    writer.finish()
+    assert SampleWriter(tmp_path, (12, 47), {}).complete
+    (tmp_path / damaged).write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(UserError, match=f"{damaged} is damaged; remove"):
+            SampleWriter(tmp_path, (12, 47), {})
+        (tmp_path / damaged).unlink(missing_ok=True)
+
+
 def test_offsets_keep_full_precision_and_kinds_may_be_empty(tmp_path):
     samples = some_samples(np.random.default_rng(0), 5)
     samples["part"] = (samples["part"][0][:0], samples["part"][1][:0])
@@ -556,6 +585,11 @@ def test_lists_hold_each_sample_once(tmp_path):
     (tmp_path / "b" / "negative.txt").write_text(whole)
     small = assemble([tmp_path / "a"], target, {"positive": 1, "part": 1, "negative": 1}, 30, 0)
     assert sum(small.values()) == 30
+    for size in (3, 8, 29):
+        few = assemble([tmp_path / "a"], target, {"positive": 1, "part": 1, "negative": 1}, size, 0)
+        assert size - 3 < sum(few.values()) <= size and few["positive"] > 0
+    with pytest.raises(UserError, match="--size 2 leaves no positives; give 3 or more"):
+        assemble([tmp_path / "a"], target, {"positive": 1, "part": 1, "negative": 1}, 2, 0)
     lists = target, tmp_path / "lists" / "val.txt"
     run("pnet", "", ["--samples_train", str(tmp_path / "a"), "--samples_val", str(tmp_path / "b"), "--size", "30",
                      "--list_train", str(lists[0]), "--list_val", str(lists[1])])

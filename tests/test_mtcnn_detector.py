@@ -263,6 +263,24 @@ def test_the_smallest_plate_decides_where_the_pyramid_starts():
     assert finest[0].width > finest[1].width > finest[2].width
 
 
+def test_the_smallest_plate_may_not_ask_for_more_memory_than_there_is():
+    assert plan_levels(12000, 10000)
+    with pytest.raises(UserError, match=r"plates of 3 x 3 pixels in a picture of 6000 x 4000 .*--mini_lp"):
+        plan_levels(4000, 6000, (3, 3))
+
+
+def test_of_many_plates_each_is_proposed():
+    """Clear plates, which have most of the windows, leave room for others."""
+    places = np.array([(x, y) for y in range(0, 2000, 200) for x in range(0, 3000, 300)], np.float32)  # 100 plates
+    shifts = np.array([(dx, dy) for dx in (-30, 0, 30) for dy in (-9, 0, 9)], np.float32)
+    corners = (places[:, None] + shifts).reshape(-1, 2)
+    windows = np.concatenate([corners, corners + np.float32([100, 30])], axis=1)
+    scores = np.repeat(np.linspace(0.99, 0.5, len(places), dtype=np.float32), len(shifts))
+    boxes, _ = make().choose(windows, np.zeros_like(windows), scores)
+    truths = np.concatenate([places, places + np.float32([100, 30])], axis=1)
+    assert (box_iou(truths, boxes).max(axis=1) > 0.5).all()
+
+
 def test_the_pyramid_searches_several_aspects():
     levels = plan_levels(1160, 720)
     aspects = {round((47 * 720 / level.width) / (12 * 1160 / level.height), 1) for level in levels}

@@ -395,6 +395,13 @@ def test_two_trainings_do_not_share_a_folder(tmp_path):
 def test_restart_begins_anew(tmp_path, reference):
     run = Run(tmp_path / "reference", Net(), SETTINGS, CPU, {"chars": "AB-"})
     assert run.resume(restart=True) is False and run.step == 0
+
+    def killed(net, batch):
+        raise SystemExit(1)
+
+    with pytest.raises(SystemExit):
+        run.train(Noisy(), collate, killed, evaluate)
+    assert start(tmp_path / "reference").step == 0  # not where the former training was
     assert Run(tmp_path / "nothing", Net(), SETTINGS, CPU).resume() is False
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -56,8 +57,10 @@ def assemble(folders: Sequence[Path], target: Path, shares: dict[str, float], si
     unit = len(rows_of["positive"]) / shares["positive"]
     if size is not None:
         unit = min(unit, size / sum(shares.values()))
+        if unit * shares["positive"] < 1:
+            raise UserError(f"--size {size} leaves no positives; give {math.ceil(sum(shares.values()))} or more")
     rng = np.random.default_rng(seed)
-    chosen = {kind: rng.permutation(rows)[:round(unit * shares[kind])] for kind, rows in rows_of.items()}
+    chosen = {kind: rng.permutation(rows)[:int(unit * shares[kind] + 1e-9)] for kind, rows in rows_of.items()}
     arrays = list(itertools.product(folders, SAMPLE_KINDS))
     header = "".join(f"# array {file_fingerprint(folder / SUMMARY)} "
                      f"{relative_name(folder / f'{kind}.npy', target.parent)}\n" for folder, kind in arrays)
@@ -78,11 +81,13 @@ def lines_of(path: Path, mask: np.ndarray) -> Iterator[bytes]:
         with open(path, "rb") as file:
             for line, chosen in itertools.zip_longest(file, mask.tobytes()):
                 if line is None or chosen is None:
-                    raise UserError(f"{path} has not a line for each of {len(mask)} samples; generate them again")
+                    raise UserError(f"{path} has not a line for each of {len(mask)} samples; remove {path.parent} "
+                                    "and generate it again")
                 if chosen:
                     yield line
     except OSError as error:
-        raise UserError(f"cannot read the list {path}: {error.strerror}; generate the samples again") from None
+        raise UserError(f"cannot read the list {path}: {error.strerror}; remove {path.parent} and generate it again") \
+            from None
 
 
 def run(net: str, description: str, arguments: list[str] | None = None) -> None:

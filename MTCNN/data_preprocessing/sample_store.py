@@ -13,6 +13,7 @@ import io
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,6 +42,10 @@ class SampleWriter:
         self.complete = (self.folder / SUMMARY).exists()
         if self.complete:
             self._restore(self.folder / SUMMARY)
+            for _, name, sound in self._files():
+                path = self.folder / name
+                if not path.exists() or path.stat().st_size != sound:
+                    raise self._damaged(path)
             (self.folder / PROGRESS).unlink(missing_ok=True)  # which a kill at the very end leaves
         elif (self.folder / PROGRESS).exists():
             self._restore(self.folder / PROGRESS)
@@ -54,7 +59,7 @@ class SampleWriter:
             theirs = dict(state["settings"])
             differing = [key for key in {**self.settings, **theirs} if theirs.get(key) != self.settings.get(key)]
             self.steps, self.rows = state["steps"], {kind: int(state["rows"][kind]) for kind in SAMPLE_KINDS}
-            self.list_bytes = state.get("list_bytes", self.list_bytes)
+            self.list_bytes = {kind: int(state["list_bytes"][kind]) for kind in SAMPLE_KINDS}
             self.left_out = dict.fromkeys(state.get("left_out", ()))
         except (OSError, ValueError, KeyError, TypeError):
             raise self._damaged(path) from None
@@ -66,23 +71,27 @@ class SampleWriter:
     def _damaged(self, path: Path) -> UserError:
         return UserError(f"{path} is damaged; remove {self.folder} and generate it again")
 
+    def _files(self) -> Iterator[tuple[str, str, int]]:
+        """The kind, name and bytes of each file, by what was written so far."""
+        for kind in SAMPLE_KINDS:
+            yield kind, f"{kind}.npy", HEADER + self.rows[kind] * math.prod(self.size) * 3
+            yield kind, f"{kind}.txt", self.list_bytes[kind]
+
     def _open(self, mode: str) -> None:
         """Open the growing files and cut off what a killed run wrote after its last ``progress.json``."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for kind in SAMPLE_KINDS:
-                sample = math.prod(self.size) * 3
-                for files, name, sound in ((self.arrays, f"{kind}.npy", HEADER + self.rows[kind] * sample),
-                                           (self.lists, f"{kind}.txt", self.list_bytes[kind])):
-                    whole, path = self.folder / name, self.folder / f"{name}.partial"
-                    if mode == "r+b":
-                        if whole.exists() and not path.exists():  # the run was killed while it renamed
-                            replace(whole, path)
-                        if not path.exists() or path.stat().st_size < sound:
-                            raise self._damaged(path)
-                    files[kind] = open(path, mode)  # type: ignore[assignment]  # both modes are binary
-                    files[kind].truncate(sound)
-                    files[kind].seek(sound)
+            for kind, name, sound in self._files():
+                whole, path = self.folder / name, self.folder / f"{name}.partial"
+                if mode == "r+b":
+                    if whole.exists() and not path.exists():  # the run was killed while it renamed
+                        replace(whole, path)
+                    if not path.exists() or path.stat().st_size < sound:
+                        raise self._damaged(path)
+                files = self.arrays if name.endswith(".npy") else self.lists
+                files[kind] = open(path, mode)  # type: ignore[assignment]  # both modes are binary
+                files[kind].truncate(sound)
+                files[kind].seek(sound)
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror}; choose another folder") from error
 
@@ -148,7 +157,9 @@ def open_array(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the samples {path}: {error}; generate them again") from None
+        raise UserError(f"cannot read the samples {path}: {error}; remove {path.parent} and generate it again") \
+            from None
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
-        raise UserError(f"{path} holds no samples (uint8, N x height x width x 3); generate them again")
+        raise UserError(f"{path} holds no samples (uint8, N x height x width x 3); remove {path.parent} and generate "
+                        "it again")
     return array

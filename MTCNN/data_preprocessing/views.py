@@ -24,6 +24,7 @@ from platekit.opencv import cv2
 POSES: dict[str, float] = {"ccpd_base": 0.12, "ccpd_blur": 0.22, "ccpd_db": 0.13, "ccpd_fn": 0.15,
                            "ccpd_rotate": 0.2, "ccpd_tilt": 0.18}
 LIKE_CCPD = 0.65  # share of the views that look as the plate whose pose they take; the others look any way
+LEAST_SIDE = 4  # pixels of a plate that a pose may leave it
 SMALLER = 0.8  # how much smaller a picture gets by samples alone
 SHAKEN = 4.0  # half the plates of CCPD's blur subset are less sharp; half of their views are blurred further
 
@@ -47,7 +48,10 @@ def make_view(image: np.ndarray, box: np.ndarray | None, vertices: np.ndarray | 
     if vertices is not None:
         for _ in range(8):
             pose = sample_pose(_pick(poses, rng), rng)
-            matrix = warp_between(vertices, placed(pose.corners, height, width), height, width)
+            target = placed(pose.corners, height, width)
+            if np.ptp(target, axis=0).min() < LEAST_SIDE:  # in a small picture
+                continue
+            matrix = warp_between(vertices, target, height, width)
             if matrix is not None:
                 break
     if matrix is None:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ccpd.annotation import has_annotation, parse
 from ccpd.dataset import shows_no_plate
-from platekit.errors import UserError
+from platekit.errors import UserError, reason
 from platekit.files import atomic_path
 from platekit.images import find_images
 
@@ -51,6 +51,13 @@ def split_photos(folders: Iterable[Path], train: Path, val: Path, share: float, 
     counts = Counts()
     for folder in folders:
         for path in tqdm(find_images(folder), desc=folder.name, unit="photo"):
+            try:
+                with open(path, "rb"):
+                    pass
+            except OSError as error:
+                tqdm.write(f"left out: cannot read {path}: {reason(error)}")
+                counts.left_out += 1
+                continue
             if has_annotation(path):
                 try:
                     key = parse(path).plate
