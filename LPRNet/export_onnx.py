@@ -75,6 +75,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     reader, alphabet = load_reader(args.lprnet, args.stn)
     recogniser = Recogniser(args.lprnet, args.stn, "cpu")
+    print(f"exporting {args.lprnet} and {args.stn}")
     first, last = sample_crops(recogniser)
     noise = {f"random {count}": random_crops(count) for count in (1, 2, 3, 16, 64)}
     for net, path, output, crops, facts in (

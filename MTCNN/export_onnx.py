@@ -48,6 +48,7 @@ def main() -> None:
     detector = Detector(pnet, onet, "cpu")
     photos = [detector.upload(read_image(path)) for path in find_images(SAMPLES)]
 
+    print(f"exporting {args.pnet} and {args.onet}")
     export(pnet, torch.zeros(1, 3, *SHAPES[-1]), (2, 3), args.pnet_onnx,
            ["offsets", "scores"])
     compare(pnet, args.pnet_onnx, {

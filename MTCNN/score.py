@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +12,36 @@ import numpy as np
 from ccpd.protocol import IOU_THRESHOLD
 from platekit.boxes import box_iou
 from platekit.files import real_path
-from platekit.tables import Plates
+from platekit.tables import LEAST_SIDE, Plates
 
 
 class Score:
     """Counts plates, those found (an IoU above 0.7, one box per plate), and boxes that are none of them; and of the
     plates whose texts are known those that are read wholly right, in whatever box."""
 
-    def __init__(self, truth: Mapping[Path, Plates]) -> None:
-        """``truth``: each picture's plates, by its resolved path."""
-        self.truth = truth
-        self.pictures = self.plates = self.found = self.other = self.unknown = self.known = self.read = 0
+    def __init__(self, truth: Mapping[Path, Plates], symbols: Container[str] | None = None) -> None:
+        """``truth``: each picture's plates, by its resolved path; ``symbols`` that can be read, if any text is."""
+        self.truth, self.symbols = truth, symbols
+        self.seen: set[Path] = set()
+        self.pictures = self.plates = self.found = self.other = self.unknown = self.failed = 0
+        self.known = self.read = self.strange = 0  # texts
         self.outside: list[Path] = []  # pictures with a plate that lies outside
 
     def add_entry(self, entry: dict[str, Any]) -> None:
         """Count what a line of results says: the boxes found in a picture, the surest first."""
-        if "plates" not in entry:
-            return
         path = Path(entry["image"])
-        truth = self.truth.get(real_path(path))
+        if "plates" not in entry:
+            self.failed += real_path(path) in self.truth
+            return
+        truth = self.truth.get(place := real_path(path))
         if truth is None:
             self.unknown += 1
             return
+        if place in self.seen:  # named twice
+            return
+        self.seen.add(place)
         plates = truth.boxes
-        if (plates[:, 2:] > (entry["width"], entry["height"])).any():
+        if (plates[:, 2:] > np.add(LEAST_SIDE, (entry["width"], entry["height"]))).any():
             self.outside.append(path)
             return
         found = np.array([plate["box"] for plate in entry["plates"]], float).reshape(-1, 4)
@@ -46,6 +52,8 @@ class Score:
                 plates, right = np.delete(plates, iou.argmax(), axis=0), right + 1
         texts = Counter(truth.texts)
         self.known += texts.total()
+        if self.symbols is not None:
+            self.strange += sum(not all(symbol in self.symbols for symbol in text) for text in texts.elements())
         self.read += (texts & Counter(plate.get("text") for plate in entry["plates"])).total()
         self.pictures += 1
         self.plates += right + len(plates)
@@ -53,12 +61,14 @@ class Score:
         self.other += len(found) - right
 
     def __str__(self) -> str:
-        if not (self.pictures or self.unknown or self.outside):
+        if not (self.pictures or self.unknown or self.outside or self.failed):
             return ""
         share = f" ({self.found / self.plates:.1%})" if self.plates else ""
         read = f", {self.read} of {self.known} read wholly right ({self.read / self.known:.1%})" if self.known else ""
+        strange = f", {self.strange} texts with symbols that these weights do not know" if self.strange else ""
+        failed = f", {self.failed} pictures that could not be read" if self.failed else ""
         unknown = f", {self.unknown} pictures without a row in a table" if self.unknown else ""
         outside = f", {len(self.outside)} pictures left out, whose boxes lie outside them (were they made smaller?), " \
             f"the first {self.outside[0]}" if self.outside else ""
         return (f"{self.pictures} pictures: {self.found} of {self.plates} plates found{share}{read}, "
-                f"{self.other} other boxes{unknown}{outside}")
+                f"{self.other} other boxes{strange}{failed}{unknown}{outside}")

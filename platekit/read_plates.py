@@ -19,6 +19,7 @@ from platekit.errors import UserError, run_script
 from platekit.frames import VIDEOS, is_live
 from platekit.images import expand_inputs, is_same_folder, read_lines
 from platekit.memory import hand_back_files
+from platekit.onnx_nets import is_onnx
 from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.places import samples_from_here
 from platekit.tables import BOXES_HELP, plates_of_tables
@@ -64,8 +65,12 @@ def make_reader(args: argparse.Namespace) -> PlateReader:
     """The reader that the flags describe. Raises UserError as ``PlateReader``."""
     if args.backend == "onnx" and args.device not in ("auto", "cpu"):
         raise UserError(f"--backend onnx runs on the CPU, not on {args.device}; leave out --device")
-    device = join(pick_device("cpu" if args.backend == "onnx" else args.device))
     nets = nets_of(args)
+    for path in nets.values():
+        if args.backend == "onnx" and not is_onnx(path):
+            raise UserError(f"--backend onnx takes ONNX files, which end in .onnx, not {path}; export it "
+                            "(MTCNN/export_onnx.py, LPRNet/export_onnx.py) and name what that writes")
+    device = join(pick_device("cpu" if args.backend == "onnx" else args.device))
     reader = PlateReader(device, args.mini_lp, args.scale, nets["pnet"], nets["onet"], nets["lprnet"], nets["stn"],
                          details=args.details, colour=args.colour)
     hand_back_files()
@@ -139,8 +144,9 @@ def check_inputs(args: argparse.Namespace) -> None:
 def main() -> int:
     args = parse_arguments()
     check_inputs(args)
-    score = Score(plates_of_tables(args.boxes)) if args.boxes else None
+    truth = plates_of_tables(args.boxes)
     reader = make_reader(args)
+    score = Score(truth, reader.recogniser.alphabet.chars[:-1]) if args.boxes else None
     output = args.output or (None if args.json else OUTPUTS)
     reader.doubtful = args.hide
     if args.video or args.camera is not None:

@@ -28,6 +28,7 @@ BOXES_HELP = "CSV tables with the columns file (path from the table's folder), x
     "numbers, x and y of the upper left one and on clockwise"
 BOX = ("x1", "y1", "x2", "y2")
 FILE, TEXT, CORNERS, ROWS = "file", "text", "corners", "rows"
+SAME = 0.9  # an IoU above: boxes of one plate
 LEAST_SIDE = 2  # pixels of a box: nothing can be read or found in less
 
 
@@ -113,13 +114,19 @@ def plates_of_tables(tables: Iterable[str | os.PathLike]) -> dict[Path, Plates]:
     plates: dict[Path, tuple[list, list, list]] = {}
     for row in (row for table in tables for row in read_rows(table, (FILE, *BOX))):
         boxes, corners, texts = plates.setdefault(row.picture, ([], [], []))
-        if box := box_of(row):
+        box, text = box_of(row), unicodedata.normalize("NFC", row.texts.get(TEXT, ""))
+        if box and not is_repeated(box, boxes):
             boxes.append(box)
             corners.append(corners_of(row, box))
-            if text := row.texts.get(TEXT):
-                texts.append(unicodedata.normalize("NFC", text))
+            if text:
+                texts.append(text)
     return {path: Plates(np.array(boxes, np.float64).reshape(-1, 4), corners, texts)
             for path, (boxes, corners, texts) in plates.items()}
+
+
+def is_repeated(box: list[float], boxes: list[list[float]]) -> bool:
+    """Whether a box (4,) is nearly one of others: that plate is in two tables, or twice in one."""
+    return bool(boxes) and bool((box_iou(np.array([box]), np.array(boxes)) > SAME).any())
 
 
 def corners_of(row: TableRow, box: Sequence[float]) -> np.ndarray | None:
@@ -187,6 +194,8 @@ def box_of(row: TableRow) -> list[float] | None:
         x1, y1, x2, y2 = box = [float(text) for text in texts]
     except ValueError:
         raise UserError(f"{row.place}: '{','.join(texts)}' are not four numbers; correct the row") from None
+    if min(x1, y1) >= -LEAST_SIDE:  # drawn a little beyond the edge
+        x1, y1 = box[:2] = max(0.0, x1), max(0.0, y1)
     if not (0 <= x1 < x2 < math.inf and 0 <= y1 < y2 < math.inf):
         raise UserError(f"{row.place}: '{','.join(texts)}' is no box, x1,y1,x2,y2 in pixels with 0 <= x1 < x2 and "
                         "0 <= y1 < y2; correct the row")

@@ -62,6 +62,17 @@ def symbols(tmp_path: Path) -> Path:
     return path
 
 
+def test_plates_of_another_country_are_not_taken_for_chinese_ones(call, tmp_path):
+    texts = "GZF6L71", "QRM4A19", "京A12345"
+    for number, text in enumerate(texts):
+        put_picture(tmp_path / f"{number}.png", make_picture(24, 94))
+    (tmp_path / "labels.csv").write_text("file,text\n" + "".join(f"{number}.png,{text}\n"
+                                                                for number, text in enumerate(texts)), "utf-8")
+    done = call(LPRNet_Train.main, "--img_dirs_train", tmp_path, "--labels", tmp_path / "labels.csv")
+    assert done.status == 2 and "2 of 3 labels are of no Chinese plate, such as 'GZF6L71'" in done.sentence()
+    assert "--alphabet" in done.sentence()
+
+
 def test_training_on_another_countrys_plates(call, symbols, tmp_path):
     """The loss falls, and whoever reads with the weights needs no flag for alphabet and length."""
     folder = draw_odemark(tmp_path / "crops", 40, 1)

@@ -10,6 +10,7 @@ import shutil
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from LPRNet.data.labels import read_labels
 from LPRNet.data.load_data import LPRDataLoader
 from MTCNN import MTCNN as detection
 from MTCNN.data_preprocessing import assemble_Pnet_imglist, gen_Onet_train_data, gen_Pnet_train_data
+from MTCNN.data_preprocessing.generate import photos_by_split
 from MTCNN.data_preprocessing.photos import read_photos
 from MTCNN.data_set import boxes_of_labels, boxes_of_results
 from MTCNN.paths import PNET_WEIGHTS
@@ -137,7 +139,7 @@ def test_points_of_yolo_that_are_no_corners(tmp_path):
         shown[place] = 0
         for numbers in (shown.flatten(), shown[:, :2].flatten()):
             (tmp_path / "a.txt").write_text(" ".join(map(str, [0, 0.5, 0.45, 0.2, 0.1, *numbers])))
-            ((_, box, corners),) = boxes_of_labels.read_yolo(tmp_path / "a.txt", np.ones(2))
+            ((_, box, corners, _),) = boxes_of_labels.read_yolo(tmp_path / "a.txt", np.ones(2))
             assert corners is None and np.allclose(box, (0.4, 0.4, 0.6, 0.5))
     angles = np.linspace(0, 2 * np.pi, 9)[:-1]
     circle = np.stack([0.5 + 0.1 * np.cos(angles), 0.5 + 0.05 * np.sin(angles)], axis=1)
@@ -192,7 +194,8 @@ def test_a_table_in_a_linked_folder_names_its_pictures(call, photos, tmp_path):
     assert "file,x1,y1,x2,y2\n../../photos/a/two.png," in (tmp_path / "far" / "away" / "boxes.csv").read_text()
 
 
-@pytest.mark.parametrize("line", ["0 0.5 0.5 0.1", "0 a b c d", "0 90 80 40 20", "0 nan 0.5 0.1 0.1"])
+@pytest.mark.parametrize("line", ["0 0.5 0.5 0.1", "0 a b c d", "0 90 80 40 20", "0 nan 0.5 0.1 0.1",
+                                  "0 0.4 0.9 0.6 0.96"])
 def test_a_bad_file_of_yolo_is_left_out_and_said_so(call, photos, tmp_path, line):
     (photos / "a" / "one.txt").write_text(line)
     (photos / "a" / "two.txt").write_text("0 0.5 0.5 0.1 0.1\n")
@@ -215,7 +218,14 @@ def test_labels_of_pascal_voc_give_the_same_table(call, photos, tmp_path):
     assert done.status == 0 and "3 plates; 1 pictures" in done.out, done
     assert {path.stem: boxes.tolist() for path, boxes in read_boxes([tmp_path / "boxes.csv"]).items()} == {
         name: [list(box) for box in boxes] for name, boxes in BOXES.items()}
+    assert "the labels tell no texts (text)" in done.out
     one = tmp_path / "labels" / "a" / "one.xml"
+    plate = "<attributes><attribute><name>plate</name><value> AB-1 </value></attribute></attributes></object>"
+    one.write_text(VOC.format(OBJECT.format("licence", *BOXES["one"][0])).replace("</object>", plate))
+    done = call(boxes_of_labels.main, *arguments[:-1], tmp_path / "texts.csv", "--text", "plate")
+    assert done.status == 0 and "tell no texts" not in done.out
+    texts = {path.stem: plates.texts for path, plates in plates_of_tables([tmp_path / "texts.csv"]).items()}
+    assert texts == {"one": ["AB-1"], "two": [], "none": []}
     for bad in (VOC.format(OBJECT.format("licence", 100, 96, 700, 150)), VOC.format("<object/>"), "<annotation>",
                 VOC.format("<size><width>720</width><height>480</height></size>"),
                 '<?xml version="1.0" encoding="gb2312"?>' + VOC):
@@ -238,7 +248,7 @@ def test_labels_of_coco_give_the_same_table(call, photos, tmp_path, folder, slas
                               for number, (x1, y1, x2, y2) in boxes]}
     labels["annotations"].append({"image_id": 0, "category_id": 1, "bbox": [0, 0, 300, 200]})
     points = np.insert(corners, 2, 2, axis=1).flatten().tolist()  # each with its visibility
-    labels["annotations"][2] |= {"bbox": [100, 60, 170, 80], "keypoints": points}
+    labels["annotations"][2] |= {"bbox": [100, 60, 170, 80], "keypoints": points, "attributes": {"text": "AB1"}}
     x1, y1, x2, y2 = boxes[1][1]
     labels["annotations"][1]["segmentation"] = [[x2, y2 - 9, x1, y2, x1, y1, x2, y1, x2, y2 - 9]]  # closed
     (tmp_path / "coco.json").write_text(json.dumps(labels))
@@ -250,6 +260,7 @@ def test_labels_of_coco_give_the_same_table(call, photos, tmp_path, folder, slas
     assert found["two"].corners[0] is None
     np.testing.assert_array_equal(found["two"].corners[1], [(x2, y2 - 9), (x1, y2), (x1, y1), (x2, y1)])
     np.testing.assert_array_equal(found["one"].corners[0], corners[[2, 3, 0, 1]])
+    assert found["one"].texts == ["AB1"] and found["two"].texts == [] and "not in" not in done.out
     assert "is there and may have been corrected" in call(boxes_of_labels.main, *arguments).sentence()
     (tmp_path / "boxes.csv").unlink()
     shutil.copytree(photos / "a", photos / "b")  # of the same names: whose labels are those without a folder?
@@ -260,6 +271,12 @@ def test_labels_of_coco_give_the_same_table(call, photos, tmp_path, folder, slas
         assert done.status == 2 and "has labels" in done.sentence()
     shutil.rmtree(photos / "b")
     (tmp_path / "boxes.csv").unlink(missing_ok=True)
+    (photos / "a" / "none.png").rename(photos / "a" / "renamed.png")
+    done = call(boxes_of_labels.main, *arguments)
+    assert done.status == 0 and f"1 labelled pictures are not in {photos}, such as " in done.out
+    assert done.out.count("none.png") == 1
+    (photos / "a" / "renamed.png").rename(photos / "a" / "none.png")
+    (tmp_path / "boxes.csv").unlink()
     for change, said in (({"width": 36, "height": 24}, "picture of 36 x 24 pixels"),
                          ({}, "[30, 40, 800, 40] is no bbox")):
         labels["images"][0] |= change
@@ -305,9 +322,9 @@ def test_a_mark_of_the_encoding_is_no_part_of_yolos_class(tmp_path):
 
 
 def test_a_box_of_yolo_ends_where_the_picture_does(call, photos, tmp_path):
-    (photos / "a" / "one.txt").write_text("0 0.9 0.5 0.4 0.2")
+    (photos / "a" / "one.txt").write_text("0 0.9 0.5 0.25 0.2")
     assert call(boxes_of_labels.main, "--images", photos, "--out", tmp_path / "boxes.csv").status == 0
-    assert read_boxes([tmp_path / "boxes.csv"])[photos / "a" / "one.png"].tolist() == [[252, 96, 360, 144]]
+    assert read_boxes([tmp_path / "boxes.csv"])[photos / "a" / "one.png"].tolist() == [[279, 96, 360, 144]]
 
 
 def test_a_box_without_area_is_left_out_and_said_so(call, photos, tmp_path):
@@ -338,7 +355,7 @@ def test_pictures_without_any_file_of_yolo_are_no_table(call, photos, tmp_path):
 
 @pytest.mark.parametrize(("row", "what"), [
     ("a/one.png,1,2,3", "not four numbers"), ("a/one.png,1,2,x,4", "not four numbers"), ("a/one.png,5,2,3,4", "no box"),
-    ("a/one.png,-1,2,3,4", "no box"), ("a/one.png,0.2,0.3,0.6,0.5", "not in shares"),
+    ("a/one.png,-3,2,3,4", "no box"), ("a/one.png,0.2,0.3,0.6,0.5", "not in shares"),
     ("a/one.png,1,2,30,3", "side below 2"), ("a/one.png,1,2,inf,4", "no box"),
     (",1,2,3,4", "picture is missing"), ("a/\0.png,1,2,3,4", "zero byte|NUL")])
 def test_a_bad_row_is_said_by_its_place(photos, row, what):
@@ -463,6 +480,9 @@ def test_crops_of_a_table_are_what_lprnet_learns_from(call, photos, table, tmp_p
     (crop,) = (path for path, text in labels.items() if text == "Ü7")
     assert read_image(crop).shape == (41, 130, 3)
     assert f"--labels {tmp_path / 'crops' / 'labels.csv'}" in done.out
+    assert "these have -17BÜ" in done.out and "--alphabet symbols.txt --max_length 3" in done.out
+    table.write_text(table.read_text("utf-8").replace("B-1", "皖A12345").replace("Ü7", "WJ皖12345"), "utf-8")
+    assert "--alphabet" not in call(crops_of_boxes.main, "--boxes", table, "--out", tmp_path / "chinese").out
 
 
 def test_a_crop_of_a_photo_with_a_long_name_has_a_name_too(call, photos, table, tmp_path):
@@ -493,12 +513,48 @@ def test_a_plate_is_found_once(tmp_path):
 
 
 def test_a_picture_whose_boxes_lie_outside_it_does_not_count_and_is_named(tmp_path):
-    score = Score({tmp_path / "a.jpg": Plates(np.array([(10, 10, 110, 40)], float), [], [])})
+    plates = Plates(np.array([(10, 10, 110, 40)], float), [], [])
+    score = Score({tmp_path / "a.jpg": plates, tmp_path / "b.jpg": plates})
     score.add_entry({"image": str(tmp_path / "a.jpg"), "width": 100, "height": 50, "plates": []})
     assert str(score).startswith("0 pictures: 0 of 0 plates found, 0 other boxes, 1 pictures left out, whose boxes lie "
                                  "outside") and str(score).endswith("a.jpg")
-    score.add_entry({"image": str(tmp_path / "a.jpg"), "width": 110, "height": 50, "plates": []})
-    assert score.plates == 1
+    score.add_entry({"image": str(tmp_path / "b.jpg"), "width": 109, "height": 50, "plates": []})
+    assert score.plates == 1  # drawn a pixel too far
+
+
+def test_a_picture_counts_once_and_what_cannot_be_right_is_said(tmp_path):
+    """A picture that is named twice, one that cannot be read, a text of symbols that no reading has."""
+    plates = Plates(np.array([(10, 10, 110, 40)], float), [], ["AB-1"])
+    score = Score({tmp_path / name: plates for name in ("a.jpg", "b.jpg")}, "AB1")
+    line = {"image": str(tmp_path / "a.jpg"), "width": 200, "height": 50,
+            "plates": [{"box": [10, 10, 110, 40], "text": "AB1"}]}
+    for entry in (line, line, {"image": str(tmp_path / "b.jpg"), "error": "cannot decode it"}):
+        score.add_entry(entry)
+    assert str(score) == ("1 pictures: 1 of 1 plates found (100.0%), 0 of 1 read wholly right (0.0%), 0 other boxes, "
+                          "1 texts with symbols that these weights do not know, 1 pictures that could not be read")
+
+
+def test_a_plate_in_two_tables_is_one_and_a_box_may_end_a_little_outside(photos, table, tmp_path):
+    other = photos / "other.csv"
+    other.write_text("file,x1,y1,x2,y2,text\na/one.png,101,96,270,149,B-1\na/two.png,-1.5,-0.4,40,30,A\n")
+    found = {path.stem: plates for path, plates in plates_of_tables([table, table, other]).items()}
+    assert found["one"].boxes.tolist() == [list(BOXES["one"][0])] and found["one"].texts == ["B-1"]
+    assert found["two"].boxes.tolist() == [*map(list, BOXES["two"]), [0, 0, 40, 30]]
+    other.write_text("file,x1,y1,x2,y2\na/one.png,-3,0,270,149\n")
+    with pytest.raises(UserError, match="is no box"):
+        plates_of_tables([other])
+
+
+def test_photos_of_one_plate_are_set_aside_together(photos, table):
+    args = SimpleNamespace(boxes=[table], hold_out=0.5, dir_val=[], dir_train=[photos], plain_list=None,
+                           ignore_list=None)
+    rows = ["file,x1,y1,x2,y2,text"]
+    for number in range(24):
+        shutil.copy(photos / "a" / "one.png", photos / "a" / f"{number}.png")
+        rows.append(f"a/{number}.png,100,96,270,150,AB{number // 3}")
+    table.write_text("\n".join(rows))
+    sides = [{int(photo.path.stem) // 3 for photo in part} for part in photos_by_split(args).values()]
+    assert sides[0] and sides[1] and not sides[0] & sides[1]
 
 
 @pytest.mark.parametrize("json", [None, "-", "plates.jsonl"])
@@ -598,7 +654,8 @@ def test_photos_of_yolo_that_are_split_already_stay_so(call, tmp_path):
 
 def test_a_box_that_is_too_loose_is_another(tmp_path):
     """Its overlap is 0.625."""
-    score = Score({tmp_path / "a.jpg": Plates(np.array([(10, 10, 110, 40)], float), [], [])})
+    plates = Plates(np.array([(10, 10, 110, 40)], float), [], [])
+    score = Score({tmp_path / "a.jpg": plates, tmp_path / "b.jpg": plates})
     score.add_entry({"image": str(tmp_path / "a.jpg"), "width": 400, "height": 100,
                      "plates": [{"box": [10, 10, 110, 58]}]})
     assert str(score).startswith("1 pictures: 0 of 1 plates found (0.0%), 1 other boxes")

@@ -229,6 +229,12 @@ def test_onnxruntime_is_asked_for_by_name(call, exported, monkeypatch):
         export_detector.main()
 
 
+@pytest.mark.parametrize("net", ["pnet", "lprnet"])
+def test_the_backend_runs_no_nets_of_torch(call, net):
+    done = call(main, f"--{net}", "my.pth", "--backend", "onnx")
+    assert done.status == 2 and "--backend onnx takes ONNX files" in done.sentence() and "my.pth" in done.sentence()
+
+
 def test_the_backend_is_for_the_cpu(call, exported):
     done = call(main, "--image", SAMPLES, *flags(exported), "--device", "cuda")
     assert done.status == 2 and "leave out --device" in done.sentence()

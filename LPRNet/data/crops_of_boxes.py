@@ -20,6 +20,7 @@ if __package__ in (None, ""):  # run as a file: import from the repository root
 
 from tqdm import tqdm
 
+from LPRNet.alphabet import CHINESE
 from LPRNet.data.crop_names import CropName
 from LPRNet.data.labels import TABLE
 from LPRNet.data.preprocess import Cut
@@ -115,8 +116,13 @@ def main() -> int:
     columns = (*COLUMNS, ROWS) if any(rows > 1 for *_, rows in labels.values()) else COLUMNS
     write_rows(args.out / TABLE, columns, ((name, *texts)[:len(columns)] for name, texts in labels.items()))
     print(f"{len(labels)} crops and {TABLE} are in {args.out}")
-    flags = ("--img_dirs_train", args.out, "--labels", args.out / TABLE, "--weights", LPRNET_WEIGHTS,
-             STN_WEIGHTS, "--save", "my_lprnet.pth", "my_stn.pth")  # seldom are there enough to train from scratch
+    flags = ["--img_dirs_train", args.out, "--labels", args.out / TABLE, "--weights", LPRNET_WEIGHTS,
+             STN_WEIGHTS, "--save", "my_lprnet.pth", "my_stn.pth"]  # seldom are there enough to train from scratch
+    texts = [text for text, *_ in labels.values()]
+    if sum(CHINESE.fullmatch(text) is None for text in texts) > len(texts) / 2:
+        symbols = "".join(sorted(set().union(*texts)))
+        print(f"write the symbols that such plates can have into symbols.txt; these have {symbols}")
+        flags += ["--alphabet", "symbols.txt", "--max_length", max(map(len, texts))]
     print(f"next: python LPRNet/LPRNet_Train.py {command_line(flags)}")
     return 1 if problems else 0
 

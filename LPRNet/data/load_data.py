@@ -182,7 +182,8 @@ class LPRDataLoader(Dataset):
     def same_layout(self, *crops: Crop) -> bool:
         """Whether two plates' symbols stand in the same places: Chinese ones of seven symbols in one row."""
         return self.alphabet.chars == CHARS and all(
-            crop.name.rows == 1 and len(crop.label) == len(augment.CUTS) + 1 for crop in crops)
+            crop.name.rows == 1 and len(crop.label) == len(augment.CUTS) + 1 and self.alphabet.is_label(crop.name.plate)
+            for crop in crops)
 
     def view(self, index: int, seed: int, partner: int | None = None, to_train: bool = False) -> Sample:
         """The view of a crop that belongs to the seed; its last symbols are those of crop ``partner``, where both fit.

@@ -36,6 +36,7 @@ from platekit.arguments import HelpFormatter, add_seed, flags_of
 from platekit.errors import UserError, run_script
 from platekit.images import find_images, read_image, write_image
 from platekit.places import must_be_there
+from platekit.tables import LEAST_SIDE
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Cut:
         """The crop. Raises UserError."""
         (left, top), (height, width), (_, _, x2, y2) = self.start, photo.shape[:2], self.box
         crop = photo[top:y2 + self.margin, left:x2 + self.margin]
-        if x2 > width or y2 > height or not crop.size:
+        if x2 > width + LEAST_SIDE or y2 > height + LEAST_SIDE or not crop.size:
             raise UserError(f"the box goes beyond the picture ({width} x {height} pixels); mend it or name its picture")
         return crop
 

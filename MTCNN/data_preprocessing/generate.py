@@ -11,7 +11,7 @@ import math
 import operator
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +33,11 @@ from platekit.arguments import ListOf, add_glyphs, add_seed, flags_of
 from platekit.boxes import encode_offsets
 from platekit.crops import crop_resize, to_picture
 from platekit.errors import UserError
-from platekit.files import alone_in, file_fingerprint, fingerprint, write_bytes
+from platekit.files import alone_in, file_fingerprint, fingerprint, real_path, write_bytes
 from platekit.images import read_image
 from platekit.memory import keep_freed_memory
 from platekit.places import must_be_there
-from platekit.tables import BOXES_HELP, plates_of_tables
+from platekit.tables import BOXES_HELP, LEAST_SIDE, Plates, plates_of_tables
 from platekit.training import check_workers
 
 Samples = dict[str, tuple[np.ndarray, np.ndarray]]  # kind -> pixels uint8 (N, h, w, 3), offsets float32 (N, 4)
@@ -83,8 +83,11 @@ class ViewSamples(Dataset):
         except UserError as error:
             return str(error)
         box, vertices = photo.box, photo.vertices
-        if box is not None and (box[2:] > image.shape[1::-1]).any():
-            return f"{photo.path}: its box lies outside the picture; was it made smaller?"
+        if box is not None:
+            size = np.array(image.shape[1::-1])
+            if (box[2:] > size + LEAST_SIDE).any():
+                return f"{photo.path}: its box lies outside the picture; was it made smaller?"
+            box = np.minimum(box, (*size, *size))
         if vertices is not None and not ((vertices >= 0) & (vertices <= image.shape[1::-1])).all():
             vertices = None  # the box ends at the picture's edge
         tone = 1.0
@@ -206,13 +209,19 @@ def photos_by_split(args: argparse.Namespace) -> dict[str, list[Photo]]:
     train, val = (read_photos(folders, args.plain_list, args.ignore_list, plates) if folders else []
                   for folders in (args.dir_train, dir_val))
     if args.hold_out:
-        aside = [belongs_to_val(plate_of(photo.path), args.hold_out, 0) for photo in train]
+        aside = [belongs_to_val(plate_in(photo.path, plates), args.hold_out, 0) for photo in train]
         val = list(itertools.compress(train, aside))
         train = [photo for photo, is_aside in zip(train, aside) if not is_aside]
         if not train or not val:
             raise UserError(f"the photos are too few to set {args.hold_out:.2%} aside; give another share, or "
                             "--dir_val")
     return {"train": train, "val": val} if val else {"train": train}
+
+
+def plate_in(path: Path, plates: Mapping[Path, Plates]) -> str:
+    """By what photos of one car stay together: the plate's text that a table tells, or ``plate_of``."""
+    told = plates.get(real_path(path))
+    return told.texts[0] if told and len(told.boxes) == len(told.texts) == 1 else plate_of(path)
 
 
 def run(args: argparse.Namespace, net: str, size: tuple[int, int], choose: PNetWindows | ONetWindows,

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import itertools
 import json
 import posixpath
 import sys
@@ -36,7 +35,7 @@ from platekit.arguments import HelpFormatter, add_seed, command_line
 from platekit.errors import UserError, run_script
 from platekit.files import relative_name, stripped_lines
 from platekit.images import find_images, read_image
-from platekit.tables import BOX, CORNERS, FILE, LEAST_SIDE, are_corners, clockwise, corners_text, write_rows
+from platekit.tables import BOX, CORNERS, FILE, LEAST_SIDE, TEXT, are_corners, clockwise, corners_text, write_rows
 
 
 class Label(NamedTuple):
@@ -45,6 +44,7 @@ class Label(NamedTuple):
     kind: str
     box: np.ndarray  # (4,)
     corners: np.ndarray | None = None  # (4, 2), in any order
+    text: str = ""
 
 
 LabelsOf = Callable[[np.ndarray], list[Label]]  # a picture's, whose size (width, height) is given; raises UserError
@@ -76,7 +76,7 @@ def box_and_corners(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]
     if not ((box >= 0).all() and (box <= 1).all() and width > 0 and height > 0):
         raise ValueError("this is no box")
     sides = np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
-    return sides.clip(0, 1), known_corners(points, sides, np.ones(2))
+    return box_within(sides, np.ones(2)), known_corners(points, sides, np.ones(2))
 
 
 def opened(numbers: np.ndarray) -> np.ndarray:
@@ -122,8 +122,8 @@ def check_size(source: str, stated: Iterable[Any], size: np.ndarray) -> None:
                         f"{size[0]} x {size[1]}; find the picture as it was labelled")
 
 
-def read_voc(path: Path, size: np.ndarray) -> list[Label]:
-    """The labels of Pascal VOC's file for a picture. Raises UserError."""
+def read_voc(path: Path, attribute: str, size: np.ndarray) -> list[Label]:
+    """The labels of Pascal VOC's file for a picture, with the texts that an attribute tells. Raises UserError."""
     try:
         tree = ElementTree.parse(path)
     except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:  # the last two of its encoding
@@ -133,16 +133,18 @@ def read_voc(path: Path, size: np.ndarray) -> list[Label]:
     for thing in tree.iterfind("object"):
         texts = [thing.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
         try:
-            labels.append(Label(thing.findtext("name") or "", box_within(np.array(texts, np.float64), size)))
+            box = box_within(np.array(texts, np.float64), size)
         except (TypeError, ValueError):
             raise UserError(f"{path}: {texts} is no box xmin, ymin, xmax, ymax in a picture of {size[0]} x {size[1]} "
                             "pixels; mend it") from None
+        told = {other.findtext("name"): other.findtext("value") for other in thing.iterfind("attributes/attribute")}
+        labels.append(Label(thing.findtext("name") or "", box, text=(told.get(attribute) or "").strip()))
     return labels
 
 
-def read_coco(path: Path) -> dict[str, LabelsOf]:
-    """The labels that COCO's file has for each picture, by the name that it gives the picture, and by the last part of
-    that where no other has it. Raises UserError."""
+def read_coco(path: Path, attribute: str) -> dict[str, LabelsOf]:
+    """The labels that COCO's file has for each picture, with the texts that an attribute tells: by the name that it
+    gives the picture, and by the last part of that where no other has it. Raises UserError."""
     try:
         content = json.loads(path.read_bytes())
         kinds = {kind["id"]: str(kind["name"]) for kind in content["categories"]}
@@ -150,8 +152,8 @@ def read_coco(path: Path) -> dict[str, LabelsOf]:
         for thing in content["annotations"]:
             things[thing["image_id"]].append({**thing, "kind": kinds[thing["category_id"]]})
         found: dict[str, LabelsOf] = {
-            str(picture["file_name"]).replace("\\", "/"): functools.partial(labels_of_coco, path, picture,
-                                                                            things[picture["id"]])
+            str(picture["file_name"]).replace("\\", "/"): functools.partial(labels_of_coco, path, attribute,
+                                                                            picture, things[picture["id"]])
             for picture in content["images"]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"cannot read {path} as COCO's: {type(error).__name__} {error}; check the file") from None
@@ -160,7 +162,8 @@ def read_coco(path: Path) -> dict[str, LabelsOf]:
             if last[posixpath.basename(name)] == 1} | found
 
 
-def labels_of_coco(path: Path, picture: dict[str, Any], things: list[dict[str, Any]], size: np.ndarray) -> list[Label]:
+def labels_of_coco(path: Path, attribute: str, picture: dict[str, Any], things: list[dict[str, Any]],
+                   size: np.ndarray) -> list[Label]:
     """What is labelled in one picture. Raises UserError."""
     source = f"the labels of {picture['file_name']} in {path}"
     check_size(source, (picture.get(side) for side in ("width", "height")), size)
@@ -169,7 +172,9 @@ def labels_of_coco(path: Path, picture: dict[str, Any], things: list[dict[str, A
         try:
             x, y, width, height = map(float, thing["bbox"])
             box = box_within(np.array([x, y, x + width, y + height]), size)
-            labels.append(Label(thing["kind"], box, corners_of_coco(thing, box, size)))
+            told = thing.get("attributes")
+            text = told.get(attribute) if isinstance(told, dict) else None
+            labels.append(Label(thing["kind"], box, corners_of_coco(thing, box, size), str(text or "").strip()))
         except (KeyError, TypeError, ValueError):
             raise UserError(f"{source}: {thing.get('bbox')} is no bbox in a picture of {size[0]} x {size[1]} pixels; "
                             "mend it") from None
@@ -186,7 +191,7 @@ def corners_of_coco(thing: dict[str, Any], box: np.ndarray, size: np.ndarray) ->
     return None
 
 
-def find_labels(picture: Path, images: Path, labels: Path | None, coco: Mapping[str, LabelsOf] | None,
+def find_labels(picture: Path, images: Path, labels: Path | None, attribute: str, coco: Mapping[str, LabelsOf] | None,
                 known_by_name: bool) -> LabelsOf | None:
     """What tells the labels of a picture in the folder ``images``; None where nothing does. ``known_by_name``: no other
     picture has its name."""
@@ -197,9 +202,11 @@ def find_labels(picture: Path, images: Path, labels: Path | None, coco: Mapping[
     if labels is None and "images" in picture.parts:  # where YOLO looks
         number = len(picture.parts) - 1 - picture.parts[::-1].index("images")
         places.append(Path(*picture.parts[:number], "labels", *picture.parts[number + 1:]))
-    for path, (suffix, read) in itertools.product(places, ((".txt", read_yolo), (".xml", read_voc))):
-        if path.with_suffix(suffix).is_file():
-            return functools.partial(read, path.with_suffix(suffix))
+    for path in places:
+        if (file := path.with_suffix(".txt")).is_file():
+            return functools.partial(read_yolo, file)
+        if (file := path.with_suffix(".xml")).is_file():
+            return functools.partial(read_voc, file, attribute)
     return None
 
 
@@ -214,26 +221,30 @@ def corners_in(label: Label) -> str:
 class Table(NamedTuple):
     """What the labels of pictures say."""
 
-    rows: list[list[object]]  # file, x1, y1, x2, y2 and corners
+    rows: list[list[object]]  # file, x1, y1, x2, y2, corners and text
     plates: Counter[str]  # by class
     seen: set[str]  # classes, of other things too
     problems: list[str]
     left_out: int  # pictures without labels
+    lost: list[str]  # pictures of COCO's that are not there
 
 
-def table_of_labels(images: Path, labels: Path | None, folder: Path, classes: Sequence[str] | None) -> Table:
+def table_of_labels(images: Path, labels: Path | None, folder: Path, classes: Sequence[str] | None,
+                    attribute: str = "text") -> Table:
     """The rows of a table in ``folder`` for the pictures of ``images``. Raises UserError."""
-    coco = read_coco(labels) if labels and labels.suffix.lower() == ".json" else None
+    coco = read_coco(labels, attribute) if labels and labels.suffix.lower() == ".json" else None
+    unused = {labels_of: name for name, labels_of in (coco or {}).items()}
     rows, problems, left_out = [], [], 0
     seen: set[str] = set()
     plates: Counter[str] = Counter()
     pictures = find_images(images)
     names = Counter(path.name for path in pictures)
     for path in tqdm(pictures, unit="picture"):
-        labels_of = find_labels(path, images, labels, coco, names[path.name] == 1)
+        labels_of = find_labels(path, images, labels, attribute, coco, names[path.name] == 1)
         if labels_of is None:
             left_out += 1
             continue
+        unused.pop(labels_of, None)
         name = relative_name(path, folder)
         try:
             read = labels_of(np.array(read_image(path).shape[1::-1]))
@@ -245,8 +256,8 @@ def table_of_labels(images: Path, labels: Path | None, folder: Path, classes: Se
             problems.append(str(error))
             continue
         plates.update(label.kind for label in read)
-        rows += [[name, *label.box.tolist(), corners_in(label)] for label in read] or [[name, *("",) * 5]]
-    return Table(rows, plates, seen, problems, left_out)
+        rows += [[name, *label.box.tolist(), corners_in(label), label.text] for label in read] or [[name, *("",) * 6]]
+    return Table(rows, plates, seen, problems, left_out, list(unused.values()))
 
 
 def main() -> int:
@@ -257,20 +268,29 @@ def main() -> int:
                              "labels for images), or COCO's file")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table to write")
     parser.add_argument("--classes", nargs="+", metavar="CLASS", help="the classes that are plates (default: all)")
+    parser.add_argument("--text", default="text", metavar="NAME",
+                        help="the attribute of Pascal VOC's and COCO's labels that tells what a plate reads")
     add_seed(parser)
     args = parser.parse_args()
     if args.out.exists():
         raise UserError(f"{args.out} is there and may have been corrected; name another --out, or remove it")
-    rows, plates, seen, problems, left_out = table_of_labels(args.images, args.labels, args.out.parent, args.classes)
+    rows, plates, seen, problems, left_out, lost = table_of_labels(args.images, args.labels, args.out.parent,
+                                                                   args.classes, args.text)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     if not rows:
-        raise UserError(f"no picture in {args.images} has labels that can be read; check --labels")
+        raise UserError(f"no picture in {args.images} has labels that can be read: YOLO's .txt, Pascal VOC's .xml or "
+                        "COCO's .json; check --labels")
     if unknown := set(args.classes or ()) - seen:
         raise UserError(f"no label has the class {min(unknown)}; name with --classes some of {', '.join(sorted(seen))}")
-    columns = (FILE, *BOX, CORNERS) if any(row[-1] for row in rows) else (FILE, *BOX)
-    write_rows(args.out, columns, (row[:len(columns)] for row in rows))
+    columns = (FILE, *BOX, CORNERS, TEXT)
+    told = [index for index in range(len(columns)) if index <= len(BOX) or any(row[index] for row in rows)]
+    write_rows(args.out, [columns[index] for index in told], ([row[index] for index in told] for row in rows))
     print(f"wrote {args.out}: {plates.total()} plates; {left_out} pictures without labels left out")
+    if lost:
+        print(f"{len(lost)} labelled pictures are not in {args.images}, such as {lost[0]}")
+    if len(columns) - 1 not in told:
+        print(f"the labels tell no texts ({args.text}); to train or measure LPRNet, add a column text to the table")
     if len(plates) > 1:
         print("of the classes " + ", ".join(f"{kind} ({count})" for kind, count in sorted(plates.items()))
               + "; if some are no plates, name with --classes those that are")
