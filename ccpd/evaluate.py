@@ -33,8 +33,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ccpd.annotation import Annotation, parse, plate_of
-from ccpd.dataset import find_subsets, holds_photo, listed_names, shows_no_plate, subset_folders
+from ccpd.annotation import Annotation, has_annotation, parse, plate_of
+from ccpd.dataset import find_subsets, listed_names, shows_no_plate, subset_folders
 from ccpd.figures import draw_figures, read_training
 from ccpd.protocol import APPROXIMATE_IOU, IOU_THRESHOLD, Outcome
 from ccpd.report import write_reports
@@ -49,13 +49,17 @@ from platekit.files import alone, file_fingerprint, json_line, printable, write_
 from platekit.images import find_images, is_same_folder, walk_images
 from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.results import PictureResult
+from platekit.tables import LEAST_SIDE
 from platekit.training import git_revision
 
 
 def evaluate_photo(reader: PlateReader, path: Path, subset: str, iou_threshold: float) -> Outcome:
     """Run the chain on one photo. Raises UserError for a name that is no annotation and a file that is no picture."""
     annotation = None if shows_no_plate(path) else parse(path)
-    return outcome_of(reader(path), annotation, str(path), subset, iou_threshold)
+    result = reader(path)
+    if annotation and (np.array(annotation.box[2:]) > np.add(LEAST_SIDE, (result.width, result.height))).any():
+        raise UserError(f"{path}: its box lies outside the picture; was it made smaller?")
+    return outcome_of(result, annotation, str(path), subset, iou_threshold)
 
 
 def outcome_of(result: PictureResult, annotation: Annotation | None, image: str, subset: str,
@@ -112,12 +116,12 @@ def file_state(path: Path) -> str:
 
 
 def find_photos(folders: list[Path], leave_out: Path | None = None) -> Iterator[tuple[str, Path]]:
-    """(subset, photo) for every photo, once, but for those in the folder ``leave_out``; a folder that holds no photos
-    itself is searched for subsets. Two folders of one name, as of two releases, are two subsets."""
+    """(subset, photo) for every photo, once, but for those in the folder ``leave_out``; a folder without photos of CCPD
+    names of its own is searched for subsets. Two folders of one name, as of two releases, are two subsets."""
     seen = set()
     places: list[Path] = []
     for folder in map(Path, map(os.path.abspath, folders)):
-        several = folder.is_dir() and not holds_photo(folder) and subset_folders(folder)
+        several = folder.is_dir() and not any(map(has_annotation, folder.iterdir())) and subset_folders(folder)
         places += find_subsets(folder).values() if several else [folder]
     places = list(dict.fromkeys(place for place in places if not is_same_folder(place, leave_out)))
     for place in places:
@@ -196,9 +200,10 @@ def evaluate(photos: Iterable[tuple[str, Path]], reader: PlateReader, log: Path,
              approximate: set[str]) -> tuple[list[Outcome], list[str]]:
     """The outcomes of all (subset, photo), and what was wrong with the others.
 
-    Each goes to the ``log`` at once; those in ``done`` are taken over, where the photo is still the same file.
+    Each goes to the ``log`` at once; those in ``done`` are taken over, where the photo is still the same file. The
+    first one is read twice, since the first time takes longer.
     """
-    outcomes, problems = [], []
+    outcomes, problems, warm = [], [], False
     # without a line that was cut off
     write_bytes(log, b"".join(json_line(dataclasses.asdict(outcome)) for outcome in done.values()))
     with open(log, "ab") as stream:
@@ -209,6 +214,8 @@ def evaluate(photos: Iterable[tuple[str, Path]], reader: PlateReader, log: Path,
                 outcomes.append(dataclasses.replace(earlier, iou_threshold=threshold, subset=subset))
                 continue
             try:
+                if not warm:
+                    warm = bool(evaluate_photo(reader, path, subset, threshold))
                 outcome = dataclasses.replace(evaluate_photo(reader, path, subset, threshold), state=state)
             except UserError as error:
                 problems.append(str(error))
@@ -238,7 +245,8 @@ def main() -> int:
         outcomes, problems = evaluate(photos, reader, log, done, approximate)
     if not outcomes:
         raise UserError("no photo could be evaluated; name folders of photos with CCPD names, and another --out")
-    facts = {"release": args.release, "photos": len(outcomes), "unreadable or wrongly named": len(problems),
+    facts = {"release": args.release, "folders": printable(", ".join(map(str, args.data or ["ccpd"]))),
+             "photos": len(outcomes), "unreadable or wrongly named": len(problems),
              "of an approximate box": sum(outcome.iou_threshold == APPROXIMATE_IOU for outcome in outcomes), **settings}
     if approximate and not facts["of an approximate box"]:
         print(f"none of the {len(approximate)} names in {args.approximate} is of a photo here, such as "

@@ -24,14 +24,16 @@ import zlib
 import numpy as np
 from tqdm import tqdm
 
-from ccpd.dataset import PHOTO_SIZE, SUBSETS, SYNTHETIC_FOLDER
+from ccpd.dataset import PHOTO_SIZE, SUBSETS, SYNTHETIC_FOLDER, holds_photo
+from ccpd.geometry import TABLES
 from ccpd.plates import KINDS, PlateRenderer
 from ccpd.scenes import render_photo
 from platekit.arguments import HelpFormatter, add_glyphs, add_seed, flags_of
 from platekit.errors import UserError, run_script
-from platekit.files import write_bytes, write_text
+from platekit.files import file_fingerprint, fingerprint, write_bytes, write_text
 from platekit.opencv import cv2
 
+DRAWING = "camera", "cars", "geometry", "layout", "plates", "scenes", "street", "symbols", "textures"  # modules
 INDEX = "index.json"  # in each subset folder: which photo number became which file
 
 
@@ -61,7 +63,8 @@ def synthesize(out: Path, subset: str, count: int, seed: int = 0, glyphs: Path |
     Raises UserError when the folder holds photos of another seed, kind or size, or cannot be written.
     """
     folder = out / subset
-    settings = {"seed": seed, "kinds": kinds, "size": list(size), "glyphs": glyphs and str(glyphs)}
+    settings = {"seed": seed, "kinds": kinds, "size": list(size), "glyphs": glyphs and str(glyphs),
+                "drawn by": drawn_by(glyphs)}
     index = _read_index(folder, settings)
     missing = [i for i in range(count) if not (str(i) in index and (folder / index[str(i)]).is_file())]
     if not missing:
@@ -84,6 +87,14 @@ def synthesize(out: Path, subset: str, count: int, seed: int = 0, glyphs: Path |
     return len(missing)
 
 
+def drawn_by(glyphs: Path | None) -> str:
+    """Differs when the generator does, or the pictures of the typeface."""
+    here = Path(__file__).parent
+    files = [*(here / f"{name}.py" for name in DRAWING), TABLES]
+    files += sorted(glyphs.iterdir()) if glyphs and glyphs.is_dir() else []
+    return fingerprint(*(path.name + file_fingerprint(path) for path in files if path.is_file()))
+
+
 def _write_index(folder: Path, settings: dict, index: dict[str, str]) -> None:
     write_text(folder / INDEX, json.dumps({"settings": settings, "photos": index}))
 
@@ -91,6 +102,8 @@ def _write_index(folder: Path, settings: dict, index: dict[str, str]) -> None:
 def _read_index(folder: Path, settings: dict) -> dict[str, str]:
     path = folder / INDEX
     if not path.is_file():
+        if holds_photo(folder):
+            raise UserError(f"{folder} holds photos that were not drawn by this script; choose another --out")
         return {}
     try:
         content = json.loads(path.read_text("utf-8"))

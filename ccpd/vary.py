@@ -157,6 +157,9 @@ CHANGES: dict[str, Change] = {
 }
 
 
+MOVING = {"turned", "aslant"}  # the plate's corners, by which the box must follow
+
+
 def moved(annotation: Annotation, matrix: np.ndarray, width: int, height: int) -> Annotation:
     """The annotation with its corners moved, as far as they stay in the picture, and the box about them."""
     corners = cv2.perspectiveTransform(np.array([annotation.vertices], np.float64), matrix)[0].round().astype(int)
@@ -192,14 +195,17 @@ def main() -> int:
     if note.is_file() and note.read_text("utf-8") != str(args.seed):
         raise UserError(f"{args.out} holds photos of another seed; name another --out, or delete it")
     write_text(note, str(args.seed))
-    written, done = 0, set()
+    written, done, bare = 0, set(), 0
     for path in tqdm(annotated, unit="photo", leave=False, disable=None):
         try:
             annotation, picture = parse(path), read_image(path)
         except UserError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue
+        bare += annotation.corners_are_box
         for change in args.changes:
+            if annotation.corners_are_box and change in MOVING:
+                continue
             changed, place = change_photo(picture, annotation, change, args.seed)
             target = args.out / f"ccpd_{change}" / place.file_name()
             while target in done:  # one photo in two subsets, or two of one plate and place
@@ -207,6 +213,11 @@ def main() -> int:
             done.add(target)
             write_image(target, changed, quality=95)
         written += 1
+    if bare and MOVING & set(args.changes):
+        print(f"{bare} photos tell no corners, only the box, which is not known after {' and '.join(sorted(MOVING))}")
+    others = {path for path in walk_images(args.out) if path.parent.name.startswith("ccpd_")} - done if done else set()
+    if others:
+        print(f"{len(others)} photos of earlier runs are there too, such as {min(others)}; delete what is not wanted")
     print(
         f"wrote {len(args.changes)} x {written} photos to {args.out}, leaving out {len(photos) - written};"
         f" next: python ccpd/evaluate.py --data {command_line([args.out])}"

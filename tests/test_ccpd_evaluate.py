@@ -245,6 +245,28 @@ def test_a_folder_of_subsets_is_searched_whatever_its_name(photos):
     assert find_subsets(photos / "ccpd_dataset").keys() == {"ccpd_base", "ccpd_np", "ccpd_tilt"}
 
 
+def test_pictures_beside_subsets_do_not_make_them_one(photos, tmp_path):
+    shutil.copytree(photos / "ccpd_dataset", tmp_path / "ccpd")
+    put_picture(tmp_path / "ccpd" / "readme.jpg", make_picture(40, 60))
+    assert {subset for subset, _ in find_photos([tmp_path / "ccpd"])} == {"ccpd_base", "ccpd_np", "ccpd_tilt"}
+
+
+def test_a_photo_that_was_made_smaller_is_said(photos, tmp_path):
+    (source, *_) = (path for subset, path in find_photos([photos / "ccpd_dataset"]) if subset == "ccpd_tilt")
+    put_picture(tmp_path / source.name, make_picture(130, 80))
+    with pytest.raises(UserError, match="its box lies outside the picture; was it made smaller"):
+        evaluate_photo(PlateReader("cpu"), tmp_path / source.name, "ccpd_tilt", 0.7)
+
+
+def test_the_first_photo_is_measured_when_all_is_warm(photos, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(evaluation, "evaluate_photo",
+                        lambda _, path, subset, __: seen.append(path) or Outcome(str(path), subset, None))
+    paths = [("ccpd_np", path) for subset, path in find_photos([photos / "ccpd_dataset"]) if subset == "ccpd_np"]
+    outcomes, _ = evaluation.evaluate(paths, None, tmp_path / "log", {}, set())
+    assert seen == [paths[0][1], paths[0][1], paths[1][1]] and len(outcomes) == 2
+
+
 @pytest.mark.parametrize("place", ["ccpd_mine", "ccpd_val/my_photos", "ccpd_mine/again/again", "holiday"])
 def test_a_folder_of_photos_is_a_subset_whatever_its_name(tmp_path, monkeypatch, place):
     put_picture(tmp_path / place / "a.bmp", make_picture(40, 60))
@@ -371,10 +393,11 @@ def test_photos_that_are_trained_on_are_left_out_unless_named(photos, tmp_path, 
 def test_no_photo_counts_twice_nor_what_an_evaluation_has_drawn(photos, tmp_path):
     folder = photos / "ccpd_dataset"
     assert list(find_photos([folder, folder / "ccpd_base", folder / "ccpd_np" / ".."])) == list(find_photos([folder]))
-    for name in ("a.jpg", "ccpd_out/failures.png", "evaluation/failures.png"):
+    photo = next((photos / "ccpd_dataset" / "ccpd_base").glob("*.jpg")).name
+    for name in (photo, "ccpd_out/failures.png", "evaluation/failures.png"):
         put_picture(tmp_path / name, make_picture(40, 60))
     named = [tmp_path, tmp_path / "ccpd_out"]
-    assert [path.name for _, path in find_photos(named, tmp_path / "evaluation")] == ["a.jpg", "failures.png"]
+    assert [path.name for _, path in find_photos(named, tmp_path / "evaluation")] == [photo, "failures.png"]
     assert list(find_photos([tmp_path / "ccpd_out"], tmp_path / "ccpd_out")) == []
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from ccpd.dataset import PHOTO_SIZE, SUBSETS, find_subsets
 from ccpd.geometry import is_convex, sample_pose
 from ccpd.layout import corners_of_kind
 from ccpd.plates import KINDS, PlateRenderer
-from ccpd.scenes import _inside, render_photo
+from ccpd.scenes import _inside, annotate, mount_plate, render_photo
 from ccpd.synthesize import main, photo_file, synthesize
 from platekit.errors import UserError
 from platekit.images import read_image
@@ -67,6 +68,44 @@ def test_a_second_run_adds_only_what_is_missing(tmp_path, capsys):
     for other in (("--seed", "1"), ("--size", "360", "580")):
         with pytest.raises(UserError, match="another --out"):
             main([*run, "--count", "3", *other])
+    assert files() == second
+
+
+def test_what_another_generator_drew_is_not_gone_on_with(tmp_path, monkeypatch):
+    glyphs = tmp_path / "glyphs"
+    put_picture(glyphs / "140_B.jpg", make_picture(30, 20))
+    run = ["--out", str(tmp_path / "out"), "--subsets", "ccpd_np", "--glyphs", str(glyphs)]
+    main([*run, "--count", "1"])
+    main([*run, "--count", "2"])
+    put_picture(glyphs / "140_A.jpg", make_picture(30, 20))
+    with pytest.raises(UserError, match="another --out"):
+        main([*run, "--count", "3"])
+    (glyphs / "140_A.jpg").unlink()
+    monkeypatch.setattr("ccpd.synthesize.DRAWING", ("plates",))
+    with pytest.raises(UserError, match="another --out"):
+        main([*run, "--count", "3"])
+
+
+def test_a_folder_of_somebody_elses_photos_is_left_alone(tmp_path):
+    put_picture(tmp_path / "ccpd_np" / "np_00001.jpg", make_picture(40, 60))
+    before = (tmp_path / "ccpd_np" / "np_00001.jpg").read_bytes()
+    with pytest.raises(UserError, match="were not drawn by this script; choose another --out"):
+        main(["--out", str(tmp_path), "--subsets", "ccpd_np", "--count", "2"])
+    assert (tmp_path / "ccpd_np" / "np_00001.jpg").read_bytes() == before
+
+
+@pytest.mark.parametrize("subset", ["ccpd_base", "ccpd_tilt", "ccpd_rotate"])
+def test_the_annotation_ends_where_the_plate_does_and_begins_at_its_lower_right_corner(subset):
+    corners = sample_pose(subset, np.random.default_rng(0)).corners
+    photo, plate = np.zeros((1160, 720, 3), np.uint8), np.full((140, 440, 3), 128, np.uint8)
+    plate[:20, :40], plate[-20:, -40:] = (0, 0, 255), (255, 0, 0)  # upper left red, lower right blue
+    mount_plate(photo, corners, plate, 128, SimpleNamespace(random=lambda: 0.99))  # in even light
+    annotation = annotate(photo, corners, "皖A12345")
+    y, x = np.nonzero(photo.max(axis=2) > 64)
+    np.testing.assert_allclose(annotation.box, (x.min(), y.min(), x.max(), y.max()), atol=1.5)
+    for channel, vertex in ((0, 0), (2, 2)):
+        marked = np.argwhere((photo[..., channel] > 200) & (photo[..., 2 - channel] < 60)).mean(axis=0)[::-1]
+        assert np.linalg.norm(np.subtract(annotation.vertices, marked), axis=1).argmin() == vertex
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")

@@ -83,6 +83,21 @@ def test_corners_that_only_repeat_the_box_are_not_taken_for_the_plates():
         assert (c - a) / (d - b) > 0.7 * (x2 - x1) / (y2 - y1), seed
 
 
+def test_photos_of_a_box_alone_are_not_moved_and_those_of_earlier_runs_are_told(call, tmp_path):
+    picture, annotation = render_photo("ccpd_base", PlateRenderer(), np.random.default_rng(5))
+    x1, y1, x2, y2 = annotation.box
+    boxy = dataclasses.replace(annotation, vertices=((x2, y2), (x1, y2), (x1, y1), (x2, y1)))
+    write_image(tmp_path / "a" / boxy.file_name(), picture)
+    write_image(tmp_path / "b" / annotation.file_name(), picture)
+    flags = "--changes", "same", "turned", "aslant", "--out", tmp_path / "varied"
+    done = call(main, "--data", tmp_path / "a", *flags)
+    assert done.status == 0 and "1 photos tell no corners" in done.out and "earlier runs" not in done.out
+    assert [path.parent.name for path in find_images(tmp_path / "varied")] == ["ccpd_same"]
+    done = call(main, "--data", tmp_path / "b", *flags)
+    assert done.status == 0 and "tell no corners" not in done.out
+    assert "1 photos of earlier runs are there too" in done.out and boxy.file_name() in done.out
+
+
 def test_the_script_writes_a_folder_a_change(run_script, photo, tmp_path):
     write_image(photo.parent / "np_00001.jpg", np.zeros((40, 40, 3), np.uint8))
     done = run_script("ccpd/vary.py", "--data", photo.parent, "--out", "varied", "--changes", "same", "turned",
