@@ -44,12 +44,17 @@ def main() -> None:
         if not state or not all(map(is_weight, state, state.values())):
             raise UserError(f"{path} holds nothing, more than a net's weights, or numbers that are not finite; name "
                             "files that a training's --save wrote")
-    if {name: value.shape for name, value in first.items()} != {name: value.shape for name, value in second.items()} \
-            or facts.get("chars") != other_facts.get("chars"):
+    shapes, other_shapes = ({name: value.shape for name, value in state.items() if not name.endswith(COUNTER)}
+                            for state in (first, second))
+    chars = {str(told) for told in (facts.get("chars"), other_facts.get("chars")) if told}  # other programs note none
+    if shapes != other_shapes or len(chars) > 1:
         raise UserError(f"{args.weights[0]} and {args.weights[1]} are weights of different nets; name two of one")
     for name, value in first.items():
         if value.is_floating_point():
             first[name] = value.float().lerp(second[name].float(), args.share)
+    facts = {**other_facts, **facts}
+    for limit in facts.keys() & other_facts.keys() & {"rows", "max_length"}:  # what either can read
+        facts[limit] = max(facts[limit], other_facts[limit])
     average = {"average": [path.name for path in args.weights], "share": args.share}
     save_state(args.save, first, {**facts, **average})
     print(f"wrote {args.save}")

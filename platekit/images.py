@@ -7,11 +7,12 @@ import io
 import os
 import re
 import stat
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import IO, TypeVar, overload
 
 import numpy as np
 
@@ -30,8 +31,9 @@ _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"  # what such files begin wit
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # of those in a JPEG the ones with a length behind them
 
 
-# A path, what is in such a file, or BGR uint8 (H, W, 3).
-Picture = str | os.PathLike | bytes | bytearray | memoryview | np.ndarray
+# A path, an open file, what is in such a file, or BGR uint8 (H, W, 3).
+Picture = str | os.PathLike | IO[bytes] | bytes | bytearray | memoryview | np.ndarray
+_WARNINGS = threading.Lock()  # two threads that silence them at once may leave them silent
 Result = TypeVar("Result")
 
 
@@ -152,7 +154,7 @@ def _pixels_by_header(data: np.ndarray) -> float:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
+        with _WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data.data)) as picture:
                 return picture.width * picture.height

@@ -12,7 +12,9 @@ from platekit.places import ROOT
 def unusable(problem: str) -> BaseException:
     """What ends one of this project's scripts in that sentence; in other programs an ImportError."""
     program = Path(sys.argv[0]).resolve()
-    ours = program.stem in ("read-plates", "serve-plates") or (program.is_file() and ROOT in program.parents)
+    checkout = ROOT / "pyproject.toml"  # which is not installed with the packages
+    ours = program.stem in ("read-plates", "serve-plates") or \
+        (checkout.is_file() and program.is_file() and ROOT in program.parents)
     return SystemExit(f"error: {problem}") if ours else ImportError(problem)
 
 

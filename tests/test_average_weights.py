@@ -40,6 +40,22 @@ def test_without_a_share_it_is_the_mean(call, tmp_path):
     assert torch.load(tmp_path / "out", weights_only=True)["a"].tolist() == [1.5, 1.5]
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_average_reads_what_either_can(call, tmp_path, turned):
+    """One learned two rows and longer plates; another program's weights tell no alphabet."""
+    for name, alphabet in (("a", Alphabet("AB-", 5)), ("b", Alphabet("AB-", 7, rows=2))):
+        save_reader(Reader(3), alphabet, tmp_path / name, tmp_path / "stn")
+    files = (tmp_path / "b", tmp_path / "a") if turned else (tmp_path / "a", tmp_path / "b")
+    assert call(average_weights.main, *files, "--save", tmp_path / "out").status == 0
+    mean = load_reader(tmp_path / "out", tmp_path / "stn")[1]
+    assert (mean.rows, mean.max_length) == (2, 7)
+    state = {name: value for name, value in Reader(3).lprnet.state_dict().items() if not name.endswith("_tracked")}
+    torch.save(state, tmp_path / "plain")
+    files = (tmp_path / "a", tmp_path / "plain") if turned else (tmp_path / "plain", tmp_path / "a")
+    assert call(average_weights.main, *files, "--save", tmp_path / "out").status == 0
+    assert load_reader(tmp_path / "out", tmp_path / "stn")[1].chars == ("A", "B", "-")
+
+
 @pytest.mark.parametrize("other", ["another net", "another alphabet"])
 def test_only_weights_of_one_net_have_an_average(other, call, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"

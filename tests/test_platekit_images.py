@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -287,6 +288,25 @@ def test_without_opencv_a_program_of_somebody_elses_gets_an_import_error(tmp_pat
     done = subprocess.run([sys.executable, "-c", "import platekit.images"], cwd=ROOT, capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert "ImportError: OpenCV 4.10.0 is too old" in done.stderr
+    shutil.copytree(ROOT / "platekit", tmp_path / "platekit")  # installed, where that program is too
+    (tmp_path / "program.py").write_text("import platekit.images")
+    done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True)
+    assert "ImportError: OpenCV 4.10.0 is too old" in done.stderr
+
+
+def test_threads_that_read_pictures_leave_the_programs_warnings_alone(tmp_path):
+    path = put_picture(tmp_path / "a.png", make_picture(60, 100))
+    script = f"""
+import cv2, threading, warnings
+from platekit.images import read_image
+before = list(warnings.filters)
+threads = [threading.Thread(target=lambda: [read_image({str(path)!r}) for _ in range(100)]) for _ in range(4)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+assert list(warnings.filters) == before, warnings.filters
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": "."})
+    assert done.returncode == 0, done.stderr
 
 
 def test_too_large_a_picture_is_refused_before_it_is_decoded_though_opencv_was_there_first(tmp_path):
