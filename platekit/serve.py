@@ -1,6 +1,6 @@
 """A web page that reads plates, and the same for other programs: a picture in, the JSON of main.py out.
 
-    pip install starlette uvicorn
+    pip install starlette uvicorn python-multipart
     python platekit/serve.py                                     # then open http://127.0.0.1:8000
     curl --data-binary @photo.jpg http://127.0.0.1:8000/read     # one JSON object
 
@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import shlex
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from email import message_from_string
-from email.message import Message
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,32 +41,33 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-PACKAGES = "starlette uvicorn"
+PACKAGES = "starlette uvicorn python-multipart"
 PAGE = Path(__file__).with_name("page.html")
 MAX_BYTES = 64 << 20  # of a picture's file
 HELD_BYTES = 4 * MAX_BYTES  # of all files at a time
 MOST = 16  # pictures at a time, all but one of them waiting
 SECONDS = 60  # for a picture to arrive
 LAST_SECONDS = 5  # for what is under way when the server is stopped
-# Of a form: its parts, and the characters of its type and of a part's head, which take time by their square to parse.
-MOST_PARTS, MOST_HEAD = 20, 4000
+MOST_PARTS = 20  # of a form
 STARTUP_FAILED = 3  # the status by which uvicorn's workers say that starting them again is of no use
 
 
-def make_app(reader: PlateReader | None = None) -> Starlette:
+def make_app() -> Starlette:
     """The server as an ASGI application: the page at ``/``, pictures to ``/read``, and ``/health``.
 
     ``POST /read`` takes a picture's file as its body, or a form that holds one, and answers with the JSON of a line of
     main.py, in which ``image`` is the query's ``name``, or the form's for its file. Errors are JSON too: 400 what is no
     picture or more than one, 408 what does not arrive, 413 what is too large, 503 when too many wait or the GPU's
-    memory is too small, 500 for everything else. Without a ``reader`` the flags in ``PLATES_FLAGS`` make it.
+    memory is too small, 500 for everything else. The flags in ``PLATES_FLAGS`` make the reader.
     """
-    return app_of((lambda: reader) if reader else reader_of_environment)
+    return app_of(reader_of_environment)
 
 
 def app_of(make: Callable[[], PlateReader]) -> Starlette:
     """``make_app`` with the reader that ``make`` makes, in the thread that will compute with it."""
-    need("starlette", PACKAGES)
+    for package in ("starlette", "python_multipart"):
+        need(package, PACKAGES)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # what clients send is told to them
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.responses import FileResponse, JSONResponse
@@ -177,35 +177,30 @@ def decode(parts: list[bytes], request: Request) -> np.ndarray:
 
 def file_of_form(body: bytes, kind: str) -> tuple[bytes, str]:
     """The file in a form of this content type (RFC 7578), and its name. UserError unless there is exactly one."""
+    from python_multipart.exceptions import FormParserError
+    from python_multipart.multipart import Field, File, create_form_parser
+
+    parts: list[Field | File] = []
+
+    def take(part: Field | File) -> None:
+        parts.append(part)
+        if len(parts) > MOST_PARTS:  # the parser itself takes any number
+            raise FormParserError(f"it has more than {MOST_PARTS} parts")
+
     try:
-        files = list(files_of_form(body, kind))
-    except (TypeError, ValueError) as error:  # the package email raises both
+        parser = create_form_parser({"Content-Type": kind.encode()}, take, take, {"MAX_MEMORY_FILE_SIZE": MAX_BYTES})
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as error:
         raise UserError(f"the form cannot be read ({error}); send one picture's file as a part with a filename") \
             from None
+    files = [part for part in parts if isinstance(part, File)]
     if len(files) != 1:
         raise UserError(f"the form has {len(files) or 'no'} file{'s' * (len(files) > 1)}; send one picture's file as a "
                         "part with a filename")
-    return files[0]
-
-
-def files_of_form(body: bytes, kind: str) -> Iterator[tuple[bytes, str]]:
-    """The files in a form, and their names. ValueError for what is none, or has too many parts or too long heads."""
-    if len(kind) > MOST_HEAD:
-        raise ValueError("its content type is too long")
-    header = Message()
-    header["content-type"] = kind
-    parts = (b"\r\n" + body).split(b"\r\n--" + (header.get_boundary() or "").encode(), MOST_PARTS + 2)[1:]
-    for number, part in enumerate(parts):
-        if part.startswith(b"--"):  # behind the last one
-            return
-        if number == MOST_PARTS:
-            raise ValueError(f"it has more than {MOST_PARTS} parts")
-        end = part.find(b"\r\n\r\n", 0, MOST_HEAD)
-        if end < 0 and len(part) > MOST_HEAD:
-            raise ValueError("the head of a part is too long")
-        name = message_from_string(part[:end].decode("utf-8", "replace").lstrip()).get_filename()
-        if end >= 0 and name is not None:
-            yield part[end + 4:], name.encode("utf-8", "replace").decode()  # as JSON can hold it
+    (file,) = files
+    file.file_object.seek(0)
+    return file.file_object.read(), (file.file_name or b"").decode("utf-8", "replace")
 
 
 def listen(host: str, port: int) -> socket.socket:

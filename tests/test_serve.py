@@ -97,7 +97,7 @@ def test_a_form_with_a_file_is_read_as_the_file(server):
         assert status == 400 and "form" in json.loads(answer)["error"]
 
 
-@pytest.mark.parametrize("name", [b"filename*=utf-7''2+2AA-", b"filename*=unicode_escape''%5Cud800"])
+@pytest.mark.parametrize("name", [b'filename="\xff.jpg"', b'filename="\xed\xa0\x80.jpg"'])
 def test_a_name_that_is_no_text_does_not_keep_a_picture_from_being_read(server, name):
     status, answer = ask(server, "POST", "/read", form(b"name=a; " + name + b"\r\n\r\n" + png(30)),
                          {"Content-Type": "multipart/form-data; boundary=XX"})
@@ -105,29 +105,27 @@ def test_a_name_that_is_no_text_does_not_keep_a_picture_from_being_read(server, 
 
 
 def test_what_a_form_may_hold_beside_its_file():
-    file, kind = (b'filename="a.jpg"\r\n\r\n1', "multipart/form-data; boundary=XX")
+    file, kind = (b'name=b; filename="a.jpg"\r\n\r\n1', "multipart/form-data; boundary=XX")
     parts = [b"name=a\r\n\r\n1"] * (serve.MOST_PARTS - 1)
-    body = b"before\r\n" + form(*parts, file) + b"behind" * 1000
+    body = form(*parts, file) + b"behind" * 1000
     assert serve.file_of_form(body, kind) == (b"1", "a.jpg")
     with pytest.raises(UserError, match="more than 20 parts"):
         serve.file_of_form(form(*parts, file, file), kind)
 
 
 @pytest.mark.parametrize(("part", "kind"), [
-    (b"filename*0=a; filename*=b\r\n\r\n", "boundary=XX"),
-    (b"filename*=idna''a\r\n\r\n", "boundary=XX"), (b"filename*=a\0b''x\r\n\r\n", "boundary=XX"),
-    (b"filename=a\r\n\r\n", "boundary*=idna''XX")])
+    (b"filename=a\r\n\r\n", "boundary=XX"), (b"name=a; filename=b\r\n\r\n", "boundary*=idna''XX"),
+    (b"name=a\0b\r\nX\0: 1\r\n\r\n", "boundary=XX"), (b"", "boundary=XX")])
 def test_a_form_that_says_nonsense_is_an_error_of_the_forms(server, part, kind):
     status, answer = ask(server, "POST", "/read", form(part), {"Content-Type": f"multipart/form-data; {kind}"})
     assert status == 400 and "the form cannot be read" in json.loads(answer)["error"]
 
 
 @pytest.mark.parametrize(("body", "kind", "why"), [
-    (form(b'x="' + b";" * 100_000), "boundary=XX", "head"),
-    (form(*[b"name=a\r\n\r\n1"] * 100_000), "boundary=XX", "parts"),
-    (b"", 'boundary="' + ";" * 100_000, "content type")], ids=["head", "parts", "type"])
+    (form(b'x="' + b";" * 1_000_000), "boundary=XX", "header"),
+    (form(*[b"name=a\r\n\r\n1"] * 1_000_000), "boundary=XX", "parts"),
+    (b"", 'boundary="' + ";" * 1_000_000, "Boundary")], ids=["head", "parts", "type"])
 def test_forms_that_would_take_minutes_to_parse_are_refused(body, kind, why):
-    """Python's own parser takes the square of a head's length."""
     started = time.process_time()
     with pytest.raises(UserError, match=f"cannot be read.*{why}"):
         serve.file_of_form(body, f"multipart/form-data; {kind}")
@@ -279,12 +277,12 @@ def test_a_port_that_is_taken_is_a_sentence(server, call):
     assert "name others with --host and --port" in call(serve.main, "--port", 70000).sentence()
 
 
-@pytest.mark.parametrize("package", ["starlette", "uvicorn"])
+@pytest.mark.parametrize("package", ["starlette", "python_multipart", "uvicorn"])
 def test_a_missing_package_is_a_sentence(package, call, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     done = call(serve.main, "--port", "0")
     assert done.status == 2 and f"the package {package} cannot be loaded" in done.sentence()
-    assert done.sentence().endswith("run 'pip install starlette uvicorn'")
+    assert done.sentence().endswith("run 'pip install starlette uvicorn python-multipart'")
 
 
 def test_the_server_listens_where_it_is_told(call, monkeypatch):
