@@ -24,7 +24,7 @@ from LPRNet.paths import CROPS_VAL, LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.recogniser import Recogniser
 from LPRNet.score import Score, known_label
 from platekit.arguments import HelpFormatter, ListOf, for_help
-from platekit.boxes import clip_boxes
+from platekit.boxes import at_least, clip_boxes
 from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
@@ -54,8 +54,8 @@ def main() -> int:
         start = time.perf_counter()
         reading = recogniser.read_pictures([image], [box])[0]
         milliseconds = (time.perf_counter() - start) * 1000
-        inside, kept = clip_boxes(np.array([box]), *image.shape[:2])  # corners of a name may lie outside
-        shown = tuple(inside[0].tolist()) if kept[0] else crop_box(image)
+        inside = clip_boxes(np.array([box]), *image.shape[:2])  # corners of a name may lie outside
+        shown = tuple(inside[0].tolist()) if at_least(inside, 1)[0] else crop_box(image)
         plate = Plate(shown, None, reading.text, reading.confidence, reading.symbol_confidences)
         return PictureResult(image.shape[1], image.shape[0], (plate,), {"recognise": milliseconds})
 

@@ -151,7 +151,7 @@ def build_data(args: argparse.Namespace, alphabet: Alphabet, labels: Labels
         must_be_there(args.img_dirs_train, "LPRNet/data/preprocess.py")
     real = LPRDataLoader(args.img_dirs_train, alphabet, augmented=True, labels=labels)
     foreign = [crop.name.plate for crop in real.crops if not CHINESE.fullmatch(crop.name.plate)]
-    if alphabet.chars == CHARS and not args.alphabet and len(foreign) > len(real) / 2:
+    if alphabet.chars == CHARS and len(foreign) > len(real) / 2:
         raise UserError(f"{len(foreign)} of {len(real)} labels are of no Chinese plate, such as '{foreign[0]}'; list "
                         "the symbols of your plates in a file, and give it with --alphabet")
     given = real.with_crops([], augmented=False)

@@ -12,7 +12,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypeVar, overload
+from typing import TypeVar, overload
 
 import numpy as np
 import torch
@@ -40,38 +40,31 @@ CROPS = 32  # that ONet takes at a time on the CPU; with 64, whose maps need fre
 NESTED = 0.7  # share of its area that a box has in common with a better one, of whose plate it then is a part
 
 
-class PlateBoxes(NamedTuple):
-    """The plates of a picture, best first."""
-
-    boxes: np.ndarray  # (N, 4), inside the picture
-    scores: np.ndarray  # (N,)
-    beyond: np.ndarray  # (N,): how far each reached beyond the right edge, over its width
-
-
 @dataclasses.dataclass(frozen=True)
 class Thresholds:
     """What passes from stage to stage; scores are probabilities, overlaps are IoU."""
 
-    pnet_score: float = 0.45
-    few: int = 30  # where fewer of PNet's windows than this have that score, as in the dark,
-    pnet_low: float = 0.3  # those of this one count too
+    pnet_score: float = 0.45  # of PNet's windows
+    few: int = 30  # with fewer windows than this above ``pnet_score``, as in the dark, ``pnet_low`` takes its place
+    pnet_low: float = 0.3
     pnet_overlap: float = 0.5  # of two proposals that overlap more, the better one stays
-    proposals: int = 512  # at most, into ONet: a plate has 5 to 10
+    proposals: int = 512  # most that go on to ONet: a plate has 5 to 10
     first_score: float = 0.2  # to get into ONet's next round
-    first_low: float = 0.01  # the same, where no plate is found otherwise
-    first_overlap: float = 0.7
-    refined: int = 512  # at most, into ONet's next round
-    score: float = 0.85  # of the last two rounds: what counts as a plate,
-    second_score: float = 0.98  # and of those that got on by first_low
-    overlap: float = 0.3
+    first_low: float = 0.01  # takes the place of ``first_score`` where no plate was found
+    first_overlap: float = 0.7  # as ``pnet_overlap``, between ONet's rounds
+    refined: int = 512  # most that go on to ONet's next round
+    score: float = 0.85  # of a plate, by ONet's last two rounds
+    second_score: float = 0.98  # takes the place of ``score`` for what got on by ``first_low``
+    overlap: float = 0.3  # as ``pnet_overlap``, of plates
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Detections:
-    """Plates of one picture, the most certain first: ``boxes`` float32 (N, 4) inside the picture, ``scores`` (N,)."""
+    """Plates of one picture, the most certain first."""
 
-    boxes: np.ndarray
-    scores: np.ndarray
+    boxes: np.ndarray  # float32 (N, 4), inside the picture
+    scores: np.ndarray  # float32 (N,)
+    beyond: np.ndarray  # (N,): how far each reached beyond the right edge, over its width
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -88,8 +81,8 @@ class Detector:
         of the smallest plate.
 
         ``scale`` is the factor between pyramid levels: a larger one searches more sizes and takes longer. ``rounds``
-        of ONet: those after the first, on the boxes that it corrected, cost little and place them better; without
-        any, PNet's proposals are the answer. ``aspects`` are the widths over heights of PNet's windows.
+        is how often ONet runs: later rounds see the boxes that the one before corrected; they cost little and place
+        boxes better. With 0, PNet's proposals are returned. ``aspects`` are the widths over heights of PNet's windows.
         Raises UserError when weights are missing or of another shape, and for impossible sizes.
         """
         self.device = pick_device(device)
@@ -122,11 +115,11 @@ class Detector:
 
         Raises UserError for a file that is no picture, ValueError for an array of another kind.
         """
-        return for_each(lambda image: Detections(*self.find(self.upload(image))[:2]), pictures)
+        return for_each(lambda image: self.find(self.upload(image)), pictures)
 
     @without_autocast
     @torch.inference_mode()
-    def find(self, pixels: torch.Tensor) -> PlateBoxes:
+    def find(self, pixels: torch.Tensor) -> Detections:
         """The plates of a uint8 picture (1, 3, H, W) on the detector's device, best first."""
         boxes, scores = self.refine(pixels, *self.propose(pixels))
         return self.finish(boxes, scores, *pixels.shape[2:])
@@ -227,15 +220,16 @@ class Detector:
         answer = np.concatenate(answers)
         return decode_offsets(answer[:, :4], boxes), plate_scores(answer[:, 4])
 
-    def finish(self, whole: np.ndarray, scores: np.ndarray, height: int, width: int) -> PlateBoxes:
+    def finish(self, whole: np.ndarray, scores: np.ndarray, height: int, width: int) -> Detections:
         """The final choice: scores at least ``score``, one box per plate, inside the picture."""
         sure = scores >= self.thresholds.score
-        boxes, inside = clip_boxes(whole[sure], height, width, smallest=2.0)
+        boxes = clip_boxes(whole[sure], height, width)
+        inside = at_least(boxes, 2)
         whole, boxes, scores = whole[sure][inside], boxes[inside], scores[sure][inside]
         kept = suppress(boxes, scores, self.thresholds.overlap)
         kept = kept[drop_nested(boxes[kept])]
         beyond = (whole[kept, 2] - width).clip(min=0) / (whole[kept, 2] - whole[kept, 0])
-        return PlateBoxes(boxes[kept], scores[kept].astype(np.float32), beyond)
+        return Detections(boxes[kept], scores[kept].astype(np.float32), beyond)
 
 
 def scores_of_mean_odds(scores: np.ndarray, others: np.ndarray) -> np.ndarray:

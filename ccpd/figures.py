@@ -95,10 +95,11 @@ def plate_cell(reader: PlateReader, outcome: Outcome) -> np.ndarray:
     return cell
 
 
-def confusion_matrix(outcomes: Sequence[Outcome], cell: int = 26) -> np.ndarray:
+def confusion_matrix(outcomes: Sequence[Outcome]) -> np.ndarray:
     """Which symbol (row) was read as which (column): wrong readings in red with their count, right ones pale."""
     pairs = Counter(pair for outcome in outcomes for pair in edit_alignment(outcome.plate or "", outcome.text or ""))
     symbols = sorted({symbol for pair in pairs for symbol in pair}, key=lambda s: (s == "", s.isascii(), s))
+    cell = 26  # pixels
     size = (len(symbols) + 2) * cell
     image = np.full((size + cell, max(size, 24 * cell), 3), 255, np.uint8)
     draw_text(image, "row: what is written, column: what is read, _: no symbol", (cell, size + cell - 8), 16, INK)

@@ -38,10 +38,9 @@ def decode_offsets(offsets: Boxes, anchors: Boxes) -> Boxes:
     return anchors + (offsets.reshape(-1, 2, 2) * size).reshape(-1, 4)
 
 
-def clip_boxes(boxes: np.ndarray, height: int, width: int, smallest: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes cut to the picture (a new array), and the mask (N,) of those that keep ``smallest`` pixels a side."""
-    clipped = np.clip(boxes, 0, np.array([width, height, width, height], boxes.dtype))
-    return clipped, at_least(clipped, smallest)
+def clip_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Boxes (N, 4) cut to the picture, a new array; one that lies outside has no area left."""
+    return np.clip(boxes, 0, np.array([width, height, width, height], boxes.dtype))
 
 
 def at_least(boxes: np.ndarray, smallest: float) -> np.ndarray:

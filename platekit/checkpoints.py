@@ -25,7 +25,7 @@ from platekit.files import write_bytes, write_text
 
 SUMS = "SHA256SUMS"
 WRAPPERS = "net_state_dict", "model_state_dict", "state_dict"  # under which others' checkpoints hold a state dict
-MOST_BYTES = 2 << 30  # of a file: a training's checkpoint has a hundredth
+MOST_BYTES = 2 << 30  # of a file to read; a training's checkpoint has a hundredth of that
 COUNTER = "num_batches_tracked"  # of batch norm, which files of old versions of torch lack, and nothing here needs
 
 

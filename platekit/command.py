@@ -84,8 +84,8 @@ def json_lines(path: str | None, keep: bool = False) -> Iterator[TextIO | None]:
     """A stream for JSON lines: standard output for ``-``, nothing for None.
 
     A file's lines collect in ``FILE.part`` and become ``FILE`` when the run is through, so that a file under its
-    own name is always whole; those of a run that was killed are put aside, and to ``keep`` them those of an earlier
-    one. Raises UserError when it cannot be written.
+    own name is always whole. Lines left by a killed run are moved aside; with ``keep``, so is an earlier finished
+    file. Raises UserError when it cannot be written.
     """
     if path is None or path == "-":
         if path and hasattr(sys.stdout, "reconfigure"):
@@ -110,8 +110,8 @@ def json_lines(path: str | None, keep: bool = False) -> Iterator[TextIO | None]:
 
 
 def results_place(json_path: str | None, inputs: Iterable[object]) -> str | None:
-    """Where results go: the path, or the file that a link leads to. UserError when they would replace an input, any
-    picture, what is no file, and for a table's name."""
+    """Where results go: the path, or the file that a link leads to. UserError if that is a CSV table, a folder,
+    a device, a picture or one of the inputs."""
     if json_path and json_path.lower().endswith(".csv"):
         raise UserError(f"--json {json_path} would hold JSON lines and no CSV; name plates.jsonl, of which "
                         "MTCNN/data_set/boxes_of_results.py then makes a table")

@@ -122,7 +122,7 @@ def sample_boxes(pixels: torch.Tensor, boxes: np.ndarray, theta: torch.Tensor) -
     The transforms ``theta`` (N, 2, 3) go from output to input, both in -1..1 over the box, and may lead out of it.
     Every output pixel is the mean of ``SAMPLES_PER_PIXEL`` bilinear samples. For a large box the picture is first made
     smaller by a power of two, so that samples lie at most two of its pixels apart, in the mean of both directions.
-    Outside the picture it is mid-grey, from a pixel behind the border on. Raises ValueError as ``crop_resize``.
+    Outside the picture (from one pixel beyond its border) samples are mid-grey. Raises ValueError as ``crop_resize``.
     """
     if pixels.dtype != torch.uint8:
         raise ValueError(f"a picture of uint8 pixels is needed, not of {pixels.dtype}")

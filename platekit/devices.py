@@ -27,9 +27,9 @@ def local_processes() -> int:
 def pick_device(name: str | torch.device = "auto") -> torch.device:
     """The torch device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; UserError when it is not there.
 
-    A device of torch's is taken by its name. From then on torch computes on as many threads as there are ``cores`` at
-    most, unless OMP_NUM_THREADS says how many: more wait for each other. On a GPU convolutions of float32 numbers are
-    exact: else they use TF32, with the precision of float16, in which boxes move by some pixels.
+    From then on torch's threads are limited to ``cores()``, unless OMP_NUM_THREADS is set, because more would wait for
+    each other; on a GPU convolutions of float32 numbers are exact, because with TF32 (the precision of float16) boxes
+    move by some pixels.
     """
     name = str(name)
     if name == "auto":

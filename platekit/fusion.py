@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from platekit.results import Box, Plate
 
-KEPT = 100  # sightings, one per text, and numbers of a track: a parked car before a camera must not fill the memory
+KEPT = 100  # sightings (one per text) and numbers of a track at most: a car parked before a camera fills no memory
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ from platekit.results import PictureResult, Plate
 
 WEIGHTS = {"pnet": PNET_WEIGHTS, "onet": ONET_WEIGHTS, "lprnet": LPRNET_WEIGHTS, "stn": STN_WEIGHTS}  # the bundled ones
 
-# A box counts as a plate if its score or the confidence of its reading reaches these limits: the first are for a
-# picture's boxes, the surest first, until one has reached them, the others for those beside it. On 3,332 photos set
+# A box is kept if its detection score or its text's confidence reaches a limit. Boxes are taken from the surest on:
+# FIRST_LIMITS apply until one is kept, FURTHER_LIMITS to all later ones. On 3,332 photos set
 # aside the first pair leaves out 9 of 22 boxes of other things, and 8 of 2,587 plates. Beside the plate's such a box
 # stays in 13 photos with the first pair alone and in 4 with both; 17 more plates would be left out if they stood beside
 # a surer one.
@@ -40,9 +40,9 @@ FIRST_LIMITS = 0.95, 0.15
 FURTHER_LIMITS = 0.99, 0.3
 
 # A plate whose end the right edge of the picture cuts off is often read surely, without its last symbol. In 126 real
-# photos, cut off within the plate at seven places each, 230 wrong readings had a confidence above 0.7. In 211 of them
-# the detector's box reached beyond the edge by this share of its width and the text had fewer than seven symbols; so it
-# was in none of the 489 right ones.
+# photos, cut off inside the plate at seven places each, 230 wrong readings had a confidence above 0.7. For 211 of them,
+# and for none of the 489 right ones, the box reached beyond the edge by more than CUT_OFF of its width and the text was
+# shorter than WHOLE.
 CUT_OFF, WHOLE = 0.035, 7
 CUT_OFF_FACTOR = 0.1  # of the confidence then
 
@@ -84,13 +84,14 @@ class PlateReader:
         """The plates of one BGR uint8 picture (H, W, 3)."""
         start = time.perf_counter()
         pixels = self.detector.upload(image)
-        boxes, scores, beyond = self.detector.find(pixels)
+        found = self.detector.find(pixels)
+        boxes, scores = found.boxes, found.scores
         detected = time.perf_counter()
         readings = self.recogniser.read(pixels, boxes)
         if self.recogniser.alphabet.chars == CHARS:  # other plates may be shorter
             readings = [dataclasses.replace(reading, confidence=CUT_OFF_FACTOR * reading.confidence)
                         if share > CUT_OFF and len(reading.text) < WHOLE else reading
-                        for reading, share in zip(readings, beyond)]
+                        for reading, share in zip(readings, found.beyond)]
         details = self.details(pixels, boxes, [reading.text for reading in readings]) if self.details \
             else [None] * len(readings)
         done = time.perf_counter()

@@ -22,14 +22,17 @@ class Rules:
     near: float = 0.5  # or this distance between their centres
     near_unknown: float = 1.0  # the same while the track's motion is not known
     near_alike: float = 4.0  # the same when the texts are alike
+    distance: float = 0.1  # how much a pair is worse for each plate width between its centres
     alike: float = 0.7  # ``likeness`` of texts that are alike
-    sure: float = 0.7  # two readings this sure that are not half alike are of two plates,
-    surer: float = 0.8  # and two this sure that differ in two symbols,
-    unsure: float = 0.5  # and one that is ``surer`` and one at least this sure that are not half alike
+    half_alike: float = 0.5  # the same of texts that may be of one plate,
+    one_symbol: float = 0.8  # and of texts that differ in one symbol at most
+    sure: float = 0.7  # two readings at least this sure that are not half alike are of two plates
+    surer: float = 0.8  # two readings at least this sure that differ in two symbols are of two plates
+    unsure: float = 0.5  # a ``surer`` reading and one at least this sure that are not half alike are of two plates
     missed: int = 8  # a track ends after so many frames without its plate
     memory: int = 50  # a plate that comes back within so many frames is the same one
-    frames: int = 3  # a track counts from so many frames on,
-    confidence: float = 0.9  # or from this confidence on
+    frames: int = 3  # a track counts from so many frames on, or from ``confidence`` on
+    confidence: float = 0.9
 
 
 RULES = Rules()
@@ -165,7 +168,7 @@ class Tracker:
                 width = max(expected[row, 2] - expected[row, 0], boxes[index, 2] - boxes[index, 0])
                 distance = float(np.linalg.norm(centre(expected[row]) - centre(boxes[index]))) / width
                 if self._may_be(track, plate, overlaps[row][index], distance, alike):
-                    pairs.append((overlaps[row][index] + alike - 0.1 * distance, row, index))
+                    pairs.append((overlaps[row][index] + alike - self.rules.distance * distance, row, index))
         matches, rows, indices = [], set(), set()
         for _, row, index in sorted(pairs, reverse=True):
             if row not in rows and index not in indices:
@@ -177,8 +180,8 @@ class Tracker:
     def _may_be(self, track: Track, plate: Plate, overlap: float, distance: float, alike: float) -> bool:
         rules = self.rules
         less, more = sorted((track.reading.best.confidence, plate.confidence or 0.0))
-        unlike = alike < 0.5 and (less >= rules.sure or (less >= rules.unsure and more >= rules.surer))
-        if unlike or (alike < 0.8 and less >= rules.surer):
+        unlike = alike < rules.half_alike and (less >= rules.sure or (less >= rules.unsure and more >= rules.surer))
+        if unlike or (alike < rules.one_symbol and less >= rules.surer):
             return False  # another plate in this one's place: they cross, or one follows the other
         if alike >= rules.alike:
             return distance <= rules.near_alike
@@ -191,7 +194,8 @@ class Tracker:
         if earlier.reading.text == later.reading.text:
             return bool(earlier.reading.text)
         unsure = min(earlier.reading.confidence, later.reading.confidence) < self.rules.sure
-        return unsure and later.born > earlier.seen and likeness(earlier.reading.text, later.reading.text) > 0.8
+        alike = likeness(earlier.reading.text, later.reading.text)
+        return unsure and later.born > earlier.seen and alike > self.rules.one_symbol
 
 
 def centre(box: np.ndarray) -> np.ndarray:

@@ -124,7 +124,7 @@ def stages(threads: int) -> Rows:
         sheets, plain_levels = list(make_sheets(pixels, levels)), plain.pyramid(image)
         found, plain_found = detector.scan(pixels), plain.scan(image, plain_levels)
         proposals, plain_proposals = detector.choose(*found), plain.suppress(*plain_found)
-        boxes, *_ = detector.find(pixels)
+        boxes = detector.find(pixels).boxes
         crop = recogniser.look(pixels, boxes)[:1]
         logits = recogniser.first_reader(crop)
         result = reader.read(image)
@@ -166,7 +166,7 @@ def plates(threads: int) -> Rows:
     """STN + LPRNet, and the whole reading, for 1 to 64 plates at a time."""
     reader, plain, floor = PlateReader("cpu"), PlainReader(), Floor()
     pixels = reader.detector.upload(read_image(PHOTOS[3]))
-    box = reader.detector.find(pixels)[0][:1]
+    box = reader.detector.find(pixels).boxes[:1]
     recogniser, crop = reader.recogniser, reader.recogniser.look(pixels, box)
     adds = multiply_adds(lambda: plain.logits(crop))
     counts = (1, 4, 16, 64)

@@ -57,7 +57,7 @@ def test_between_stages_the_processor_waits_for_the_gpu_few_times():
     """Once for PNet's answer and its size, once for each of ONet's rounds; once for a plate's reading."""
     reader = PlateReader("cuda")
     pixels = reader.detector.upload(read_image(sorted(SAMPLES.glob("*.jpg"))[0]))
-    boxes, *_ = reader.detector.find(pixels)
+    boxes = reader.detector.find(pixels).boxes
     assert len(boxes) == 1 and reader.recogniser.read(pixels, boxes)[0].confidence > 0.8
     torch.cuda.set_sync_debug_mode("warn")
     try:

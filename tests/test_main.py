@@ -16,7 +16,7 @@ from ccpd.annotation import has_annotation, parse
 from LPRNet.alphabet import CHARS, Alphabet
 from LPRNet.recogniser import Reader, save_reader
 from main import main
-from MTCNN.detector import Detector
+from MTCNN.detector import Detections, Detector
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from platekit import read_plates
 from platekit.checkpoints import save_weights
@@ -275,7 +275,7 @@ def test_hidden_plates_can_be_found_by_nobody(call, tmp_path):
 
 def test_what_is_perhaps_a_plate_is_hidden_too(call, monkeypatch, tmp_path):
     put_picture(tmp_path / "a.png", make_picture(60, 120))
-    found = np.array([[10.0, 10.0, 90.0, 40.0]], np.float32), np.array([0.9], np.float32), np.zeros(1)
+    found = Detections(np.array([[10.0, 10.0, 90.0, 40.0]], np.float32), np.array([0.9], np.float32), np.zeros(1))
     monkeypatch.setattr(Detector, "find", lambda self, pixels: found)
     for flags, count in (((), 0), (("--hide",), 1)):
         target = tmp_path / f"{count}.jsonl"

@@ -7,6 +7,7 @@ wrong - the size of a cell, the order of clipping, the scale of a level - moves 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from multiprocessing.reduction import ForkingPickler
@@ -192,7 +193,7 @@ def test_where_no_plate_is_found_proposals_of_a_low_score_get_on(first, then, fo
 
     monkeypatch.setattr(finder, "judge", judge)
     pixels = finder.upload(map_picture())
-    plates, *_ = finder.finish(*finder.refine(pixels, boxes, np.ones(2)), *pixels.shape[2:])
+    plates = finder.finish(*finder.refine(pixels, boxes, np.ones(2)), *pixels.shape[2:]).boxes
     assert plates.tolist() == boxes[list(found)].tolist()
 
 
@@ -347,8 +348,8 @@ def test_nested_boxes_are_one_plate():
     boxes = np.array([[0.0, 0, 100, 30], [10, 5, 40, 25], [200, 0, 300, 30], [-20, -20, 320, 60], [90, 20, 190, 50]])
     assert drop_nested(boxes).tolist() == [0, 2, 4]
     assert drop_nested(boxes[:0]).tolist() == []
-    plates, scores, _ = make(BOXES["upright"]).finish(boxes[:3], np.array([0.99, 0.98, 0.97]), 100, 400)
-    assert plates.tolist() == boxes[[0, 2]].tolist() and scores.tolist() == pytest.approx([0.99, 0.97])
+    plates = make(BOXES["upright"]).finish(boxes[:3], np.array([0.99, 0.98, 0.97]), 100, 400)
+    assert plates.boxes.tolist() == boxes[[0, 2]].tolist() and plates.scores.tolist() == pytest.approx([0.99, 0.97])
 
 
 def test_a_detector_can_be_sent_to_another_process():
@@ -356,7 +357,7 @@ def test_a_detector_can_be_sent_to_another_process():
     sent = ForkingPickler.loads(ForkingPickler.dumps(finder))
     assert type(sent.scanner.rough) is type(finder.scanner.rough) and type(sent._rough_onet) is type(finder._rough_onet)
     pixels = finder.upload(read_image(find_images(SAMPLES)[0]))
-    for found, wanted in zip(sent.find(pixels), finder.find(pixels)):
+    for found, wanted in zip(*(dataclasses.astuple(one.find(pixels)) for one in (sent, finder))):
         assert len(wanted) and np.array_equal(found, wanted)
 
 

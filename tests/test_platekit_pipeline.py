@@ -15,7 +15,7 @@ import torch
 from ccpd.annotation import parse
 from LPRNet.alphabet import Alphabet, Reading
 from LPRNet.recogniser import Recogniser
-from MTCNN.detector import Detector
+from MTCNN.detector import Detections, Detector
 from platekit.errors import UserError
 from platekit.images import read_image
 from platekit.opencv import cv2
@@ -38,7 +38,7 @@ def test_a_doubtful_box_that_nobody_can_read_is_no_plate(monkeypatch, found, pla
     scores = torch.tensor([score for score, _ in found])
     boxes = torch.tensor([[10.0 * number, 0, 10 * number + 9, 5] for number in range(len(found))])
     readings = [Reading(str(number), confidence, (confidence,)) for number, (_, confidence) in enumerate(found)]
-    monkeypatch.setattr(reader.detector, "find", lambda pixels: (boxes, scores, np.zeros(len(boxes))))
+    monkeypatch.setattr(reader.detector, "find", lambda pixels: Detections(boxes, scores, np.zeros(len(boxes))))
     monkeypatch.setattr(reader.recogniser, "read", lambda pixels, boxes: readings)
     read = reader(np.zeros((60, 80, 3), np.uint8)).plates
     assert [plate.text for plate in read] == [str(number) for number in plates]
@@ -88,7 +88,7 @@ def test_each_stage_has_its_own_time(monkeypatch):
         now[0] += seconds
         return answer
 
-    nothing = torch.zeros(0, 4), torch.zeros(0), np.zeros(0)
+    nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0))
     monkeypatch.setattr("platekit.pipeline.time", SimpleNamespace(perf_counter=lambda: now[0]))
     monkeypatch.setattr(reader.detector, "find", lambda pixels: takes(2, nothing))
     monkeypatch.setattr(reader.recogniser, "read", lambda pixels, boxes: takes(3, []))
@@ -183,7 +183,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 def test_other_plates_at_the_edge_may_be_short(monkeypatch):
     reader = PlateReader("cpu")
-    found = np.array([[10.0, 10, 90, 40]], np.float32), np.array([0.99]), np.array([0.2])
+    found = Detections(np.array([[10.0, 10, 90, 40]], np.float32), np.array([0.99]), np.array([0.2]))
     monkeypatch.setattr(reader.detector, "find", lambda pixels: found)
     monkeypatch.setattr(reader.recogniser, "read", lambda pixels, boxes: [Reading("A1", 0.9)])
     confidences = [reader.read(make_picture(60, 120)).plates[0].confidence]

@@ -99,9 +99,10 @@ def in_crop(corners: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 def rows_side_by_side(pose: np.ndarray, show: Callable[[np.ndarray], np.ndarray], rows: Sequence[Row] = ROWS
                       ) -> np.ndarray:
-    """Both rows of a plate, as LPRNet reads them, that straightening has left in ``pose``, corners in crop pixels.
+    """A plate of two rows as LPRNet reads it: both rows side by side.
 
-    ``show(corners)`` gives the crop (24, 94) with the plate at any corners.
+    ``pose``: the plate's corners (4, 2), in crop pixels, after straightening. ``show(corners)`` gives the crop (24, 94)
+    with the plate at any corners.
     """
     straight = pose / (WIDTH, HEIGHT) * 2 - 1
     crops = [show(to_pixels(row.place(straight))) for row in rows]
@@ -110,7 +111,7 @@ def rows_side_by_side(pose: np.ndarray, show: Callable[[np.ndarray], np.ndarray]
 
 
 def random_pose(rng: np.random.Generator) -> np.ndarray:
-    """Corners (4, 2) of a plate in a crop, in crop pixels: that a detector's box round it gives, or a later look."""
+    """Corners (4, 2) of a plate, in crop pixels, as in a detector's crop or as a later look leaves them."""
     if rng.random() < NEARLY_STRAIGHT:
         return nearly_straight_pose(rng)
     corners = relative_corners(POSES[rng.choice(len(POSES), p=POSE_SHARES)], rng)

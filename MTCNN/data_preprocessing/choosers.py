@@ -14,7 +14,6 @@ from MTCNN.data_preprocessing.views import View
 from MTCNN.data_preprocessing.windows import (
     ANYWHERE,
     NEGATIVE,
-    SAMPLE_KINDS,
     Counts,
     choose,
     draw_windows,
@@ -30,6 +29,8 @@ from MTCNN.detector import ROUNDS, Detector, Thresholds
 from MTCNN.model.MTCNN_nets import ONet
 from MTCNN.pyramid import MINI_LP, SCALE
 from platekit.boxes import at_least, suppress
+
+DRAWN = {"positive": (0.1, 0.3), "part": (0.25, 0.6)}  # how far drawn windows are off, and by how much one edge is
 
 
 class PNetWindows:
@@ -66,39 +67,45 @@ class ONetWindows:
 
     def __call__(self, view: View, pixels: torch.Tensor, rng: np.random.Generator) -> dict[str, np.ndarray]:
         windows, corrected = self.look(pixels)
-        free = ~touching(windows, view.ignore)
-        chosen = {kind: np.zeros((0, 4)) for kind in SAMPLE_KINDS}
         height, width = view.image.shape[:2]
         elsewhere = windows_anywhere(height, width, ANYWHERE, rng)
-        if view.box is None:
-            hard = windows[free]
-            hard = hard[_front_heavy(len(hard), self.counts.near + self.counts.far, rng)]
-            chosen["negative"] = np.concatenate([hard, elsewhere[~touching(elsewhere, view.ignore)]])
-            return chosen
-        truth = view.box[None]
-        counts = self.counts
-        kinds = kinds_of(overlaps(windows, truth))
-        for kind, count in (("positive", counts.positive), ("part", counts.part)):
-            own = corrected[kinds_of(overlaps(corrected, truth))[kind]]
-            worst = own[np.argsort(overlaps(own, truth), kind="stable")][:count // 4]
-            mined = np.concatenate([worst, choose(windows, kinds[kind], count // 2 - len(worst), rng)])
-            drawn = np.concatenate([jitter(view.box, 40, rng, spread=0.1 if kind == "positive" else 0.25),
-                                    move_edge(view.box, 60, rng, 0.3 if kind == "positive" else 0.6),
-                                    windows_around(view.box, 60, rng)])
-            drawn = choose(drawn, kinds_of(overlaps(drawn, truth))[kind], count - len(mined), rng)
-            chosen[kind] = np.concatenate([mined, drawn])
-        at_plate = touching(windows, truth)
-        wrong = kinds["negative"] & free
-        around = windows_around(view.box, 60, rng)
+        if view.box is not None:
+            of_plate = {kind: self.of_plate(kind, view.box, windows, corrected, rng) for kind in ("positive", "part")}
+            return {**of_plate, "negative": self.negatives(view, view.box, windows, elsewhere, rng)}
+        hard = windows[~touching(windows, view.ignore)]
+        hard = hard[_front_heavy(len(hard), self.counts.near + self.counts.far, rng)]
+        none = np.zeros((0, 4))
+        return {"positive": none, "part": none,
+                "negative": np.concatenate([hard, elsewhere[~touching(elsewhere, view.ignore)]])}
+
+    def of_plate(self, kind: str, box: np.ndarray, windows: np.ndarray, corrected: np.ndarray,
+                 rng: np.random.Generator) -> np.ndarray:
+        """Windows of a plate's ``box`` (4,): the worst that ONet corrected, others that PNet saw, and drawn ones."""
+        count, truth = getattr(self.counts, kind), box[None]
+        spread, edge = DRAWN[kind]
+        own = corrected[kinds_of(overlaps(corrected, truth))[kind]]
+        worst = own[np.argsort(overlaps(own, truth), kind="stable")][:count // 4]
+        seen = choose(windows, kinds_of(overlaps(windows, truth))[kind], count // 2 - len(worst), rng)
+        drawn = np.concatenate([jitter(box, 40, rng, spread=spread), move_edge(box, 60, rng, edge),
+                                windows_around(box, 60, rng)])
+        drawn = choose(drawn, kinds_of(overlaps(drawn, truth))[kind], count - len(worst) - len(seen), rng)
+        return np.concatenate([worst, seen, drawn])
+
+    def negatives(self, view: View, box: np.ndarray, windows: np.ndarray, elsewhere: np.ndarray,
+                  rng: np.random.Generator) -> np.ndarray:
+        """Windows of no plate: about the plate's ``box`` (4,), those of PNet's there and further away, anywhere."""
+        truth = box[None]
+        around = windows_around(box, 60, rng)
         around = choose(around, kinds_of(overlaps(around, truth))["negative"] & ~touching(around, view.ignore),
-                        (counts.near + 1) // 2, rng)
+                        (self.counts.near + 1) // 2, rng)
+        wrong = kinds_of(overlaps(windows, truth))["negative"] & ~touching(windows, view.ignore)
+        at_plate = touching(windows, truth)
         near = windows[wrong & at_plate]
-        near = near[_front_heavy(len(near), counts.near - len(around), rng)]
+        near = near[_front_heavy(len(near), self.counts.near - len(around), rng)]
         far = windows[wrong & ~at_plate]
-        far = far[_front_heavy(len(far), counts.far, rng)]
+        far = far[_front_heavy(len(far), self.counts.far, rng)]
         elsewhere = elsewhere[~touching(elsewhere, view.ignore) & (overlaps(elsewhere, truth) < NEGATIVE)]
-        chosen["negative"] = np.concatenate([around, near, far, elsewhere])
-        return chosen
+        return np.concatenate([around, near, far, elsewhere])
 
     def look(self, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """The windows that the detector sees in a picture (1, 3, H, W), the best scored first, and those it corrected.

@@ -59,10 +59,8 @@ class PlateSwapper:
 
     def __call__(self, image: np.ndarray, vertices: np.ndarray,
                  rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None, float]:
-        """The photo, the corners (4, 2) of its plate, in CCPD's order, after a possible swap, and the plate's
-        ``tone_of``; None: it has none now.
-
-        The image given is not changed.
+        """The photo, or a changed copy; its plate's corners (4, 2) in CCPD's order, None if a sign hides the plate now;
+        and ``tone_of`` the plate.
         """
         if rng.random() >= self.share:
             return image, vertices, 1.0
