@@ -14,13 +14,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ccpd.annotation import FROM_UPPER_LEFT
 from ccpd.symbols import PROVINCES
 from LPRNet.alphabet import CHARS
 from LPRNet.model.STN import plate_corners
 from LPRNet.paths import COLOUR_WEIGHTS
 from LPRNet.recogniser import LOOKS, Recogniser
 from platekit.checkpoints import load_weights
+from platekit.corners import FROM_UPPER_LEFT
 from platekit.crops import sample_boxes
 from platekit.devices import without_autocast
 from platekit.results import Details

@@ -8,10 +8,10 @@ Source: Xu et al., "Towards End-to-End License Plate Detection and Recognition",
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from platekit.corners import repeat_box
 from platekit.errors import UserError
 
 # The index tables of the data set. Their order differs from the recogniser's alphabet; 警, 学 and the letter O are on
@@ -74,17 +74,6 @@ class Annotation:
 def has_annotation(name: str | PurePath) -> bool:
     """Whether a name is meant as an annotation: its stem has the seven fields. Photos without a plate have no field."""
     return PurePath(name).stem.count("-") == 6
-
-
-FROM_UPPER_LEFT = [2, 3, 0, 1]  # indices that turn corners in the order here into a table's, and back
-
-
-def repeat_box(vertices: Iterable[Iterable[float]], box: Iterable[float]) -> bool:
-    """Whether a plate's vertices, in the order of ``Annotation``, merely repeat the corners of its box, within two
-    pixels: such say nothing of its pose."""
-    x1, y1, x2, y2 = box
-    corners = ((x2, y2), (x1, y2), (x1, y1), (x2, y1))
-    return all(abs(a - b) <= 2 for vertex, corner in zip(vertices, corners) for a, b in zip(vertex, corner))
 
 
 def parse(name: str | PurePath) -> Annotation:

@@ -23,8 +23,9 @@ import numpy as np
 
 from ccpd.annotation import Annotation, has_annotation, parse
 from ccpd.dataset import listed_names
-from ccpd.geometry import LEVELS, MIXTURES, TABLES, VARIABLES, edges, is_convex, read_tables
+from ccpd.geometry import LEVELS, MIXTURES, TABLES, VARIABLES, read_tables
 from platekit.arguments import HelpFormatter, ListOf, add_seed
+from platekit.corners import edges, is_convex
 from platekit.errors import UserError, run_script
 from platekit.files import write_text
 

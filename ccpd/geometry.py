@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from ccpd.dataset import PHOTO_SIZE
+from platekit.corners import bounding_box, is_convex
 from platekit.errors import UserError
 
 TABLES = Path(__file__).with_name("geometry.json")
@@ -53,38 +54,12 @@ class Pose:
         return tuple(bounding_box(self.corners).tolist())
 
 
-def bounding_box(points: np.ndarray) -> np.ndarray:
-    """The box (x1, y1, x2, y2) around points (N, 2): float64 (4,)."""
-    return np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float64)
-
-
-def box_corners(box: np.ndarray | tuple[float, ...]) -> np.ndarray:
-    """The corners (4, 2) of a box, in CCPD's order: right-bottom, left-bottom, left-top, right-top."""
-    x1, y1, x2, y2 = box
-    return np.array([(x2, y2), (x1, y2), (x1, y1), (x2, y1)], dtype=np.float64)
-
-
-def edges(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of a quadrilateral (4, 2) in CCPD's order the mean edge from left to right (2,), and from top to bottom (2,)."""
-    right_bottom, left_bottom, left_top, right_top = corners
-    across, down = right_top - left_top + right_bottom - left_bottom, left_bottom - left_top + right_bottom - right_top
-    return across / 2, down / 2
-
-
 def shear_corners(slope: float, lean: float) -> np.ndarray:
     """Corners (4, 2) of the parallelogram with these shears in the unit box, in CCPD's order; it touches all sides."""
     wide, high = 1.0 - abs(lean), 1.0 - abs(slope)
     left_top = np.array([max(0.0, -lean), max(0.0, -slope)])
     across, down = np.array([wide, slope]), np.array([lean, high])
     return np.stack((left_top + across + down, left_top + down, left_top, left_top + across))
-
-
-def is_convex(corners: np.ndarray) -> bool:
-    """Whether corners (4, 2) in CCPD's order make a convex plate that faces the camera, no corner nearly straight."""
-    sides = np.roll(corners, -1, axis=0) - corners
-    following = np.roll(sides, -1, axis=0)
-    cross = sides[:, 0] * following[:, 1] - sides[:, 1] * following[:, 0]
-    return bool((cross > 1e-3 * np.linalg.norm(sides, axis=1) * np.linalg.norm(following, axis=1)).all())
 
 
 @functools.cache

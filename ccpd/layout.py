@@ -8,8 +8,9 @@ import numpy as np
 
 from ccpd.cars import CarShape
 from ccpd.dataset import PHOTO_SIZE
-from ccpd.geometry import Pose, edges
+from ccpd.geometry import Pose
 from ccpd.plates import KINDS, PlateKind
+from platekit.corners import edges
 from platekit.opencv import cv2
 
 WIDTH, HEIGHT = PHOTO_SIZE

@@ -14,11 +14,12 @@ from ccpd import camera
 from ccpd.annotation import Annotation
 from ccpd.cars import CarShape, Face, draw_face, random_shape
 from ccpd.dataset import PHOTO_SIZE, PLATE_FREE
-from ccpd.geometry import Pose, box_corners, edges, sample_pose
+from ccpd.geometry import Pose, sample_pose
 from ccpd.layout import HEIGHT, WIDTH, Layout, corners_of_kind, enlarge, layout_of
 from ccpd.plates import KINDS, PlateKind, PlateRenderer, in_light_of, random_text, tone_of
 from ccpd.street import neighbour, surroundings
 from ccpd.textures import WORDS, phrase, pick, sign, stamp
+from platekit.corners import box_corners, edges
 from platekit.opencv import cv2
 
 KIND_SHARES = {"blue": 0.86, "yellow": 0.08, "white": 0.03, "black": 0.03}

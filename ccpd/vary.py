@@ -23,10 +23,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ccpd import camera
-from ccpd.annotation import Annotation, has_annotation, parse, repeat_box
-from ccpd.geometry import bounding_box
+from ccpd.annotation import Annotation, has_annotation, parse
 from MTCNN.data_preprocessing.views import POSES, make_view
 from platekit.arguments import HelpFormatter, ListOf, add_seed, command_line
+from platekit.corners import bounding_box, repeat_box
 from platekit.errors import UserError, run_script
 from platekit.files import write_text
 from platekit.images import is_same_folder, read_image, walk_images, write_image

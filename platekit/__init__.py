@@ -3,7 +3,7 @@
 errors, signals, arguments         bad input, ends that were asked for, what flags have in common
 files, places, tables              files written whole, where things lie, CSV tables
 images, opencv, drawing            pictures in and out, results drawn
-boxes, crops                       box arithmetic, and what both stages cut out of a picture
+boxes, corners, crops              their arithmetic, and what both stages cut out of a picture
 devices, memory, compiled, ahead   where and how it is computed
 checkpoints, onnx_nets             nets on disk
 training, muon, average_weights    the loop of all trainings, its optimiser, and means of weights

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ccpd.annotation import FROM_UPPER_LEFT, repeat_box
 from platekit.boxes import box_iou
+from platekit.corners import FROM_UPPER_LEFT, bounding_box, is_convex, repeat_box
 from platekit.errors import UserError
 from platekit.files import real_path, write_text
 
@@ -160,11 +160,7 @@ def in_order(corners: np.ndarray, box: Sequence[float] | np.ndarray) -> bool:
 
 def are_corners(corners: np.ndarray, box: Sequence[float] | np.ndarray) -> bool:
     """Whether ``corners`` (4, 2) follow each other clockwise round a plate that fills a box (4,)."""
-    sides = np.roll(corners, -1, axis=0) - corners
-    others = np.roll(sides, -1, axis=0)
-    convex = (sides[:, 0] * others[:, 1] > sides[:, 1] * others[:, 0]).all()
-    around = np.array([[*corners.min(axis=0), *corners.max(axis=0)]])
-    return bool(convex and box_iou(around, np.array([box]))[0, 0] > 0.5)
+    return is_convex(corners) and bool(box_iou(bounding_box(corners)[None], np.array([box]))[0, 0] > 0.5)
 
 
 def clockwise(points: np.ndarray) -> np.ndarray:

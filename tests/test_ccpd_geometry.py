@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ccpd.annotation import parse
 from ccpd.dataset import PHOTO_SIZE, SUBSETS
 from ccpd.fit_geometry import describe, fit, main
-from ccpd.geometry import is_convex, relative_corners, sample_pose, shear_corners
+from ccpd.geometry import relative_corners, sample_pose, shear_corners
+from platekit.corners import is_convex
 from platekit.errors import UserError
 
 

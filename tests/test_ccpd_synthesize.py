@@ -13,11 +13,12 @@ import pytest
 
 from ccpd.annotation import has_annotation, parse
 from ccpd.dataset import PHOTO_SIZE, SUBSETS, find_subsets
-from ccpd.geometry import is_convex, sample_pose
+from ccpd.geometry import sample_pose
 from ccpd.layout import corners_of_kind
 from ccpd.plates import KINDS, PlateRenderer
 from ccpd.scenes import _inside, annotate, mount_plate, render_photo
 from ccpd.synthesize import main, photo_file, synthesize
+from platekit.corners import is_convex
 from platekit.errors import UserError
 from platekit.images import read_image
 from tests.conftest import make_picture, put_picture

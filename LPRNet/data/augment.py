@@ -12,11 +12,12 @@ from itertools import pairwise
 import numpy as np
 
 from ccpd import camera
-from ccpd.geometry import bounding_box, box_corners, relative_corners, sample_pose
+from ccpd.geometry import relative_corners, sample_pose
 from ccpd.plates import BLUE_TONE, KINDS, in_light_of
 from ccpd.textures import pick
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from LPRNet.rows import ROWS, Row
+from platekit.corners import bounding_box, box_corners
 from platekit.crops import CROP_SIZE
 from platekit.opencv import cv2
 

@@ -20,7 +20,6 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ccpd.geometry import bounding_box
 from ccpd.plates import (
     FORCES,
     FORCES_SHARE,
@@ -39,6 +38,7 @@ from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName
 from LPRNet.data.labels import Labels, check_tables, label_of
 from LPRNet.rows import places_of
+from platekit.corners import bounding_box
 from platekit.crops import CROP_SIZE, crop_resize, normalise, to_picture, upload
 from platekit.errors import UserError
 from platekit.files import real_path

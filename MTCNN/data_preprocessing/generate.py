@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ccpd.annotation import plate_of
-from ccpd.geometry import bounding_box
 from MTCNN import paths
 from MTCNN.data_preprocessing.choosers import ONetWindows, PNetWindows
 from MTCNN.data_preprocessing.photos import Photo, read_photos
@@ -31,6 +30,7 @@ from MTCNN.data_preprocessing.windows import SAMPLE_KINDS
 from MTCNN.data_set.split import belongs_to_val
 from platekit.arguments import ListOf, add_glyphs, add_seed, flags_of
 from platekit.boxes import encode_offsets
+from platekit.corners import bounding_box
 from platekit.crops import crop_resize, to_picture
 from platekit.errors import UserError
 from platekit.files import alone_in, file_fingerprint, fingerprint, real_path, write_bytes

@@ -16,8 +16,9 @@ import numpy as np
 
 from ccpd import camera
 from ccpd.dataset import PHOTO_SIZE
-from ccpd.geometry import Pose, bounding_box, box_corners, sample_pose
+from ccpd.geometry import Pose, sample_pose
 from ccpd.plates import in_light_of
+from platekit.corners import bounding_box, box_corners
 from platekit.opencv import cv2
 
 # Subsets whose poses the views take, and their shares. Base has no published statistics that differ from blur's.

@@ -30,8 +30,8 @@ if __package__ in (None, ""):
 import numpy as np
 from tqdm import tqdm
 
-from ccpd.annotation import FROM_UPPER_LEFT, repeat_box
 from platekit.arguments import HelpFormatter, add_seed, command_line
+from platekit.corners import FROM_UPPER_LEFT, repeat_box
 from platekit.errors import UserError, run_script
 from platekit.files import relative_name, stripped_lines
 from platekit.images import find_images, read_image
