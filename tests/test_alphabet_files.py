@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from ccpd.plates import PlateKind, PlateRenderer
 from LPRNet import LPRNet_Test, LPRNet_Train
 from LPRNet.alphabet import CHARS, TIME_STEPS, Alphabet, read_alphabet
 from LPRNet.data.crop_names import CropName
@@ -25,40 +23,14 @@ from main import main
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from platekit.checkpoints import read_checkpoint, save_weights
 from platekit.errors import UserError
-from platekit.tables import write_rows
 from tests.conftest import files_below, lines_of, make_picture, put_picture
-
-# The Republic of Ødemark: two letters, a dash, three digits and a letter, black on orange.
-SYMBOLS = "0123456789ABDEÆØÅ-"
-KIND = PlateKind("odemark", 420.0, tuple((15.0 + 58 * index, 45.0) for index in range(7)), 153.5,
-                 colour="orange", hue=(8, 14), saturation=(150, 255), value=(150, 250), dark_text=True)
-# Its plates of two rows: the letters and the dash above.
-DOUBLE = PlateKind("odemark2", 240.0, (*((28.0 + 66 * index, 52.0) for index in range(3)),
-                                       *((10.0 + 57 * index, 50.0) for index in range(4))), 120.0,
-                   colour="orange", hue=(8, 14), saturation=(150, 255), value=(150, 250), dark_text=True,
-                   height_mm=165.0, upper=3, rows=((12.0, 60.0), (84.0, 70.0)))
-
-
-def odemark_text(rng: np.random.Generator) -> str:
-    letters, digits = (rng.choice(list(symbols), 3) for symbols in (SYMBOLS[10:17], SYMBOLS[:10]))
-    return f"{letters[0]}{letters[1]}-{''.join(digits)}{letters[2]}"
-
-
-def draw_odemark(folder: Path, count: int, seed: int, kinds: Sequence[PlateKind] = (KIND,)) -> Path:
-    """Crops of invented plates, of the kinds in turn, with names that say nothing, and the table that does."""
-    rng, renderer, rows = np.random.default_rng(seed), PlateRenderer(), []
-    for number in range(count):
-        kind, text = kinds[number % len(kinds)], odemark_text(rng)
-        put_picture(folder / "photos" / f"{number}.jpg", renderer.render(text, kind, rng))
-        rows.append((f"photos/{number}.jpg", text, 1 + (kind.upper > 0)))
-    write_rows(folder / "labels.csv", ("file", "text", "rows"), rows)
-    return folder
+from tests.makers import ODEMARK_SYMBOLS, draw_odemark
 
 
 @pytest.fixture
 def symbols(tmp_path: Path) -> Path:
     path = tmp_path / "symbols.txt"
-    path.write_text("\n".join(SYMBOLS) + "\n", encoding="utf-8")
+    path.write_text("\n".join(ODEMARK_SYMBOLS) + "\n", encoding="utf-8")
     return path
 
 
@@ -85,7 +57,7 @@ def test_training_on_another_countrys_plates(call, symbols, tmp_path):
     assert "(0 drawn, the others views of 36 crops), choosing by 4 crops" in done.out
     losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert losses[0] > losses[1] > losses[2] and losses[2] < 0.8 * losses[0], losses
-    assert read_checkpoint(weights[0])[1].items() >= {"chars": SYMBOLS + "_", "max_length": 7}.items()
+    assert read_checkpoint(weights[0])[1].items() >= {"chars": ODEMARK_SYMBOLS + "_", "max_length": 7}.items()
     assert load_reader(*weights)[1].chars[-2:] == ("-", "_")
 
     done = call(LPRNet_Test.main, "--image", folder / "photos", "--labels", folder / "labels.csv", "--json",
@@ -96,7 +68,7 @@ def test_training_on_another_countrys_plates(call, symbols, tmp_path):
                  "--lprnet", weights[0], "--stn", weights[1])
     assert "of 40 right" in again.out and "labels with symbols that these weights do not know" in again.out
     texts = [json.loads(line)["plates"][0]["text"] for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
-    assert len(texts) == 40 and set("".join(texts)) <= set(SYMBOLS)
+    assert len(texts) == 40 and set("".join(texts)) <= set(ODEMARK_SYMBOLS)
 
     save_weights(tmp_path / "pnet", PNet())
     save_weights(tmp_path / "onet", ONet())
@@ -216,12 +188,12 @@ def test_training_goes_on_from_weights_of_another_alphabet(call, symbols, tmp_pa
     # weights of another alphabet are none to keep
     assert [row["epoch"] for row in lines_of(tmp_path / "run" / "log.jsonl")] == [1]
     assert "read no crop yet: train longer" in done.out and "no epoch was better" not in done.out
-    assert load_reader(tmp_path / "l", tmp_path / "s")[1].chars == (*SYMBOLS, "_")
+    assert load_reader(tmp_path / "l", tmp_path / "s")[1].chars == (*ODEMARK_SYMBOLS, "_")
 
 
 def test_weights_that_record_no_alphabet_are_of_the_one_that_fits(tmp_path):
     """Other programs save state dicts alone; of Chinese plates' size they are those of Chinese plates."""
-    own = Alphabet((*SYMBOLS, "_"), 7)
+    own = Alphabet((*ODEMARK_SYMBOLS, "_"), 7)
     for size in (len(own), len(CHARS)):
         torch.manual_seed(size)
         torch.save(dict(LPRNet(size).state_dict()), tmp_path / f"{size}.pth")

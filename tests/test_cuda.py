@@ -19,7 +19,7 @@ from platekit.pipeline import PlateReader
 from platekit.places import SAMPLES
 from platekit.training import Run, Settings
 from tests.conftest import make_picture
-from tests.test_mtcnn_training import options_for, write_list
+from tests.makers import options_for, write_list
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 CUDA = torch.device("cuda")

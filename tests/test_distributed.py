@@ -26,9 +26,7 @@ from platekit.errors import UserError
 from platekit.sharing import own_items
 from platekit.training import EpochBatches, Run, Settings
 from tests.conftest import ROOT, files_below, needs_bfloat16
-from tests.test_lprnet_mixed import maps, random_norm
-from tests.test_lprnet_scripts import draw_crops
-from tests.test_mtcnn_training import write_list
+from tests.makers import draw_crops, maps, random_norm, write_list
 
 SETTINGS = Settings(epochs=3, batch_size=4, learning_rate=0.02, warmup_steps=3, half=False, seed=5)
 

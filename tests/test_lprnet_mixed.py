@@ -12,24 +12,9 @@ from torch.nn import functional
 from LPRNet.model.LPRNET import ChannelStridePool, LPRNet
 from LPRNet.model.mixed import norm_relu, norm_tap_pool
 from LPRNet.model.training import ByteDropout, TrainingLPRNet
-from tests.test_lprnet_networks import graph
+from tests.makers import graph, maps, random_norm
 
 SIZES = [((64, 22, 92), 2, 1, 1), ((128, 20, 90), 6, 2, 2), ((256, 18, 44), 13, 4, 2)]
-
-
-def maps(*size: int) -> torch.Tensor:
-    """Random bfloat16 numbers in channels-last memory order, with a gradient."""
-    random = torch.randn(size, generator=torch.Generator().manual_seed(0))
-    return random.bfloat16().to(memory_format=torch.channels_last).requires_grad_()
-
-
-def random_norm(channels: int) -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(channels)
-    torch.manual_seed(0)  # so that no number comes so near to 0 that rounding puts it on the other side
-    with torch.no_grad():
-        norm.weight.uniform_(-1, 1.5)
-        norm.bias.normal_()
-    return norm
 
 
 @pytest.mark.parametrize("mean", [0, 30])

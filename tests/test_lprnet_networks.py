@@ -17,6 +17,7 @@ from LPRNet.model.STN import STRAIGHT_CORNERS, STNet, compose, plate_corners, st
 from LPRNet.model.training import BitReLU, ByteDropout, TrainingLPRNet
 from LPRNet.recogniser import Reader
 from platekit.crops import CROP_SIZE
+from tests.makers import graph
 
 STN_SHAPES = {
     "localization.0.weight": (32, 3, 3, 3), "localization.0.bias": (32,),
@@ -113,17 +114,6 @@ def test_a_tap_and_its_pool_have_the_gradient_of_both(size, index, step, width_s
                  for parts in (plain, fast)]
     assert all(map(torch.equal, plain, fast)) and plain[0].shape[2:] == (4, 18)
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-12, atol=1e-12)
-
-
-def graph(node: torch.autograd.graph.Node) -> list[torch.autograd.graph.Node]:
-    """All nodes behind this one."""
-    seen, todo = [], [node]
-    while todo:
-        node = todo.pop()
-        if node is not None and node not in seen:
-            seen.append(node)
-            todo += [after for after, _ in node.next_functions]
-    return seen
 
 
 def test_training_takes_the_joint_gradient(crops):

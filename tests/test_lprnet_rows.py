@@ -24,8 +24,7 @@ from platekit.crops import CROP_SIZE, to_picture, upload
 from platekit.errors import UserError
 from platekit.opencv import cv2
 from tests.conftest import put_picture
-from tests.test_alphabet_files import DOUBLE as odemarks_double
-from tests.test_alphabet_files import KIND, SYMBOLS, draw_odemark
+from tests.makers import ODEMARK, ODEMARK_DOUBLE, ODEMARK_SYMBOLS, draw_odemark
 
 DOUBLE = KINDS["yellow_double"]
 
@@ -119,8 +118,8 @@ def test_two_rows_of_ones_own_plates_are_learned_side_by_side(double, corners):
 
 
 def test_a_training_with_plates_of_two_rows_records_them(tmp_path, call):
-    draw_odemark(tmp_path, 12, 1, [KIND, odemarks_double])
-    (tmp_path / "symbols.txt").write_text(SYMBOLS, "utf-8")
+    draw_odemark(tmp_path, 12, 1, [ODEMARK, ODEMARK_DOUBLE])
+    (tmp_path / "symbols.txt").write_text(ODEMARK_SYMBOLS, "utf-8")
     train = functools.partial(
         call, LPRNet_Train.main, "--alphabet", tmp_path / "symbols.txt", "--img_dirs_train", tmp_path / "photos",
         "--labels", tmp_path / "labels.csv", "--hold_out", 0.3, "--epoch", 1, "--epoch_samples", 4, "--batch_size", 2,

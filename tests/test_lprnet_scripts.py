@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from ccpd.plates import PlateRenderer, random_text
 from LPRNet import LPRNet_Test, LPRNet_Train, export_onnx
 from LPRNet.alphabet import CHARS, Alphabet, Reading
 from LPRNet.data.crop_names import CropName
@@ -27,17 +26,9 @@ from platekit.checkpoints import read_checkpoint, save_weights
 from platekit.errors import UserError
 from platekit.results import Plate
 from tests.conftest import files_below, lines_of, make_picture, put_picture, results_of
+from tests.makers import draw_crops
 
 TINY = ("--epoch", 2, "--batch_size", 8, "--epoch_samples", 12, "--workers", 0, "--device", "cpu", "--float32")
-
-
-def draw_crops(folder: Path, count: int, seed: int) -> Path:
-    rng, renderer = np.random.default_rng(seed), PlateRenderer()
-    for index in range(count):
-        kind = "green" if index % 4 == 3 else "blue"
-        text = random_text(rng, kind)
-        put_picture(folder / f"{text}_{index}.jpg", renderer.render(text, kind, rng))
-    return folder
 
 
 @pytest.fixture(scope="module")

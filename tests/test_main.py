@@ -24,7 +24,7 @@ from platekit.command import run_pictures
 from platekit.read_plates import BACKENDS
 from platekit.video import run_video
 from tests.conftest import ROOT, files_below, make_picture, put_picture, results_of
-from tests.test_video import nothing
+from tests.makers import nothing
 
 SAMPLES = ROOT / "ccpd" / "samples"
 

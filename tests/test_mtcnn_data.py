@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from ccpd import camera
-from ccpd.annotation import Annotation, parse
+from ccpd.annotation import parse
 from ccpd.geometry import Pose
 from ccpd.layout import corners_of_kind
 from ccpd.plates import FORCES, KINDS, PlateRenderer, tone_of
@@ -63,32 +63,7 @@ from platekit.images import find_images, read_image, read_lines
 from platekit.opencv import cv2
 from platekit.places import SAMPLES
 from tests.conftest import files_below, make_picture, needs_locks, put_picture
-
-CORNERS = ((270, 150), (104, 140), (100, 96), (266, 106))  # right-bottom, left-bottom, left-top, right-top
-
-
-def photo_name(plate: str, corners=CORNERS, area: str = "025") -> str:
-    points = np.array(corners)
-    box = (*points.min(axis=0).tolist(), *points.max(axis=0).tolist())
-    return Annotation(area, (90, 90), box, tuple(map(tuple, corners)), plate, 120, 30).file_name()
-
-
-def photo(height: int = 300, width: int = 360, corners=CORNERS, seed: int = 0) -> np.ndarray:
-    """A smooth picture with a blue quadrilateral that has white strokes."""
-    image = make_picture(height, width, seed) // 2 + 60
-    cv2.fillConvexPoly(image, np.array(corners, np.int32), (220, 60, 20))
-    left, right = np.array(corners[2]), np.array(corners[0])
-    for share in np.linspace(0.15, 0.85, 6):
-        x, y = (left + share * (right - left)).astype(int)
-        cv2.line(image, (int(x), int(y) - 8), (int(x), int(y) + 8), (255, 255, 255), 4)
-    return image
-
-
-def photo_folder(root, plates=("皖A12345", "苏B54321", "沪C11111"), subset: str = "ccpd_base"):
-    for seed, plate in enumerate(plates):
-        put_picture(root / subset / photo_name(plate), photo(seed=seed))
-    return root
-
+from tests.makers import CORNERS, photo, photo_folder, photo_name
 
 # the split
 

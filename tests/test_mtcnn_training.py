@@ -19,43 +19,20 @@ from MTCNN.data_preprocessing import (
     gen_Pnet_train_data,
 )
 from MTCNN.data_preprocessing.assemble import assemble
-from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.data_set import preprocess
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.train import Train_Onet, Train_Pnet
 from MTCNN.train.augment import blur_some, change_colours, light_some, prepare
 from MTCNN.train.dataset import Batch, SampleList
 from MTCNN.train.losses import box_loss, box_overlaps, class_loss
-from MTCNN.train.trainer import average_precision, evaluate, parse_arguments, sample_loss, train
+from MTCNN.train.trainer import average_precision, evaluate, sample_loss, train
 from platekit.boxes import encode_offsets
 from platekit.checkpoints import load_weights, read_checkpoint
 from platekit.errors import UserError
 from tests.conftest import files_below, lines_of
-from tests.test_mtcnn_data import photo_folder
+from tests.makers import options_for, photo_folder, write_list
 
 CPU = torch.device("cpu")
-
-
-def write_list(folder, size=(12, 47), count: int = 60, seed: int = 0):
-    """A list of samples that can be learnt: positives are bright on the left, negatives dark."""
-    rng = np.random.default_rng(seed)
-    samples = {}
-    for kind, level in (("positive", 190), ("part", 120), ("negative", 50)):
-        pixels = np.clip(rng.normal(level, 25, (count, *size, 3)), 0, 255).astype(np.uint8)
-        offsets = np.zeros((count, 4)) if kind == "negative" else rng.normal(0.05, 0.02, (count, 4))
-        samples[kind] = (pixels, offsets)
-    writer = SampleWriter(folder / "samples", size, {})
-    writer.add(samples)
-    writer.finish()
-    target = folder / "list.txt"
-    assemble([folder / "samples"], target, {"positive": 1, "part": 1, "negative": 1}, None, 0)
-    return target
-
-
-def options_for(recipe, folder, lists, *extra, precision=("--float32",)):
-    return parse_arguments(recipe, "", ["--list_train", str(lists), "--list_val", str(lists), "--run",
-                                        str(folder / "run"), "--save", str(folder / "weights"), "--device", "cpu",
-                                        *precision, *map(str, extra)])
 
 
 # losses

@@ -24,8 +24,7 @@ from platekit.files import alone
 from platekit.training import Run
 from tests.conftest import ROOT, files_below, full_disk, make_picture, needs_locks, put_picture
 from tests.kill_campaign import Campaign
-from tests.test_lprnet_scripts import draw_crops
-from tests.test_mtcnn_training import write_list
+from tests.makers import draw_crops, write_list
 
 CPU = ("--device", "cpu", "--float32", "--save_seconds", 0)
 

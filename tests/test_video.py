@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -38,6 +38,7 @@ from platekit.results import Details, PictureResult, Plate
 from platekit.tracking import Rules, Track, Tracker, likeness
 from platekit.video import AnnotatedVideos, VideoFile, Watch, run_video
 from tests.conftest import ROOT, files_below, full_disk, make_picture, overlap, put_picture, results_of
+from tests.makers import nothing, slow
 
 WIDTH, HEIGHT = 640, 360
 CLIP = 120  # frames
@@ -420,14 +421,6 @@ def test_ctrl_c_leaves_whole_files(drive, tmp_path, monkeypatch, live, number, s
     assert not list(tmp_path.glob("*.part"))
 
 
-def slow(read: Callable, seconds: float) -> Callable:
-    """A camera takes its time for every frame."""
-    def wait(*arguments: Any) -> Any:
-        time.sleep(seconds)
-        return read(*arguments)
-    return wait
-
-
 def test_a_live_source_gives_its_latest_frame_and_a_file_every_one(drive, monkeypatch):
     path, _ = drive
     with FrameSource(str(path)) as source:
@@ -555,9 +548,9 @@ def test_a_plate_is_told_of_at_once_where_nobody_looks(drive):
     """What opens a barrier reads a pipe, which Python fills by 8 KB. Here it lets the camera go on."""
     script = f"""
 import cv2, itertools, sys
+from tests.makers import slow
 from platekit import frames, video
 from platekit.results import PictureResult, Plate
-from tests.test_video import slow
 frames.is_live = lambda source: True
 cv2.VideoCapture.read = slow(cv2.VideoCapture.read, 0.02)
 result, numbers = PictureResult(640, 360, (Plate((10, 10, 90, 35), 0.99, "皖A12345", 0.95),)), itertools.count()
@@ -848,10 +841,6 @@ def test_a_file_behind_an_address_is_read_whole(drive, tmp_path):
     finally:
         server.shutdown()
     assert not source.live and numbers == list(range(source.total)) and source.dropped == 0
-
-
-def nothing(image: np.ndarray) -> PictureResult:
-    return PictureResult(image.shape[1], image.shape[0], ())
 
 
 def test_a_video_without_frames_has_failed_and_one_cut_short_says_how_much_there_was(drive, tmp_path, capsys):
