@@ -110,16 +110,27 @@ class Plates(NamedTuple):
 
 
 def plates_of_tables(tables: Iterable[str | os.PathLike]) -> dict[Path, Plates]:
-    """What tables of boxes say of each picture, by its resolved path. Raises UserError."""
+    """What tables of boxes say of each picture, by its resolved path. Raises UserError, which says how many rows are
+    wrong."""
     plates: dict[Path, tuple[list, list, list]] = {}
+    wrong: list[tuple[str, UserError]] = []
     for row in (row for table in tables for row in read_rows(table, (FILE, *BOX))):
         boxes, corners, texts = plates.setdefault(row.picture, ([], [], []))
-        box, text = box_of(row), unicodedata.normalize("NFC", row.texts.get(TEXT, ""))
+        text = unicodedata.normalize("NFC", row.texts.get(TEXT, ""))
+        try:
+            box = box_of(row)
+            of_plate = corners_of(row, box) if box else None
+        except UserError as error:
+            wrong.append((row.place, error))
+            continue
         if box and not is_repeated(box, boxes):
             boxes.append(box)
-            corners.append(corners_of(row, box))
+            corners.append(of_plate)
             if text:
                 texts.append(text)
+    if wrong:
+        others = f" (so are {len(wrong) - 1} other rows, the next {wrong[1][0]})" if wrong[1:] else ""
+        raise UserError(f"{wrong[0][1]}{others}")
     return {path: Plates(np.array(boxes, np.float64).reshape(-1, 4), corners, texts)
             for path, (boxes, corners, texts) in plates.items()}
 

@@ -540,8 +540,8 @@ def test_a_plate_in_two_tables_is_one_and_a_box_may_end_a_little_outside(photos,
     found = {path.stem: plates for path, plates in plates_of_tables([table, table, other]).items()}
     assert found["one"].boxes.tolist() == [list(BOXES["one"][0])] and found["one"].texts == ["B-1"]
     assert found["two"].boxes.tolist() == [*map(list, BOXES["two"]), [0, 0, 40, 30]]
-    other.write_text("file,x1,y1,x2,y2\na/one.png,-3,0,270,149\n")
-    with pytest.raises(UserError, match="is no box"):
+    other.write_text("file,x1,y1,x2,y2\na/one.png,-3,0,270,149\na/one.png,1,2,3,x\na/two.png,9,9,1,1\n")
+    with pytest.raises(UserError, match=r"row 2: .* is no box.*\(so are 2 other rows, the next .*row 3\)"):
         plates_of_tables([other])
 
 

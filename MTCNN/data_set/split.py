@@ -33,7 +33,9 @@ class Counts:
 
 
 def belongs_to_val(key: str, share: float, seed: int) -> bool:
-    """Whether a plate number (or the name of a photo without a plate) is validated on: a hash of it and the seed."""
+    """Whether a plate number (or the name of a photo without a plate) is validated on: a hash of it and the seed, so
+    that no photo's side depends on the others. (LPRNet's ``split_by_plate`` sets an exact share of its plates aside.)
+    """
     digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
