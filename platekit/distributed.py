@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import datetime
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -39,10 +40,12 @@ def join(device: torch.device) -> torch.device:
                             "the script --device cpu")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
+    # Optimisers import this. Its functions' defaults would keep the group, and gloo's threads, to the very end.
+    importlib.import_module("torch.distributed.nn.functional")
     # Two backends: labels are gathered on the CPU. The others wait while process 0 evaluates, which may take long.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
                             timeout=datetime.timedelta(days=1))
-    atexit.register(dist.destroy_process_group)  # threads of gloo's that outlive the interpreter may abort the exit
+    atexit.register(dist.destroy_process_group)  # threads that outlive the interpreter may abort the exit
     if rank():
         sys.stdout = open(os.devnull, "w")
     return device

@@ -192,7 +192,7 @@ def test_an_index_of_the_generator_names_files_of_its_folder_only(call, tmp_path
     (tmp_path / "outside.jpg").write_bytes(b"x")
     folder = tmp_path / "ccpd_np"
     folder.mkdir()
-    settings = {"seed": 0, "kinds": None, "size": [240, 388], "glyphs": None}
+    settings = {"seed": 0, "kinds": None, "size": [240, 388], "glyphs": None, "drawn by": synthesize.drawn_by(None)}
     (folder / "index.json").write_text(json.dumps({"settings": settings, "photos": {"0": name}}))
     with pytest.raises(UserError, match=r"index\.json"):
         synthesize.synthesize(tmp_path, "ccpd_np", 1, size=(240, 388))
