@@ -121,7 +121,7 @@ def find_photos(folders: list[Path], leave_out: Path | None = None) -> Iterator[
     seen = set()
     places: list[Path] = []
     for folder in map(Path, map(os.path.abspath, folders)):
-        several = folder.is_dir() and not any(map(has_annotation, folder.iterdir())) and subset_folders(folder)
+        several = folder.is_dir() and not holds_annotated(folder) and subset_folders(folder)
         places += find_subsets(folder).values() if several else [folder]
     places = list(dict.fromkeys(place for place in places if not is_same_folder(place, leave_out)))
     for place in places:
@@ -132,6 +132,13 @@ def find_photos(folders: list[Path], leave_out: Path | None = None) -> Iterator[
             if path not in seen:
                 seen.add(path)
                 yield printable(subset), path
+
+
+def holds_annotated(folder: Path) -> bool:
+    """Whether a photo of a CCPD name lies in the folder itself."""
+    with contextlib.suppress(OSError):  # not the user's
+        return any(map(has_annotation, os.listdir(folder)))
+    return False
 
 
 def plates_below(folder: Path) -> set[str]:

@@ -157,7 +157,7 @@ CHANGES: dict[str, Change] = {
 }
 
 
-MOVING = {"turned", "aslant"}  # the plate's corners, by which the box must follow
+MOVING = {"turned", "aslant"}  # changes after which the box follows from the plate's corners
 
 
 def moved(annotation: Annotation, matrix: np.ndarray, width: int, height: int) -> Annotation:
