@@ -20,7 +20,6 @@ import torch
 from torch.nn import functional
 
 from MTCNN.model.MTCNN_nets import PNET_SIZE, PNET_STRIDE
-from platekit import MAX_PIXELS
 from platekit.compiled import compiled, in_threads
 from platekit.errors import UserError
 from platekit.opencv import cv2
@@ -31,7 +30,7 @@ MINI_LP = (50.0, 15.0)  # width, height in pixels of the smallest plate to find
 SMALLEST = 3  # pixels of a side of the smallest plate that can be asked for: levels are 14 times as wide then
 SCALE = 0.65  # from one level to the next
 FIRST_WINDOW = 1.15  # the first window over the smallest plate: a window somewhat larger than a plate finds it too
-MOST_PIXELS = 4 * MAX_PIXELS  # of a level
+MOST_PIXELS = 512_000_000  # of a level: four times those of the largest picture
 OWN_SHEET = 150_000  # pixels from which on a level is a sheet of its own, made by two threads
 
 
