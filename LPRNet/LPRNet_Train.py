@@ -27,7 +27,7 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from LPRNet.alphabet import CHARS, CHINESE, MAX_LENGTH, TIME_STEPS, Alphabet, read_alphabet
+from LPRNet.alphabet import CHARS, MAX_LENGTH, TIME_STEPS, Alphabet, foreign_texts, read_alphabet
 from LPRNet.confidence import cool, fit_temperature, read_right
 from LPRNet.data.labels import LABELS_HELP, Labels, read_labels
 from LPRNet.data.load_data import (
@@ -150,8 +150,8 @@ def build_data(args: argparse.Namespace, alphabet: Alphabet, labels: Labels
     if args.img_dirs_train == [CROPS_TRAIN]:
         must_be_there(args.img_dirs_train, "LPRNet/data/preprocess.py")
     real = LPRDataLoader(args.img_dirs_train, alphabet, augmented=True, labels=labels)
-    foreign = [crop.name.plate for crop in real.crops if not CHINESE.fullmatch(crop.name.plate)]
-    if alphabet.chars == CHARS and len(foreign) > len(real) / 2:
+    foreign = foreign_texts([crop.name.plate for crop in real.crops])
+    if foreign and alphabet.chars == CHARS:
         raise UserError(f"{len(foreign)} of {len(real)} labels are of no Chinese plate, such as '{foreign[0]}'; list "
                         "the symbols of your plates in a file, and give it with --alphabet")
     given = real.with_crops([], augmented=False)

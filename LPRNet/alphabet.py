@@ -153,6 +153,12 @@ class Alphabet:
         return cost.neg().clamp(max=0).exp()
 
 
+def foreign_texts(texts: Sequence[str]) -> list[str]:
+    """Those of no Chinese plate, if they are more than half of all: then these are another country's plates."""
+    foreign = [text for text in texts if not CHINESE.fullmatch(text)]
+    return foreign if len(foreign) > len(texts) / 2 else []
+
+
 def decode(preds: torch.Tensor | np.ndarray, chars: Sequence[str] = CHARS) -> tuple[list[str], list[list[int]]]:
     """The texts of logits (N, class, T), and their classes: the familiar form of ``Alphabet.decode``, which also gives
     confidences. Raises ValueError for logits of another shape.

@@ -20,7 +20,7 @@ if __package__ in (None, ""):  # run as a file: import from the repository root
 
 from tqdm import tqdm
 
-from LPRNet.alphabet import CHINESE
+from LPRNet.alphabet import foreign_texts
 from LPRNet.data.crop_names import CropName
 from LPRNet.data.labels import TABLE
 from LPRNet.data.preprocess import Cut
@@ -119,7 +119,7 @@ def main() -> int:
     flags = ["--img_dirs_train", args.out, "--labels", args.out / TABLE, "--weights", LPRNET_WEIGHTS,
              STN_WEIGHTS, "--save", "my_lprnet.pth", "my_stn.pth"]  # seldom are there enough to train from scratch
     texts = [text for text, *_ in labels.values()]
-    if sum(CHINESE.fullmatch(text) is None for text in texts) > len(texts) / 2:
+    if foreign_texts(texts):
         symbols = "".join(sorted(set().union(*texts)))
         print(f"write the symbols that such plates can have into symbols.txt; these have {symbols}")
         flags += ["--alphabet", "symbols.txt", "--max_length", max(map(len, texts))]

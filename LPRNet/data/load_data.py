@@ -109,8 +109,7 @@ class LPRDataLoader(Dataset):
         crops, bad = [], []
         for path in (path for folder in folders for path in find_images(folder)):
             try:
-                name = checked_label(path, labels, alphabet)
-                crops.append(Crop(path, name, alphabet.encode(name.plate), name.corner_array()))
+                crops.append(checked_crop(path, labels, alphabet))
             except UserError as error:
                 bad.append((path, error))
         if bad:
@@ -215,8 +214,8 @@ class LPRDataLoader(Dataset):
         return augment.degrade(view, rng, tone), [] if double else label, corners if known else None
 
 
-def checked_label(path: Path, labels: Labels, alphabet: Alphabet) -> CropName:
-    """What a crop shows. Raises UserError for what cannot be trained on."""
+def checked_crop(path: Path, labels: Labels, alphabet: Alphabet) -> Crop:
+    """A crop and what it shows. Raises UserError for what cannot be trained on."""
     name = label_of(path, labels)
     label = alphabet.encode(name.plate, source=str(path))
     if not 0 < len(label) <= alphabet.max_length:
@@ -231,7 +230,7 @@ def checked_label(path: Path, labels: Labels, alphabet: Alphabet) -> CropName:
     if not alphabet.is_label(name.plate) and real_path(path) not in labels:
         raise UserError(f"{path}: its name gives '{name.plate}', which is no plate; call crops "
                         "<plate>_<number>.jpg, or list what they show in a table (--labels)")
-    return name
+    return Crop(path, name, label, name.corner_array())
 
 
 def any_seed() -> int:

@@ -70,8 +70,10 @@ class ONetWindows:
         height, width = view.image.shape[:2]
         elsewhere = windows_anywhere(height, width, ANYWHERE, rng)
         if view.box is not None:
-            of_plate = {kind: self.of_plate(kind, view.box, windows, corrected, rng) for kind in ("positive", "part")}
-            return {**of_plate, "negative": self.negatives(view, view.box, windows, elsewhere, rng)}
+            kinds = kinds_of(overlaps(windows, view.box[None]))
+            of_plate = {kind: self.of_plate(kind, view.box, windows[kinds[kind]], corrected, rng)
+                        for kind in ("positive", "part")}
+            return {**of_plate, "negative": self.negatives(view, view.box, windows[kinds["negative"]], elsewhere, rng)}
         hard = windows[~touching(windows, view.ignore)]
         hard = hard[_front_heavy(len(hard), self.counts.near + self.counts.far, rng)]
         none = np.zeros((0, 4))
@@ -80,12 +82,13 @@ class ONetWindows:
 
     def of_plate(self, kind: str, box: np.ndarray, windows: np.ndarray, corrected: np.ndarray,
                  rng: np.random.Generator) -> np.ndarray:
-        """Windows of a plate's ``box`` (4,): the worst that ONet corrected, others that PNet saw, and drawn ones."""
+        """Windows of this kind of a plate's ``box`` (4,): the worst of those that ONet ``corrected``, some of PNet's
+        ``windows``, all of which are of the kind, and drawn ones."""
         count, truth = getattr(self.counts, kind), box[None]
         spread, edge = DRAWN[kind]
         own = corrected[kinds_of(overlaps(corrected, truth))[kind]]
         worst = own[np.argsort(overlaps(own, truth), kind="stable")][:count // 4]
-        seen = choose(windows, kinds_of(overlaps(windows, truth))[kind], count // 2 - len(worst), rng)
+        seen = windows[rng.permutation(len(windows))[:count // 2 - len(worst)]]
         drawn = np.concatenate([jitter(box, 40, rng, spread=spread), move_edge(box, 60, rng, edge),
                                 windows_around(box, 60, rng)])
         drawn = choose(drawn, kinds_of(overlaps(drawn, truth))[kind], count - len(worst) - len(seen), rng)
@@ -93,16 +96,17 @@ class ONetWindows:
 
     def negatives(self, view: View, box: np.ndarray, windows: np.ndarray, elsewhere: np.ndarray,
                   rng: np.random.Generator) -> np.ndarray:
-        """Windows of no plate: about the plate's ``box`` (4,), those of PNet's there and further away, anywhere."""
+        """Windows of no plate: about the plate's ``box`` (4,), PNet's wrong ``windows`` there and further away, and
+        some anywhere."""
         truth = box[None]
         around = windows_around(box, 60, rng)
         around = choose(around, kinds_of(overlaps(around, truth))["negative"] & ~touching(around, view.ignore),
                         (self.counts.near + 1) // 2, rng)
-        wrong = kinds_of(overlaps(windows, truth))["negative"] & ~touching(windows, view.ignore)
+        windows = windows[~touching(windows, view.ignore)]
         at_plate = touching(windows, truth)
-        near = windows[wrong & at_plate]
+        near = windows[at_plate]
         near = near[_front_heavy(len(near), self.counts.near - len(around), rng)]
-        far = windows[wrong & ~at_plate]
+        far = windows[~at_plate]
         far = far[_front_heavy(len(far), self.counts.far, rng)]
         elsewhere = elsewhere[~touching(elsewhere, view.ignore) & (overlaps(elsewhere, truth) < NEGATIVE)]
         return np.concatenate([around, near, far, elsewhere])
