@@ -21,6 +21,7 @@ CHARS_DICT = {symbol: index for index, symbol in enumerate(CHARS)}
 MAX_LENGTH = 8
 MOST_SYMBOLS = 5000  # LPRNet grows with their square: 100 MB; a file of weights may say any number
 TIME_STEPS = 18  # of LPRNet: no text can have more symbols
+LEAST = 0.001  # probability of a further text that is told
 CHINESE = re.compile(f"[{PROVINCES}].{{6,}}|[{LETTERS}]{{2}}[{DIGITS}]{{5}}|WJ[{PROVINCES}].{{5}}")
 BLANKS = "-_~"  # the blank is the first of these that is no symbol; no reading shows it
 
@@ -31,13 +32,15 @@ class Reading:
 
     ``confidence`` is the probability of exactly this text, summed over every alignment of it to the time steps;
     ``symbol_confidences`` has, for each symbol, the highest probability among the time steps that show it. ``rows`` of
-    symbols, one or two, is what the plate was read as.
+    symbols, one or two, is what the plate was read as. ``others`` are the texts that further views showed, if several
+    views were read, the likeliest first, each with its mean probability over the views.
     """
 
     text: str
     confidence: float
     symbol_confidences: tuple[float, ...] = ()
     rows: int = 1
+    others: tuple[tuple[str, float], ...] = ()
 
 
 class Alphabet:
@@ -130,7 +133,8 @@ class Alphabet:
         """One reading of several views of a plate, logits (N, P, class, T): N views, each cut out in P ways, one of
         which may be right. Each text read in any of them is scored by its mean probability over the views, each view
         counting with its best way; the text with the highest score is returned. Its confidence is the geometric mean
-        of that score, which is too low where some views are bad, and of its highest probability, which is too high."""
+        of that score, which is too low where some views are bad, and of its highest probability, which is too high.
+        The other texts are told too."""
         flat = logits.flatten(0, 1)
         readings = sorted(self.decode(flat), key=lambda reading: reading.confidence)
         candidates = list({reading.text: reading for reading in readings}.values())  # the surest reading of each text
@@ -138,9 +142,11 @@ class Alphabet:
         by_view = torch.stack([self._likelihood(log_probs, [self.encode(reading.text)] * len(log_probs))
                                .view(logits.shape[:2]).amax(dim=1) for reading in candidates])  # (texts, N)
         means = by_view.mean(dim=1)
-        best = int(means.argmax())
+        best, *others = means.argsort(descending=True, stable=True).tolist()
         confidence = (means[best] * by_view[best].max()).sqrt()
-        return dataclasses.replace(candidates[best], confidence=confidence.item())
+        return dataclasses.replace(candidates[best], confidence=confidence.item(), others=tuple(
+            (candidates[index].text, means[index].item()) for index in others
+            if candidates[index].text and means[index] >= LEAST))
 
     def _likelihood(self, log_probs: torch.Tensor, texts: Sequence[Sequence[int]]) -> torch.Tensor:
         """How probable each sample (N, class, T) finds its text (N,), over every alignment."""

@@ -89,7 +89,7 @@ class PlateReader:
         detected = time.perf_counter()
         readings = self.recogniser.read(pixels, boxes)
         if self.recogniser.alphabet.chars == CHARS:  # other plates may be shorter
-            readings = [dataclasses.replace(reading, confidence=CUT_OFF_FACTOR * reading.confidence)
+            readings = [dataclasses.replace(reading, confidence=CUT_OFF_FACTOR * reading.confidence, others=())
                         if share > CUT_OFF and len(reading.text) < WHOLE else reading
                         for reading, share in zip(readings, found.beyond)]
         details = self.details(pixels, boxes, [reading.text for reading in readings]) if self.details \
@@ -100,7 +100,7 @@ class PlateReader:
             least_score, least_confidence = FURTHER_LIMITS if plates else FIRST_LIMITS
             if self.doubtful or score >= least_score or reading.confidence >= least_confidence:
                 plates.append(Plate(tuple(box), score, reading.text, reading.confidence, reading.symbol_confidences,
-                                    detail, reading.rows))
+                                    detail, reading.rows, reading.others))
         height, width = image.shape[:2]
         return PictureResult(width, height, tuple(plates),
                              {"detect": (detected - start) * 1000, "recognise": (done - detected) * 1000})

@@ -40,6 +40,7 @@ class Plate:
     symbol_confidences: tuple[float, ...] = field(default=(), repr=False)
     details: Details | None = None
     rows: int = 1  # of its symbols, as it was read
+    others: tuple[tuple[str, float], ...] = field(default=(), repr=False)  # what else its text may be, and how surely
 
     def to_dict(self) -> dict[str, Any]:
         """The plate as in the JSON lines: ``text`` and ``confidence`` only where it was read, more with details."""
@@ -48,6 +49,7 @@ class Plate:
             line = {"text": self.text, "confidence": round(self.confidence, 4)}
         if self.details is not None:
             line["symbol_confidences"] = [round(value, 4) for value in self.symbol_confidences]
+            line["others"] = [{"text": text, "confidence": round(value, 4)} for text, value in self.others]
             line |= self.details.to_dict() | {"rows": self.rows}
         line["detection_score"] = None if self.detection_score is None else round(self.detection_score, 4)
         return line | {"box": [round(value, 1) for value in self.box]}

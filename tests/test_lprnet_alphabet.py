@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from LPRNet import LPRNet_Test
-from LPRNet.alphabet import CHARS, CHARS_DICT, MOST_SYMBOLS, Alphabet, Reading
+from LPRNet.alphabet import CHARS, CHARS_DICT, LEAST, MOST_SYMBOLS, Alphabet, Reading
 from LPRNet.data import load_data
 from LPRNet.model import LPRNET
 from LPRNet.recogniser import recorded_alphabet
@@ -122,6 +122,9 @@ def test_views_agree_on_the_text_that_is_most_probable_in_all_of_them(views, way
     assert mean == pytest.approx(max(map(np.mean, by_view.values())), abs=1e-5)
     assert agreed.confidence == pytest.approx(np.sqrt(mean * max(by_view[agreed.text])), abs=1e-5)
     assert len(agreed.symbol_confidences) == len(agreed.text)
+    others = {text: np.mean(by_view[text]) for text in read - {agreed.text, ""} if np.mean(by_view[text]) > LEAST}
+    assert dict(agreed.others) == pytest.approx(others, abs=1e-5)
+    assert list(agreed.others) == sorted(agreed.others, key=lambda other: -other[1])
     again = SMALL.agree(logits[:1, :1].expand(3, 2, -1, -1))
     assert again.text == SMALL.decode(logits[0, :1])[0].text  # views that are all alike change nothing
 
@@ -131,7 +134,8 @@ def test_one_view_that_is_sure_is_outvoted_by_none_that_are_not():
     sure, unsure = torch.tensor([[8.0], [0.0], [0.0]]), torch.tensor([[0.0], [0.3], [0.0]])
     assert SMALL.agree(torch.stack([unsure, sure, unsure]).unsqueeze(1)).text == "A"
     one = SMALL.agree(torch.stack([sure, sure]).unsqueeze(1))
-    assert one == SMALL.agree(torch.stack([torch.stack([sure, unsure]), torch.stack([unsure, sure])]))
+    ways = SMALL.agree(torch.stack([torch.stack([sure, unsure]), torch.stack([unsure, sure])]))
+    assert (ways.text, ways.confidence) == (one.text, one.confidence)
 
 
 def test_a_symbol_has_the_confidence_of_its_best_time_step():

@@ -112,7 +112,7 @@ def test_main_tells_details_where_asked(call, tmp_path):
     for line, without in zip(told.out.splitlines(), plain.out.splitlines(), strict=True):
         plates, others = json.loads(line)["plates"], json.loads(without)["plates"]
         assert plates and all(plate["colour"] == "blue" and plate["colour_confidence"] > 0.9 for plate in plates)
-        told_too = {"colour", "colour_confidence", "corners", "rows", "symbol_confidences"}
+        told_too = {"colour", "colour_confidence", "corners", "rows", "symbol_confidences", "others"}
         assert all(told_too < set(plate) and len(plate["symbol_confidences"]) == 7 for plate in plates)
         assert [{key: plate[key] for key in plate if key not in told_too} for plate in plates] == others
     printed = call(main, "--image", samples_from_here(), "--output", tmp_path, "--device", "cpu", "--details")

@@ -37,13 +37,15 @@ def test_a_doubtful_box_that_nobody_can_read_is_no_plate(monkeypatch, found, pla
     reader = PlateReader("cpu")
     scores = torch.tensor([score for score, _ in found])
     boxes = torch.tensor([[10.0 * number, 0, 10 * number + 9, 5] for number in range(len(found))])
-    readings = [Reading(str(number), confidence, (confidence,)) for number, (_, confidence) in enumerate(found)]
+    readings = [Reading(str(number), confidence, (confidence,), others=((f"or {number}", 0.001),))
+                for number, (_, confidence) in enumerate(found)]
     monkeypatch.setattr(reader.detector, "find", lambda pixels: Detections(boxes, scores, np.zeros(len(boxes))))
     monkeypatch.setattr(reader.recogniser, "read", lambda pixels, boxes: readings)
     read = reader(np.zeros((60, 80, 3), np.uint8)).plates
     assert [plate.text for plate in read] == [str(number) for number in plates]
     assert [plate.box[0] for plate in read] == [10 * number for number in plates]
     assert [plate.symbol_confidences for plate in read] == [(found[number][1],) for number in plates]
+    assert [plate.others for plate in read] == [((f"or {number}", 0.001),) for number in plates]
 
 
 def test_a_plate_that_the_edge_cuts_off_is_not_read_surely():

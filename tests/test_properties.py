@@ -156,7 +156,8 @@ plates = st.builds(Plate, box=st.tuples(numbers, numbers, numbers, numbers), tex
                    detection_score=st.floats(0, 1), confidence=st.floats(0, 1))
 details = st.builds(Details, st.sampled_from(COLOURS), st.floats(0, 1),
                     st.tuples(*[st.tuples(st.floats(-5000, 5000), numbers)] * 4))
-detailed = st.builds(replace, plates, details=details)
+others = st.lists(st.tuples(st.text(min_size=1, max_size=8), st.floats(0, 1)), max_size=3).map(tuple)
+detailed = st.builds(replace, plates, details=details, others=others)
 detected = st.builds(Plate, box=st.tuples(numbers, numbers, numbers, numbers), detection_score=st.floats(0, 1))
 results = st.builds(PictureResult, st.integers(1, 9999), st.integers(1, 9999),
                     st.lists(st.one_of(plates, detailed, detected), max_size=4).map(tuple),

@@ -2,7 +2,7 @@
 
 There they are machine code that works on the bits of bfloat16 numbers, channels last in memory. Most of a step is
 waiting for memory, so that it counts how often maps are read and written. The loops repeat some lines: in a function of
-their own, which may be given one array twice, they take ten times as long.
+their own that takes arrays, which may be given one array twice, they take ten times as long.
 """
 
 from __future__ import annotations
@@ -205,6 +205,18 @@ def maps_of(rows: np.ndarray) -> Maps:
 
 
 @compiled
+def _widened(number: np.integer) -> np.integer:
+    """The bits of the float32 that a bfloat16 number, given by its bits, is."""
+    return np.int32(number) << np.int32(16)
+
+
+@compiled
+def _rounded(number: np.integer) -> np.integer:
+    """The bits of the nearest bfloat16 number to a float32, given by its bits; of two as near, the even one's."""
+    return (number + np.int32(0x7FFF) + ((number >> np.int32(16)) & np.int32(1))) >> np.int32(16)
+
+
+@compiled
 def _pool(x: np.ndarray, width_stride: int, highest: np.ndarray, places: np.ndarray) -> None:
     """Maxima (h, w, C) of bits ``x`` (H, W, C) in windows of 3x3, and which of its nine each was."""
     rows, columns, channels = highest.shape
@@ -232,10 +244,10 @@ def _moments(x: np.ndarray, moments: np.ndarray, first: int, last: int) -> None:
         total = moments[sample]
         total[:] = 0
         for channel in range(channels):  # sums of what is near 0 are exact ones
-            number[1, channel] = np.int32(x[sample, 0, channel]) << np.int32(16)
+            number[1, channel] = _widened(x[sample, 0, channel])
         for place in range(places):
             for channel in range(channels):
-                number[0, channel] = np.int32(x[sample, place, channel]) << np.int32(16)
+                number[0, channel] = _widened(x[sample, place, channel])
             for channel in range(channels):
                 value[0, channel] -= value[1, channel]
             for channel in range(channels):
@@ -257,13 +269,12 @@ def _scale_and_rectify(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, outp
     for sample in range(first, last):
         for place in range(places):
             for channel in range(channels):
-                number[channel] = np.int32(x[sample, place, channel]) << np.int32(16)
+                number[channel] = _widened(x[sample, place, channel])
             for channel in range(channels):
                 total = scale[channel] * value[channel] + shift[channel]
                 value[channel] = np.float32(0) if total < 0 else total  # what is no number stays none
             for channel in range(channels):
-                odd = (number[channel] >> np.int32(16)) & np.int32(1)
-                output[sample, place, channel] = (number[channel] + np.int32(0x7FFF) + odd) >> np.int32(16)
+                output[sample, place, channel] = _rounded(number[channel])
 
 
 @compiled
@@ -278,8 +289,8 @@ def _gradient_sums(gradient: np.ndarray, x: np.ndarray, scale: np.ndarray, shift
         total[:] = 0
         for place in range(places):
             for channel in range(channels):
-                number[0, channel] = np.int32(x[sample, place, channel]) << np.int32(16)
-                number[1, channel] = np.int32(gradient[sample, place, channel]) << np.int32(16)
+                number[0, channel] = _widened(x[sample, place, channel])
+                number[1, channel] = _widened(gradient[sample, place, channel])
             for channel in range(channels):
                 above = scale[channel] * value[0, channel] + shift[channel] > 0
                 value[1, channel] = value[1, channel] if above else np.float32(0)
@@ -298,8 +309,8 @@ def _norm_gradient(gradient: np.ndarray, x: np.ndarray, scale: np.ndarray, shift
     for sample in range(first, last):
         for place in range(places):
             for channel in range(channels):
-                number[0, channel] = np.int32(x[sample, place, channel]) << np.int32(16)
-                number[1, channel] = np.int32(gradient[sample, place, channel]) << np.int32(16)
+                number[0, channel] = _widened(x[sample, place, channel])
+                number[1, channel] = _widened(gradient[sample, place, channel])
             for channel in range(channels):
                 above = scale[channel] * value[0, channel] + shift[channel] > 0
                 value[1, channel] = value[1, channel] if above else np.float32(0)
@@ -307,8 +318,7 @@ def _norm_gradient(gradient: np.ndarray, x: np.ndarray, scale: np.ndarray, shift
                 total = scale[channel] * value[1, channel] + slope[channel] * value[0, channel]
                 value[0, channel] = total + offset[channel]
             for channel in range(channels):
-                odd = (number[0, channel] >> np.int32(16)) & np.int32(1)
-                result[sample, place, channel] = (number[0, channel] + np.int32(0x7FFF) + odd) >> np.int32(16)
+                result[sample, place, channel] = _rounded(number[0, channel])
 
 
 @compiled
@@ -320,12 +330,11 @@ def _drop(x: np.ndarray, random: np.ndarray, dropped: int, output: np.ndarray, f
     for start in range(first * DROPPED, min(last * DROPPED, len(x)), DROPPED):
         seen, chance, target = x[start:start + DROPPED], random[start:start + DROPPED], output[start:start + DROPPED]
         for place in range(len(seen)):
-            number[place] = np.int32(seen[place]) << np.int32(16)
+            number[place] = _widened(seen[place])
         for place in range(len(seen)):
             value[place] *= factor if np.int32(chance[place]) >= least else np.float32(0)
         for place in range(len(seen)):
-            odd = (number[place] >> np.int32(16)) & np.int32(1)
-            target[place] = (number[place] + np.int32(0x7FFF) + odd) >> np.int32(16)
+            target[place] = _rounded(number[place])
 
 
 @compiled
@@ -351,7 +360,7 @@ def _norm_tap_pool(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, kernel: 
                 lines[:] = 0
             for column in range(columns):
                 for channel in range(channels):
-                    number[channel] = np.int32(seen[column, channel]) << np.int32(16)
+                    number[channel] = _widened(seen[column, channel])
                 for channel in range(channels):
                     total = scale[channel] * value[channel] + shift[channel]
                     value[channel] = np.float32(0) if total < 0 else total  # what is no number stays none
@@ -361,8 +370,7 @@ def _norm_tap_pool(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, kernel: 
                     for channel in range(taken):
                         number[channel] = number[step * channel]
                 for channel in range(taken):
-                    odd = (number[channel] >> np.int32(16)) & np.int32(1)
-                    kept[column, channel] = (number[channel] + np.int32(0x7FFF) + odd) >> np.int32(16)
+                    kept[column, channel] = _rounded(number[channel])
             if row % kernel[0] == kernel[0] - 1 and row // kernel[0] < tap.shape[1]:
                 for column in range(tap.shape[2]):
                     target = tap[sample, row // kernel[0], column]
@@ -371,8 +379,7 @@ def _norm_tap_pool(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, kernel: 
                         for channel in range(channels):
                             value[channel] += share * lines[place, channel]
                     for channel in range(channels):
-                        odd = (number[channel] >> np.int32(16)) & np.int32(1)
-                        target[channel] = (number[channel] + np.int32(0x7FFF) + odd) >> np.int32(16)
+                        target[channel] = _rounded(number[channel])
         _pool(part, width_stride, highest[sample], places[sample])
 
 
@@ -399,7 +406,7 @@ def _tap_and_pool_gradient(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, 
         for row in range(of_pooled.shape[1]):
             for column in range(of_pooled.shape[2]):
                 for channel in range(taken):
-                    passed[channel] = np.int32(of_pooled[sample, row, column, channel]) << np.int32(16)
+                    passed[channel] = _widened(of_pooled[sample, row, column, channel])
                 start = (row * columns + width_stride * column) * taken
                 for channel in range(taken):
                     flat[start + steps[places[sample, row, column, channel]] + channel] += passing[channel]
@@ -409,13 +416,13 @@ def _tap_and_pool_gradient(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, 
                 lines[:] = 0
                 for column in range(of_tap.shape[2] if row // kernel[0] < of_tap.shape[1] else 0):
                     for channel in range(channels):
-                        number[0, channel] = np.int32(of_tap[sample, row // kernel[0], column, channel]) << np.int32(16)
+                        number[0, channel] = _widened(of_tap[sample, row // kernel[0], column, channel])
                     for place in range(stride * column, stride * column + kernel[1]):
                         for channel in range(channels):
                             lines[place, channel] += share * value[0, channel]
             for column in range(columns):
                 for channel in range(channels):
-                    number[0, channel] = np.int32(seen[column, channel]) << np.int32(16)
+                    number[0, channel] = _widened(seen[column, channel])
                 for channel in range(channels):
                     value[1, channel] = lines[column, channel]
                 if step == 1:
@@ -431,5 +438,4 @@ def _tap_and_pool_gradient(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, 
                     total[0, channel] += value[1, channel]
                     total[1, channel] += value[1, channel] * (value[0, channel] - mean[channel])
                 for channel in range(channels):
-                    odd = (number[1, channel] >> np.int32(16)) & np.int32(1)
-                    target[column, channel] = (number[1, channel] + np.int32(0x7FFF) + odd) >> np.int32(16)
+                    target[column, channel] = _rounded(number[1, channel])
