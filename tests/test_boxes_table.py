@@ -24,7 +24,7 @@ from MTCNN import MTCNN as detection
 from MTCNN.data_preprocessing import assemble_Pnet_imglist, gen_Onet_train_data, gen_Pnet_train_data
 from MTCNN.data_preprocessing.generate import photos_by_split
 from MTCNN.data_preprocessing.photos import read_photos
-from MTCNN.data_set import boxes_of_labels, boxes_of_results
+from MTCNN.data_set import boxes_of_labels, boxes_of_results, label_formats
 from MTCNN.paths import PNET_WEIGHTS
 from MTCNN.score import Score
 from MTCNN.train.dataset import SampleList
@@ -139,14 +139,14 @@ def test_points_of_yolo_that_are_no_corners(tmp_path):
         shown[place] = 0
         for numbers in (shown.flatten(), shown[:, :2].flatten()):
             (tmp_path / "a.txt").write_text(" ".join(map(str, [0, 0.5, 0.45, 0.2, 0.1, *numbers])))
-            ((_, box, corners, _),) = boxes_of_labels.read_yolo(tmp_path / "a.txt", np.ones(2))
+            ((_, box, corners, _),) = label_formats.read_yolo(tmp_path / "a.txt", np.ones(2))
             assert corners is None and np.allclose(box, (0.4, 0.4, 0.6, 0.5))
     angles = np.linspace(0, 2 * np.pi, 9)[:-1]
     circle = np.stack([0.5 + 0.1 * np.cos(angles), 0.5 + 0.05 * np.sin(angles)], axis=1)
     for polygon in (circle, circle[[0, 1, 2, 4, 5, 6]], circle[[0, 2, 4]], points[[0, 1, 1, 3]]):
         (tmp_path / "a.txt").write_text(" ".join(map(str, [0, *polygon.flatten()])))
         with pytest.raises(UserError, match="polygons are not taken"):
-            boxes_of_labels.read_yolo(tmp_path / "a.txt", np.ones(2))
+            label_formats.read_yolo(tmp_path / "a.txt", np.ones(2))
 
 
 def test_a_plate_turned_either_way_begins_at_its_upper_left_corner():
@@ -235,6 +235,37 @@ def test_labels_of_pascal_voc_give_the_same_table(call, photos, tmp_path):
         assert done.status == 1 and str(one) in done.err and "2 plates" in done.out
 
 
+def test_labels_of_labelme_give_the_same_table(call, photos, tmp_path):
+    """Texts are fields or attributes, corners polygons of four; a shape without area may be of another class."""
+    def shape(points: list, form: str = "rectangle", label: str = "plate", **more: object) -> dict:
+        return {"label": label, "points": points, "shape_type": form, **more}
+
+    def write(name: str, *shapes: dict, **more: object) -> None:
+        (photos / "a" / f"{name}.json").write_text(json.dumps({"shapes": shapes, **more}))
+
+    (x1, y1, x2, y2), other = BOXES["two"]
+    polygon, tags = CORNERS[[2, 0, 3, 1]].tolist(), {"attributes": {"plate": "AB2"}}
+    write("one", shape(polygon, "polygon", plate=" AB1 "), shape([[5, 5]], "point", "lamp"), imageWidth=360)
+    write("two", shape([[x2, y2], [x1, y1]], **tags), shape([[other[0], other[3]], [other[2], other[1]]]))
+    write("none")
+    arguments = ("--images", photos, "--out", tmp_path / "boxes.csv", "--text", "plate")
+    done = call(boxes_of_labels.main, *arguments, "--classes", "plate")
+    assert done.status == 0 and "3 plates; 1 pictures" in done.out, done
+    found = {path.stem: plates for path, plates in plates_of_tables([tmp_path / "boxes.csv"]).items()}
+    assert found["two"][0].tolist() == [list(box) for box in BOXES["two"]] and not len(found["none"][0])
+    assert found["two"].corners == [None, None] and found["one"].texts == ["AB1"] and found["two"].texts == ["AB2"]
+    np.testing.assert_array_equal(found["one"].corners[0], CORNERS[[2, 3, 0, 1]])
+    (tmp_path / "boxes.csv").unlink()
+    done = call(boxes_of_labels.main, *arguments)  # the lamp, too
+    assert done.status == 1 and "has a side below" in done.err and "2 plates" in done.out
+    for bad in ({"shapes": [shape([[5, 5], [900, 60]])]}, {"shapes": [shape([[5, 5, 5]])]}, {"shapes": [{}]}, [],
+                {"shapes": [3]}, {}, {"shapes": [], "imageWidth": 720, "imageHeight": 480}):
+        (photos / "a" / "one.json").write_text(json.dumps(bad))
+        (tmp_path / "boxes.csv").unlink()
+        done = call(boxes_of_labels.main, *arguments)
+        assert done.status == 1 and "one.json" in done.err and "2 plates" in done.out, (bad, done)
+
+
 @pytest.mark.parametrize(("folder", "slash"), [("a/", "/"), ("images/", "/"), ("", "/"), ("a/", "\\")])
 def test_labels_of_coco_give_the_same_table(call, photos, tmp_path, folder, slash):
     """Corners come from four key points or a polygon of four; polygons of more points tell none."""
@@ -318,7 +349,7 @@ def test_spaces_in_a_tables_first_line_and_emptied_rows_do_not_count(photos):
 
 def test_a_mark_of_the_encoding_is_no_part_of_yolos_class(tmp_path):
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.2 0.1\n", encoding="utf-8-sig")
-    assert [label.kind for label in boxes_of_labels.read_yolo(tmp_path / "a.txt", np.ones(2))] == ["0"]
+    assert [label.kind for label in label_formats.read_yolo(tmp_path / "a.txt", np.ones(2))] == ["0"]
 
 
 def test_a_box_of_yolo_ends_where_the_picture_does(call, photos, tmp_path):
