@@ -26,7 +26,7 @@ from platekit.arguments import HelpFormatter, add_seed, flags_of, for_help
 from platekit.crops import CROP_SIZE, crop_resize
 from platekit.errors import UserError, run_script
 from platekit.images import find_images, read_image
-from platekit.onnx_nets import compare, export
+from platekit.onnx_nets import check_targets, export
 from platekit.places import SAMPLES
 
 
@@ -69,6 +69,7 @@ def main() -> None:
                         help=f"to compare texts on (default: {for_help(CROPS_VAL)}, where it is there)")
     add_seed(parser, "of the random inputs")
     args = parser.parse_args()
+    check_targets(args.lprnet_onnx, args.stn_onnx)
     if args.crops and not args.crops.is_dir():
         raise UserError(f"{args.crops} is not a folder; name a folder of crops, or leave out --crops")
     crops_folder = args.crops or (CROPS_VAL if CROPS_VAL.is_dir() else None)
@@ -81,8 +82,8 @@ def main() -> None:
     for net, path, output, crops, facts in (
             (Transforms(reader), args.stn_onnx, "transforms", first, {}),
             (Probabilities(reader), args.lprnet_onnx, "probabilities", last, facts_of(alphabet))):
-        export(net, first[:2], (0,), path, [output], facts)
-        compare(net, path, {**{f"samples {count}": crops[:count] for count in range(1, len(crops) + 1)}, **noise})
+        samples = {f"samples {count}": crops[:count] for count in range(1, len(crops) + 1)}
+        export(net, first[:2], (0,), path, [output], {**samples, **noise}, facts)
     if crops_folder:
         compare_texts(crops_folder, recogniser, Recogniser(args.lprnet_onnx, args.stn_onnx, "cpu"))
     else:

@@ -26,7 +26,7 @@ from platekit.checkpoints import load_weights
 from platekit.crops import crop_resize, normalise
 from platekit.errors import run_script
 from platekit.images import find_images, read_image
-from platekit.onnx_nets import compare, export
+from platekit.onnx_nets import check_targets, export
 from platekit.places import SAMPLES
 
 SHAPES = (PNET_SIZE, (13, 48), (99, 203), (240, 320), (331, 512))  # heights and widths to compare PNet on
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--onet_onnx", type=Path, default=ONET_ONNX, metavar="FILE", help="where the ONNX file goes")
     add_seed(parser, "of the random inputs")
     args = parser.parse_args()
+    check_targets(args.pnet_onnx, args.onet_onnx)
     torch.manual_seed(args.seed)
     pnet, onet = PNet(), ONet()
     load_weights(pnet, args.pnet)
@@ -49,16 +50,13 @@ def main() -> None:
     photos = [detector.upload(read_image(path)) for path in find_images(SAMPLES)]
 
     print(f"exporting {args.pnet} and {args.onet}")
-    export(pnet, torch.zeros(1, 3, *SHAPES[-1]), (2, 3), args.pnet_onnx,
-           ["offsets", "scores"])
-    compare(pnet, args.pnet_onnx, {
+    export(pnet, torch.zeros(1, 3, *SHAPES[-1]), (2, 3), args.pnet_onnx, ["offsets", "scores"], {
         **{f"sample {number + 1}": normalise(resize(photos[number % len(photos)], *shape))
            for number, shape in enumerate(SHAPES)},
         **{f"random {number + 1}": torch.rand(1, 3, *shape) * 2 - 1 for number, shape in enumerate(SHAPES)}})
 
-    export(onet, torch.zeros(2, 3, *ONET_SIZE), (0,), args.onet_onnx, ["offsets", "scores"])
     crops = torch.cat([crop_resize(photo, detector.propose(photo)[0]) for photo in photos])
-    compare(onet, args.onet_onnx, {
+    export(onet, torch.zeros(2, 3, *ONET_SIZE), (0,), args.onet_onnx, ["offsets", "scores"], {
         **{f"samples {count}": crops[:count] for count in COUNTS},
         **{f"random {count}": torch.rand(count, 3, *ONET_SIZE) * 2 - 1 for count in COUNTS}})
     files = {"--pnet": (args.pnet_onnx, PNET_ONNX), "--onet": (args.onet_onnx, ONET_ONNX)}

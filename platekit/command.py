@@ -37,7 +37,6 @@ from platekit.files import (
     writing,
 )
 from platekit.images import (
-    FOUND,
     WRITABLE,
     expand_inputs,
     expand_what_is_there,
@@ -111,7 +110,7 @@ def json_lines(path: str | None, keep: bool = False) -> Iterator[TextIO | None]:
 
 def results_place(json_path: str | None, inputs: Iterable[object]) -> str | None:
     """Where results go: the path, or the file that a link leads to. UserError if that is a CSV table, a folder,
-    a device, a picture or one of the inputs."""
+    a device, one of the inputs, or a file of something else."""
     if json_path and json_path.lower().endswith(".csv"):
         raise UserError(f"--json {json_path} would hold JSON lines and no CSV; name plates.jsonl, of which "
                         "MTCNN/data_set/boxes_of_results.py then makes a table")
@@ -123,9 +122,11 @@ def results_place(json_path: str | None, inputs: Iterable[object]) -> str | None
         return json_path
     if is_device(json_path):
         raise UserError(f"--json {json_path} is a device or a pipe; name a file, or - for standard output")
-    if json_path.lower().endswith(FOUND) or any(os.path.exists(str(entry)) and os.path.samefile(str(entry), json_path)
-                                                for entry in inputs):
+    if any(os.path.exists(str(entry)) and os.path.samefile(str(entry), json_path) for entry in inputs):
         raise UserError(f"--json {json_path} would replace an input; name a file of its own, such as plates.jsonl")
+    with writing(json_path), open(json_path, "rb") as file:
+        if file.read(9) not in (b"", b'{"image":'):
+            raise UserError(f"--json {json_path} would replace a file that holds no results; name another one")
     return os.path.realpath(json_path) if os.path.islink(json_path) else json_path
 
 

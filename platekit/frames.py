@@ -14,7 +14,9 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from platekit.containers import stated_length
 from platekit.errors import UserError
+from platekit.files import is_device
 from platekit.opencv import cv2, video_name
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".3gp")
@@ -23,9 +25,10 @@ USUAL_RATE, MOST_RATE = 25.0, 240.0  # frames a second; what is above is a clock
 MISSES = 5  # places without a frame, one after the other, from which on a source is at its end: some are only damaged
 HANGS = 1.0  # seconds that a place without a frame takes where nothing comes any more
 WHOLE = 0.9  # share of a file's stated length from which on it counts as whole: some state a guess
+MOST_CAMERAS = 2**31  # numbers from there on, and those below 0, end OpenCV, not only its call
 _SECRET = re.compile(
-    r"(?<![a-z])((?:[\w-]+[_-])?(?:user(?:name)?|pass(?:word|wd|phrase)?|pwd|token|secret|auth|key)=)[^&/?]*",
-    re.IGNORECASE)
+    r"(?<![\w-])([\w-]*(?:user(?:name)?|usr|login\w*|pass\w*|pas|pwd?|token|secret|auth|signature|sig|credentials?|"
+    r"(?:api|access|stream|auth|secret)_?key|[_-]key|(?<![a-z])key)=)[^&/?]*", re.IGNORECASE)
 
 
 class FrameSource:
@@ -44,8 +47,13 @@ class FrameSource:
             raise UserError(f"every N-th frame is given for an N from 1 on, not for {every}")
         source = source if isinstance(source, int) else os.fspath(source)
         self.name = source_name(source)
+        if isinstance(source, int) and not 0 <= source < MOST_CAMERAS:
+            raise UserError(f"there is no camera {source}; cameras count from 0")
         if isinstance(source, str) and os.path.isdir(source):  # Path.is_dir raises for the length of some addresses
             raise UserError(f"{self.name} is a folder; name the videos in it")
+        if isinstance(source, str) and is_device(source) and not source.startswith("/dev/"):  # it may wait for ever
+            raise UserError(f"{self.name} is a pipe; lead it into /dev/stdin, or name a file")
+        self._path = source
         self._opened_as = video_name(source) if isinstance(source, str) else source
         self._capture = cv2.VideoCapture(self._opened_as)  # type: ignore[arg-type]  # bytes are taken too
         if not self._capture.isOpened():
@@ -158,8 +166,17 @@ class FrameSource:
             if frame is not None:
                 self._give(self._next, frame, second)
             self._next += 1
-        cut_off = 0 < end < (WHOLE * (self.total or 0) - 1) / self.rate  # 0 where OpenCV does not tell the place
-        return not self.live and not cut_off
+        return not self.live and not self._is_cut_off(end)
+
+    def _is_cut_off(self, end: float) -> bool:
+        """Whether a file says that it is longer than up to the frame that begins at the second ``end``; that is 0 where
+        OpenCV does not tell it."""
+        stated = None if isinstance(self._path, int) else stated_length(self._path)
+        lacks_bytes = stated is not None and stated.end > os.stat(self._path).st_size
+        if self.total is None:
+            return lacks_bytes
+        seconds = min(self.total / self.rate, stated.seconds if stated else math.inf)
+        return 0 < end < (1 if lacks_bytes else WHOLE) * seconds - 1.5 / self.rate
 
     def _give(self, number: int, frame: np.ndarray, second: float) -> None:
         """A frame for whoever waits, of this second of a file; from a live source in place of one that nobody took."""

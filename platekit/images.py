@@ -28,6 +28,9 @@ WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # suffix
 MOST_SCANS = 200  # of a JPEG, twice what cjpeg takes: each costs a pass over all pixels, however few bytes it has
 MOST_PARTS = 100_000  # of a JPEG or PNG: each is looked at before it is decoded, and may have four bytes
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"  # what such files begin with
+_FLOATS = b"#?", b"PF", b"Pf"  # with which pictures begin that are decoded to numbers of four bytes: HDR, PFM
+_JPEG2000_STARTS = b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51"
+_JPEG2000 = re.compile(rb"\xff\x4f\xff\x51.{4}(.{4})(.{4})", re.DOTALL)  # its codestream, width and height
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # of those in a JPEG the ones with a length behind them
 
 
@@ -100,7 +103,10 @@ def decode_image(data: np.ndarray, path: str | os.PathLike) -> np.ndarray:
         raise UserError(f"cannot decode {path}: it is a JPEG of more than {MOST_SCANS} scans, or of too many "
                         "parts; save it again in a program for pictures")
     image, too_large = None, not OPENCV_KNOWS_LIMIT and _pixels_by_header(data) > MAX_PIXELS
-    if not too_large and not _lacks_bytes(data):
+    if data[:12].tobytes().startswith(_JPEG2000_STARTS) and _pixels_of_jpeg2000(data) > MAX_PIXELS / 4:
+        raise UserError(f"cannot decode {path}: a JPEG 2000 picture of more than {MAX_PIXELS / 4e6:g} megapixels takes "
+                        "too much memory; make it smaller, or convert it to JPEG or PNG")
+    if not too_large and not _lacks_bytes(data) and data[:2].tobytes() not in _FLOATS:
         try:
             image = cv2.imdecode(data, cv2.IMREAD_COLOR)
         except cv2.error as error:
@@ -129,6 +135,13 @@ def _count_scans(data: np.ndarray) -> int:
             return MOST_SCANS + 1
         place = marker.end() + int.from_bytes(data[marker.end():marker.end() + 2].tobytes(), "big")
     return count
+
+
+def _pixels_of_jpeg2000(data: np.ndarray) -> int:
+    """How many pixels such a file says to have, at most: a few bytes may stand for any number of one colour, and each
+    takes five times the memory that it takes in other formats."""
+    sizes = ([int.from_bytes(side, "big") for side in sides.groups()] for sides in _JPEG2000.finditer(data.data))
+    return max((width * height for width, height in sizes), default=0)
 
 
 def _lacks_bytes(data: np.ndarray) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from platekit.errors import UserError, need
-from platekit.files import write_bytes
+from platekit.files import atomic_path, real_path
 
 PACKAGES = "onnx onnxruntime onnxscript"
 LARGEST_DIFFERENCE = 1e-4  # that a file may show beside torch
@@ -77,39 +77,50 @@ class OnnxNet:
         return tuple(torch.from_numpy(output).to(x.device) for output in found)
 
 
+def check_targets(*paths: str | os.PathLike) -> None:
+    """UserError unless ONNX files can be made, and each path is one's and no other's."""
+    for path in paths:
+        if not is_onnx(path):
+            raise UserError(f"{path} does not end in .onnx, by which such files are known; name another file")
+    if len(set(map(real_path, paths))) < len(paths):
+        raise UserError(f"{paths[0]} is named for two networks; name two files")
+    for package in PACKAGES.split():
+        need(package, PACKAGES)
+
+
 def export(net: nn.Module, example: torch.Tensor, free: Sequence[int], path: str | os.PathLike,
-           outputs: Sequence[str], facts: dict[str, str] | None = None) -> None:
-    """Write the net, in evaluation mode, to an ONNX file, whole or not at all, after onnx has checked it.
+           outputs: Sequence[str], inputs: dict[str, torch.Tensor], facts: dict[str, str] | None = None) -> None:
+    """Write the net, in evaluation mode, to an ONNX file, after onnx has checked it and ``compare`` found it the same.
 
     The sizes of the dimensions ``free`` of the input are open; ``example`` is at least 2 long there. Raises UserError
-    for a path that is not one of an ONNX file.
+    where onnxruntime computes something else; what was at ``path`` is then kept.
     """
-    if not is_onnx(path):
-        raise UserError(f"{path} does not end in .onnx, by which such files are known; name another file")
-    onnx = need("onnx", PACKAGES)
-    need("onnxscript", PACKAGES)
+    import onnx
+
     program = torch.onnx.export(net.eval(), (example,), dynamo=True, input_names=["x"], output_names=list(outputs),
                                 dynamic_shapes=(dict.fromkeys(free, torch.export.Dim.DYNAMIC),),
                                 external_data=False, verbose=False)
     model = program.model_proto  # type: ignore[union-attr]  # with dynamo there is one
     onnx.helper.set_model_props(model, facts or {})
     onnx.checker.check_model(model, full_check=True)
-    write_bytes(path, model.SerializeToString())
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+        compare(net, OnnxNet(temporary), inputs)
     print(f"wrote {path}: {Path(path).stat().st_size / 1e6:.2f} MB, checked by onnx {onnx.__version__}")
 
 
 @torch.inference_mode()
-def compare(net: nn.Module, path: str | os.PathLike, inputs: dict[str, torch.Tensor]) -> None:
-    """Print the largest difference between the net and its ONNX file on each input; UserError when it is too large."""
-    exported, largest = OnnxNet(path), 0.0
+def compare(net: nn.Module, exported: OnnxNet, inputs: dict[str, torch.Tensor]) -> None:
+    """Print the largest difference between a net and its ONNX file on each input; UserError when it is too large."""
+    largest = 0.0
     for name, x in inputs.items():
         pairs = zip(_tuple(net(x)), _tuple(exported(x)), strict=True)
         difference = max(float((wanted - found).abs().max()) for wanted, found in pairs)
         print(f"    {name:<12} {' x '.join(map(str, x.shape)):<20} largest difference {difference:.1e}")
         largest = max(largest, difference)
     if not largest <= LARGEST_DIFFERENCE:
-        raise UserError(f"{path} differs from torch by up to {largest:.1e}, more than {LARGEST_DIFFERENCE}; do not use "
-                        "it, and try other versions of onnxruntime and onnxscript")
+        raise UserError(f"onnxruntime differs from torch by up to {largest:.1e}, more than {LARGEST_DIFFERENCE}; try "
+                        "other versions of onnxruntime and onnxscript")
 
 
 def _tuple(outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

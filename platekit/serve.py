@@ -100,7 +100,7 @@ def reader_of_environment() -> PlateReader:
 
 def name_of(request: Request) -> str:
     """What the client calls its picture."""
-    return request.query_params.get("name") or str(getattr(request.state, "file_name", "picture"))
+    return request.query_params.get("name") or getattr(request.state, "file_name", "") or "picture"
 
 
 class Desk:
@@ -194,7 +194,7 @@ def file_of_form(body: bytes, kind: str) -> tuple[bytes, str]:
     except FormParserError as error:
         raise UserError(f"the form cannot be read ({error}); send one picture's file as a part with a filename") \
             from None
-    files = [part for part in parts if isinstance(part, File)]
+    files = [part for part in parts if isinstance(part, File) and (part.file_name or part.size)]  # browsers send others
     if len(files) != 1:
         raise UserError(f"the form has {len(files) or 'no'} file{'s' * (len(files) > 1)}; send one picture's file as a "
                         "part with a filename")

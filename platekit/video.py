@@ -28,6 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 from platekit.command import OutputFolder, check_display, json_lines, results_place, write_line
+from platekit.containers import stated_length
 from platekit.devices import enough_memory
 from platekit.distributed import world
 from platekit.drawing import draw_plates, hide_plates
@@ -60,7 +61,12 @@ class Frame:
     unseen: tuple[Plate, ...] = ()  # of tracks that are not over, where they are expected
 
     def to_dict(self) -> dict[str, Any]:
-        """The frame as in the JSON lines, without the name and the time; ``tracks`` are those of its plates."""
+        """The frame as in the JSON lines, without the name and the time; ``tracks`` are those of its plates.
+
+        Raises ValueError for one without a picture, of which there is no line.
+        """
+        if self.picture is None:
+            raise ValueError("this only tells which tracks have ended; a frame with a picture has a line")
         tracks = [{"number": track.number, "text": track.reading.text, "confidence": round(track.reading.confidence, 4)}
                   for track in self.tracks]
         return {"frame": self.number, **self.result.to_dict(), "tracks": tracks}
@@ -166,13 +172,9 @@ class VideoFile:
             self._wait()
         if self._writer and self._next:
             self._writer.release()
-            end = 0
-            with writing(self.path), open(self.path, "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                while end < size:  # an AVI file is a few chunks, each of which begins with its name and size
-                    file.seek(end)
-                    end += 8 + int.from_bytes(file.read(8)[4:], "little")
-            if not 0 < end == size:
+            with writing(self.path):
+                stated, size = stated_length(self.path), os.stat(self.path).st_size
+            if not stated or stated.end != size:
                 raise UserError(f"cannot write all of {self.path}; free some space or choose another folder")
 
 
@@ -285,7 +287,7 @@ def problem_of(watch: Watch, reconnect: bool) -> str | None:
     if not watch.frames:
         return f"{name} gives no frame; check that it is whole and that OpenCV knows its format"
     if source.broken and not source.live:
-        return f"{name} ends after frame {watch.last} of {source.total}; it is cut off, fetch it again"
+        return f"{name} ends after {source.second:.2f} seconds; it is cut off, fetch it again"
     if source.broken and not reconnect:
         return f"{name} gives no more frames; check the camera or stream, and start again"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 
@@ -48,6 +49,22 @@ def test_a_picture_that_says_to_be_huge_is_refused_by_its_header(suffix, tmp_pat
         path.write_bytes(with_size(encode(make_picture(60, 160), suffix), suffix, width, height))
         with pytest.raises(UserError, match=f"more than {MAX_PIXELS // 10**6} megapixels"):
             read_image(path)
+
+
+@pytest.mark.parametrize("start", [".jp2", ".j2k"])
+def test_a_picture_of_few_bytes_that_takes_much_memory_is_refused(start, tmp_path):
+    content = encode(make_picture(60, 160), ".jp2")
+    code = content.index(b"\xff\x4f\xff\x51")
+    size = struct.pack(">II", MAX_PIXELS // 4000 + 1, 1000)
+    path = tmp_path / f"bomb{start}"
+    path.write_bytes(content[code * (start == ".j2k"):code + 8] + size + content[code + 16:])
+    with pytest.raises(UserError, match=r"JPEG 2000 .* takes too much memory"):
+        read_image(path)
+    path.write_bytes(content[code * (start == ".j2k"):])
+    assert read_image(path).shape == (60, 160, 3)
+    cv2.imwrite(str(tmp_path / "a.hdr"), np.ones((9, 9, 3), np.float32))
+    with pytest.raises(UserError, match="convert it to JPEG or PNG"):
+        read_image(tmp_path / "a.hdr")
 
 
 @pytest.mark.parametrize("before", ["", "import cv2; "])  # which then knows of no limit

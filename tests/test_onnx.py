@@ -155,7 +155,7 @@ def test_a_file_of_other_weights_is_noticed(exported, capsys):
     with torch.no_grad():
         other.conv4_1.bias[1] += 0.1
     with pytest.raises(UserError, match="differs from torch"):
-        compare(other, exported / "pnet.onnx", {"random": torch.rand(1, 3, 30, 60)})
+        compare(other, OnnxNet(exported / "pnet.onnx"), {"random": torch.rand(1, 3, 30, 60)})
     assert "largest difference" in capsys.readouterr().out
 
 
@@ -274,8 +274,7 @@ def test_a_text_that_differs_in_onnxruntime_is_an_error(tmp_path):
 
 def test_the_export_compares_texts_on_the_crops_named(call, tmp_path, monkeypatch):
     compared = []
-    for name in ("export", "compare"):
-        monkeypatch.setattr(export_recogniser, name, lambda *_, **__: None)
+    monkeypatch.setattr(export_recogniser, "export", lambda *_, **__: None)
     monkeypatch.setattr(export_recogniser, "Recogniser", lambda *_: Recogniser(device="cpu"))
     monkeypatch.setattr(export_recogniser, "compare_texts", lambda folder, *_: compared.append(folder))
     assert call(export_recogniser.main, "--crops", tmp_path).status == 0 and compared == [tmp_path]
@@ -287,6 +286,19 @@ def test_files_are_loaded_whatever_the_default_type_is(exported):
         detector.Detector(exported / "pnet.onnx", exported / "onet.onnx", "cpu")
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_two_networks_do_not_get_one_file(call, tmp_path):
+    done = call(export_recogniser.main, "--lprnet_onnx", "a.onnx", "--stn_onnx", tmp_path / "a.onnx", cwd=tmp_path)
+    assert done.status == 2 and "two networks" in done.sentence() and not list(tmp_path.iterdir())
+
+
+def test_a_file_that_computes_something_else_replaces_none(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("platekit.onnx_nets.LARGEST_DIFFERENCE", -1.0)
+    (tmp_path / "pnet.onnx").write_text("earlier")
+    done = call(export_detector.main, "--pnet_onnx", tmp_path / "pnet.onnx", "--onet_onnx", tmp_path / "onet.onnx")
+    assert done.status == 2 and "onnxruntime differs from torch" in done.err
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("pnet.onnx", "earlier")]
 
 
 @pytest.mark.parametrize(("module", "flag"), [(export_detector, "--pnet_onnx"), (export_recogniser, "--lprnet_onnx")])

@@ -196,6 +196,18 @@ def test_a_json_file_that_cannot_be_is_said_at_once(folder, tmp_path, target, wh
     assert files_below(tmp_path) == ["in/a.png", "in/b.jpg", "in/c.png"]
 
 
+@pytest.mark.parametrize("content", [b"RIFF....AVI ", b'{"images": []}', b"a.jpg\n"])
+def test_what_holds_no_results_is_not_replaced_by_them(folder, tmp_path, content):
+    """``--json clip.avi`` may be meant as another input."""
+    (tmp_path / "other").write_bytes(content)
+    with pytest.raises(UserError, match="holds no results"):
+        run_pictures([folder / "a.png"], lambda *_: PictureResult(1, 1, ()), str(tmp_path / "other"))
+    assert (tmp_path / "other").read_bytes() == content
+    for results in (b"", b'{"image": "a"}\n', b'{"image":"a"}\n'):
+        (tmp_path / "other").write_bytes(results)
+        assert run_pictures([folder / "a.png"], lambda *_: PictureResult(1, 1, ()), str(tmp_path / "other")) == 0
+
+
 def test_annotated_pictures_of_one_name_are_kept_apart(tmp_path):
     for index, name in enumerate(("x/a.png", "y/a.png", "y/a-2.png", "z/a.png", "z/a.gif", "z/b.ppm", "z/b.ppm.jpg",
                                    "z/c.PNG")):
@@ -330,6 +342,7 @@ def test_two_runs_do_not_write_one_file(folder, tmp_path):
             pass
         stream.write("2\n")
     assert target.read_text() == "1\n2\n" and not Path(f"{target}.part1").exists()
+    target.unlink()
 
     def read(image: np.ndarray, _: Path) -> PictureResult:
         with pytest.raises(UserError, match="another run is writing to"):

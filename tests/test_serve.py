@@ -90,6 +90,10 @@ def test_a_form_with_a_file_is_read_as_the_file(server):
         assert status == 200 and {**json.loads(answer), "ms": {}} == {**wanted, "ms": {}}
         _, answer = ask(server, "POST", "/read", body, {"Content-Type": kind})
         assert json.loads(answer)["image"] == "车.jpg"
+    unused = b'name="b"; filename=""\r\nContent-Type: application/octet-stream\r\n\r\n'
+    for body, name in ((form(file, unused), "车.jpg"), (form(file.replace(b"\xe8\xbd\xa6.jpg", b"")), "picture")):
+        status, answer = ask(server, "POST", "/read", body, {"Content-Type": "multipart/form-data; boundary=XX"})
+        assert status == 200 and json.loads(answer)["image"] == name
     for body, kind in ((form(b'name="a"\r\n\r\n1'), "multipart/form-data; boundary=XX"),
                        (form(file), "multipart/form-data"),
                        (form(file, file), "multipart/form-data; boundary=XX"), (b"", "multipart/form-data; boundary=")):

@@ -576,7 +576,30 @@ def test_what_is_live_and_what_it_is_called():
     assert source_name("http://host/v?monkey=a&turkey=b") == "http://host/v?monkey=a&turkey=b"
     assert source_name("http://host/v?token=a&api_key=b&n=1") == "http://host/v?token=***&api_key=***&n=1"
     assert source_name("http://host/1?pwd=secret") == "http://host/1?pwd=***" and source_name("a//b@c") == "a//b@c"
+    for secret in ("loginuse", "loginpas", "apikey", "accessToken", "streamkey", "sig", "X-Amz-Signature", "usr", "pw",
+                   "wsSecret"):
+        assert source_name(f"http://host/1?{secret}=a&n=1") == f"http://host/1?{secret}=***&n=1"
     assert source_name("day/pass=1/clip.mp4") == "day/pass=1/clip.mp4"  # a file keeps its own name
+
+
+@pytest.mark.parametrize("number", [-1, 2**31])
+def test_a_camera_that_cannot_be_does_not_end_the_program(number):
+    with pytest.raises(UserError, match="cameras count from 0"):
+        FrameSource(number)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "clip.ts")
+    with pytest.raises(UserError, match="is a pipe"):
+        FrameSource(tmp_path / "clip.ts")
+
+
+def test_only_a_frame_with_a_picture_has_a_line(drive):
+    *frames, end = Watch(str(drive[0]), nothing)
+    assert len([frame.to_dict() for frame in frames]) == 60 and end.picture is None
+    with pytest.raises(ValueError, match="a frame with a picture has a line"):
+        end.to_dict()
 
 
 def test_a_slow_video_keeps_its_seconds(tmp_path):
@@ -854,7 +877,7 @@ def test_a_video_without_frames_has_failed_and_one_cut_short_says_how_much_there
     assert "annotated video" not in capsys.readouterr().err
     assert run_video([str(tmp_path / "half.avi")], nothing, str(tmp_path / "b.jsonl")) == 1
     *frames, end = results_of(tmp_path / "b.jsonl")
-    assert len(frames) > 10 and f"ends after frame {frames[-1]['frame']} of 60" in end["error"]
+    assert len(frames) > 10 and f"ends after {frames[-1]['second']:.2f} seconds; it is cut off" in end["error"]
     assert f": {len(frames)} of 60 frames" in capsys.readouterr().err
 
 
