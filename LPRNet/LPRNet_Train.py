@@ -49,7 +49,8 @@ from platekit.checkpoints import load_weights
 from platekit.crops import CROP_SIZE, normalise
 from platekit.devices import pick_device
 from platekit.errors import UserError, run_script
-from platekit.files import fingerprint, real_path
+from platekit.files import file_fingerprint, fingerprint, real_path
+from platekit.images import find_images
 from platekit.places import must_be_there
 from platekit.training import Loss, Run, Settings, add_training_arguments, check_run, seed_everything, start_weights
 
@@ -128,7 +129,8 @@ def settled(args: argparse.Namespace) -> argparse.Namespace:
 
 def split_by_plate(data: LPRDataLoader, share: float, aside: Set[str] = frozenset()
                    ) -> tuple[LPRDataLoader, LPRDataLoader]:
-    """Augmented views of one part, and the other part plain: the plates of ``aside`` and a ``share`` of all.
+    """Augmented views of one part, and the other part plain, each picture once: the plates of ``aside`` and a ``share``
+    of all.
 
     That share is chosen by hashes of the plates' numbers, so that with more data nearly the same plates are set aside.
     """
@@ -140,7 +142,7 @@ def split_by_plate(data: LPRDataLoader, share: float, aside: Set[str] = frozense
         raise UserError(f"{len(plates)} plates are too few to set {share:.0%} aside; give --img_dirs_val")
     if not train:
         raise UserError(f"all {len(plates)} training plates are in --img_dirs_val too; give other folders")
-    plain = [crop for crop in data.crops if crop.name.plate in aside]
+    plain = list({real_path(crop.path): crop for crop in data.crops if crop.name.plate in aside}.values())
     return data.with_crops(train, augmented=True), data.with_crops(plain, augmented=False)
 
 
@@ -205,14 +207,13 @@ def logits_of(reader: Reader, crops: torch.Tensor, device: torch.device, batch_s
     return torch.cat([reader(normalise(part.to(device))).float().cpu() for part in crops.split(batch_size)])
 
 
-def build_nets(args: argparse.Namespace, alphabet: Alphabet, real: LPRDataLoader) -> tuple[Reader, bool]:
-    """The nets to train, from ``--weights`` where given, and whether these read this alphabet; they may then find the
-    plates in the ``real`` crops.
+def build_nets(args: argparse.Namespace, alphabet: Alphabet, real: LPRDataLoader) -> Reader:
+    """The nets to train, from ``--weights`` where given. If these know no symbols beside the alphabet's, its plates are
+    laid out as theirs: they find those in the ``real`` crops, and go on reading two rows.
 
     Where no sample tells the plate's corners the spatial transformer stays as it is: what it learns from the reading
     alone is good for one look, and astray after three (of 200 plates 3 were read, at one look 200).
     """
-    trained = False
     reader = Reader(len(alphabet), args.dropout_rate, TrainingLPRNet).to(memory_format=torch.channels_last)
     taught = args.rendered_share > 0 or any(crop.name.corners is not None for crop in real.crops)
     if "stn" in args.without or not taught:  # which starts as the identity
@@ -220,16 +221,16 @@ def build_nets(args: argparse.Namespace, alphabet: Alphabet, real: LPRDataLoader
     reader.lprnet.per_sample = "sample_norm" not in args.without
     if args.weights:
         theirs = start_from(reader.lprnet, alphabet, args.weights[0])
-        trained = theirs.chars == alphabet.chars
-        if trained:
-            alphabet.rows = max(alphabet.rows, theirs.rows)  # they go on reading two
+        alike = set(theirs.chars[:-1]) <= set(alphabet.chars[:-1])
+        if alike:
+            alphabet.rows = max(alphabet.rows, theirs.rows)
         known = sum(symbol in theirs for symbol in alphabet.chars[:-1])
         print(f"starting from {args.weights[0]}, which knows {known} of {len(alphabet) - 1} symbols", flush=True)
         if "stn" not in args.without:
-            load_weights(reader.stn, args.weights[1])
-            if trained:  # other plates are laid out otherwise
+            load_weights(reader.stn, args.weights[1], "stn")
+            if alike:
                 real.find_corners(functools.partial(find_corners, reader))
-    return reader, trained
+    return reader
 
 
 def save(reader: Reader, alphabet: Alphabet, args: argparse.Namespace) -> None:
@@ -260,13 +261,15 @@ def main() -> None:
         crop = real.crops[0]
         print(f"labels come from file names, such as '{crop.name.plate}' for {crop.path.name}", flush=True)
 
-    reader, trained = build_nets(args, alphabet, real)
+    reader = build_nets(args, alphabet, real)
     steps = math.ceil(len(train) / args.batch_size) * args.epoch
     settings = Settings(epochs=args.epoch, batch_size=args.batch_size, learning_rate=args.learning_rate,
                         warmup_steps=min(300, steps // 10), half=not args.float32, seed=args.seed)
-    facts = {"chars": "".join(alphabet.chars), "straightening": args.straightening, "dropout_rate": args.dropout_rate,
+    glyphs = find_images(args.glyphs) if args.glyphs else []
+    facts = {"chars": "".join(alphabet.chars), "max_length": alphabet.max_length, "rows": alphabet.rows,
+             "straightening": args.straightening, "dropout_rate": args.dropout_rate,
              "without": sorted(args.without), "rendered_share": args.rendered_share,
-             "number of samples": len(train), "glyphs": bool(args.glyphs),
+             "number of samples": len(train), "set of glyphs": fingerprint(*map(file_fingerprint, glyphs)),
              "set of crops": fingerprint(*map(str, real.crops)),
              "set of validation crops": fingerprint(*map(str, plain.crops)),
              "start weights": start_weights(args.weights or (), args.save)}
@@ -287,7 +290,7 @@ def main() -> None:
         for data in (plain, hard):  # one that cannot be read is said now
             crops_of(data)
     loss = reading_loss(alphabet, device, args.straightening)
-    best = run.train(train, collate_with_corners, loss, evaluate, args.workers, trained)
+    best = run.train(train, collate_with_corners, loss, evaluate, args.workers, trained=bool(args.weights))
     if distributed.rank():
         return
     if "sample_norm" in args.without:

@@ -65,11 +65,11 @@ def save_reader(reader: Reader, alphabet: Alphabet, lprnet_path: str | os.PathLi
 def load_reader(lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str | os.PathLike = STN_WEIGHTS
                 ) -> tuple[Reader, Alphabet]:
     """Both nets from their files, in evaluation mode, and the alphabet recorded there (``CHARS`` where none is)."""
-    state, facts = read_checkpoint(lprnet_path)
+    state, facts = read_checkpoint(lprnet_path, "lprnet")
     alphabet = recorded_alphabet(state, facts, lprnet_path)
     reader = Reader(len(alphabet)).float()  # whatever the default is
     fill(reader.lprnet, state, lprnet_path)
-    load_weights(reader.stn, stn_path)
+    load_weights(reader.stn, stn_path, "stn")
     return reader.eval(), alphabet
 
 

@@ -1,4 +1,4 @@
-"""Weights of an LPRNet for another alphabet: what both alphabets have is kept, other symbols begin anew."""
+"""Weights of an LPRNet for another alphabet: what both alphabets have is kept, other symbols begin as their mean."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def start_from(net: LPRNet, alphabet: Alphabet, path: str | os.PathLike) -> Alph
 
     Raises UserError when they are missing or no LPRNet's.
     """
-    state, facts = read_checkpoint(path)
+    state, facts = read_checkpoint(path, "lprnet")
     recorded = recorded_alphabet(state, facts, path, alphabet)
     given = net if recorded.chars == alphabet.chars else LPRNet(len(recorded))
     fill(given, state, path)
@@ -46,4 +46,8 @@ def translated(given: dict[str, torch.Tensor], chars: Sequence[str], state: dict
             result[name][to] = value[source]
         else:
             result[name] = value
+    if known:  # a symbol that begins at random is likelier than known ones, which seldom are, and read everywhere
+        new = [index for index, symbol in enumerate(wanted[:-1]) if symbol not in places]
+        for name in ("container.0.weight", "container.0.bias"):
+            result[name][new] = result[name][to[:-1]].mean(dim=0)
     return result

@@ -10,6 +10,8 @@ from platekit.opencv import cv2
 # Every photo of CCPD but the green plates' was JPEG of this quality once: the coefficients of their blocks lie on five
 # times the steps of the standard's tables, however finely the files are coded now.
 CCPD_QUALITY = 10
+OF_LIGHT = 0.5  # share of the blurs in training that mix light and not numbers
+LIGHT = ((np.arange(256) / 255) ** 2).astype(np.float32)  # of a picture's numbers; sRGB's curve is hardly steeper
 
 
 def gain_field(picture: np.ndarray, gain: np.ndarray) -> None:
@@ -164,10 +166,26 @@ def sharpness(part: np.ndarray) -> float:
     return float(cv2.Laplacian(grey, cv2.CV_32F).var()) / 28.0
 
 
-def blur(picture: np.ndarray, amount: float, moved: bool, angle: float) -> np.ndarray:
-    """Defocus (Gaussian, ``amount`` its deviation in pixels) or camera shake of a comparable strength."""
+def to_light(picture: np.ndarray) -> np.ndarray:
+    """How much light (float32, 1 for white) the numbers of a picture stand for, whose steps are even to the eye."""
+    return cv2.LUT(picture, LIGHT)
+
+
+def of_light(light: np.ndarray) -> np.ndarray:
+    """The picture that ``to_light`` makes this light of; what is brighter than white is white."""
+    return cv2.convertScaleAbs(cv2.sqrt(light), alpha=255.0)
+
+
+def blur(picture: np.ndarray, amount: float, moved: bool, angle: float, in_light: bool = False) -> np.ndarray:
+    """Defocus (Gaussian, ``amount`` its deviation in pixels) or camera shake of a comparable strength.
+
+    ``in_light`` mixes the light of neighbours, as a lens does: what is bright then spreads over what is dark. Otherwise
+    their numbers are mixed, as programs do that make pictures smoother.
+    """
     if amount < 0.3:
         return picture
+    if in_light:
+        return of_light(blur(to_light(picture), amount, moved, angle))
     if amount > 2:  # half the picture, blurred half as far, looks the same and costs a fraction
         half = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         half = blur(half, amount / 2, moved, angle)
@@ -178,7 +196,7 @@ def blur(picture: np.ndarray, amount: float, moved: bool, angle: float) -> np.nd
 
 
 def blur_to(picture: np.ndarray, box: tuple[float, float, float, float], blurriness: float, largest: float, moved: bool,
-            angle: float) -> np.ndarray:
+            angle: float, in_light: bool = False) -> np.ndarray:
     """Blur the picture until its part in ``box`` is no sharper than ``blurriness``, by ``largest`` (see ``blur``) at
     most; a picture that is blurred enough stays as it is."""
     x1, y1, x2, y2 = (round(value) for value in box)
@@ -191,11 +209,11 @@ def blur_to(picture: np.ndarray, box: tuple[float, float, float, float], blurrin
     low, high = 0.0, largest
     for _ in range(5):
         amount = (low + high) / 2
-        if sharpness(blur(part, amount, moved, angle)[inner]) > blurriness:
+        if sharpness(blur(part, amount, moved, angle, in_light)[inner]) > blurriness:
             low = amount
         else:
             high = amount
-    return blur(picture, (low + high) / 2, moved, angle)
+    return blur(picture, (low + high) / 2, moved, angle, in_light)
 
 
 def sensor(picture: np.ndarray, rng: np.random.Generator, noise: float, sharpen: bool = True) -> np.ndarray:

@@ -13,11 +13,15 @@ if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
+from torch.nn import functional
 
 from platekit.arguments import HelpFormatter, add_seed
 from platekit.checkpoints import COUNTER, read_checkpoint, save_state
 from platekit.errors import UserError, run_script
 from platekit.training import check_save
+
+LIMITS = {"rows", "max_length"}  # what LPRNet's files tell of its plates, beside the symbols
+LEAST_LIKENESS = 0.2  # two trainings from nothing have below 0.1, one that went on for long 0.4 with what it began with
 
 
 def is_weight(name: object, value: object) -> bool:
@@ -26,6 +30,15 @@ def is_weight(name: object, value: object) -> bool:
             or value.layout != torch.strided or value.is_meta:
         return False
     return bool(value.float().isfinite().all()) if value.is_floating_point() else name.endswith(COUNTER)
+
+
+def likeness(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    """The cosine (-1..1) between the matrices and kernels of two state dicts."""
+    names = [name for name, value in first.items() if value.is_floating_point() and value.dim() > 1]
+    if not names:
+        return 1.0
+    one, other = (torch.cat([state[name].float().flatten() for name in names]) for state in (first, second))
+    return functional.cosine_similarity(one, other, dim=0).item()
 
 
 def main() -> None:
@@ -49,14 +62,17 @@ def main() -> None:
     chars = {str(told) for told in (facts.get("chars"), other_facts.get("chars")) if told}  # other programs note none
     if shapes != other_shapes or len(chars) > 1:
         raise UserError(f"{args.weights[0]} and {args.weights[1]} are weights of different nets; name two of one")
+    if (alike := likeness(first, second)) < LEAST_LIKENESS:
+        raise UserError(f"{args.weights[0]} and {args.weights[1]} have nothing in common (cosine {alike:.2f}): their "
+                        "mean would be of no use; name two of which one continued the other, or that started alike")
     for name, value in first.items():
         if value.is_floating_point():
             first[name] = value.float().lerp(second[name].float(), args.share)
-    facts = {**other_facts, **facts}
-    for limit in facts.keys() & other_facts.keys() & {"rows", "max_length"}:  # what either can read
+    facts = {name: value for name, value in {**other_facts, **facts}.items() if name in ("chars", *LIMITS)}
+    for limit in facts.keys() & other_facts.keys() & LIMITS:  # what either can read
         facts[limit] = max(facts[limit], other_facts[limit])
     average = {"average": [path.name for path in args.weights], "share": args.share}
-    save_state(args.save, first, {**facts, **average})
+    save_state(args.save, dict(first), {**facts, **average})  # without what the first one notes
     print(f"wrote {args.save}")
 
 

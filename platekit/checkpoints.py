@@ -24,7 +24,8 @@ from platekit.errors import UserError
 from platekit.files import write_bytes, write_text
 
 SUMS = "SHA256SUMS"
-WRAPPERS = "net_state_dict", "model_state_dict", "state_dict"  # under which others' checkpoints hold a state dict
+# Under which a checkpoint holds a state dict: last.pth and best.pth of a training here, others' checkpoints.
+WRAPPERS = "average", "net", "net_state_dict", "model_state_dict", "state_dict"
 MOST_BYTES = 2 << 30  # of a file to read; a training's checkpoint has a hundredth of that
 COUNTER = "num_batches_tracked"  # of batch norm, which files of old versions of torch lack, and nothing here needs
 
@@ -92,11 +93,29 @@ def write_sum(path: Path, data: bytes | memoryview, keep: bool = False) -> None:
     write_text(path.parent / SUMS, "".join(lines))
 
 
-def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A file's content on the CPU and the facts saved with it; code in the file is refused. Raises UserError.
+def read_checkpoint(path: str | os.PathLike, part: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    """A state dict on the CPU and the facts saved with it. Raises UserError.
 
-    Of a checkpoint that holds a state dict among other things, as others write them, the content is the state dict.
+    The state dict may be one of several things in a file, as in a training's ``last.pth``; where it has a ``part`` of
+    this name, it is that part's.
     """
+    content = read_content(path)
+    state = next((content[name] for name in WRAPPERS if isinstance(content.get(name), dict)), content)
+    metadata = getattr(state, "_metadata", None)
+    facts: dict[str, Any] = {}
+    for told in (content.get("facts"), metadata.get("") if isinstance(metadata, dict) else None):
+        facts |= told if isinstance(told, dict) else {}
+    if all(str(key).startswith("module.") for key in state):  # of a net that several GPUs trained
+        state = _below("module.", state)
+    return _below(f"{part}.", state) or state, facts
+
+
+def _below(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if str(key).startswith(prefix)}
+
+
+def read_content(path: str | os.PathLike) -> dict[str, Any]:
+    """What is in a file that torch wrote, on the CPU; code in the file is refused. Raises UserError."""
     path = Path(path)
     if not os.path.isfile(path):
         raise UserError(f"weights {path} not found; train them, or restore the file with 'git checkout'")
@@ -118,20 +137,15 @@ def read_checkpoint(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, 
                         "damaged; name another, save its state_dict() alone, or fetch it again") from None
     if not isinstance(content, dict):
         raise UserError(f"cannot load {path}: it holds no state dict; fetch or train the file again")
-    content = next((content[name] for name in WRAPPERS if isinstance(content.get(name), dict)), content)
-    metadata = getattr(content, "_metadata", None)
-    facts = metadata.get("") if isinstance(metadata, dict) else None
-    if content and all(str(key).startswith("module.") for key in content):  # of a net that several GPUs trained
-        content = {key.removeprefix("module."): value for key, value in content.items()}
-    return content, facts if isinstance(facts, dict) else {}
+    return content
 
 
-def load_weights(net: nn.Module, path: str | os.PathLike) -> dict[str, Any]:
-    """Load a state dict strictly into ``net``; return the facts saved with it.
+def load_weights(net: nn.Module, path: str | os.PathLike, part: str = "") -> dict[str, Any]:
+    """Load a state dict, or its ``part``, strictly into ``net``; return the facts saved with it.
 
     Raises UserError when a key is missing or left over, when a shape differs, or when a number is not finite.
     """
-    state, facts = read_checkpoint(path)
+    state, facts = read_checkpoint(path, part)
     fill(net, state, path)
     return facts
 

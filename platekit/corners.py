@@ -24,6 +24,13 @@ def box_corners(box: np.ndarray | tuple[float, ...]) -> np.ndarray:
     return np.array([(x2, y2), (x1, y2), (x1, y1), (x2, y1)], dtype=np.float64)
 
 
+def fill(corners: np.ndarray) -> float:
+    """The share (0..1) of the box round a quadrilateral (4, 2) that it fills."""
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    (x, y), (next_x, next_y) = corners.T, np.roll(corners, -1, axis=0).T
+    return float(abs((x * next_y - next_x * y).sum()) / 2 / np.prod(high - low))
+
+
 def edges(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of a quadrilateral (4, 2) in CCPD's order the mean edge from left to right (2,), and from top to bottom (2,)."""
     right_bottom, left_bottom, left_top, right_top = corners

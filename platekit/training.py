@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from platekit import distributed
 from platekit.arguments import add_seed
-from platekit.checkpoints import read_checkpoint, save_checkpoint
+from platekit.checkpoints import read_content, save_checkpoint
 from platekit.devices import DEVICE_HELP, local_processes, trains_in_bfloat16
 from platekit.errors import UserError
 from platekit.files import alone_in, file_fingerprint, fingerprint, is_device, real_path, takes_files, write_text
@@ -242,12 +242,17 @@ class Run(Generic[Net]):
     def best_path(self) -> Path:
         return self.folder / "best.pth"
 
+    @property
+    def reached(self) -> str:
+        """Where the best weights so far are, behind an error."""
+        return f" ({self.best_path} has the best weights so far)" if self.best_path.exists() else ""
+
     def resume(self, restart: bool = False) -> bool:
         """Go on from ``last.pth`` where there is one; UserError when it belongs to another training."""
         if restart or not self.last.exists():
             return False
         try:
-            state, _ = read_checkpoint(self.last)
+            state = read_content(self.last)
         except UserError as error:
             raise UserError(f"{error}, or start anew with --restart") from None
         # facts first: settings follow from them
@@ -298,7 +303,9 @@ class Run(Generic[Net]):
             if self.last.exists() and not self.step and distributed.rank() == 0:
                 self.save()  # a kill from here on must not bring back the training that this one replaces
             if trained and not self.log and distributed.rank() == 0:
-                self.finish_epoch({"epoch": 0, "step": 0, **evaluate(self.average.eval()), "revision": git_revision()})
+                figures = evaluate(self.average.eval())
+                if figures["score"] > 0:  # there is something to keep
+                    self.finish_epoch({"epoch": 0, "step": 0, **figures, "revision": git_revision()})
             try:
                 self.train_epochs(data, collate, loss, evaluate, workers, signals)
             except RuntimeError:  # of another process that is lost
@@ -308,7 +315,7 @@ class Run(Generic[Net]):
             distributed.wait_for_all()  # for process 0 to have written the last epoch
         if distributed.rank():  # which may be on another machine
             return self.average.eval()
-        best, _ = read_checkpoint(self.best_path)
+        best = read_content(self.best_path)
         self.average.load_state_dict(best["net"])
         if best["epoch"] == 0:
             print(f"no epoch was better than the weights it began with (score {self.best:.4f}), which are kept; "
@@ -384,15 +391,15 @@ class Run(Generic[Net]):
             self.net.zero_grad(set_to_none=True)
             value.backward()
         except torch.OutOfMemoryError:
-            raise UserError(f"the GPU's memory is too small at step {self.step}; start anew with --restart and a "
-                            f"smaller --batch_size ({self.folder} keeps what was reached before)") from None
+            raise UserError(f"the GPU's memory is too small at step {self.step}; start anew with another --run and a "
+                            f"smaller --batch_size{self.reached}") from None
         distributed.sum_gradients(self.net)
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip_norm)
         reached = dict(zip(("loss", "gradient"), torch.stack([value.detach(), norm]).tolist()))  # a GPU is waited for
         for what, number in reached.items():
             if not math.isfinite(number):  # a step would make every weight NaN, and the checkpoint after it
-                raise UserError(f"the {what} is {number} at step {self.step}; start anew with --restart and a lower "
-                                f"--learning_rate ({self.folder} keeps what was reached before)")
+                raise UserError(f"the {what} is {number} at step {self.step}; start anew with another --run and a "
+                                f"lower --learning_rate{self.reached}")
         for optimizer in self.optimizers:
             optimizer.step()
         self.update_average()

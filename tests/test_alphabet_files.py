@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from ccpd.annotation import parse
 from LPRNet import LPRNet_Test, LPRNet_Train
 from LPRNet.alphabet import CHARS, TIME_STEPS, Alphabet, read_alphabet
 from LPRNet.data.crop_names import CropName
@@ -23,6 +24,8 @@ from main import main
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from platekit.checkpoints import read_checkpoint, save_weights
 from platekit.errors import UserError
+from platekit.images import find_images, read_image
+from platekit.places import SAMPLES
 from tests.conftest import files_below, lines_of, make_picture, put_picture
 from tests.makers import ODEMARK_SYMBOLS, draw_odemark
 
@@ -185,10 +188,28 @@ def test_training_goes_on_from_weights_of_another_alphabet(call, symbols, tmp_pa
                 "--weights", LPRNET_WEIGHTS, STN_WEIGHTS, "--epoch", 1, "--batch_size", 16, "--epoch_samples", 16,
                 "--learning_rate", 1e-6, "--workers", 0, "--device", "cpu", "--float32")
     assert done.status == 0 and "which knows 14 of 18 symbols" in done.out, done
-    # weights of another alphabet are none to keep
+    # weights that read nothing are none to keep
     assert [row["epoch"] for row in lines_of(tmp_path / "run" / "log.jsonl")] == [1]
     assert "read no crop yet: train longer" in done.out and "no epoch was better" not in done.out
     assert load_reader(tmp_path / "l", tmp_path / "s")[1].chars == (*ODEMARK_SYMBOLS, "_")
+
+
+def test_a_new_symbol_is_not_read_everywhere_before_it_is_learned():
+    """Only the bundled weights' symbols are known: what they read is read from the start, whatever is added to them."""
+    wanted = (*CHARS[:-1], "警", CHARS[-1])
+    recogniser = Recogniser(device="cpu")
+    crops = torch.cat([recogniser.look(*recogniser.prepare(read_image(path), parse(path).box))
+                       for path in find_images(SAMPLES)])
+    given, _ = load_reader()
+    for seed in range(3):
+        torch.manual_seed(seed)
+        other = LPRNet_Train.Reader(len(wanted)).eval()
+        other.stn.load_state_dict(given.stn.state_dict())
+        start_from(other.lprnet, Alphabet(wanted), LPRNET_WEIGHTS)
+        with torch.inference_mode():
+            texts, expected = ([reading.text for reading in Alphabet(chars).decode(net(crops))]
+                               for chars, net in ((wanted, other), (CHARS, given)))
+        assert texts == expected and all(expected)
 
 
 def test_weights_that_record_no_alphabet_are_of_the_one_that_fits(tmp_path):

@@ -252,14 +252,27 @@ def test_crops_of_rare_provinces_have_their_turn_more_often():
 def test_crops_with_surroundings_have_a_share_of_their_own_and_come_evenly(tmp_path):
     corners = ((80, 20), (10, 20), (10, 4), (80, 4))
     for index in range(10):
-        put_picture(tmp_path / f"{CropName('皖A00001', index, corners if index else None).stem()}.png",
+        put_picture(tmp_path / f"{CropName('皖A00001', index, corners if index < 6 else None).stem()}.png",
                     make_picture(24, 94))
     data = LPRDataLoader(tmp_path)
     shares, with_corners = sample_shares(data), np.array([crop.name.corners is not None for crop in data.crops])
     assert shares.sum() == pytest.approx(1)
-    assert shares[with_corners] == pytest.approx(0.4 / 9) and shares[~with_corners] == pytest.approx(0.6)
+    assert shares[with_corners] == pytest.approx(0.4 / 6) and shares[~with_corners] == pytest.approx(0.6 / 4)
     in_scene = data.with_crops([crop for crop in data.crops if crop.name.corners], False)
-    assert sample_shares(in_scene) == pytest.approx(1 / 9)
+    assert sample_shares(in_scene) == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize(("known", "others", "share"), [(5, 5, 0.4), (8, 2, 0.4), (9, 1, 0.7), (99, 1, 0.97),
+                                                        (1, 9, 0.3), (2, 8, 0.4), (1, 99, 0.03)])
+def test_a_few_crops_of_one_kind_are_not_most_of_the_samples(tmp_path, known, others, share):
+    """One of 100 crops without corners was 60 % of all samples."""
+    corners = ((80, 20), (10, 20), (10, 4), (80, 4))
+    put_picture(tmp_path / "皖A00001_1.png", make_picture(24, 94))
+    put_picture(tmp_path / f"{CropName('皖A00001', 2, corners).stem()}.png", make_picture(24, 94))
+    data = LPRDataLoader(tmp_path)
+    plain, with_corners = sorted(data.crops, key=lambda crop: crop.name.corners is not None)
+    shares = sample_shares(data.with_crops([with_corners] * known + [plain] * others, False))
+    assert shares.sum() == pytest.approx(1) and shares[:known].sum() == pytest.approx(share)
 
 
 def test_an_exchanged_plate_has_the_first_symbols_of_one_and_the_last_of_another():
@@ -413,6 +426,8 @@ def test_plates_are_set_aside_by_number(tmp_path):
     assert len(rest) < len(train)
     _, both = split_by_plate(LPRDataLoader(tmp_path, augmented=True), 0.3, {min(first)})
     assert {crop.name.plate for crop in both.crops} == second | {min(first)}
+    twice = LPRDataLoader([tmp_path, tmp_path], augmented=True)  # to have these crops more often
+    assert [*map(len, split_by_plate(twice, 0.3))] == [42, 9]
     with pytest.raises(UserError, match="all 7 training plates"):
         split_by_plate(train, 0.0, first)
 

@@ -57,7 +57,7 @@ def train(call, crops: Path, folder: Path, *more):
 def test_ablations_train_without_the_transformer_and_over_the_batch(call, crops, tmp_path, monkeypatch):
     done = train(call, crops, tmp_path, "--without", "stn", "sample_norm")
     assert done.status == 0, done.err
-    state = read_checkpoint(tmp_path / "run" / "best.pth")[0]["net"]
+    state = read_checkpoint(tmp_path / "run" / "best.pth")[0]
     assert all(torch.equal(state[f"stn.{key}"], value) for key, value in STNet().state_dict().items()
                if "fc_loc.2" in key)
     assert "wrote no weights" in done.out and "next:" not in done.out  # no reader normalises over the batch
@@ -96,7 +96,9 @@ def test_training_writes_weights_that_the_test_reads_with(call, crops, tmp_path)
     assert {"accuracy", "accuracy_hard_views", "score", "samples_per_second"} <= set(rows[0])
     state, facts = read_checkpoint(tmp_path / "lprnet.pth")
     assert facts["chars"] == "".join(CHARS) and set(state) == set(LPRNet(68).state_dict())
-    assert read_checkpoint(tmp_path / "run" / "last.pth")[0]["facts"]["chars"] == "".join(CHARS)
+    for name in ("best.pth", "last.pth"):  # while a training goes on
+        path = tmp_path / "run" / name
+        assert load_reader(path, path)[1].chars == CHARS
 
     result = tmp_path / "readings.jsonl"
     done = call(LPRNet_Test.main, "--image", crops / "val", "--json", result, "--lprnet", tmp_path / "lprnet.pth",

@@ -56,6 +56,7 @@ from MTCNN.pyramid import make_sheets, plan_levels
 from MTCNN.train.dataset import SampleList
 from platekit.boxes import decode_offsets
 from platekit.checkpoints import save_checkpoint
+from platekit.corners import fill
 from platekit.crops import crop_resize, normalise, to_picture
 from platekit.errors import UserError
 from platekit.files import alone
@@ -200,6 +201,23 @@ def test_a_view_of_a_plate_that_is_not_blue_has_its_light(monkeypatch):
     for tone in (0.4, 1.0, 1.6):
         view = views.look_like(image, box, Pose(box_corners(box), 70.0, 300.0), np.random.default_rng(0), tone)
         assert view.mean() == pytest.approx(70 * tone, rel=0.05)
+    # one that fills half of its box, the rest of which has no tone
+    diamond = np.array([[340.0, 590], [200, 545], [340, 500], [480, 545]])
+    assert fill(diamond) == pytest.approx(0.5) and fill(box_corners(box)) == pytest.approx(1)
+    for tone in (0.4, 1.6):
+        view = views.look_like(image, box, Pose(diamond, 70.0, 300.0), np.random.default_rng(0), tone)
+        assert view.mean() == pytest.approx(70 * (1 + tone) / 2, rel=0.05)
+
+
+@pytest.mark.parametrize(("amount", "moved"), [(1.0, False), (5.0, False), (5.0, True)])
+def test_light_that_is_blurred_swells(amount, moved):
+    """Half black, half white is half the light: a grey of 180, not of 127. What is even stays as it is."""
+    stripes, even = np.zeros((60, 60, 3), np.uint8), np.full((60, 60, 3), 90, np.uint8)
+    stripes[:, ::2] = 255
+    for in_light, grey in ((True, 180), (False, 127)):
+        blurred = camera.blur(stripes, amount, moved, 0.0, in_light)
+        assert blurred.dtype == np.uint8 and abs(int(blurred[30, 30, 0]) - grey) <= 2
+        assert (camera.blur(even, amount, moved, 0.0, in_light) == even).all()
 
 
 def test_a_view_of_a_wide_picture_keeps_the_plate_as_it_is(monkeypatch):

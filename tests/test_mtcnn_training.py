@@ -19,6 +19,7 @@ from MTCNN.data_preprocessing import (
     gen_Pnet_train_data,
 )
 from MTCNN.data_preprocessing.assemble import assemble
+from MTCNN.data_preprocessing.sample_store import PHOTOS
 from MTCNN.data_set import preprocess
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.train import Train_Onet, Train_Pnet
@@ -432,6 +433,29 @@ def test_the_best_epoch_is_chosen_by_the_samples_to_validate_on(tmp_path, monkey
     recipe, val = Train_Pnet.RECIPE, tmp_path / "val" / "list.txt"
     train(recipe, options_for(recipe, tmp_path, tmp_path / "train" / "list.txt", "--epoch", 1, "--list_val", val))
     assert judged == [(val, 15)]
+
+
+def test_photos_to_train_on_do_not_choose_the_epoch(tmp_path):
+    for name, photos in (("train", ("a.jpg", "b.jpg")), ("val", ("b.jpg",))):
+        (tmp_path / name).mkdir()
+        write_list(tmp_path / name)
+        (tmp_path / name / "samples" / PHOTOS).write_text("".join(f"{tmp_path}/{photo}\n" for photo in photos))
+    options = options_for(Train_Pnet.RECIPE, tmp_path, tmp_path / "train" / "list.txt", "--epoch", 1,
+                          "--list_val", tmp_path / "val" / "list.txt")
+    with pytest.raises(UserError, match=r"share 1 photos, such as .*b\.jpg"):
+        train(Train_Pnet.RECIPE, options)
+    (tmp_path / "val" / "samples" / PHOTOS).write_text(f"{tmp_path}/c.jpg\n")
+    train(Train_Pnet.RECIPE, options)
+
+
+def test_what_a_training_keeps_can_be_read_as_weights(tmp_path):
+    recipe = Train_Pnet.RECIPE
+    best = train(recipe, options_for(recipe, tmp_path, write_list(tmp_path), "--epoch", 1))
+    for name in ("best.pth", "last.pth"):
+        net = recipe.net()
+        load_weights(net, tmp_path / "run" / name)
+        for mine, theirs in zip(net.state_dict().values(), best.state_dict().values()):
+            torch.testing.assert_close(mine, theirs)
 
 
 def test_another_seed_is_another_training(tmp_path):

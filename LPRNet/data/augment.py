@@ -17,7 +17,7 @@ from ccpd.plates import BLUE_TONE, KINDS, in_light_of
 from ccpd.textures import pick
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from LPRNet.rows import ROWS, Row
-from platekit.corners import bounding_box, box_corners
+from platekit.corners import bounding_box, box_corners, fill
 from platekit.crops import CROP_SIZE
 from platekit.opencv import cv2
 
@@ -159,6 +159,11 @@ def tone_in(picture: np.ndarray, corners: np.ndarray) -> float:
     return 1.0 if is_blue(plate) else max(1.0, float(plate.mean()) / BLUE_TONE)
 
 
+def tone_of_crop(tone: float, corners: np.ndarray) -> float:
+    """The tone of a crop of a plate of that tone: what surrounds the plate, whose ``corners`` are given, has none."""
+    return 1 + fill(corners) * (tone - 1)
+
+
 def match_light(plate: np.ndarray, picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The drawn plate in the light, give or take a fifth, of the blue plate at ``corners`` of a real picture."""
     real = warp(picture, corners, picture_corners(HEIGHT, WIDTH)).mean()
@@ -252,7 +257,7 @@ def look_like_ccpd(crop: np.ndarray, rng: np.random.Generator, tone: float = 1.0
     # noise and JPEG raise the figure in CCPD's own photos: what lies below them is softer than it says
     image = camera.blur_to(np.clip(image, 0, 255).astype(np.uint8), (0, 0, WIDTH, HEIGHT),
                            IN_CROP * pose.blurriness * rng.uniform(0.5, 1), 0.08 * WIDTH, bool(rng.random() < 0.65),
-                           rng.uniform(0, np.pi))
+                           rng.uniform(0, np.pi), bool(rng.random() < camera.OF_LIGHT))
     image = record(image.astype(np.float32), rng, 10 if pose.blurriness > 10 else 3)
     width = round(pose.box[2] - pose.box[0])
     # the blocks of larger plates hardly show in a crop, and in the dark nothing would be left
@@ -344,6 +349,12 @@ def lower_resolution(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Out of focus, or moved while exposed; in crop pixels."""
+    if rng.random() < camera.OF_LIGHT:
+        return camera.of_light(_blur_numbers(camera.to_light(np.clip(image, 0, 255).astype(np.uint8)), rng))
+    return _blur_numbers(image, rng)
+
+
+def _blur_numbers(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.5:
         return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 2.2), sigmaY=rng.uniform(0.3, 1.5))
     length, angle = rng.uniform(1, 10), rng.uniform(0, np.pi)

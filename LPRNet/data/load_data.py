@@ -57,6 +57,7 @@ FORCES_KIND_SHARES = {"white": 0.3, "white_police": 0.2, "white_double": 0.5}
 UNREAD_SHARE = 0.35  # of plates with a symbol outside the alphabet, among kinds that can have one; labels omit it
 LOCAL = 0.5  # share of the blue plates drawn into a scene that are of its own plate's city, as most are on a street
 IN_SCENE = 0.4  # share of the real samples that are crops with surroundings, where there are such and others
+MOST_OFTEN = 3  # times as often as an average crop those of either kind are taken: few would be learned by heart
 SIDE_BY_SIDE = {True: 0.5, False: 0.03}  # share of drawn plates of two rows, and of others, shown as if of two rows
 ROW_ERROR = 0.6  # how far such plates are from straight, over that of others: a row must not leave its place
 TRIES = 50  # crops that may be tried for a sample, where some cannot be read
@@ -209,6 +210,7 @@ class LPRDataLoader(Dataset):
             return augment.degrade(view, rng, tone), label if double else [], augment.straight_pose() if known else None
         if corners is not None and (known or rng.random() < 0.5):
             view, corners = augment.view_with_corners(picture, corners, rng)
+            tone = augment.tone_of_crop(tone, corners)
         else:
             view = augment.view_without_corners(picture, rng)
         return augment.degrade(view, rng, tone), [] if double else label, corners if known else None
@@ -295,6 +297,8 @@ class RenderedPlates:
         # What is one row shown as two, or two as one, is no text: the reader tells them apart by that.
         readable = "".join(filter(self.alphabet.__contains__, text))
         label = self.alphabet.encode(readable) if side_by_side == double else []
+        if not side_by_side:
+            tone = augment.tone_of_crop(tone, pose)
         return augment.degrade(view, rng, tone), label, augment.straight_pose() if side_by_side else pose
 
 
@@ -360,15 +364,19 @@ class TrainingPlates(Dataset):
 def sample_shares(data: LPRDataLoader) -> np.ndarray:
     """How often to take each crop (N,), in all 1.
 
-    Crops with surroundings are taken evenly, ``IN_SCENE`` of all: their plates are as frequent as on the street, which
-    is what decides between two provinces in blur. The others come by ``first_symbol_shares``.
+    Crops with surroundings are taken evenly, ``IN_SCENE`` of all if neither kind is rare: their plates are as frequent
+    as on the street, which is what decides between two provinces in blur. The others come by ``first_symbol_shares``.
     """
     in_scene = np.array([crop.name.corners is not None for crop in data.crops])
     if in_scene.all():
         return in_scene / len(data)
     shares = np.zeros(len(data))
     shares[~in_scene] = first_symbol_shares([label for label, there in zip(data.labels, in_scene) if not there])
-    return np.where(in_scene, IN_SCENE / in_scene.sum(), shares * (1 - IN_SCENE)) if in_scene.any() else shares
+    if not in_scene.any():
+        return shares
+    share = in_scene.mean()
+    taken = min(max(IN_SCENE, 1 - MOST_OFTEN * (1 - share)), MOST_OFTEN * share)
+    return np.where(in_scene, taken / in_scene.sum(), shares * (1 - taken))
 
 
 def first_symbol_shares(labels: Sequence[Sequence[int]]) -> np.ndarray:

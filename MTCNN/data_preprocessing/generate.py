@@ -219,9 +219,9 @@ def photos_by_split(args: argparse.Namespace) -> dict[str, list[Photo]]:
 
 
 def plate_in(path: Path, plates: Mapping[Path, Plates]) -> str:
-    """By what photos of one car stay together: the plate's text that a table tells, or ``plate_of``."""
+    """By what photos of one car stay together: the first text, by the alphabet, that a table tells, or ``plate_of``."""
     told = plates.get(real_path(path))
-    return told.texts[0] if told and len(told.boxes) == len(told.texts) == 1 else plate_of(path)
+    return min(told.texts) if told and told.texts else plate_of(path)
 
 
 def run(args: argparse.Namespace, net: str, size: tuple[int, int], choose: PNetWindows | ONetWindows,

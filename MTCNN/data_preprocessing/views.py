@@ -18,7 +18,7 @@ from ccpd import camera
 from ccpd.dataset import PHOTO_SIZE
 from ccpd.geometry import Pose, sample_pose
 from ccpd.plates import in_light_of
-from platekit.corners import bounding_box, box_corners
+from platekit.corners import bounding_box, box_corners, fill
 from platekit.opencv import cv2
 
 # Subsets whose poses the views take, and their shares. Base has no published statistics that differ from blur's.
@@ -191,7 +191,7 @@ def look_like(image: np.ndarray, box: np.ndarray, pose: Pose, rng: np.random.Gen
         image = camera.blur(image, rng.uniform(0.02, 0.07) * (box[2] - box[0]), *_shake(rng))
     image = _light(image, rng)
     x1, y1, x2, y2 = np.clip(box.round().astype(int), 0, None)
-    brightness = in_light_of(pose.brightness, tone)
+    brightness = in_light_of(pose.brightness, 1 + fill(pose.corners) * (tone - 1))  # the box shows more than the plate
     image = camera.expose(image, np.clip(brightness / max(4.0, float(image[y1:y2, x1:x2].mean())), 0.08, 3.0))
     if rng.random() < 0.15:
         image = _weather(image, rng)
@@ -205,9 +205,9 @@ def look_like(image: np.ndarray, box: np.ndarray, pose: Pose, rng: np.random.Gen
     return camera.coded(image, quality)
 
 
-def _shake(rng: np.random.Generator) -> tuple[bool, float]:
-    """Whether a blur is the camera's motion rather than its focus, and the motion's angle."""
-    return bool(rng.random() < 0.65), rng.uniform(0, np.pi)
+def _shake(rng: np.random.Generator) -> tuple[bool, float, bool]:
+    """Whether a blur is the camera's motion rather than its focus, the motion's angle, and whether it is of light."""
+    return bool(rng.random() < 0.65), rng.uniform(0, np.pi), bool(rng.random() < camera.OF_LIGHT)
 
 
 def _light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -264,6 +264,12 @@ def _coarser(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Focus blur, or motion blur of up to 36 pixels."""
+    if rng.random() < camera.OF_LIGHT:
+        return camera.of_light(_blur_numbers(camera.to_light(image), rng))
+    return _blur_numbers(image, rng)
+
+
+def _blur_numbers(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.35:
         return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.8, 6))
     length, angle = np.exp(rng.uniform(np.log(4), np.log(36))), rng.uniform(0, np.pi)

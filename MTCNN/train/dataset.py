@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,6 +79,12 @@ class SampleList(Dataset):
         """The lists of the photos that the samples are of."""
         lists = dict.fromkeys(file.with_name(PHOTOS) for file in self._files)
         return [path for path in lists if path.is_file()]
+
+    @property
+    def photos(self) -> set[str]:
+        """The photos that the samples are of, as far as they are noted."""
+        names = (os.fsdecode(path.read_bytes()).splitlines() for path in self.photo_lists)
+        return set(map(os.path.realpath, chain.from_iterable(names)))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"arrays": None}  # memory-mapped ones would be pickled with all that is in them

@@ -118,6 +118,9 @@ def train(recipe: Recipe, args: argparse.Namespace) -> nn.Module:
     for data in (training, validation):
         if not (data.labels == 1).any():
             raise UserError(f"{data.path} has no positive samples; assemble it of photos with plates")
+    if shared := training.photos & validation.photos:
+        raise UserError(f"{args.list_train} and {args.list_val} share {len(shared)} photos, such as {min(shared)}; "
+                        "assemble one of them of other photos, since the best epoch is chosen by them")
     print(f"{len(training)} training samples from {args.list_train}, {len(validation)} to validate on")
     net = recipe.net()
     if args.weights:
