@@ -10,9 +10,11 @@ _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")  # with which fi
 
 
 class Stated(NamedTuple):
-    """``end`` of the last part, in bytes, and how many ``seconds`` are shown: infinite where that is not told."""
+    """Where the last part would ``end``, in a file of ``size`` bytes, and how many ``seconds`` are shown: infinite where
+    that is not told."""
 
     end: int
+    size: int
     seconds: float = math.inf
 
 
@@ -46,7 +48,7 @@ def stated_length(path: str | os.PathLike) -> Stated | None:
                 if length < 8 + avi:  # as while it is written
                     return None
                 end += length
-            return Stated(end, seconds)
+            return Stated(end, size, seconds)
     except (OSError, ValueError):  # ValueError: a zero byte in the path
         return None
 

@@ -172,7 +172,7 @@ class FrameSource:
         """Whether a file says that it is longer than up to the frame that begins at the second ``end``; that is 0 where
         OpenCV does not tell it."""
         stated = None if isinstance(self._path, int) else stated_length(self._path)
-        lacks_bytes = stated is not None and stated.end > os.stat(self._path).st_size
+        lacks_bytes = stated is not None and stated.end > stated.size
         if self.total is None:
             return lacks_bytes
         seconds = min(self.total / self.rate, stated.seconds if stated else math.inf)

@@ -302,7 +302,7 @@ class Run(Generic[Net]):
                                 "give all machines the same --run folder, on a disk that they share")
             if self.last.exists() and not self.step and distributed.rank() == 0:
                 self.save()  # a kill from here on must not bring back the training that this one replaces
-            if trained and not self.log and distributed.rank() == 0:
+            if trained and not self.log and not self.step and distributed.rank() == 0:
                 figures = evaluate(self.average.eval())
                 if figures["score"] > 0:  # there is something to keep
                     self.finish_epoch({"epoch": 0, "step": 0, **figures, "revision": git_revision()})

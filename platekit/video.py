@@ -172,9 +172,8 @@ class VideoFile:
             self._wait()
         if self._writer and self._next:
             self._writer.release()
-            with writing(self.path):
-                stated, size = stated_length(self.path), os.stat(self.path).st_size
-            if not stated or stated.end != size:
+            stated = stated_length(self.path)
+            if stated is None or stated.end != stated.size:
                 raise UserError(f"cannot write all of {self.path}; free some space or choose another folder")
 
 
