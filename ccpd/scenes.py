@@ -93,10 +93,11 @@ def annotate(photo: np.ndarray, corners: np.ndarray, text: str) -> Annotation:
     (x1, y1), (x2, y2) = points.min(axis=0), points.max(axis=0)
     x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
     across, down = edges(corners)
-    tilt = np.degrees(np.abs(np.arctan2((across[1], down[0]), (across[0], down[1]))))
+    slope, lean = np.degrees(np.arctan2((across[1], down[0]), (across[0], down[1])))
     part = photo[y1:y2 + 1, x1:x2 + 1]
-    return Annotation(area=f"{min((x2 - x1) * (y2 - y1) / (width * height), 0.9999):.4f}"[2:],
-                      tilt=(round(tilt[0]), round(tilt[1])), box=(int(x1), int(y1), int(x2), int(y2)),
+    # CCPD's areas and angles are rounded down; the second angle is by how much the corners' differ from right ones
+    return Annotation(area=f"{min(10000 * (x2 - x1) * (y2 - y1) // (width * height), 9999):04d}",
+                      tilt=(int(abs(slope)), int(abs(slope + lean))), box=(int(x1), int(y1), int(x2), int(y2)),
                       vertices=tuple((int(x), int(y)) for x, y in points), plate=text,
                       brightness=round(float(part.mean())), blurriness=round(camera.sharpness(part)))
 

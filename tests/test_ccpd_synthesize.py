@@ -109,6 +109,20 @@ def test_the_annotation_ends_where_the_plate_does_and_begins_at_its_lower_right_
         assert np.linalg.norm(np.subtract(annotation.vertices, marked), axis=1).argmin() == vertex
 
 
+@pytest.mark.parametrize(("turned", "sheared", "tilt"), [(0, 0, (0, 0)), (20.6, 0, (20, 0)), (-20.6, 0, (20, 0)),
+                                                         (0, 10.7, (0, 10)), (20.6, 10.7, (20, 10))])
+def test_angles_are_those_of_the_line_and_from_right_ones_rounded_down(turned, sheared, tilt):
+    """As in CCPD's names, of which nearly all follow from their corners so."""
+    angle, shear = np.radians((turned, sheared))
+    across = np.array([np.cos(angle), np.sin(angle)])
+    down = np.array([-np.sin(angle - shear), np.cos(angle - shear)])
+    corners = np.array([300, 400]) + [100 * across + 40 * down, 40 * down, 0 * down, 100 * across]
+    annotation = annotate(np.zeros((1160, 720, 3), np.uint8), corners, "皖A12345")
+    assert annotation.tilt == tilt
+    x1, y1, x2, y2 = annotation.box
+    assert annotation.area == f"{(x2 - x1) * (y2 - y1) * 10000 // (720 * 1160):04d}"
+
+
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
 def test_glyphs_in_a_folder_whose_name_is_no_utf8_are_noted(tmp_path):
     glyphs = tmp_path / os.fsdecode(b"gbk\xff\xa1")
