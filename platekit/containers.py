@@ -10,8 +10,8 @@ _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")  # with which fi
 
 
 class Stated(NamedTuple):
-    """Where the last part would ``end``, in a file of ``size`` bytes, and how many ``seconds`` are shown: infinite where
-    that is not told."""
+    """Where the last part would ``end``, in a file of ``size`` bytes, and how many ``seconds`` are shown (infinite if
+    that is not told)."""
 
     end: int
     size: int

@@ -154,7 +154,8 @@ def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
                         metavar="DIR", help="folders of photos to validate on; give none to make no validation samples")
     inputs.add_argument("--hold_out", type=float, default=0.0, metavar="SHARE",
                         help="share of the training photos to validate on instead of --dir_val, chosen by hashes of "
-                             "plate numbers or file names, so that it is the same for both nets")
+                             "plate numbers, so that it is the same for both nets; where no text is known of file "
+                             "names, by which photos of one car fall on both sides")
     inputs.add_argument("--boxes", nargs="+", action=ListOf, type=Path, default=[], metavar="FILE",
                         help=f"for photos without CCPD names: {BOXES_HELP}")
     inputs.add_argument("--plain_list", type=Path, metavar="FILE",
