@@ -245,7 +245,8 @@ def test_labels_of_labelme_give_the_same_table(call, photos, tmp_path):
 
     (x1, y1, x2, y2), other = BOXES["two"]
     polygon, tags = CORNERS[[2, 0, 3, 1]].tolist(), {"attributes": {"plate": "AB2"}}
-    write("one", shape(polygon, "polygon", plate=" AB1 "), shape([[5, 5]], "point", "lamp"), imageWidth=360)
+    write("one", shape(polygon, "polygon", plate=" AB1 ", attributes=["none"]),
+          shape([[5, 5]], "point", "lamp"), imageWidth=360)
     write("two", shape([[x2, y2], [x1, y1]], **tags), shape([[other[0], other[3]], [other[2], other[1]]]))
     write("none")
     arguments = ("--images", photos, "--out", tmp_path / "boxes.csv", "--text", "plate")

@@ -105,6 +105,11 @@ def check_size(source: str, stated: Iterable[Any], size: np.ndarray) -> None:
                         f"{size[0]} x {size[1]}; find the picture as it was labelled")
 
 
+def text_in(attribute: str, told: object) -> str:
+    """What a label's attributes tell by this name; an empty text where that is nothing."""
+    return str(told.get(attribute) or "").strip() if isinstance(told, dict) else ""
+
+
 def read_voc(attribute: str, path: Path, size: np.ndarray) -> list[Label]:
     """The labels of Pascal VOC's file for a picture, with the texts that an attribute tells. Raises UserError."""
     try:
@@ -121,7 +126,7 @@ def read_voc(attribute: str, path: Path, size: np.ndarray) -> list[Label]:
             raise UserError(f"{path}: {texts} is no box xmin, ymin, xmax, ymax in a picture of {size[0]} x {size[1]} "
                             "pixels; mend it") from None
         told = {other.findtext("name"): other.findtext("value") for other in thing.iterfind("attributes/attribute")}
-        labels.append(Label(thing.findtext("name") or "", box, text=(told.get(attribute) or "").strip()))
+        labels.append(Label(thing.findtext("name") or "", box, text=text_in(attribute, told)))
     return labels
 
 
@@ -155,9 +160,8 @@ def labels_of_coco(path: Path, attribute: str, picture: dict[str, Any], things: 
         try:
             x, y, width, height = map(float, thing["bbox"])
             box = box_within(np.array([x, y, x + width, y + height]), size)
-            told = thing.get("attributes")
-            text = told.get(attribute) if isinstance(told, dict) else None
-            labels.append(Label(thing["kind"], box, corners_of_coco(thing, box, size), str(text or "").strip()))
+            text = text_in(attribute, thing.get("attributes"))
+            labels.append(Label(thing["kind"], box, corners_of_coco(thing, box, size), text))
         except (KeyError, TypeError, ValueError):
             raise UserError(f"{source}: {thing.get('bbox')} is no bbox in a picture of {size[0]} x {size[1]} pixels; "
                             "mend it") from None
@@ -199,6 +203,6 @@ def read_labelme(attribute: str, path: Path, size: np.ndarray) -> list[Label]:
         except (KeyError, TypeError, ValueError):
             raise UserError(f"{path}: {shape.get('points')} are no points of a {form} in a picture of {size[0]} x "
                             f"{size[1]} pixels; mend it") from None
-        text = {**shape, **(shape.get("attributes") or {})}.get(attribute)
-        labels.append(Label(str(shape.get("label", "")), box, corners, str(text or "").strip()))
+        text = text_in(attribute, shape.get("attributes")) or text_in(attribute, shape)
+        labels.append(Label(str(shape.get("label", "")), box, corners, text))
     return labels

@@ -83,8 +83,7 @@ class SampleList(Dataset):
     @property
     def photos(self) -> set[str]:
         """The photos that the samples are of, as far as they are noted."""
-        names = (os.fsdecode(path.read_bytes()).splitlines() for path in self.photo_lists)
-        return set(map(os.path.realpath, chain.from_iterable(names)))
+        return set(chain.from_iterable(os.fsdecode(path.read_bytes()).splitlines() for path in self.photo_lists))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"arrays": None}  # memory-mapped ones would be pickled with all that is in them
