@@ -29,7 +29,7 @@ from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import run_script
-from platekit.places import must_be_there
+from platekit.paths import must_be_there
 from platekit.results import PictureResult, Plate
 
 __all__ = ["decode", "main"]

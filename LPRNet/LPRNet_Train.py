@@ -30,28 +30,23 @@ from tqdm import tqdm
 from LPRNet.alphabet import CHARS, MAX_LENGTH, TIME_STEPS, Alphabet, foreign_texts, read_alphabet
 from LPRNet.confidence import cool, fit_temperature, read_right
 from LPRNet.data.labels import LABELS_HELP, Labels, read_labels
-from LPRNet.data.load_data import (
-    LPRDataLoader,
-    TrainingPlates,
-    build_rendered,
-    collate_fn,
-    collate_with_corners,
-    network_crop,
-)
+from LPRNet.data.load_data import LPRDataLoader, collate_fn, network_crop
+from LPRNet.data.rendered import build_rendered
+from LPRNet.data.training_plates import TrainingPlates, collate_with_corners
 from LPRNet.model.STN import plate_corners, straightening_loss
 from LPRNet.model.training import TrainingLPRNet
 from LPRNet.paths import CROPS_TRAIN, CROPS_VAL, LPRNET_WEIGHTS, RUN, STN_WEIGHTS, TRAINED
 from LPRNet.recogniser import Reader, save_reader
 from LPRNet.transfer import start_from
 from platekit import distributed
-from platekit.arguments import HelpFormatter, ListOf, add_glyphs, command_line, flags_of, for_help
+from platekit.arguments import HelpFormatter, ListOf, add_glyphs, check_range, command_line, flags_of, for_help
 from platekit.checkpoints import load_weights
 from platekit.crops import CROP_SIZE, normalise
 from platekit.devices import pick_device
 from platekit.errors import UserError, run_script
 from platekit.files import file_fingerprint, fingerprint, real_path
-from platekit.images import find_images
-from platekit.places import must_be_there
+from platekit.inputs import find_images
+from platekit.paths import must_be_there
 from platekit.training import Loss, Run, Settings, add_training_arguments, check_run, seed_everything, start_weights
 
 VIEW_SEED = 7_654_321  # of the first of the hard views that are chosen by
@@ -99,14 +94,16 @@ def parse_arguments() -> argparse.Namespace:
 
 def settled(args: argparse.Namespace) -> argparse.Namespace:
     """The flags with the defaults that follow from others. UserError for what cannot be, alone or together."""
+    chinese = not args.alphabet or read_alphabet(args.alphabet).chinese
     if args.rendered_share is None:
-        args.rendered_share = 0.0 if args.alphabet else 0.5
-    if args.alphabet and args.rendered_share:
-        raise UserError("the generator draws Chinese plates; leave out --rendered_share with --alphabet")
+        args.rendered_share = 0.5 if chinese else 0.0
+    if args.rendered_share and not chinese:
+        raise UserError(f"the generator draws Chinese plates; leave out --rendered_share, or name the provinces in "
+                        f"{args.alphabet} too")
     if args.glyphs and not args.rendered_share:
         raise UserError("--glyphs is for drawn plates, of which there are none; leave it out, or give --rendered_share")
-    if args.epoch_samples is not None and args.epoch_samples < 1:
-        raise UserError(f"--epoch_samples must be at least 1, not {args.epoch_samples}")
+    if args.epoch_samples is not None:
+        check_range(args, "epoch_samples", 1)
     check_run(args, args.save)
     ccpds = list(map(real_path, args.img_dirs_train)) == [real_path(CROPS_TRAIN)]
     if args.img_dirs_val is None and CROPS_VAL.is_dir() and ccpds and not args.alphabet:
@@ -116,8 +113,7 @@ def settled(args: argparse.Namespace) -> argparse.Namespace:
     if not (0 <= args.hold_out < 1 and 0 <= args.rendered_share <= 1 and 0 <= args.dropout_rate < 1):
         raise UserError("--hold_out, --rendered_share and --dropout_rate are shares from 0 to 1, the first and last "
                         "below 1")
-    if not 0 <= args.straightening < math.inf:
-        raise UserError(f"--straightening must be at least 0, not {args.straightening}")
+    check_range(args, "straightening", 0, 1000)
     if "stn" in args.without:
         args.straightening = 0.0
     if not args.hold_out and not args.img_dirs_val:
@@ -159,7 +155,11 @@ def build_data(args: argparse.Namespace, alphabet: Alphabet, labels: Labels
     given = real.with_crops([], augmented=False)
     if args.img_dirs_val:
         given = LPRDataLoader(args.img_dirs_val, alphabet, labels=labels)
-    real, plain = split_by_plate(real, args.hold_out, {crop.name.plate for crop in given.crops})
+    aside = {crop.name.plate for crop in given.crops}
+    if known := sum(crop.name.plate in aside for crop in real.crops):
+        print(f"{known} of {len(real)} training crops show plates of --img_dirs_val: they are not trained on, but also "
+              "choose the best epoch")
+    real, plain = split_by_plate(real, args.hold_out, aside)
     plain = given.joined(plain)
     hard = plain.with_crops(plain.crops, augmented=True)
     size = args.epoch_samples or max(LEAST_SAMPLES, round(len(real) / (1 - args.rendered_share)))
@@ -208,8 +208,8 @@ def logits_of(reader: Reader, crops: torch.Tensor, device: torch.device, batch_s
 
 
 def build_nets(args: argparse.Namespace, alphabet: Alphabet, real: LPRDataLoader) -> Reader:
-    """The nets to train, from ``--weights`` where given. If these know no symbols beside the alphabet's, its plates are
-    laid out as theirs: they find those in the ``real`` crops, and go on reading two rows.
+    """The nets to train, from ``--weights`` where given. If these know no symbols beside the alphabet's, or both are
+    Chinese, its plates are laid out as theirs: they find those in the ``real`` crops, and go on reading two rows.
 
     Where no sample tells the plate's corners the spatial transformer stays as it is: what it learns from the reading
     alone is good for one look, and astray after three (of 200 plates 3 were read, at one look 200).
@@ -221,10 +221,10 @@ def build_nets(args: argparse.Namespace, alphabet: Alphabet, real: LPRDataLoader
     reader.lprnet.per_sample = "sample_norm" not in args.without
     if args.weights:
         theirs = start_from(reader.lprnet, alphabet, args.weights[0])
-        alike = set(theirs.chars[:-1]) <= set(alphabet.chars[:-1])
+        alike = set(theirs.symbols) <= set(alphabet.symbols) or (theirs.chinese and alphabet.chinese)
         if alike:
             alphabet.rows = max(alphabet.rows, theirs.rows)
-        known = sum(symbol in theirs for symbol in alphabet.chars[:-1])
+        known = sum(symbol in theirs for symbol in alphabet.symbols)
         print(f"starting from {args.weights[0]}, which knows {known} of {len(alphabet) - 1} symbols", flush=True)
         if "stn" not in args.without:
             load_weights(reader.stn, args.weights[1], "stn")
@@ -257,16 +257,16 @@ def main() -> None:
     train, real, (plain, hard) = build_data(args, alphabet, labels)
     print(f"training on {len(train)} samples an epoch ({train.rendered_count} drawn, the others views of "
           f"{len(real)} crops), choosing by {len(plain)} crops, on {device}", flush=True)
-    if not args.labels:
-        crop = real.crops[0]
-        print(f"labels come from file names, such as '{crop.name.plate}' for {crop.path.name}", flush=True)
+    if named := [crop for crop in real.crops if real_path(crop.path) not in labels]:
+        print(f"labels of {len(named)} crops come from file names, such as '{named[0].name.plate}' for "
+              f"{named[0].path.name}", flush=True)
 
     reader = build_nets(args, alphabet, real)
     steps = math.ceil(len(train) / args.batch_size) * args.epoch
     settings = Settings(epochs=args.epoch, batch_size=args.batch_size, learning_rate=args.learning_rate,
-                        warmup_steps=min(300, steps // 10), half=not args.float32, seed=args.seed)
+                        warmup_steps=min(300, steps // 10), bfloat16=not args.float32, seed=args.seed)
     glyphs = find_images(args.glyphs) if args.glyphs else []
-    facts = {"chars": "".join(alphabet.chars), "max_length": alphabet.max_length, "rows": alphabet.rows,
+    facts = {**alphabet.facts,
              "straightening": args.straightening, "dropout_rate": args.dropout_rate,
              "without": sorted(args.without), "rendered_share": args.rendered_share,
              "number of samples": len(train), "set of glyphs": fingerprint(*map(file_fingerprint, glyphs)),

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ MOST_SYMBOLS = 5000  # LPRNet grows with their square: 100 MB; a file of weights
 TIME_STEPS = 18  # of LPRNet: no text can have more symbols
 LEAST = 0.001  # probability of a further text that is told
 CHINESE = re.compile(f"[{PROVINCES}].{{6,}}|[{LETTERS}]{{2}}[{DIGITS}]{{5}}|WJ[{PROVINCES}].{{5}}")
+INVISIBLE = ("Zs", "Cc", "Cf")  # categories of Unicode: spaces, and what steers how a text is shown
 BLANKS = "-_~"  # the blank is the first of these that is no symbol; no reading shows it
 
 
@@ -60,7 +62,22 @@ class Alphabet:
         self.chars, self.max_length = tuple(chars), max_length
         self.rows = rows or (2 if self.chars == CHARS else 1)
         self.blank = len(chars) - 1
-        self._index = {symbol: index for index, symbol in enumerate(self.chars[:-1])}
+        self._index = {symbol: index for index, symbol in enumerate(self.symbols)}
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Those that a text can have: all but the blank."""
+        return self.chars[:-1]
+
+    @property
+    def chinese(self) -> bool:
+        """Whether its plates are laid out as Chinese ones: it has all provinces, and perhaps more symbols."""
+        return set(PROVINCES) <= set(self.symbols)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What files of weights record of it."""
+        return {"chars": "".join(self.chars), "max_length": self.max_length, "rows": self.rows}
 
     def __len__(self) -> int:
         return len(self.chars)
@@ -186,6 +203,8 @@ def read_alphabet(path: str | os.PathLike, max_length: int = MAX_LENGTH) -> Alph
     lines = [line for line in text.split("\n") if line]
     symbols = list(lines[0].strip()) if len(lines) == 1 else lines
     for symbol in symbols:
+        if unicodedata.category(symbol[0]) in INVISIBLE:
+            raise UserError(f"{path} has a symbol that cannot be seen, {symbol!a}; take it out, also of the labels")
         if len(symbol) != 1 or symbols.count(symbol) > 1:
             raise UserError(f"{path}: '{symbol}' is there twice or is more than one symbol; write each symbol once, "
                             "one per line or all in one line")

@@ -15,7 +15,6 @@ from torch import nn
 from torch.nn import functional
 
 from ccpd.symbols import PROVINCES
-from LPRNet.alphabet import CHARS
 from LPRNet.model.STN import plate_corners
 from LPRNet.paths import COLOUR_WEIGHTS
 from LPRNet.recogniser import LOOKS, Recogniser
@@ -77,7 +76,7 @@ class DetailReader:
     def _details(self, pixels: torch.Tensor, boxes: np.ndarray, texts: Sequence[str]) -> list[Details]:
         theta = self.recogniser.transforms(pixels, boxes, LOOKS)
         likely = self.net(sample_boxes(pixels, boxes, theta)).softmax(dim=1).cpu()
-        if self.recogniser.alphabet.chars == CHARS:  # other plates have other lengths
+        if self.recogniser.alphabet.chinese:  # other plates have other lengths
             likely *= likely.new_tensor(list(map(length_likelihoods, texts)))  # the default device may be another
         sure, best = (likely / likely.sum(dim=1, keepdim=True)).max(dim=1)
         shares = plate_corners(theta, (1, 1)).cpu().numpy()[:, FROM_UPPER_LEFT]  # of the box, from the upper left one

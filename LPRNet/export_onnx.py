@@ -25,9 +25,10 @@ from LPRNet.recogniser import Recogniser, load_reader
 from platekit.arguments import HelpFormatter, add_seed, flags_of, for_help
 from platekit.crops import CROP_SIZE, crop_resize
 from platekit.errors import UserError, run_script
-from platekit.images import find_images, read_image
+from platekit.images import read_image
+from platekit.inputs import find_images
 from platekit.onnx_nets import check_targets, export
-from platekit.places import SAMPLES
+from platekit.paths import SAMPLES
 
 
 def sample_crops(recogniser: Recogniser) -> tuple[torch.Tensor, torch.Tensor]:

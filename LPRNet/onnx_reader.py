@@ -86,5 +86,4 @@ class OnnxReader:
 
 def facts_of(alphabet: Alphabet) -> dict[str, str]:
     """What ``lprnet.onnx`` records of its alphabet."""
-    return {"chars": "".join(alphabet.chars), "max_length": str(alphabet.max_length),
-            "rows": str(alphabet.rows)}
+    return {name: str(value) for name, value in alphabet.facts.items()}

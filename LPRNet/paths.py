@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from platekit.places import working_folder
+from platekit.paths import working_folder
 
 PACKAGE = Path(__file__).resolve().parent
 LPRNET_WEIGHTS = PACKAGE / "weights" / "Final_LPRNet_model.pth"

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ccpd.plates import KINDS
-from LPRNet.alphabet import CHARS, Alphabet
+from ccpd.plate_kinds import KINDS
+from LPRNet.alphabet import Alphabet
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from platekit.crops import CROP_SIZE
 
@@ -78,4 +78,4 @@ OTHER_PLACES = tuple(map(_halves, (0.5, 0.42, 0.58, 0.35)))
 
 def places_of(alphabet: Alphabet) -> Sequence[Sequence[Row]]:
     """Where to look for both rows of this alphabet's plates; nowhere if they have one."""
-    return () if alphabet.rows < 2 else PLACES if alphabet.chars == CHARS else OTHER_PLACES
+    return () if alphabet.rows < 2 else PLACES if alphabet.chinese else OTHER_PLACES

@@ -21,16 +21,22 @@ class Score:
         self.texts: list[str] = []  # what is written
         self.right: list[bool] = []
         self.confidences: list[float] = []
-        self.unlabelled = 0
+        self.unlabelled = self.failed = 0
+        self.seen: set[Path] = set()
 
     def add_entry(self, entry: dict[str, Any]) -> None:
         """Count what a line of results says, where a table, or a name that is a plate's, says what the crop shows."""
         path = Path(entry["image"])
+        if (place := real_path(path)) in self.seen:  # named twice
+            return
+        self.seen.add(place)
         name = known_label(path, self.labels)
+        if "plates" not in entry:
+            self.failed += name is not None
         for plate in entry.get("plates", ()):
             if "text" not in plate:
                 raise UserError("the lines kept by --resume come from another script; name another --json")
-            if not name or not (self.alphabet.is_label(name.plate) or real_path(path) in self.labels):
+            if not name or not (self.alphabet.is_label(name.plate) or place in self.labels):
                 self.unlabelled += 1
                 continue
             self.texts.append(name.plate)
@@ -46,6 +52,8 @@ class Score:
         counts = [f"{name}: {sum(part)} of {len(part)} right ({sum(part) / len(part):.1%})"
                   for name, part in groups.items() if part]
         counts.append(f"calibration error {calibrate(self.confidences, self.right).error:.3f}")
+        if self.failed:
+            counts.append(f"{self.failed} labelled ones that could not be read")
         if self.unlabelled:
             counts.append(f"{self.unlabelled} without a label that these weights could read")
         if strange := sum(not all(map(self.alphabet.__contains__, text)) for text in self.texts):

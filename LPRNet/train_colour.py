@@ -21,15 +21,16 @@ from tqdm import tqdm
 
 from LPRNet.alphabet import Alphabet
 from LPRNet.data.labels import LABELS_HELP, read_labels
-from LPRNet.data.load_data import LPRDataLoader, RenderedPlates, build_rendered, collate_fn
+from LPRNet.data.load_data import LPRDataLoader, collate_fn
+from LPRNet.data.rendered import RenderedPlates, build_rendered
 from LPRNet.details import COLOURS, ColourNet, mean_colours
 from LPRNet.model.STN import STNet
 from LPRNet.paths import CROPS_TRAIN, STN_WEIGHTS, TRAINED_COLOUR
-from platekit.arguments import HelpFormatter, ListOf, add_glyphs, add_seed, for_help
-from platekit.checkpoints import load_weights, save_weights
-from platekit.errors import UserError, run_script
-from platekit.places import must_be_there
-from platekit.training import check_save, seed_everything
+from platekit.arguments import HelpFormatter, ListOf, add_glyphs, add_seed, check_range, for_help
+from platekit.checkpoints import check_save, load_weights, save_weights
+from platekit.errors import run_script
+from platekit.paths import must_be_there
+from platekit.training import seed_everything
 
 BATCH = 256
 EPOCHS = 30
@@ -50,8 +51,7 @@ def parse_arguments() -> argparse.Namespace:
                         help="weights of the spatial transformer that straightens the plates")
     add_seed(parser, "of all that is random")
     args = parser.parse_args()
-    if args.count < 10 * BATCH:
-        raise UserError(f"--count must be at least {10 * BATCH}, not {args.count}")
+    check_range(args, "count", 10 * BATCH)
     check_save([args.save])
     return args
 

@@ -10,7 +10,7 @@ import torch
 from LPRNet.alphabet import Alphabet
 from LPRNet.model.LPRNET import LPRNet
 from LPRNet.recogniser import recorded_alphabet
-from platekit.checkpoints import fill, read_checkpoint
+from platekit.checkpoints import load_state, read_checkpoint
 
 OF_CLASSES = ("backbone.20.", "backbone.21.", "container.")  # layers with one output per class
 
@@ -23,7 +23,7 @@ def start_from(net: LPRNet, alphabet: Alphabet, path: str | os.PathLike) -> Alph
     state, facts = read_checkpoint(path, "lprnet")
     recorded = recorded_alphabet(state, facts, path, alphabet)
     given = net if recorded.chars == alphabet.chars else LPRNet(len(recorded))
-    fill(given, state, path)
+    load_state(given, state, path)
     if given is not net:
         net.load_state_dict(translated(given.state_dict(), recorded.chars, net.state_dict(), alphabet.chars))
     return recorded

@@ -34,7 +34,7 @@ from platekit.command import add_arguments, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import run_script
-from platekit.places import samples_from_here
+from platekit.paths import samples_from_here
 from platekit.results import PictureResult, Plate
 from platekit.tables import BOXES_HELP, plates_of_tables
 

@@ -23,7 +23,7 @@ from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ASPECTS, MINI_LP, OWN_SHEET, SCALE, make_sheets, plan_levels
 from MTCNN.rough import ONET_SHARE, make_rough
 from MTCNN.scan import Found, Scanner, plate_scores
-from platekit.boxes import at_least, box_area, clip_boxes, common_area, decode_offsets, suppress
+from platekit.boxes import LEAST_SIDE, at_least, box_area, clip_boxes, common_area, decode_offsets, suppress
 from platekit.checkpoints import load_weights
 from platekit.compiled import survive_forks
 from platekit.crops import crop_resize, upload
@@ -148,10 +148,9 @@ class Detector:
         # Behind a rough look lower windows cost time, which few pictures need; an exact scan has them anyway.
         first = limits.pnet_score if self.scanner.rough else low
         found = scan_from(first)
-        good = found[2] >= limits.pnet_score
+        good = found.scores >= limits.pnet_score
         if good.sum() >= limits.few:
-            windows, offsets, scores = (part[good] for part in found)
-            return windows, offsets, scores
+            return Found(*(part[good] for part in found))
         return scan_from(low) if low < first else found
 
     @torch.inference_mode()
@@ -163,7 +162,7 @@ class Detector:
         """The proposals among what ``scan`` returns."""
         best = np.argsort(-scores, kind="stable")[:16 * self.thresholds.proposals]  # bounds the suppression
         boxes, scores = decode_offsets(offsets[best], windows[best]), scores[best]
-        sound = at_least(boxes, 2)  # an untrained net can turn a box inside out
+        sound = at_least(boxes, LEAST_SIDE)  # an untrained net can turn a box inside out
         boxes, scores = boxes[sound], scores[sound]
         kept = suppress(boxes, scores, self.thresholds.pnet_overlap, self.thresholds.proposals)
         return boxes[kept], scores[kept]
@@ -197,7 +196,7 @@ class Detector:
         """
         limits = self.thresholds
         for _ in range(1, self.rounds):
-            kept = np.flatnonzero((scores >= least) & at_least(boxes, 2))
+            kept = np.flatnonzero((scores >= least) & at_least(boxes, LEAST_SIDE))
             kept = kept[suppress(boxes[kept], scores[kept], limits.first_overlap, limits.refined)]
             before = scores[kept]
             boxes, scores = self.judge(pixels, boxes[kept])
@@ -224,7 +223,7 @@ class Detector:
         """The final choice: scores at least ``score``, one box per plate, inside the picture."""
         sure = scores >= self.thresholds.score
         boxes = clip_boxes(whole[sure], height, width)
-        inside = at_least(boxes, 2)
+        inside = at_least(boxes, LEAST_SIDE)
         whole, boxes, scores = whole[sure][inside], boxes[inside], scores[sure][inside]
         kept = suppress(boxes, scores, self.thresholds.overlap)
         kept = kept[drop_nested(boxes[kept])]

@@ -25,9 +25,10 @@ from platekit.arguments import HelpFormatter, add_seed, flags_of
 from platekit.checkpoints import load_weights
 from platekit.crops import crop_resize, normalise
 from platekit.errors import run_script
-from platekit.images import find_images, read_image
+from platekit.images import read_image
+from platekit.inputs import find_images
 from platekit.onnx_nets import check_targets, export
-from platekit.places import SAMPLES
+from platekit.paths import SAMPLES
 
 SHAPES = (PNET_SIZE, (13, 48), (99, 203), (240, 320), (331, 512))  # heights and widths to compare PNet on
 COUNTS = (1, 2, 3, 16, 64)  # numbers of crops to compare ONet on
@@ -57,7 +58,7 @@ def main() -> None:
 
     crops = torch.cat([crop_resize(photo, detector.propose(photo)[0]) for photo in photos])
     export(onet, torch.zeros(2, 3, *ONET_SIZE), (0,), args.onet_onnx, ["offsets", "scores"], {
-        **{f"samples {count}": crops[:count] for count in COUNTS},
+        **{f"samples {count}": crops[:count] for count in COUNTS if len(crops)},  # PNet may find nothing there
         **{f"random {count}": torch.rand(count, 3, *ONET_SIZE) * 2 - 1 for count in COUNTS}})
     files = {"--pnet": (args.pnet_onnx, PNET_ONNX), "--onet": (args.onet_onnx, ONET_ONNX)}
     print("next: python LPRNet/export_onnx.py, then python main.py --backend onnx", *flags_of(files))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,9 +15,16 @@ from MTCNN.pyramid import Sheet, output_size
 from MTCNN.rough import PNET_MARGIN, TILE_SIZE, cells_of, cut_tiles, likely_tiles, make_rough
 from platekit.crops import normalise
 
-Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # PNet's windows (N, 4), their offsets (N, 4) and scores (N,)
 BAND_PIXELS = {"cpu": 800_000, "cuda": 8_000_000}  # PNet takes sheets in bands of rows
 TILES = 2000  # that PNet takes at a time
+
+
+class Found(NamedTuple):
+    """What PNet has found."""
+
+    windows: np.ndarray  # (N, 4)
+    offsets: np.ndarray  # (N, 4)
+    scores: np.ndarray  # (N,)
 
 
 class Scanner:
@@ -30,7 +38,7 @@ class Scanner:
     @torch.inference_mode()
     def scan(self, sheets: Iterable[Sheet], height: int, width: int, least: float) -> Found:
         """Windows that score ``least`` or more, in no order, in the sheets of a picture of ``height`` x ``width``."""
-        found = [(np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32), np.zeros(0))]
+        found = [Found(np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32), np.zeros(0))]
         likely: list[tuple[torch.Tensor, np.ndarray, np.ndarray]] = []  # the tiles of all sheets make few large calls
         for sheet in sheets:
             for first, pixels in self.bands(sheet.pixels):
@@ -39,15 +47,14 @@ class Scanner:
                 if tiles is None:
                     rows, columns, *answers = self.scan_maps(maps, least)
                     windows, inside = sheet.windows(rows + first, columns, height, width)
-                    found.append(tuple(part[inside] for part in (windows, *answers)))
+                    found.append(Found(*(part[inside] for part in (windows, *answers))))
                 else:
                     rows, columns = cells_of(tiles)
                     likely.append((cut_tiles(maps, tiles), *sheet.windows(rows + first, columns, height, width)))
         if likely:
             maps, windows, inside = zip(*likely)
             found.append(self.scan_tiles(torch.cat(maps), np.concatenate(windows), np.concatenate(inside), least))
-        windows, offsets, scores = map(np.concatenate, zip(*found))
-        return windows, offsets, scores
+        return Found(*map(np.concatenate, zip(*found)))
 
     def bands(self, pixels: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
         """A sheet's pixels in bands, and the first row of PNet's cells in each."""
@@ -81,7 +88,7 @@ class Scanner:
         offsets = torch.cat([part.permute(0, 2, 3, 1).flatten(0, 2) for part, _ in parts]).numpy()
         scores = plate_scores(torch.cat([part[:, 0].flatten() for _, part in parts]).numpy())
         kept = inside & (scores >= least)
-        return windows[kept], offsets[kept], scores[kept]
+        return Found(windows[kept], offsets[kept], scores[kept])
 
 
 class PlainScorer:

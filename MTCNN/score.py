@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ccpd.protocol import IOU_THRESHOLD
-from platekit.boxes import box_iou
+from platekit.boxes import box_iou, reach_outside
+from platekit.errors import UserError
 from platekit.files import real_path
-from platekit.tables import LEAST_SIDE, Plates
+from platekit.tables import Plates
 
 
 class Score:
@@ -30,18 +31,20 @@ class Score:
     def add_entry(self, entry: dict[str, Any]) -> None:
         """Count what a line of results says: the boxes found in a picture, the surest first."""
         path = Path(entry["image"])
-        if "plates" not in entry:
-            self.failed += real_path(path) in self.truth
-            return
-        truth = self.truth.get(place := real_path(path))
-        if truth is None:
-            self.unknown += 1
-            return
-        if place in self.seen:  # named twice
+        if (place := real_path(path)) in self.seen:  # named twice
             return
         self.seen.add(place)
+        truth = self.truth.get(place)
+        if truth is None:
+            self.unknown += "plates" in entry
+            return
+        if "plates" not in entry:
+            self.failed += 1
+            return
+        if self.symbols is not None and not all("text" in plate for plate in entry["plates"]):
+            raise UserError("the lines kept by --resume come from another script; name another --json")
         plates = truth.boxes
-        if (plates[:, 2:] > np.add(LEAST_SIDE, (entry["width"], entry["height"]))).any():
+        if reach_outside(plates, entry["height"], entry["width"]):
             self.outside.append(path)
             return
         found = np.array([plate["box"] for plate in entry["plates"]], float).reshape(-1, 4)
@@ -68,7 +71,9 @@ class Score:
         strange = f", {self.strange} texts with symbols that these weights do not know" if self.strange else ""
         failed = f", {self.failed} pictures that could not be read" if self.failed else ""
         unknown = f", {self.unknown} pictures without a row in a table" if self.unknown else ""
+        missing = len(self.truth.keys() - self.seen)
+        left = f", {missing} pictures of the tables were not among those read" if missing else ""
         outside = f", {len(self.outside)} pictures left out, whose boxes lie outside them (were they made smaller?), " \
             f"the first {self.outside[0]}" if self.outside else ""
         return (f"{self.pictures} pictures: {self.found} of {self.plates} plates found{share}{read}, "
-                f"{self.other} other boxes{strange}{failed}{unknown}{outside}")
+                f"{self.other} other boxes{strange}{failed}{unknown}{left}{outside}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ccpd.textures import cloud, grain
@@ -10,8 +12,21 @@ from platekit.opencv import cv2
 # Every photo of CCPD but the green plates' was JPEG of this quality once: the coefficients of their blocks lie on five
 # times the steps of the standard's tables, however finely the files are coded now.
 CCPD_QUALITY = 10
-OF_LIGHT = 0.5  # share of the blurs in training that mix light and not numbers
-LIGHT = ((np.arange(256) / 255) ** 2).astype(np.float32)  # of a picture's numbers; sRGB's curve is hardly steeper
+MOVED_BLURS = 0.65  # share of the blurs of training photos like CCPD's that are the camera's motion
+LINEAR_BLURS = 0.5  # share of the blurs in training that mix light and not numbers
+LINEAR = ((np.arange(256) / 255) ** 2).astype(np.float32)  # light of each number; sRGB's curve is hardly steeper
+
+
+class BlurKind(NamedTuple):
+    """Of what kind a blur is.
+
+    ``linear`` mixes the light of neighbours, as a lens does: what is bright then spreads over what is dark. Otherwise
+    their numbers are mixed, as programs do that make pictures smoother.
+    """
+
+    moved: bool = False  # the camera's motion rather than its focus
+    angle: float = 0.0  # of the motion, in radians
+    linear: bool = False
 
 
 def gain_field(picture: np.ndarray, gain: np.ndarray) -> None:
@@ -166,37 +181,38 @@ def sharpness(part: np.ndarray) -> float:
     return float(cv2.Laplacian(grey, cv2.CV_32F).var()) / 28.0
 
 
-def to_light(picture: np.ndarray) -> np.ndarray:
+def to_linear(picture: np.ndarray) -> np.ndarray:
     """How much light (float32, 1 for white) the numbers of a picture stand for, whose steps are even to the eye."""
-    return cv2.LUT(picture, LIGHT)
+    return cv2.LUT(picture, LINEAR)
 
 
-def of_light(light: np.ndarray) -> np.ndarray:
-    """The picture that ``to_light`` makes this light of; what is brighter than white is white."""
+def from_linear(light: np.ndarray) -> np.ndarray:
+    """The picture that ``to_linear`` makes this light of; what is brighter than white is white."""
     return cv2.convertScaleAbs(cv2.sqrt(light), alpha=255.0)
 
 
-def blur(picture: np.ndarray, amount: float, moved: bool, angle: float, in_light: bool = False) -> np.ndarray:
-    """Defocus (Gaussian, ``amount`` its deviation in pixels) or camera shake of a comparable strength.
+def random_blur(rng: np.random.Generator) -> BlurKind:
+    """How a training photo that is to look like CCPD's is blurred."""
+    return BlurKind(bool(rng.random() < MOVED_BLURS), rng.uniform(0, np.pi), bool(rng.random() < LINEAR_BLURS))
 
-    ``in_light`` mixes the light of neighbours, as a lens does: what is bright then spreads over what is dark. Otherwise
-    their numbers are mixed, as programs do that make pictures smoother.
-    """
+
+def blur(picture: np.ndarray, amount: float, kind: BlurKind) -> np.ndarray:
+    """Defocus (Gaussian, ``amount`` its deviation in pixels) or camera shake of a comparable strength."""
     if amount < 0.3:
         return picture
-    if in_light:
-        return of_light(blur(to_light(picture), amount, moved, angle))
-    if amount > 2:  # half the picture, blurred half as far, looks the same and costs a fraction
+    if kind.linear:
+        return from_linear(blur(to_linear(picture), amount, kind._replace(linear=False)))
+    if amount > 2 and min(picture.shape[:2]) > 1:  # half the picture, blurred half as far, looks the same for less
         half = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        half = blur(half, amount / 2, moved, angle)
+        half = blur(half, amount / 2, kind)
         return cv2.resize(half, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    if moved:
-        return cv2.filter2D(picture, -1, motion_kernel(3.5 * amount, angle))
+    if kind.moved:
+        return cv2.filter2D(picture, -1, motion_kernel(3.5 * amount, kind.angle))
     return cv2.GaussianBlur(picture, (0, 0), amount)
 
 
-def blur_to(picture: np.ndarray, box: tuple[float, float, float, float], blurriness: float, largest: float, moved: bool,
-            angle: float, in_light: bool = False) -> np.ndarray:
+def blur_to(picture: np.ndarray, box: tuple[float, float, float, float], blurriness: float, largest: float,
+            kind: BlurKind) -> np.ndarray:
     """Blur the picture until its part in ``box`` is no sharper than ``blurriness``, by ``largest`` (see ``blur``) at
     most; a picture that is blurred enough stays as it is."""
     x1, y1, x2, y2 = (round(value) for value in box)
@@ -209,11 +225,11 @@ def blur_to(picture: np.ndarray, box: tuple[float, float, float, float], blurrin
     low, high = 0.0, largest
     for _ in range(5):
         amount = (low + high) / 2
-        if sharpness(blur(part, amount, moved, angle, in_light)[inner]) > blurriness:
+        if sharpness(blur(part, amount, kind)[inner]) > blurriness:
             low = amount
         else:
             high = amount
-    return blur(picture, (low + high) / 2, moved, angle, in_light)
+    return blur(picture, (low + high) / 2, kind)
 
 
 def sensor(picture: np.ndarray, rng: np.random.Generator, noise: float, sharpen: bool = True) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ccpd.annotation import has_annotation
 from platekit.errors import UserError
 from platekit.files import stripped_lines
-from platekit.places import working_folder
+from platekit.paths import working_folder
 
 CCPD_FOLDER = working_folder("ccpd")  # in a checkout, users unpack the data set beside this file
 SYNTHETIC_FOLDER = CCPD_FOLDER / "synthetic"

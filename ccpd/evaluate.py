@@ -36,28 +36,27 @@ from tqdm import tqdm
 from ccpd.annotation import Annotation, has_annotation, parse, plate_of
 from ccpd.dataset import find_subsets, listed_names, shows_no_plate, subset_folders
 from ccpd.figures import draw_figures, read_training
-from ccpd.protocol import APPROXIMATE_IOU, IOU_THRESHOLD, Outcome
+from ccpd.protocol import ALL, APPROXIMATE_IOU, IOU_THRESHOLD, Outcome
 from ccpd.report import write_reports
 from MTCNN.detector import ROUNDS
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
-from MTCNN.pyramid import ASPECTS
+from MTCNN.pyramid import ASPECTS, add_pyramid_arguments
 from platekit.arguments import HelpFormatter, ListOf, add_seed
-from platekit.boxes import box_iou
-from platekit.devices import DEVICE_HELP
+from platekit.boxes import box_iou, reach_outside
+from platekit.devices import add_device
 from platekit.errors import UserError, run_script
 from platekit.files import alone, file_fingerprint, json_line, printable, write_bytes, write_text, writing
-from platekit.images import find_images, is_same_folder, walk_images
+from platekit.inputs import find_images, is_same_folder, walk_images
 from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.results import PictureResult
-from platekit.tables import LEAST_SIDE
-from platekit.training import git_revision
+from platekit.revision import code_revision
 
 
 def evaluate_photo(reader: PlateReader, path: Path, subset: str, iou_threshold: float) -> Outcome:
     """Run the chain on one photo. Raises UserError for a name that is no annotation and a file that is no picture."""
     annotation = None if shows_no_plate(path) else parse(path)
     result = reader(path)
-    if annotation and (np.array(annotation.box[2:]) > np.add(LEAST_SIDE, (result.width, result.height))).any():
+    if annotation and reach_outside(np.array([annotation.box]), result.height, result.width):
         raise UserError(f"{path}: its box lies outside the picture; was it made smaller?")
     return outcome_of(result, annotation, str(path), subset, iou_threshold)
 
@@ -128,6 +127,8 @@ def find_photos(folders: list[Path], leave_out: Path | None = None) -> Iterator[
         alike = [other for other in places if other.name == place.name]
         depth = next(number for number in count(1) if len({other.parts[-number:] for other in alike}) == len(alike))
         subset = "/".join(place.parts[-depth:])
+        if subset == ALL:
+            subset = "/".join(place.parts[-2:])
         for path in walk_images(place, leave_out):
             if path not in seen:
                 seen.add(path)
@@ -185,9 +186,10 @@ def parse_arguments() -> argparse.Namespace:
                         help="widths over heights of the pyramid's windows")
     parser.add_argument("--rounds", type=int, choices=range(4), default=ROUNDS,
                         help="rounds of ONet; with 0, PNet's proposals are the result")
+    add_pyramid_arguments(parser)
     add_weights(parser)
     parser.add_argument("--restart", action="store_true", help="start anew instead of going on")
-    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    add_device(parser)
     add_seed(parser, "accepted by every script; the bootstrap's is fixed")
     return parser.parse_args()
 
@@ -239,19 +241,23 @@ def main() -> int:
     approximate = listed_names(args.approximate) if args.approximate else set()
     photos = list(find_photos(args.data, args.out)) if args.data else not_trained_on(args.out)
     weights = weights_of(args)
-    reader = PlateReader(args.device, rounds=args.rounds, aspects=args.aspects, **weights)
+    reader = PlateReader(args.device, args.mini_lp, args.scale, rounds=args.rounds, aspects=args.aspects, **weights,
+                         doubtful=args.rounds == 0)  # the limits are of ONet's scores
     with writing(args.out):
         args.out.mkdir(parents=True, exist_ok=True)
     settings = {"rounds of ONet": args.rounds, "aspects": list(args.aspects),
+                "smallest plate": list(args.mini_lp), "scale": args.scale,
                 "weights": {net: file_fingerprint(path) for net, path in weights.items()},
-                "device": f"{reader.detector.device}, {torch.get_num_threads()} threads", "revision": git_revision()}
+                "device": f"{reader.detector.device}, {torch.get_num_threads()} threads", "revision": code_revision()}
     with alone(args.out):
         note_settings(args.out / "settings.json", settings, args.restart)
         log = args.out / "outcomes.jsonl"
         done = {} if args.restart else read_outcomes(log)
         outcomes, problems = evaluate(photos, reader, log, done, approximate)
     if not outcomes:
-        raise UserError("no photo could be evaluated; name folders of photos with CCPD names, and another --out")
+        others = f", and so on for {len(problems) - 1} others" if problems[1:] else ""
+        raise UserError("no photo could be evaluated: " + (f"{problems[0]}{others}" if problems else
+                                                           "name folders of photos with CCPD names, and another --out"))
     facts = {"release": args.release, "folders": printable(", ".join(map(str, args.data or ["ccpd"]))),
              "photos": len(outcomes), "unreadable or wrongly named": len(problems),
              "of an approximate box": sum(outcome.iou_threshold == APPROXIMATE_IOU for outcome in outcomes), **settings}
@@ -263,7 +269,7 @@ def main() -> int:
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     print((args.out / "report.md").read_text(encoding="utf-8"))
-    print(f"report and pictures written to {args.out}")
+    print(f"report, pictures and every photo's outcome (outcomes.jsonl) written to {args.out}")
     return 1 if problems else 0
 
 

@@ -33,8 +33,9 @@ def draw_figures(folder: Path, outcomes: Sequence[Outcome], reader: PlateReader,
         (folder / name).unlink(missing_ok=True)
     failures = [outcome for outcome in outcomes if is_failure(outcome)]
     if failures:
-        title = f"{min(SHOWN, len(failures))} of {len(failures)} failures: not found, not read right, or no plate there"
-        write_image(folder / "failures.png", montage(reader, failures[:SHOWN], title))
+        shown = evenly(failures, SHOWN)
+        title = f"{len(shown)} of {len(failures)} failures: not found, not read right, or no plate there"
+        write_image(folder / "failures.png", montage(reader, shown, title))
     looked_at = evenly([outcome for outcome in outcomes if outcome.box], STRAIGHTENED)
     if looked_at:
         title = "crops before and after the spatial transformer"
@@ -43,7 +44,8 @@ def draw_figures(folder: Path, outcomes: Sequence[Outcome], reader: PlateReader,
     if read:
         write_image(folder / "confusion.png", confusion_matrix(read))
     try:
-        draw_calibration(folder / "calibration.png", calibrate_readings(outcomes))
+        if read:
+            draw_calibration(folder / "calibration.png", calibrate_readings(outcomes))
         if training_logs:
             draw_training(folder / "training.png", training_logs)
     except ImportError:

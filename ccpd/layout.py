@@ -9,7 +9,7 @@ import numpy as np
 from ccpd.cars import CarShape
 from ccpd.dataset import PHOTO_SIZE
 from ccpd.geometry import Pose
-from ccpd.plates import KINDS, PlateKind
+from ccpd.plate_kinds import KINDS, PlateKind
 from platekit.corners import edges
 from platekit.opencv import cv2
 

@@ -1,6 +1,5 @@
-"""Plates as pictures: the layout of the standard GA 36-2018, and a renderer of training plates.
+"""Plates as pictures. Lengths are in millimetres on the metal; a picture has ``pixels_per_mm`` pixels for each.
 
-Lengths are in millimetres on the metal, as in the standard; a picture has ``pixels_per_mm`` pixels for each.
 The renderer varies colour, stroke, dirt, bolts, frame and relief, that is what belongs to the plate itself; camera,
 light and perspective are the caller's.
 """
@@ -8,137 +7,18 @@ light and perspective are the caller's.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from ccpd.plate_kinds import KINDS, PlateKind
 from ccpd.symbols import DIGITS, LETTERS, PROVINCES
-from ccpd.textures import pick
 from platekit.errors import UserError
 from platekit.opencv import cv2
 
-ONLY_ROW = (25.0, 90.0)  # top and height of the symbols, and those of a plate of two rows
-UPPER_ROW, LOWER_ROW = (15.0, 60.0), (90.0, 110.0)
-MOTORCYCLE_ROWS = ((10.0, 50.0), (70.0, 60.0))
-SMALL_ROW = (20.0, 55.0)  # of a symbol that shares its place with the dot below it
 BOLT_XS, HIGH_BOLT_XS = (0.25, 0.75), (0.12, 0.88)  # of the width; of plates of two rows, beside the upper one
 BOLT_INSET = 11.0  # from the upper and the lower edge
-
-
-def _blue_cells(behind: int = 2) -> tuple[tuple[float, float], ...]:
-    """Those of a plate of one row and seven symbols, with the gap of the dot behind so many."""
-    return tuple((15.5 + 57.0 * i + 22.0 * (i >= behind), 45.0) for i in range(7))
-
-
-_DOUBLE_CELLS = ((110.0, 80.0), (250.0, 80.0)) + tuple((27.0 + 80.0 * i, 65.0) for i in range(5))
-_MOTORCYCLE_CELLS = ((57.5, 35.0), (127.5, 35.0)) + tuple((15.0 + 40.0 * i, 30.0) for i in range(5))
-_POLICE_CELLS = ((15.5, 45.0), (67.5, 45.0), (120.0, 36.0)) + tuple((166.5 + 53.25 * i, 45.0) for i in range(5))
-_GREEN_CELLS = ((15.5, 45.0), (69.5, 43.0)) + tuple((161.5 + 52.0 * i, 43.0) for i in range(6))
-
-
-@dataclass(frozen=True)
-class PlateKind:
-    """One kind of plate. Colours are (hue 0..180, saturation, value) ranges as in OpenCV's HSV."""
-
-    name: str
-    width_mm: float
-    cells: tuple[tuple[float, float], ...]  # left edge and width of each symbol
-    dot_mm: float  # x of the dot's centre
-    colour: str  # of the ground
-    hue: tuple[int, int]
-    saturation: tuple[int, int]
-    value: tuple[int, int]
-    dark_text: bool
-    height_mm: float = 140.0
-    upper: int = 0  # symbols in the upper row of a plate of two rows
-    rows: tuple[tuple[float, float], tuple[float, float]] = (UPPER_ROW, LOWER_ROW)  # of a plate of two rows
-    small: int = -1  # which symbol is small, above the dot; -1: none
-    typeface: str = "140_"  # what the file names of its glyphs begin with
-
-    @property
-    def size_mm(self) -> tuple[float, float]:
-        """Width and height."""
-        return self.width_mm, self.height_mm
-
-    @property
-    def symbols(self) -> int:
-        """How many symbols the plate carries."""
-        return len(self.cells)
-
-    def with_dot_behind(self, behind: int) -> PlateKind:
-        """The same plate, of one row and seven symbols, with its dot behind so many of them (1 to 6)."""
-        cells = _blue_cells(behind)
-        return replace(self, cells=cells, dot_mm=sum(cells[behind - 1]) + 17.0)
-
-    @property
-    def dot_y_mm(self) -> float:
-        """Where the dot is: beside the middle of the symbols before it, or under the small one."""
-        if self.small >= 0:
-            return (sum(SMALL_ROW) + sum(ONLY_ROW)) / 2
-        return self.rows[0][0] + self.rows[0][1] / 2 if self.upper else self.height_mm / 2
-
-    @property
-    def foot_mm(self) -> float:
-        """What is free below the symbols."""
-        return self.height_mm - sum(self.row(len(self.cells) - 1))
-
-    def row(self, index: int) -> tuple[float, float]:
-        """Top and height of a symbol."""
-        if self.upper:
-            return self.rows[index >= self.upper]
-        return SMALL_ROW if index == self.small else ONLY_ROW
-
-
-_COLOURS = {colour[0]: colour for colour in (  # name, hue, saturation, value, and whether the symbols are dark
-    ("blue", (103, 121), (150, 255), (90, 250), False),
-    ("yellow", (17, 27), (140, 255), (120, 250), True),
-    ("white", (0, 180), (0, 25), (165, 250), True),
-    ("black", (0, 180), (0, 70), (12, 60), False),
-    ("green", (48, 72), (70, 200), (120, 235), True),
-)}
-
-
-def _double(name: str, colour: str) -> PlateKind:
-    """A plate of two rows as trucks have it."""
-    return PlateKind(name, 440.0, _DOUBLE_CELLS, 220.0, *_COLOURS[colour], 220.0, 2, typeface="220_")
-
-
-def _motorcycle(name: str, colour: str) -> PlateKind:
-    """A motorcycle's plate."""
-    return PlateKind(name, 220.0, _MOTORCYCLE_CELLS, 110.0, *_COLOURS[colour], 140.0, 2, MOTORCYCLE_ROWS)
-
-
-KINDS: dict[str, PlateKind] = {
-    kind.name: kind
-    for kind in (
-        *(PlateKind(name, 440.0, _blue_cells(), 134.5, *_COLOURS[name])
-          for name in ("blue", "yellow", "white", "black")),
-        _double("yellow_double", "yellow"),
-        PlateKind("green", 480.0, _GREEN_CELLS, 137.0, *_COLOURS["green"], typeface="green_"),
-        _motorcycle("motorcycle", "yellow"),
-        _motorcycle("moped", "blue"),
-    )
-}
-
-# Of the armed forces: their ordinary plates, those of two rows, and the armed police's. File names as CCPD's cannot
-# tell their numbers, so that no subset has them.
-FORCES = {
-    kind.name: kind
-    for kind in (KINDS["white"], _double("white_double", "white"),
-                 replace(KINDS["white"], name="white_police", cells=_POLICE_CELLS, dot_mm=138.0, small=2))
-}
-
-# Symbols that the alphabet lacks: those of the police, of driving schools, trailers, Hong Kong, Macau, consulates and
-# embassies. All are the last ones, but for older plates of embassies.
-UNREAD_SYMBOLS = {"white": "警", "yellow": "学", "yellow_double": "挂", "black": "港澳领使"}
-# Where the letters among an ordinary plate's last five symbols are, and how often: about as on the 66,873 different
-# plates that CCPD's file names tell, but with more plates that have none, as there are elsewhere.
-SERIALS = {(): 12, (0,): 12, (1,): 9, (2,): 8, (3,): 8, (4,): 4, (0, 1): 18, (0, 4): 12, (0, 2): 8, (1, 2): 2,
-           (0, 3): 2, (3, 4): 2, (2, 3): 1, (1, 3): 1, (1, 4): 1, (2, 4): 1}
 RED = {"警": 1.0, "使": 0.7, "领": 0.7}  # how often these are red; not on embassies' and consulates' plates of 2018
-FORCES_SHARE = 0.5  # of the white plates of one row among training plates, that are of the armed forces
-TWINS = 0.3  # share of the forces' numbers of which both letters are drawn the same: those are harder to read
 BLUE_TONE = 110.0  # mean grey level of a drawn blue plate: what a real one's is compared with to tell the light
 BRIGHTEST = 200.0  # mean grey level of a white plate whose ground is white
 
@@ -155,66 +35,6 @@ def in_light_of(blue: float, tone: float) -> float:
     """
     # a ground that is white gets no brighter, but in a light that bleaches blue ones too
     return min(blue * tone, max(blue, BRIGHTEST))
-
-
-def _digits(rng: np.random.Generator, count: int) -> str:
-    return "".join(pick(rng, DIGITS) for _ in range(count))
-
-
-def random_text(rng: np.random.Generator, kind: PlateKind | str, province: str | None = None) -> str:
-    """A plate number as it could be issued: provinces drawn evenly, the rest by realistic patterns.
-
-    Ordinary plates: province, city letter, five symbols with up to two letters (``SERIALS``). New-energy plates
-    (green): small cars carry a letter, mostly D or F, as third symbol, large ones as the last. White plates get
-    ordinary numbers, which CCPD's file names can tell, in place of those that they have.
-    """
-    kind = KINDS[kind] if isinstance(kind, str) else kind
-    head = province or pick(rng, PROVINCES)
-    # Most cars of a province are registered in its first cities; every letter still appears.
-    city = LETTERS[min(int(rng.exponential(5.0)), 23)] if rng.random() < 0.7 else pick(rng, LETTERS)
-    if kind.name == "green":
-        energy = pick(rng, "DF") if rng.random() < 0.8 else pick(rng, "ABCEGHJK")
-        digits = [pick(rng, DIGITS) for _ in range(5)]
-        if rng.random() < 0.2:
-            return head + city + "".join(digits) + energy
-        if rng.random() < 0.3:
-            digits[0] = pick(rng, LETTERS)
-        return head + city + energy + "".join(digits)
-    serial = [pick(rng, DIGITS) for _ in range(5)]
-    shares = np.array(list(SERIALS.values())) / sum(SERIALS.values())
-    for place in list(SERIALS)[rng.choice(len(SERIALS), p=shares)]:
-        serial[place] = pick(rng, LETTERS)
-    return head + city + "".join(serial)
-
-
-def unread_plate(rng: np.random.Generator, kind: PlateKind | str) -> tuple[PlateKind, str]:
-    """A plate with one of ``UNREAD_SYMBOLS``, of a kind that has such: its layout and its number.
-
-    Half of the embassies' and consulates' are as GA 36-2018 has them (224·578使, 沪224·78领), the others older: with 使
-    before the digits, and 领 behind a letter and four (使224·578, 沪A·0023领).
-    """
-    kind = KINDS[kind] if isinstance(kind, str) else kind
-    symbol = pick(rng, UNREAD_SYMBOLS[kind.name])
-    text, older = random_text(rng, kind)[:-1] + symbol, rng.random() < 0.5
-    if symbol == "使":
-        digits, behind = _digits(rng, 6), int(rng.choice((3, 4))) if older else 3
-        return kind.with_dot_behind(behind), "使" + digits if older else digits + "使"
-    if symbol == "领":
-        return (kind, text[:2] + _digits(rng, 4) + "领") if older else \
-            (kind.with_dot_behind(4), text[0] + _digits(rng, 5) + "领")
-    if symbol in "港澳":  # of vehicles that may enter Guangdong
-        text = "粤Z" + text[2:]
-    return kind.with_dot_behind(1) if symbol == "警" else kind, text
-
-
-def forces_text(rng: np.random.Generator, kind: PlateKind | str = "white") -> str:
-    """A number of the armed forces: two letters, at times the same, and five digits; of the armed police WJ, a
-    province and five digits, of which the last is a letter now and then."""
-    kind = FORCES[kind] if isinstance(kind, str) else kind
-    if kind.small < 0:
-        first = pick(rng, LETTERS)
-        return first + (first if rng.random() < TWINS else pick(rng, LETTERS)) + _digits(rng, 5)
-    return "WJ" + pick(rng, PROVINCES) + _digits(rng, 4) + pick(rng, LETTERS if rng.random() < 0.3 else DIGITS)
 
 
 def _hsv(hue: float, saturation: float, value: float) -> np.ndarray:

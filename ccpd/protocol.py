@@ -19,6 +19,7 @@ APPROXIMATE_IOU = 0.5  # the same where the annotated box is approximate
 READ_IOU = 0.6  # of a box whose reading counts by CCPD's rule
 SAME_PLATE = 0.5  # IoU from which on what is read is the annotated plate, and not another car's
 RESAMPLES = 2000
+ALL = "all"  # the row of all subsets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +161,7 @@ def summarise_subsets(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
     """``summarise`` for every subset in alphabetical order, and for ``all``."""
     subsets = sorted({outcome.subset for outcome in outcomes})
     rows = {subset: summarise([o for o in outcomes if o.subset == subset]) for subset in subsets}
-    return {**rows, "all": summarise(outcomes)}
+    return {**rows, ALL: summarise(outcomes)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,14 +22,17 @@ from tqdm import tqdm
 
 from ccpd.annotation import Annotation
 from ccpd.evaluate import add_weights, outcome_of, weights_of
-from ccpd.plates import FORCES, LETTERS, PlateKind, PlateRenderer, forces_text, unread_plate
+from ccpd.plate_kinds import FORCES, PlateKind
+from ccpd.plate_numbers import forces_text, unread_plate
+from ccpd.plates import PlateRenderer
 from ccpd.protocol import Share
 from ccpd.scenes import render_photo
+from ccpd.symbols import LETTERS
 from ccpd.textures import pick
 from LPRNet.alphabet import CHARS
-from platekit.arguments import HelpFormatter, add_glyphs, add_seed
-from platekit.devices import DEVICE_HELP
-from platekit.errors import UserError, run_script
+from platekit.arguments import HelpFormatter, add_glyphs, add_seed, check_range
+from platekit.devices import add_device
+from platekit.errors import run_script
 from platekit.pipeline import PlateReader
 
 SUBSETS = ("ccpd_base", "ccpd_tilt", "ccpd_weather", "ccpd_rotate")
@@ -81,11 +84,10 @@ def parse_arguments() -> argparse.Namespace:
                         help="photos in each subset")
     add_glyphs(parser)
     add_seed(parser, "same seed, same photos")
-    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    add_device(parser)
     add_weights(parser)
     args = parser.parse_args()
-    if args.count < 1:
-        raise UserError(f"--count must be at least 1, not {args.count}")
+    check_range(args, "count", 1)
     return args
 
 

@@ -80,5 +80,6 @@ def as_markdown(rows: dict[str, dict[str, Any]], calibration: Calibration, facts
         "characters: symbols right by the cheapest alignment; more boxes: photos of a plate in which further boxes "
         "were found, of another plate or of none;\nfalse plates: photos without a plate in which one was found. "
         "Times: median (95th percentile) a photo.\n\n"
-        f"Expected calibration error of the confidence, of {sum(calibration.count)} readings: {calibration.error:.3f}\n"
+        + (f"Expected calibration error of the confidence, of {sum(calibration.count)} readings: "
+           f"{calibration.error:.3f}\n" if calibration.count else "")
     )

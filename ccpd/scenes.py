@@ -16,7 +16,9 @@ from ccpd.cars import CarShape, Face, draw_face, random_shape
 from ccpd.dataset import PHOTO_SIZE, PLATE_FREE
 from ccpd.geometry import Pose, sample_pose
 from ccpd.layout import HEIGHT, WIDTH, Layout, corners_of_kind, enlarge, layout_of
-from ccpd.plates import KINDS, PlateKind, PlateRenderer, in_light_of, random_text, tone_of
+from ccpd.plate_kinds import KINDS, PlateKind
+from ccpd.plate_numbers import random_text
+from ccpd.plates import PlateRenderer, in_light_of, tone_of
 from ccpd.street import neighbour, surroundings
 from ccpd.textures import WORDS, phrase, pick, sign, stamp
 from platekit.corners import box_corners, edges
@@ -215,6 +217,6 @@ def _light_and_weather(photo: np.ndarray, subset: str, dark: bool, rng: np.rando
 
 def _focus(photo: np.ndarray, pose: Pose, subset: str, rng: np.random.Generator) -> np.ndarray:
     """Blur the photo as far as the plate's published blurriness asks."""
-    moved, angle = bool(rng.random() < (0.5 if subset == "ccpd_blur" else 0.25)), rng.uniform(0, np.pi)
+    kind = camera.BlurKind(bool(rng.random() < (0.5 if subset == "ccpd_blur" else 0.25)), rng.uniform(0, np.pi))
     largest = (0.08 if subset == "ccpd_blur" else 0.035) * (round(pose.box[2]) - round(pose.box[0]))
-    return camera.blur_to(photo, pose.box, pose.blurriness, largest, moved, angle)
+    return camera.blur_to(photo, pose.box, pose.blurriness, largest, kind)

@@ -26,14 +26,16 @@ from tqdm import tqdm
 
 from ccpd.dataset import PHOTO_SIZE, SUBSETS, SYNTHETIC_FOLDER, holds_photo
 from ccpd.geometry import TABLES
-from ccpd.plates import KINDS, PlateRenderer
+from ccpd.plate_kinds import KINDS
+from ccpd.plates import PlateRenderer
 from ccpd.scenes import render_photo
 from platekit.arguments import HelpFormatter, add_glyphs, add_seed, flags_of
 from platekit.errors import UserError, run_script
 from platekit.files import file_fingerprint, fingerprint, write_bytes, write_text
 from platekit.opencv import cv2
 
-DRAWING = "camera", "cars", "geometry", "layout", "plates", "scenes", "street", "symbols", "textures"  # modules
+DRAWING = ("camera", "cars", "geometry", "layout", "plate_kinds", "plate_numbers", "plates", "scenes", "street",
+           "symbols", "textures")  # modules
 INDEX = "index.json"  # in each subset folder: which photo number became which file
 
 

@@ -24,12 +24,14 @@ from tqdm import tqdm
 
 from ccpd import camera
 from ccpd.annotation import Annotation, has_annotation, parse
-from MTCNN.data_preprocessing.views import POSES, make_view
+from ccpd.views import POSES, make_view
 from platekit.arguments import HelpFormatter, ListOf, add_seed, command_line
+from platekit.boxes import reach_outside
 from platekit.corners import bounding_box, repeat_box
 from platekit.errors import UserError, run_script
 from platekit.files import write_text
-from platekit.images import is_same_folder, read_image, walk_images, write_image
+from platekit.images import read_image, write_image
+from platekit.inputs import is_same_folder, walk_images
 from platekit.opencv import cv2
 
 # A change gets a picture, its plate's corners (4, 2), which it may draw by, and a generator; it returns the new picture
@@ -199,6 +201,8 @@ def main() -> int:
     for path in tqdm(annotated, unit="photo", leave=False, disable=None):
         try:
             annotation, picture = parse(path), read_image(path)
+            if reach_outside(np.array([annotation.box]), *picture.shape[:2]):
+                raise UserError(f"{path}: its box lies outside the picture; was it made smaller?")
         except UserError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue
@@ -213,15 +217,16 @@ def main() -> int:
             done.add(target)
             write_image(target, changed, quality=95)
         written += 1
+    if not done:
+        raise UserError("no photo could be changed so; name others, or other --changes")
     if bare and MOVING & set(args.changes):
         print(f"{bare} photos tell no corners, only the box, which is not known after {' and '.join(sorted(MOVING))}")
     others = {path for path in walk_images(args.out) if path.parent.name.startswith("ccpd_")} - done if done else set()
     if others:
         print(f"{len(others)} photos of earlier runs are there too, such as {min(others)}; delete what is not wanted")
-    print(
-        f"wrote {len(args.changes)} x {written} photos to {args.out}, leaving out {len(photos) - written};"
-        f" next: python ccpd/evaluate.py --data {command_line([args.out])}"
-    )
+    print(f"wrote {len(done)} photos to {args.out}, changed versions of {written}, leaving out "
+          f"{len(annotated) - written} and {len(photos) - len(annotated)} without a CCPD name; "
+          f"next: python ccpd/evaluate.py --data {command_line([args.out])}")
     return int(written < len(annotated))
 
 

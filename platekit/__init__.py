@@ -1,15 +1,17 @@
 """What both stages stand on, and at the top the chain of both.
 
 errors, signals, arguments         bad input, ends that were asked for, what flags have in common
-files, places, tables              files written whole, where things lie, CSV tables
-images, opencv, drawing            pictures in and out, results drawn
+files, paths, tables, revision     files written whole, where things lie, CSV tables, which code it is
+inputs, images, opencv, drawing    what a user names, pictures in and out, results drawn
 boxes, corners, crops              their arithmetic, and what both stages cut out of a picture
 devices, memory, compiled, ahead   where and how it is computed
 checkpoints, onnx_nets             nets on disk
-training, muon, average_weights    the loop of all trainings, its optimiser, and means of weights
+training, loaders, muon            the loop of all trainings, its processes, its optimiser
+average_weights                    the script that makes means of weights
 distributed, sharing, parts        several processes, and results that survive a kill
 results, command                   what is found, and the command line of pictures
-video, frames, fusion, tracking    videos: frames, readings of one plate, plates followed
+video, frames, containers          videos: their frames, and how long their files say they are
+fusion, tracking                   readings of one plate, plates followed
 
 Only these know the stages: pipeline (PlateReader), read_plates (the command line of the whole), serve (the same as a
 web page).

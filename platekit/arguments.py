@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shlex
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from platekit.errors import UserError
 
 NOT_RANDOM = "accepted by every script; nothing is random here"
 
@@ -39,6 +42,14 @@ def for_help(value: object) -> str:
     if isinstance(value, Path) and value.is_relative_to(Path.cwd()):
         value = value.relative_to(Path.cwd())
     return (f"{value:g}" if isinstance(value, float) else str(value)).replace("%", "%%")
+
+
+def check_range(args: argparse.Namespace, flag: str, least: float, most: float = math.inf) -> None:
+    """UserError where the value of a flag (its name without dashes) is not from ``least`` to ``most``."""
+    value = getattr(args, flag)
+    if not least <= value <= most:
+        allowed = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise UserError(f"--{flag} must be {allowed}, not {value}")
 
 
 def add_seed(parser: argparse._ActionsContainer, text: str = NOT_RANDOM) -> None:

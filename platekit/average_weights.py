@@ -16,9 +16,8 @@ import torch
 from torch.nn import functional
 
 from platekit.arguments import HelpFormatter, add_seed
-from platekit.checkpoints import COUNTER, read_checkpoint, save_state
+from platekit.checkpoints import COUNTER, check_save, read_checkpoint, save_state
 from platekit.errors import UserError, run_script
-from platekit.training import check_save
 
 LIMITS = {"rows", "max_length"}  # what LPRNet's files tell of its plates, beside the symbols
 LEAST_LIKENESS = 0.2  # two trainings from nothing have below 0.1, one that went on for long 0.4 with what it began with

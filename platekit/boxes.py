@@ -14,12 +14,19 @@ import torch
 
 from platekit.compiled import compiled
 
+LEAST_SIDE = 2  # pixels of a box: nothing can be read or found in less
+EDGE_SLACK = 2  # pixels by which people draw boxes beyond the picture's edge
+
 Boxes = TypeVar("Boxes", np.ndarray, torch.Tensor)  # training computes offsets of tensors
 
 
 def checked_boxes(boxes: np.typing.ArrayLike) -> np.ndarray:
     """Boxes (N, 4) as float32. Raises ValueError where one is not finite or has no area."""
     boxes = np.asarray(boxes, np.float32)
+    if not boxes.size:
+        return boxes.reshape(0, 4)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes of (N, 4) are needed, not of {boxes.shape}")
     if not (np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all()):
         raise ValueError(f"finite boxes with x1 < x2 and y1 < y2 are needed, not {boxes.tolist()}")
     return boxes
@@ -46,6 +53,11 @@ def clip_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
 def at_least(boxes: np.ndarray, smallest: float) -> np.ndarray:
     """Which boxes (N, 4) have sides of ``smallest`` pixels or more: (N,)."""
     return ((boxes[:, 2:] - boxes[:, :2]) >= smallest).all(axis=1)
+
+
+def reach_outside(boxes: np.ndarray, height: int, width: int) -> bool:
+    """Whether any of the boxes (N, 4) ends so far beyond the picture that it belongs to another, or a larger one."""
+    return bool((boxes[:, 2:] > np.add((width, height), EDGE_SLACK)).any())
 
 
 def box_area(boxes: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import hashlib
 import io
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from platekit.errors import UserError
-from platekit.files import write_bytes, write_text
+from platekit.files import is_device, real_path, takes_files, write_bytes, write_text
 
 SUMS = "SHA256SUMS"
 # Under which a checkpoint holds a state dict: last.pth and best.pth of a training here, others' checkpoints.
@@ -146,11 +146,11 @@ def load_weights(net: nn.Module, path: str | os.PathLike, part: str = "") -> dic
     Raises UserError when a key is missing or left over, when a shape differs, or when a number is not finite.
     """
     state, facts = read_checkpoint(path, part)
-    fill(net, state, path)
+    load_state(net, state, path)
     return facts
 
 
-def fill(net: nn.Module, state: dict[str, Any], path: str | os.PathLike) -> None:
+def load_state(net: nn.Module, state: dict[str, Any], path: str | os.PathLike) -> None:
     """Load a state dict that was read from ``path`` strictly into ``net``. Raises UserError as ``load_weights``."""
     wanted = net.state_dict()
     state = {**{key: value for key, value in wanted.items() if key.endswith(COUNTER)}, **state}
@@ -169,3 +169,18 @@ def fill(net: nn.Module, state: dict[str, Any], path: str | os.PathLike) -> None
         raise UserError(f"cannot load {path}: '{broken[0]}' holds numbers that are not finite; fetch or train the file "
                         "again")
     net.load_state_dict(state)
+
+
+def check_save(save: Sequence[Path]) -> None:
+    """UserError for a place that weights cannot go to, or that is named twice."""
+    for path in save:
+        if os.path.isdir(path) or is_device(path):
+            raise UserError(f"--save {path} is a folder or a device; name a file")
+        if not takes_files(path.parent):
+            raise UserError(f"--save {path} is in no folder that files can be written to; name another place")
+        if path.is_file() and path.stat().st_size:
+            with open(path, "rb") as file:
+                if file.read(2) not in (b"PK", b"\x80\x02"):  # torch writes zip archives, and once wrote pickles
+                    raise UserError(f"--save {path} is there and holds no weights; name another file")
+    if len(set(map(real_path, save))) < len(save):
+        raise UserError(f"--save names {save[0]} twice; name two files")

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from platekit.ahead import ahead, spare_threads
 from platekit.arguments import add_seed
-from platekit.devices import DEVICE_HELP, enough_memory
+from platekit.devices import add_device, enough_memory
 from platekit.distributed import rank, wait_for_all, world
 from platekit.drawing import draw_plates, hide_plates
 from platekit.errors import UserError
@@ -36,14 +36,8 @@ from platekit.files import (
     tell_aside,
     writing,
 )
-from platekit.images import (
-    WRITABLE,
-    expand_inputs,
-    expand_what_is_there,
-    is_same_folder,
-    read_image,
-    write_image,
-)
+from platekit.images import WRITABLE, read_image, write_image
+from platekit.inputs import expand_inputs, expand_what_is_there, is_same_folder
 from platekit.opencv import cv2
 from platekit.parts import Parts
 from platekit.results import PictureResult
@@ -74,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser, default: str | None = None) -
     parser.add_argument("--resume", action="store_true",
                         help="keep the lines that an earlier run wrote for --json, except errors")
     parser.add_argument("--output", metavar="DIR", type=Path, help="write annotated pictures there")
-    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    add_device(parser)
     add_seed(parser)
 
 
@@ -200,7 +194,7 @@ class Score(Protocol):
 
 
 def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_path: str | None = None,
-                 output: Path | None = None, show: bool = False, resume: bool = False,
+                 output: Path | None = None, *, show: bool = False, resume: bool = False,
                  settings: Sequence[object] = (), score: Score | None = None, hide: bool = False) -> int:
     """Read every input and report it, and print the ``score`` of all; an input that cannot be read is reported and the
     run goes on.

@@ -24,7 +24,7 @@ def box_corners(box: np.ndarray | tuple[float, ...]) -> np.ndarray:
     return np.array([(x2, y2), (x1, y2), (x1, y1), (x2, y1)], dtype=np.float64)
 
 
-def fill(corners: np.ndarray) -> float:
+def share_of_box(corners: np.ndarray) -> float:
     """The share (0..1) of the box round a quadrilateral (4, 2) that it fills."""
     low, high = corners.min(axis=0), corners.max(axis=0)
     (x, y), (next_x, next_y) = corners.T, np.roll(corners, -1, axis=0).T
@@ -46,7 +46,7 @@ def is_convex(corners: np.ndarray) -> bool:
     return bool((cross > 1e-3 * np.linalg.norm(sides, axis=1) * np.linalg.norm(following, axis=1)).all())
 
 
-def repeat_box(vertices: np.typing.ArrayLike, box: Iterable[float]) -> bool:
+def repeat_box(corners: np.typing.ArrayLike, box: Iterable[float]) -> bool:
     """Whether a plate's corners (4, 2), in CCPD's order, merely repeat those of its box, within two pixels: such say
     nothing of its pose."""
-    return bool((np.abs(np.asarray(vertices) - box_corners(tuple(box))) <= 2).all())
+    return bool((np.abs(np.asarray(corners) - box_corners(tuple(box))) <= 2).all())

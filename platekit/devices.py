@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import functools
 import math
@@ -17,6 +18,11 @@ from platekit.errors import UserError
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 DEVICE_HELP = "auto (a CUDA GPU where there is one, else the CPU), cpu, cuda or cuda:N"
+
+
+def add_device(parser: argparse._ActionsContainer) -> None:
+    """The flag ``--device``, for a parser or a group of one."""
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
 
 
 def local_processes() -> int:

@@ -62,7 +62,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 def stripped_lines(path: str | os.PathLike) -> list[str]:
     """The lines of a small text file, stripped, without empty ones. Raises UserError.
 
-    Lists of inputs are read by ``platekit.images.read_lines``: they may be long, and of names in any encoding.
+    Lists of inputs are read by ``platekit.inputs.read_lines``: they may be long, and of names in any encoding.
     """
     try:
         return list(filter(None, map(str.strip, Path(path).read_text(encoding="utf-8-sig").split("\n"))))

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from platekit.places import ROOT
+from platekit.paths import ROOT
 
 
 def unusable(problem: str) -> BaseException:

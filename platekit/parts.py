@@ -35,7 +35,11 @@ class Parts:
         with writing(self.path):
             self.folder.mkdir(parents=True, exist_ok=True)
         with alone(self.folder):
-            yield
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # there are lines in it, or something of somebody else's
+                    self.folder.rmdir()
 
     def start(self, resume: bool, sources: Iterable[Path]) -> int:
         """Put aside what earlier runs left or, to ``resume``, keep all but errors and what is damaged; returns the
@@ -59,10 +63,14 @@ class Parts:
             with open(self._merged, "wb") as file:
                 if resume and (old or self.path.exists()):
                     lines = [numbered_lines(part) for part in old] or [whole_lines(self.path)]
-                    for number, line, error in lines_by_source(heapq.merge(*lines), sources, self.path):
-                        if line and not error and is_result(line):
-                            file.write(b"%d\t%b" % (number, line))
-                            count += 1
+                    try:
+                        for number, line, error in lines_by_source(heapq.merge(*lines), sources, self.path):
+                            if line and not error and is_result(line):
+                                file.write(b"%d\t%b" % (number, line))
+                                count += 1
+                    except UserError:
+                        self._merged.unlink()
+                        raise
             replace(self._merged, self._kept)  # without lines too: FILE is that of another run
             for part in old:
                 if part != self._kept:
@@ -110,8 +118,6 @@ class Parts:
             replace(self._merged, self.path)
         for part in (*self._files(), self._made_with):
             part.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # something of somebody else's is in it
-            self.folder.rmdir()
         return count, failed
 
     def _files(self) -> list[Path]:

@@ -18,7 +18,6 @@ from typing import overload
 import numpy as np
 import torch
 
-from LPRNet.alphabet import CHARS
 from LPRNet.details import DetailReader
 from LPRNet.paths import COLOUR_WEIGHTS, LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.recogniser import Recogniser
@@ -54,17 +53,17 @@ class PlateReader:
                  scale: float = SCALE, pnet: str | os.PathLike = PNET_WEIGHTS, onet: str | os.PathLike = ONET_WEIGHTS,
                  lprnet: str | os.PathLike = LPRNET_WEIGHTS, stn: str | os.PathLike = STN_WEIGHTS,
                  rounds: int = ROUNDS, aspects: Sequence[float] = ASPECTS, details: bool = False,
-                 colour: str | os.PathLike = COLOUR_WEIGHTS) -> None:
+                 colour: str | os.PathLike = COLOUR_WEIGHTS, doubtful: bool = False) -> None:
         """``mini_lp`` is the (width, height) in pixels of the smallest plate to find, ``scale`` the factor between
         pyramid levels, ``rounds`` and ``aspects`` are the detector's; with ``details`` plates have a colour, by the
-        weights ``colour``, and corners too.
+        weights ``colour``, and corners too; boxes that reach no limit count if ``doubtful``.
 
         Raises UserError when weights are missing or of another shape, and for impossible sizes.
         """
         device = pick_device(device)
         self.detector = Detector(pnet, onet, device, mini_lp, scale, rounds=rounds, aspects=aspects)
         self.recogniser = Recogniser(lprnet, stn, device)
-        self.doubtful = False  # whether boxes that reach no limit count too
+        self.doubtful = doubtful
         self.details = DetailReader(self.recogniser, colour) if details else None
 
     @overload
@@ -88,7 +87,7 @@ class PlateReader:
         boxes, scores = found.boxes, found.scores
         detected = time.perf_counter()
         readings = self.recogniser.read(pixels, boxes)
-        if self.recogniser.alphabet.chars == CHARS:  # other plates may be shorter
+        if self.recogniser.alphabet.chinese:  # other plates may be shorter
             readings = [dataclasses.replace(reading, confidence=CUT_OFF_FACTOR * reading.confidence, others=())
                         if share > CUT_OFF and len(reading.text) < WHOLE else reading
                         for reading, share in zip(readings, found.beyond)]
@@ -100,7 +99,7 @@ class PlateReader:
             least_score, least_confidence = FURTHER_LIMITS if plates else FIRST_LIMITS
             if self.doubtful or score >= least_score or reading.confidence >= least_confidence:
                 plates.append(Plate(tuple(box), score, reading.text, reading.confidence, reading.symbol_confidences,
-                                    detail, reading.rows, reading.others))
+                                    details=detail, rows=reading.rows, others=reading.others))
         height, width = image.shape[:2]
         return PictureResult(width, height, tuple(plates),
                              {"detect": (detected - start) * 1000, "recognise": (done - detected) * 1000})

@@ -11,17 +11,17 @@ from LPRNet.paths import COLOUR_WEIGHTS, LPRNET_ONNX, STN_ONNX
 from MTCNN.paths import ONET_ONNX, PNET_ONNX
 from MTCNN.pyramid import add_pyramid_arguments
 from MTCNN.score import Score
-from platekit.arguments import HelpFormatter, for_help
+from platekit.arguments import HelpFormatter, check_range, for_help
 from platekit.command import add_arguments, results_place, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import UserError, run_script
-from platekit.frames import VIDEOS, is_live
-from platekit.images import expand_inputs, is_same_folder, read_lines
+from platekit.frames import MOST_CAMERAS, VIDEOS, is_live
+from platekit.inputs import expand_inputs, is_same_folder, read_lines
 from platekit.memory import hand_back_files
 from platekit.onnx_nets import is_onnx
+from platekit.paths import samples_from_here
 from platekit.pipeline import WEIGHTS, PlateReader
-from platekit.places import samples_from_here
 from platekit.tables import BOXES_HELP, plates_of_tables
 from platekit.video import run_video
 
@@ -61,8 +61,8 @@ def nets_of(args: argparse.Namespace) -> dict[str, Path]:
     return {net: getattr(args, net) or path for net, path in BACKENDS[args.backend].items()}
 
 
-def make_reader(args: argparse.Namespace) -> PlateReader:
-    """The reader that the flags describe. Raises UserError as ``PlateReader``."""
+def make_reader(args: argparse.Namespace, doubtful: bool = False) -> PlateReader:
+    """The reader that the flags describe, ``doubtful`` as for ``PlateReader``. Raises UserError as ``PlateReader``."""
     if args.backend == "onnx" and args.device not in ("auto", "cpu"):
         raise UserError(f"--backend onnx runs on the CPU, not on {args.device}; leave out --device")
     nets = nets_of(args)
@@ -71,15 +71,16 @@ def make_reader(args: argparse.Namespace) -> PlateReader:
             raise UserError(f"--backend onnx takes ONNX files, which end in .onnx, not {path}; export it "
                             "(MTCNN/export_onnx.py, LPRNet/export_onnx.py) and name what that writes")
     device = join(pick_device("cpu" if args.backend == "onnx" else args.device))
-    reader = PlateReader(device, args.mini_lp, args.scale, nets["pnet"], nets["onet"], nets["lprnet"], nets["stn"],
-                         details=args.details, colour=args.colour)
+    reader = PlateReader(device, args.mini_lp, args.scale, pnet=nets["pnet"], onet=nets["onet"],
+                         lprnet=nets["lprnet"], stn=nets["stn"], details=args.details, colour=args.colour,
+                         doubtful=doubtful)
     hand_back_files()
     return reader
 
 
 def camera_number(text: str) -> int:
-    """The type of ``--camera``, for argparse: others than these end OpenCV, not only its call."""
-    if not 0 <= int(text) < 2**31:
+    """The type of ``--camera``, for argparse."""
+    if not 0 <= int(text) < MOST_CAMERAS:
         raise argparse.ArgumentTypeError("cameras count from 0")
     return int(text)
 
@@ -134,8 +135,7 @@ def check_inputs(args: argparse.Namespace) -> None:
     results_place(args.json, args.video or ())  # which may be a list of them
     if args.hide and args.json and not args.output and not args.show:
         raise UserError("--hide is for pictures and videos; name a folder for them with --output DIR")
-    if args.every < 1:
-        raise UserError(f"--every must be at least 1, not {args.every}")
+    check_range(args, "every", 1)
     for entry in args.image or []:
         if "://" in entry or (entry.lower().endswith(VIDEOS) and not os.path.isdir(entry)):
             raise UserError(f"{entry} is a video or an address; name it with --video, or save it if it is a picture")
@@ -145,17 +145,16 @@ def main() -> int:
     args = parse_arguments()
     check_inputs(args)
     truth = plates_of_tables(args.boxes)
-    reader = make_reader(args)
-    score = Score(truth, reader.recogniser.alphabet.chars[:-1]) if args.boxes else None
+    reader = make_reader(args, doubtful=args.hide)
+    score = Score(truth, reader.recogniser.alphabet.symbols) if args.boxes else None
     output = args.output or (None if args.json else OUTPUTS)
-    reader.doubtful = args.hide
     if args.video or args.camera is not None:
         cameras = [] if args.camera is None else [args.camera]
-        return run_video(find_videos(args.video or [], output) + cameras, reader.read, args.json, output, args.show,
-                         args.every, args.hide, args.reconnect)
+        return run_video(find_videos(args.video or [], output) + cameras, reader.read, args.json, output,
+                         show=args.show, every=args.every, hide=args.hide, reconnect=args.reconnect)
     settings = (*nets_of(args).values(), args.mini_lp, args.scale, args.colour if args.details else None, args.hide)
     return run_pictures(args.image or [samples_from_here()], lambda image, _: reader.read(image), args.json, output,
-                        args.show, args.resume, settings, score, args.hide)
+                        show=args.show, resume=args.resume, settings=settings, score=score, hide=args.hide)
 
 
 def command() -> None:

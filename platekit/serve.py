@@ -29,11 +29,12 @@ import numpy as np
 import torch
 
 from platekit.arguments import HelpFormatter, add_seed
-from platekit.devices import DEVICE_HELP
+from platekit.devices import add_device
 from platekit.errors import UserError, need, reason, run_script
-from platekit.images import decode_image, find_images
+from platekit.images import decode_image
+from platekit.inputs import find_images
+from platekit.paths import SAMPLES
 from platekit.pipeline import PlateReader
-from platekit.places import SAMPLES
 from platekit.read_plates import add_reader_arguments, make_reader
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1",
                         help="address to listen on; 0.0.0.0 lets other machines in")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any that is free")
-    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    add_device(parser)
     add_seed(parser)
     add_reader_arguments(parser)
     return parser.parse_args(arguments)

@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from platekit.boxes import box_iou
+from platekit.boxes import EDGE_SLACK, LEAST_SIDE, at_least, box_iou
 from platekit.corners import FROM_UPPER_LEFT, bounding_box, is_convex, repeat_box
 from platekit.errors import UserError
 from platekit.files import real_path, write_text
@@ -28,8 +29,7 @@ BOXES_HELP = "CSV tables with the columns file (path from the table's folder), x
     "numbers, x and y of the upper left one and on clockwise"
 BOX = ("x1", "y1", "x2", "y2")
 FILE, TEXT, CORNERS, ROWS = "file", "text", "corners", "rows"
-SAME = 0.9  # an IoU above: boxes of one plate
-LEAST_SIDE = 2  # pixels of a box: nothing can be read or found in less
+SAME, SAME_TEXT = 0.9, 0.5  # an IoU above: boxes of one plate, and those with one text
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def _read_csv(table: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
     try:
         with open(table, encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
-            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            names = set(reader.fieldnames)
+            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]  # spreadsheets' capitals
+            names = Counter(filter(None, reader.fieldnames))
             rows, last = [], reader.reader.line_num
             for row in reader:
                 more = row.pop(None, ())  # behind the last column
@@ -78,6 +78,9 @@ def _read_csv(table: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
                     raise UserError(f"{table}, row {last + 1}: a text goes on over the end of the line; close its "
                                     "quotation mark, or take the line break out of it")
                 last = reader.reader.line_num
+                if any(map(str.strip, more)):
+                    raise UserError(f"{table}, row {last}: it has more cells than the first line has columns; name "
+                                    "these there, or put a text with commas between quotation marks")
                 texts = {name: (text or "").strip() for name, text in row.items()}
                 if any(texts.values()):  # a spreadsheet's row may have been emptied
                     rows.append((last, texts))
@@ -85,7 +88,9 @@ def _read_csv(table: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
         raise UserError(f"cannot read {table}: {error.strerror}; check the path") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {table}: {error}; save it as CSV in UTF-8") from None
-    if not names.issuperset(columns):
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise UserError(f"{table} has the column {twice[0]} twice; keep one")
+    if not names.keys() >= set(columns):
         missing = ", ".join(name for name in columns if name not in names)
         semicolons = ", with commas between them, not semicolons" if any(";" in name for name in names) else ""
         raise UserError(f"{table} has no column {missing}; its first line names the columns, among them "
@@ -123,21 +128,32 @@ def plates_of_tables(tables: Iterable[str | os.PathLike]) -> dict[Path, Plates]:
         except UserError as error:
             wrong.append((row.place, error))
             continue
-        if box and not is_repeated(box, boxes):
+        if not box:
+            continue
+        known = plate_among(box, text, boxes, texts)
+        if known is None:
+            known = len(boxes)
             boxes.append(box)
-            corners.append(of_plate)
-            if text:
-                texts.append(text)
+            corners.append(None)
+            texts.append("")
+        if text and texts[known] not in ("", text):
+            wrong.append((row.place, UserError(f"{row.place}: this plate has two texts, '{texts[known]}' and '{text}'; "
+                                               "keep one")))
+        texts[known] = texts[known] or text
+        if corners[known] is None:
+            corners[known] = of_plate
     if wrong:
         others = f" (so are {len(wrong) - 1} other rows, the next {wrong[1][0]})" if wrong[1:] else ""
         raise UserError(f"{wrong[0][1]}{others}")
-    return {path: Plates(np.array(boxes, np.float64).reshape(-1, 4), corners, texts)
+    return {path: Plates(np.array(boxes, np.float64).reshape(-1, 4), corners, list(filter(None, texts)))
             for path, (boxes, corners, texts) in plates.items()}
 
 
-def is_repeated(box: list[float], boxes: list[list[float]]) -> bool:
-    """Whether a box (4,) is nearly one of others: that plate is in two tables, or twice in one."""
-    return bool(boxes) and bool((box_iou(np.array([box]), np.array(boxes)) > SAME).any())
+def plate_among(box: list[float], text: str, boxes: list[list[float]], texts: list[str]) -> int | None:
+    """Which of the ``boxes`` with these ``texts`` is of the same plate, in another table or twice in one, or None."""
+    overlaps = box_iou(np.array([box]), np.array(boxes).reshape(-1, 4))[0]
+    same = [overlap > (SAME_TEXT if text and text == other else SAME) for overlap, other in zip(overlaps, texts)]
+    return same.index(True) if any(same) else None
 
 
 def corners_of(row: TableRow, box: Sequence[float]) -> np.ndarray | None:
@@ -196,17 +212,20 @@ def box_of(row: TableRow) -> list[float] | None:
     """The box of a row, None where it has none. Raises UserError."""
     texts = [row.texts[column] for column in BOX]
     if not any(texts):
+        if told := next((column for column in (TEXT, CORNERS) if row.texts.get(column)), None):
+            raise UserError(f"{row.place}: there is {told} but no box; complete the row, or leave only the file there "
+                            "if the picture shows no plate")
         return None
     try:
         x1, y1, x2, y2 = box = [float(text) for text in texts]
     except ValueError:
         raise UserError(f"{row.place}: '{','.join(texts)}' are not four numbers; correct the row") from None
-    if min(x1, y1) >= -LEAST_SIDE:  # drawn a little beyond the edge
+    if min(x1, y1) >= -EDGE_SLACK:
         x1, y1 = box[:2] = max(0.0, x1), max(0.0, y1)
     if not (0 <= x1 < x2 < math.inf and 0 <= y1 < y2 < math.inf):
         raise UserError(f"{row.place}: '{','.join(texts)}' is no box, x1,y1,x2,y2 in pixels with 0 <= x1 < x2 and "
                         "0 <= y1 < y2; correct the row")
-    if x2 - x1 < LEAST_SIDE or y2 - y1 < LEAST_SIDE:
+    if not at_least(np.array([box]), LEAST_SIDE)[0]:
         raise UserError(f"{row.place}: the box '{','.join(texts)}' has a side below {LEAST_SIDE} pixels; boxes are in "
                         "pixels, not in shares of the picture; correct the row")
     return box

@@ -25,9 +25,8 @@ class Rules:
     distance: float = 0.1  # how much a pair is worse for each plate width between its centres
     alike: float = 0.7  # ``likeness`` of texts that are alike
     half_alike: float = 0.5  # the same of texts that may be of one plate,
-    one_symbol: float = 0.8  # and of texts that differ in one symbol at most
     sure: float = 0.7  # two readings at least this sure that are not half alike are of two plates
-    surer: float = 0.8  # two readings at least this sure that differ in two symbols are of two plates
+    surer: float = 0.8  # two readings at least this sure are of two plates if two symbols differ, or one, but far off
     unsure: float = 0.5  # a ``surer`` reading and one at least this sure that are not half alike are of two plates
     missed: int = 8  # a track ends after so many frames without its plate
     memory: int = 50  # a plate that comes back within so many frames is the same one
@@ -181,9 +180,9 @@ class Tracker:
         rules = self.rules
         less, more = sorted((track.reading.best.confidence, plate.confidence or 0.0))
         unlike = alike < rules.half_alike and (less >= rules.sure or (less >= rules.unsure and more >= rules.surer))
-        if unlike or (alike < rules.one_symbol and less >= rules.surer):
+        if unlike or (less >= rules.surer and differing(track.reading.text, plate.text or "") > 1):
             return False  # another plate in this one's place: they cross, or one follows the other
-        if alike >= rules.alike:
+        if alike == 1 or (alike >= rules.alike and less < rules.surer):
             return distance <= rules.near_alike
         return overlap >= rules.overlap or distance <= (rules.near if track.moving else rules.near_unknown)
 
@@ -194,8 +193,7 @@ class Tracker:
         if earlier.reading.text == later.reading.text:
             return bool(earlier.reading.text)
         unsure = min(earlier.reading.confidence, later.reading.confidence) < self.rules.sure
-        alike = likeness(earlier.reading.text, later.reading.text)
-        return unsure and later.born > earlier.seen and alike > self.rules.one_symbol
+        return unsure and later.born > earlier.seen and differing(earlier.reading.text, later.reading.text) <= 1
 
 
 def centre(box: np.ndarray) -> np.ndarray:
@@ -209,3 +207,8 @@ def likeness(a: str, b: str) -> float:
     gap = len(long) - len(short)
     shared = max(sum(map(eq, short, long[:place] + long[place + gap:])) for place in range(len(short) + 1))
     return shared / len(long) if short else 0.0
+
+
+def differing(a: str, b: str) -> int:
+    """In how many symbols two texts differ, by ``likeness``."""
+    return round((1 - likeness(a, b)) * max(len(a), len(b)))

@@ -12,15 +12,10 @@ import argparse
 import contextlib
 import copy
 import dataclasses
-import functools
 import json
 import math
-import multiprocessing
-import os
 import random
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,14 +29,15 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from platekit import distributed
-from platekit.arguments import add_seed
-from platekit.checkpoints import read_content, save_checkpoint
-from platekit.devices import DEVICE_HELP, local_processes, trains_in_bfloat16
+from platekit.arguments import add_seed, check_range
+from platekit.checkpoints import check_save, read_content, save_checkpoint
+from platekit.devices import add_device, trains_in_bfloat16
 from platekit.errors import UserError
-from platekit.files import alone_in, file_fingerprint, fingerprint, is_device, real_path, takes_files, write_text
+from platekit.files import alone_in, file_fingerprint, write_text
+from platekit.loaders import check_shared_memory, check_workers, ignore_signals
 from platekit.memory import keep_freed_memory
 from platekit.muon import Muon, is_inner
-from platekit.places import ROOT
+from platekit.revision import code_revision
 from platekit.signals import stop_on_signal
 
 SAVE_SECONDS = 120  # between two checkpoints inside an epoch
@@ -61,7 +57,7 @@ class Settings:
     warmup_steps: int = 300
     clip_norm: float = 5.0
     average_decay: float = 0.999  # of the running average of the weights that is evaluated and kept
-    half: bool = True  # bfloat16 autocast, where the device gains by it
+    bfloat16: bool = True  # autocast to it, where the device gains by it
     seed: int = 0
 
     def learning_rate_at(self, step: int, steps: int) -> float:
@@ -116,35 +112,18 @@ def add_training_arguments(parser: argparse.ArgumentParser, epochs: int, batch_s
     running.add_argument("--save_seconds", type=float, default=SAVE_SECONDS, metavar="N",
                          help="seconds between checkpoints within an epoch; one is written after every epoch anyway")
     running.add_argument("--workers", type=int, default=workers, help="loader processes")
-    running.add_argument("--device", default="auto", help=DEVICE_HELP)
+    add_device(running)
 
 
 def check_run(args: argparse.Namespace, save: Sequence[Path]) -> None:
     """Before a training: UserError for flags that make none, and as ``check_save``."""
     for flag in ("epoch", "batch_size"):
-        if getattr(args, flag) < 1:
-            raise UserError(f"--{flag} must be at least 1, not {getattr(args, flag)}")
+        check_range(args, flag, 1)
     if not 0 < args.learning_rate < math.inf:
         raise UserError(f"--learning_rate must be above 0, not {args.learning_rate}")
     for flag in ("workers", "save_seconds"):
-        if not getattr(args, flag) >= 0:
-            raise UserError(f"--{flag} must be at least 0, not {getattr(args, flag)}")
+        check_range(args, flag, 0)
     check_save(save)
-
-
-def check_save(save: Sequence[Path]) -> None:
-    """UserError for a place that weights cannot go to, or that is named twice."""
-    for path in save:
-        if os.path.isdir(path) or is_device(path):
-            raise UserError(f"--save {path} is a folder or a device; name a file")
-        if not takes_files(path.parent):
-            raise UserError(f"--save {path} is in no folder that files can be written to; name another place")
-        if path.is_file() and path.stat().st_size:
-            with open(path, "rb") as file:
-                if file.read(2) not in (b"PK", b"\x80\x02"):  # torch writes zip archives, and once wrote pickles
-                    raise UserError(f"--save {path} is there and holds no weights; name another file")
-    if len(set(map(real_path, save))) < len(save):
-        raise UserError(f"--save names {save[0]} twice; name two files")
 
 
 def start_weights(weights: Iterable[str | Path], save: Iterable[str | Path]) -> str:
@@ -153,52 +132,9 @@ def start_weights(weights: Iterable[str | Path], save: Iterable[str | Path]) -> 
     return " ".join(file_fingerprint(path) for path in weights if Path(path).resolve() not in replaced)
 
 
-@functools.cache
-def git_revision() -> str:
-    """The revision of the code, or 'unknown' outside a checkout; of changed code with the fingerprint of the change."""
-    def git(*command: str) -> bytes:
-        return subprocess.run(["git", "-C", str(ROOT), *command], capture_output=True, check=True).stdout
-
-    if not (ROOT / "pyproject.toml").is_file():  # installed, perhaps within somebody else's
-        return "unknown"
-    try:
-        revision = git("describe", "--always", "--dirty").decode().strip()
-        return f"{revision}-{fingerprint(git('diff', 'HEAD'))}" if revision.endswith("-dirty") else revision
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
 def stopped(signals: list[int]) -> BaseException:
     """What ends a training after a signal, when its checkpoint is written."""
     return KeyboardInterrupt() if signals[0] == signal.SIGINT else SystemExit(128 + signals[0])
-
-
-def ignore_signals(_: int) -> None:
-    """For loader processes: what reaches all of a group is for the one that trains, and ends them in its time."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def check_workers(workers: int) -> None:
-    """UserError where no loader process can be started."""
-    if not workers or not os.path.isdir("/dev/shm"):
-        return
-    try:
-        multiprocessing.Semaphore()
-    except OSError as error:
-        raise UserError(f"no loader process can be started here ({error.strerror}); give --workers 0") from None
-
-
-def check_shared_memory(workers: int, data: Dataset, collate: Callable, batch_size: int) -> None:
-    """UserError where loader processes would wait for ever for memory to hand batches over in."""
-    if not workers or not os.path.isdir("/dev/shm"):
-        return
-    sample = sum(part.nbytes for part in collate([data[0, 0]]))
-    of_all = 1.05 * (2 * workers + 1) * local_processes()  # batches, of torchrun's too
-    needed, room = of_all * batch_size * sample / 1e6, shutil.disk_usage("/dev/shm").free / 1e6
-    if needed > room:
-        raise UserError(f"{workers} loader processes hand over up to {needed:.0f} MB in /dev/shm, which has room for "
-                        f"{room:.0f} MB; give fewer --workers, or the container more (--shm-size)")
 
 
 def optimizers_of(net: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
@@ -227,7 +163,7 @@ class Run(Generic[Net]):
         distributed.share_batch_norm(net)
         self.facts = facts or {}
         self.save_seconds = save_seconds
-        self.half = settings.half and trains_in_bfloat16(device)
+        self.bfloat16 = settings.bfloat16 and trains_in_bfloat16(device)
         self.optimizers = optimizers_of(net, settings)
         self.average = copy.deepcopy(self.net)
         self.step, self.best, self.saved = 0, -math.inf, 0.0
@@ -305,7 +241,7 @@ class Run(Generic[Net]):
             if trained and not self.log and not self.step and distributed.rank() == 0:
                 figures = evaluate(self.average.eval())
                 if figures["score"] > 0:  # there is something to keep
-                    self.finish_epoch({"epoch": 0, "step": 0, **figures, "revision": git_revision()})
+                    self.finish_epoch({"epoch": 0, "step": 0, **figures, "revision": code_revision()})
             try:
                 self.train_epochs(data, collate, loss, evaluate, workers, signals)
             except RuntimeError:  # of another process that is lost
@@ -351,7 +287,7 @@ class Run(Generic[Net]):
                    **{name: value / len(batches) for name, value in self.sums.items()},
                    **evaluate(self.average.eval()),
                    "samples_per_second": (len(batches) - first) * self.settings.batch_size / seconds,
-                   "seconds": seconds, "revision": git_revision()}
+                   "seconds": seconds, "revision": code_revision()}
             self.finish_epoch(row)
             if signals:
                 raise stopped(signals)
@@ -386,7 +322,7 @@ class Run(Generic[Net]):
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = learning_rate
         try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
                 value, figures = loss(distributed.whole_batch(self.net), distributed.gather_labels(batch))
             self.net.zero_grad(set_to_none=True)
             value.backward()

@@ -206,7 +206,7 @@ class AnnotatedVideos:
 
 
 def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | None = None,
-              output: Path | None = None, show: bool = False, every: int = 1, hide: bool = False,
+              output: Path | None = None, *, show: bool = False, every: int = 1, hide: bool = False,
               reconnect: bool = False) -> int:
     """Watch every source. JSON lines: one per frame with ``frame`` beside ``image``, and one per finished track.
 

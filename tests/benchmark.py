@@ -34,15 +34,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from ccpd.annotation import parse
 from ccpd.plates import PlateRenderer
 from ccpd.scenes import render_photo
+from ccpd.views import POSES
 from LPRNet.alphabet import Alphabet
-from LPRNet.data.load_data import LPRDataLoader, RenderedPlates, collate_with_corners
+from LPRNet.data.load_data import LPRDataLoader
+from LPRNet.data.rendered import RenderedPlates, Scene
+from LPRNet.data.training_plates import collate_with_corners
 from LPRNet.LPRNet_Train import reading_loss
 from LPRNet.model.training import TrainingLPRNet
 from LPRNet.recogniser import Reader
 from MTCNN.data_preprocessing.choosers import ONetWindows, PNetWindows
 from MTCNN.data_preprocessing.generate import ViewSamples
 from MTCNN.data_preprocessing.photos import read_photos
-from MTCNN.data_preprocessing.views import POSES
 from MTCNN.data_preprocessing.windows import Counts
 from MTCNN.model.MTCNN_nets import ONET_SIZE, PNET_SIZE
 from MTCNN.paths import PNET_WEIGHTS
@@ -53,8 +55,8 @@ from MTCNN.train.trainer import sample_loss
 from platekit.drawing import draw_plates
 from platekit.images import read_image, write_image
 from platekit.opencv import cv2
+from platekit.paths import ROOT, SAMPLES
 from platekit.pipeline import PlateReader
-from platekit.places import ROOT, SAMPLES
 from platekit.training import Run, Settings
 from tests.plain import PlainReader, with_published_pools
 
@@ -324,7 +326,8 @@ def data(threads: int) -> Rows:
     """Data generation in one process with one thread, in samples a second."""
     torch.set_num_threads(1)
     renderer, counter = PlateRenderer(), iter(range(10**9))
-    scenes = [(read_image(path), np.array(parse(path).vertices, np.float32), parse(path).plate) for path in PHOTOS]
+    scenes = [Scene(read_image(path), np.array(parse(path).vertices, np.float32), parse(path).plate)
+              for path in PHOTOS]
     plates = RenderedPlates([(renderer, 1.0)], Alphabet(), [scenes[0][0]], scenes)
     with tempfile.TemporaryDirectory() as folder:
         for number, path in enumerate(PHOTOS):

@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 from ccpd.annotation import Annotation
-from ccpd.plates import PlateKind, PlateRenderer, random_text
+from ccpd.plate_kinds import PlateKind
+from ccpd.plate_numbers import random_text
+from ccpd.plates import PlateRenderer
 from MTCNN.data_preprocessing.assemble import assemble
 from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.train.trainer import parse_arguments

@@ -30,7 +30,8 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from ccpd.plates import PlateRenderer, random_text  # noqa: E402
+from ccpd.plate_numbers import random_text  # noqa: E402
+from ccpd.plates import PlateRenderer  # noqa: E402
 from platekit.arguments import add_seed  # noqa: E402
 from platekit.opencv import cv2  # noqa: E402
 from platekit.parts import numbered_lines  # noqa: E402

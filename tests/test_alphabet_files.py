@@ -11,21 +11,26 @@ import pytest
 import torch
 
 from ccpd.annotation import parse
+from ccpd.plate_numbers import unread_plate
+from ccpd.plates import PlateRenderer
 from LPRNet import LPRNet_Test, LPRNet_Train
 from LPRNet.alphabet import CHARS, TIME_STEPS, Alphabet, read_alphabet
 from LPRNet.data.crop_names import CropName
 from LPRNet.data.labels import label_of, read_labels
 from LPRNet.data.load_data import LPRDataLoader
+from LPRNet.data.rendered import RenderedPlates
 from LPRNet.model.LPRNET import LPRNet
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.recogniser import Recogniser, load_reader
+from LPRNet.rows import places_of
 from LPRNet.transfer import start_from, translated
 from main import main
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from platekit.checkpoints import read_checkpoint, save_weights
 from platekit.errors import UserError
-from platekit.images import find_images, read_image
-from platekit.places import SAMPLES
+from platekit.images import read_image
+from platekit.inputs import find_images
+from platekit.paths import SAMPLES
 from tests.conftest import files_below, lines_of, make_picture, put_picture
 from tests.makers import ODEMARK_SYMBOLS, draw_odemark
 
@@ -99,7 +104,8 @@ def test_a_letter_is_one_symbol_however_it_is_composed(tmp_path, text):
     assert alphabet.chars == tuple("ÅÜX-") and sorted(data.labels) == [[1, 0, 2], [2, 0]]
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", "A\nBC\nD", "AA", "A\nB\nA", "AB-_~", "A \nB", b"\xff\xfe\xff", None])
+@pytest.mark.parametrize("text", ["", "\n\n", "A\nBC\nD", "AA", "A\nB\nA", "AB-_~", "A \nB", "A B",
+                                  "A\u200bB", "A\nB\n\u3000", b"\xff\xfe\xff", None])
 def test_a_bad_alphabet_file_is_said_by_name(call, tmp_path, text):
     path = tmp_path / "symbols.txt"
     if text is not None:
@@ -128,6 +134,40 @@ def test_a_label_that_needs_too_many_time_steps_is_said_by_name(tmp_path):
 def test_drawn_plates_and_chinese_validation_crops_are_no_part_of_other_plates(call, symbols, tmp_path):
     done = call(LPRNet_Train.main, "--alphabet", symbols, "--img_dirs_train", tmp_path, "--rendered_share", 0.5)
     assert done.status == 2 and "Chinese plates" in done.sentence()
+
+
+def test_chinese_plates_with_further_symbols_are_laid_out_as_others(call, tmp_path):
+    """Two rows are looked for where they are, and the generator draws the further symbols."""
+    more, fewer = Alphabet((*CHARS[:-1], *"警学挂", "-")), Alphabet((*CHARS[:65], "-"))
+    net = LPRNet(len(more))
+    more.rows = start_from(net, more, LPRNET_WEIGHTS).rows
+    assert more.chinese and fewer.chinese and not Alphabet("AB1-").chinese
+    assert len(places_of(more)) == len(places_of(Alphabet())) == 5 and places_of(fewer) == ()
+    (tmp_path / "symbols.txt").write_text("".join(fewer.symbols) + "挂", encoding="utf-8")
+    put_picture(tmp_path / "crops" / "皖A1234挂_1.png", make_picture(24, 94))
+    put_picture(tmp_path / "crops" / "皖A1235挂_1.png", make_picture(24, 94))
+    done = call(LPRNet_Train.main, "--alphabet", tmp_path / "symbols.txt", "--img_dirs_train", tmp_path / "crops",
+                "--hold_out", 0.5, "--epoch", 1, "--epoch_samples", 4, "--batch_size", 2, "--workers", 0, "--device",
+                "cpu", "--run", tmp_path / "run", "--save", tmp_path / "l", tmp_path / "s", "--weights",
+                LPRNET_WEIGHTS, STN_WEIGHTS)
+    assert done.status == 0 and "(2 drawn, the others views of 1 crops)" in done.out, done.err
+    assert read_checkpoint(tmp_path / "l", "lprnet")[1]["rows"] == 2
+    rendered = RenderedPlates([(PlateRenderer(), 1.0)], more)
+    labels = [rendered.view_of(*unread_plate(np.random.default_rng(seed), "white"), np.random.default_rng(1))[1]
+              for seed in range(9)]
+    assert {more.chars[label[-1]] for label in labels if label} == {"警"}
+
+
+def test_what_other_crops_take_from_a_training_is_said(call, symbols, tmp_path):
+    """Plates that are validated on are not trained on, and crops that no table names go by their own names."""
+    for number in range(10):
+        put_picture(tmp_path / "train" / f"AB{number // 2}_{number}.png", make_picture(24, 94, number))
+    put_picture(tmp_path / "val" / "AB0_0.png", make_picture(24, 94))
+    done = call(LPRNet_Train.main, "--alphabet", symbols, "--img_dirs_train", tmp_path / "train", "--img_dirs_val",
+                tmp_path / "val", "--epoch", 1, "--epoch_samples", 4, "--batch_size", 2, "--workers", 0, "--device",
+                "cpu", "--run", tmp_path / "run", "--save", tmp_path / "l", tmp_path / "s")
+    assert done.status == 0 and "2 of 10 training crops show plates of --img_dirs_val" in done.out, done.err
+    assert "labels of 8 crops come from file names" in done.out
 
 
 def test_labels_come_from_the_table_and_else_from_the_name(tmp_path):

@@ -29,9 +29,10 @@ from MTCNN.paths import PNET_WEIGHTS
 from MTCNN.score import Score
 from MTCNN.train.dataset import SampleList
 from platekit.errors import UserError
-from platekit.images import find_images, read_image, read_lines
+from platekit.images import read_image
+from platekit.inputs import find_images, read_lines
 from platekit.opencv import cv2
-from platekit.places import SAMPLES
+from platekit.paths import SAMPLES
 from platekit.read_plates import main as read_plates_main
 from platekit.tables import BOX, Plates, clockwise, plates_of_tables, write_rows
 from tests.conftest import make_picture, overlap, put_picture
@@ -58,8 +59,9 @@ def photos(tmp_path):
 @pytest.fixture
 def table(photos):
     """Their table, with texts."""
-    rows = [(f"a/{name}.png", *box, text) for name, boxes in BOXES.items()
-            for box, text in zip(boxes or [("",) * 4], ("B-1", "Ü7"))]
+    rows = [row for name, boxes in BOXES.items()
+            for row in ([(f"a/{name}.png", *box, text) for box, text in zip(boxes, ("B-1", "Ü7"))]
+                        or [(f"a/{name}.png", *("",) * 5)])]
     path = photos / "boxes.csv"
     with open(path, "w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([("file", "x1", "y1", "x2", "y2", "text"), *rows])
@@ -69,7 +71,7 @@ def table(photos):
 def test_every_plate_of_a_photo_is_learnt_and_the_others_left_alone(photos, table, capsys):
     found = read_photos([photos], plates=plates_of_tables([table]))
     assert [photo.path.stem for photo in found] == ["none", "one", "two", "two"]
-    assert found[0].box is None and all(photo.vertices is None for photo in found)
+    assert found[0].box is None and all(photo.corners is None for photo in found)
     assert [photo.box.tolist() for photo in found[1:]] == [list(box) for box in BOXES["one"] + BOXES["two"]]
     assert [photo.ignore.tolist() for photo in found] == [[], [], [list(BOXES["two"][1])], [list(BOXES["two"][0])]]
     assert "left out 1 pictures" in capsys.readouterr().out
@@ -163,8 +165,8 @@ def test_corners_of_a_table_go_with_the_photo_and_with_the_crop(call, photos, tm
     (photos / "boxes.csv").write_text(f"file,x1,y1,x2,y2,corners,text\na/one.png,100,60,270,140,{text},B1\n"
                                       "a/two.png,30,40,130,80,,B2\n")
     one, two = read_photos([photos], plates=plates_of_tables([photos / "boxes.csv"]))
-    assert one.vertices.tolist() == CORNERS[[2, 3, 0, 1]].tolist() and one.box.tolist() == [100, 60, 270, 140]
-    assert two.vertices is None and two.box.tolist() == [30, 40, 130, 80]
+    assert one.corners.tolist() == CORNERS[[2, 3, 0, 1]].tolist() and one.box.tolist() == [100, 60, 270, 140]
+    assert two.corners is None and two.box.tolist() == [30, 40, 130, 80]
     for _ in range(2):  # the second time those of the first are replaced
         done = call(crops_of_boxes.main, "--boxes", photos / "boxes.csv", "--out", tmp_path / "crops")
         assert done.status == 0 and len(find_images(tmp_path / "crops")) == 2
@@ -265,6 +267,16 @@ def test_labels_of_labelme_give_the_same_table(call, photos, tmp_path):
         (tmp_path / "boxes.csv").unlink()
         done = call(boxes_of_labels.main, *arguments)
         assert done.status == 1 and "one.json" in done.err and "2 plates" in done.out, (bad, done)
+
+
+def test_a_picture_that_coco_has_twice_is_said(call, photos, tmp_path):
+    labels = {"images": [{"id": number, "file_name": "a/one.png"} for number in (0, 1)],
+              "categories": [{"id": 7, "name": "plate"}],
+              "annotations": [{"image_id": 0, "category_id": 7, "bbox": [100, 96, 170, 54]}]}
+    (tmp_path / "coco.json").write_text(json.dumps(labels))
+    done = call(boxes_of_labels.main, "--images", photos, "--labels", tmp_path / "coco.json", "--out",
+                tmp_path / "boxes.csv")
+    assert done.status == 2 and "has the picture a/one.png twice" in done.sentence()
 
 
 @pytest.mark.parametrize(("folder", "slash"), [("a/", "/"), ("images/", "/"), ("", "/"), ("a/", "\\")])
@@ -388,7 +400,7 @@ def test_pictures_without_any_file_of_yolo_are_no_table(call, photos, tmp_path):
 @pytest.mark.parametrize(("row", "what"), [
     ("a/one.png,1,2,3", "not four numbers"), ("a/one.png,1,2,x,4", "not four numbers"), ("a/one.png,5,2,3,4", "no box"),
     ("a/one.png,-3,2,3,4", "no box"), ("a/one.png,0.2,0.3,0.6,0.5", "not in shares"),
-    ("a/one.png,1,2,30,3", "side below 2"), ("a/one.png,1,2,inf,4", "no box"),
+    ("a/one.png,1,2,30,3", "side below 2"), ("a/one.png,1,2,30,30,1", "more cells"), ("a/one.png,1,2,inf,4", "no box"),
     (",1,2,3,4", "picture is missing"), ("a/\0.png,1,2,3,4", "zero byte|NUL")])
 def test_a_bad_row_is_said_by_its_place(photos, row, what):
     (photos / "boxes.csv").write_text(f"file,x1,y1,x2,y2\n\na/two.png,1,2,3,4\n\n{row}\n")
@@ -423,6 +435,23 @@ def test_a_table_without_its_columns_is_refused(photos):
         read_boxes([photos / "boxes.csv"])
 
 
+@pytest.mark.parametrize("told", ["text,AB1", "corners,1 2 3 4 5 6 7 8"])
+def test_a_plate_that_was_read_but_has_no_box_is_no_photo_without_one(photos, told):
+    column, value = told.split(",")
+    (photos / "boxes.csv").write_text(f"file,x1,y1,x2,y2,{column}\na/one.png,,,,,{value}\n")
+    with pytest.raises(UserError, match=f"row 2: there is {column} but no box"):
+        read_boxes([photos / "boxes.csv"])
+
+
+def test_columns_are_known_in_capitals_too_and_none_comes_twice(photos):
+    (photos / "boxes.csv").write_text("File, X1,Y1,X2,Y2,Text\na/one.png,1,2,30,20,AB1,\n")
+    (plates,) = plates_of_tables([photos / "boxes.csv"]).values()
+    assert plates.texts == ["AB1"]
+    (photos / "boxes.csv").write_text("file,x1,y1,x2,y2,text,Text\na/one.png,1,2,30,20,AB1,AB2\n")
+    with pytest.raises(UserError, match="has the column text twice"):
+        read_boxes([photos / "boxes.csv"])
+
+
 def test_of_yolos_classes_those_that_are_plates_are_taken(call, photos, tmp_path):
     (photos / "a" / "two.txt").write_text("car 0.5 0.5 0.9 0.8\n1 0.5 0.5 0.1 0.1\n1 0.2 0.5 0.1 0.1\n")
     arguments = ("--images", photos, "--out", tmp_path / "boxes.csv")
@@ -431,6 +460,7 @@ def test_of_yolos_classes_those_that_are_plates_are_taken(call, photos, tmp_path
     (tmp_path / "boxes.csv").unlink()
     done = call(boxes_of_labels.main, *arguments, "--classes", "1")
     assert done.status == 0 and "2 plates" in done.out and "of the classes" not in done.out
+    assert "labels of other classes, of no plates: car (1)" in done.out
     assert [len(boxes) for boxes in read_boxes([tmp_path / "boxes.csv"]).values()] == [2]
     (tmp_path / "boxes.csv").unlink()
     assert "no label has the class plate; name with --classes some of 1, car" in call(
@@ -538,6 +568,8 @@ def test_a_plate_is_found_once(tmp_path):
     add(score, "b.jpg", plates[:0])
     add(score, "c.jpg", plates)
     assert str(score) == "2 pictures: 1 of 2 plates found (50.0%), 1 other boxes, 1 pictures without a row in a table"
+    score.truth[tmp_path / "d.jpg"] = Plates(plates, [], [])
+    assert str(score).endswith(", 1 pictures of the tables were not among those read")
     assert not str(Score({}))
     other = Score({})
     add(other, "a.jpg", plates)
@@ -548,8 +580,9 @@ def test_a_picture_whose_boxes_lie_outside_it_does_not_count_and_is_named(tmp_pa
     plates = Plates(np.array([(10, 10, 110, 40)], float), [], [])
     score = Score({tmp_path / "a.jpg": plates, tmp_path / "b.jpg": plates})
     score.add_entry({"image": str(tmp_path / "a.jpg"), "width": 100, "height": 50, "plates": []})
-    assert str(score).startswith("0 pictures: 0 of 0 plates found, 0 other boxes, 1 pictures left out, whose boxes lie "
-                                 "outside") and str(score).endswith("a.jpg")
+    assert str(score).startswith("0 pictures: 0 of 0 plates found, 0 other boxes, 1 pictures of the tables were not "
+                                 "among those read, 1 pictures left out, whose boxes lie outside")
+    assert str(score).endswith("a.jpg")
     score.add_entry({"image": str(tmp_path / "b.jpg"), "width": 109, "height": 50, "plates": []})
     assert score.plates == 1  # drawn a pixel too far
 
@@ -560,10 +593,48 @@ def test_a_picture_counts_once_and_what_cannot_be_right_is_said(tmp_path):
     score = Score({tmp_path / name: plates for name in ("a.jpg", "b.jpg")}, "AB1")
     line = {"image": str(tmp_path / "a.jpg"), "width": 200, "height": 50,
             "plates": [{"box": [10, 10, 110, 40], "text": "AB1"}]}
-    for entry in (line, line, {"image": str(tmp_path / "b.jpg"), "error": "cannot decode it"}):
+    for entry in (line, line, *[{"image": str(tmp_path / "b.jpg"), "error": "cannot decode it"}] * 2):
         score.add_entry(entry)
     assert str(score) == ("1 pictures: 1 of 1 plates found (100.0%), 0 of 1 read wholly right (0.0%), 0 other boxes, "
                           "1 texts with symbols that these weights do not know, 1 pictures that could not be read")
+
+
+def test_of_a_plate_in_two_tables_each_may_tell_what_the_other_does_not(photos, tmp_path):
+    head, box = "file,x1,y1,x2,y2", "a/one.png,100,96,270,150"
+    bare, told, other = (photos / f"{name}.csv" for name in ("bare", "told", "other"))
+    bare.write_text(f"{head}\n{box}\n")
+    told.write_text(f"{head},text,corners\n{box},AB1,100 100 260 96 270 146 105 150\na/two.png,10,10,110,50,CD2,\n")
+    other.write_text(f"{head},text\na/two.png,14,10,113,53,CD2\na/two.png,12,40,110,80,CD3\n")  # drawn by two people
+    for tables in ((bare, told), (told, bare)):
+        plates = {path.stem: plates for path, plates in plates_of_tables(tables).items()}["one"]
+        assert plates.texts == ["AB1"] and len(plates.boxes) == 1 and plates.corners[0] is not None
+    assert plates_of_tables([told, other])[(photos / "a" / "two.png").resolve()].texts == ["CD2", "CD3"]
+    other.write_text(f"{head},text\n{box},AB2\n")
+    with pytest.raises(UserError, match=r"other\.csv, row 2: this plate has two texts, 'AB1' and 'AB2'"):
+        plates_of_tables([told, other])
+
+
+def test_a_photo_in_two_folders_that_are_named_counts_once(photos, table, capsys):
+    plates = plates_of_tables([table])
+    once = read_photos([photos], plates=plates)
+    assert len(read_photos([photos / "a", photos], plates=plates)) == len(once)
+    assert "4 photos are there twice" in capsys.readouterr().out
+
+
+def test_a_zone_to_leave_alone_may_be_named_by_a_path_and_one_of_no_photo_is_said(photos, table, tmp_path, capsys):
+    (tmp_path / "zones").write_text("a/one.png 1 2 3 4\nelsewhere.png 1 2 3 4\n")
+    zones = {photo.path.stem: len(photo.ignore) for photo in
+             read_photos([photos], ignore=tmp_path / "zones", plates=plates_of_tables([table]))}
+    assert zones["one"] == 1 and zones["none"] == 0
+    assert "1 of the 2 names in" in (said := capsys.readouterr().out) and "elsewhere.png" in said
+
+
+def test_lines_without_texts_are_no_readings(tmp_path):
+    score = Score({}, "AB1")
+    score.truth[tmp_path / "a.jpg"] = Plates(np.array([(10, 10, 110, 40)], float), [None], ["AB1"])
+    line = {"image": str(tmp_path / "a.jpg"), "width": 200, "height": 50, "plates": [{"box": [10, 10, 110, 40]}]}
+    with pytest.raises(UserError, match="another script"):
+        score.add_entry(line)
 
 
 def test_a_plate_in_two_tables_is_one_and_a_box_may_end_a_little_outside(photos, table, tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ccpd.annotation import CITY_TABLE, PROVINCE_TABLE, SERIAL_TABLE, Annotation, has_annotation, parse
 from ccpd.dataset import CCPD_FOLDER, find_subsets, listed_names
 from platekit.errors import UserError
-from platekit.images import find_images
+from platekit.inputs import find_images
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 README_NAME = "025-95_113-154&383_386&473-386&473_177&454_154&383_363&402-0_0_22_27_27_33_16-37-15.jpg"

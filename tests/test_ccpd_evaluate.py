@@ -166,6 +166,11 @@ def test_reports_agree(tmp_path):
         assert shown[title].strip().startswith(f"{wanted['value']:.1%}" if wanted else ""), title
 
 
+def test_a_report_without_readings_tells_no_calibration(tmp_path):
+    write_reports(tmp_path, [outcome(subset="ccpd_np", plate=None, text=None, boxes=0)], {})
+    assert "calibration error" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
 def test_a_wrong_reading_is_in_the_row_of_what_is_written():
     image, cell = confusion_matrix([outcome(plate="皖A", text="皖B")]), 26
     row, column = 2 * cell, 3 * cell  # of A and of B, behind the headings and 皖
@@ -219,6 +224,7 @@ def test_ablations_go_to_folders_of_their_own(call, tmp_path):
     before = log.read_bytes()  # with the time that each photo took
     assert call(main, *again).status == 0 and log.read_bytes() == before
     assert call(main, *again, "--restart").status == 0 and log.read_bytes() != before
+    assert "other settings" in call(main, *data, "--out", tmp_path / "all", "--mini_lp", 90, 30).sentence()
     assert "--aspects" in call(main, *data, "--out", tmp_path / "none", "--aspects", 0).sentence()
 
 
@@ -251,11 +257,18 @@ def test_pictures_beside_subsets_do_not_make_them_one(photos, tmp_path):
     assert {subset for subset, _ in find_photos([tmp_path / "ccpd"])} == {"ccpd_base", "ccpd_np", "ccpd_tilt"}
 
 
-def test_a_photo_that_was_made_smaller_is_said(photos, tmp_path):
+def test_a_photo_that_was_made_smaller_is_said(call, photos, tmp_path):
     (source, *_) = (path for subset, path in find_photos([photos / "ccpd_dataset"]) if subset == "ccpd_tilt")
     put_picture(tmp_path / source.name, make_picture(130, 80))
     with pytest.raises(UserError, match="its box lies outside the picture; was it made smaller"):
         evaluate_photo(PlateReader("cpu"), tmp_path / source.name, "ccpd_tilt", 0.7)
+    alone = call(main, "--data", tmp_path, "--out", tmp_path / "out", "--device", "cpu")
+    assert "no photo could be evaluated: " in alone.sentence() and "was it made smaller?" in alone.err
+
+
+def test_a_subset_called_as_the_total_keeps_its_own_row(photos, tmp_path):
+    shutil.copytree(photos / "ccpd_dataset" / "ccpd_base", tmp_path / "mine" / "all")
+    assert {subset for subset, _ in find_photos([tmp_path / "mine" / "all"])} == {"mine/all"}
 
 
 def test_the_first_photo_is_measured_when_all_is_warm(photos, tmp_path, monkeypatch):
@@ -307,7 +320,7 @@ def test_a_photo_that_has_changed_is_looked_at_again(call, photos, tmp_path):
 def test_what_other_code_has_found_is_not_taken_over(call, photos, tmp_path, monkeypatch):
     run = ("--data", photos / "ccpd_dataset" / "ccpd_np", "--out", tmp_path / "out", "--device", "cpu")
     assert call(main, *run).status == 0
-    monkeypatch.setattr("ccpd.evaluate.git_revision", lambda: "another")
+    monkeypatch.setattr("ccpd.evaluate.code_revision", lambda: "another")
     assert "other code" in call(main, *run).sentence()
 
 

@@ -10,7 +10,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ccpd.plates import FORCES, KINDS, UNREAD_SYMBOLS, PlateRenderer, forces_text, random_text, unread_plate
+from ccpd.plate_kinds import FORCES, KINDS
+from ccpd.plate_numbers import UNREAD_SYMBOLS, forces_text, random_text, unread_plate
+from ccpd.plates import PlateRenderer
 from ccpd.symbols import DIGITS, LETTERS, PROVINCES
 from LPRNet.alphabet import CHARS
 from platekit.errors import UserError
@@ -60,10 +62,6 @@ def test_plate_numbers_are_issuable_and_spread_over_the_provinces(name):
     else:
         assert {sum(symbol in LETTERS for symbol in text[2:]) for text in texts} == {0, 1, 2}
     assert len({symbol for text in texts for symbol in text[2:]}) == len(LETTERS + DIGITS)
-
-
-def test_a_province_can_be_asked_for():
-    assert random_text(np.random.default_rng(0), KINDS["blue"], province="藏")[0] == "藏"
 
 
 @pytest.mark.parametrize("name", ["white", "white_double"])

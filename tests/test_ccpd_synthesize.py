@@ -15,7 +15,8 @@ from ccpd.annotation import has_annotation, parse
 from ccpd.dataset import PHOTO_SIZE, SUBSETS, find_subsets
 from ccpd.geometry import sample_pose
 from ccpd.layout import corners_of_kind
-from ccpd.plates import KINDS, PlateRenderer
+from ccpd.plate_kinds import KINDS
+from ccpd.plates import PlateRenderer
 from ccpd.scenes import _inside, annotate, mount_plate, render_photo
 from ccpd.synthesize import main, photo_file, synthesize
 from platekit.corners import is_convex

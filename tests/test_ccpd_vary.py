@@ -7,12 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ccpd import views
 from ccpd.annotation import parse
 from ccpd.plates import PlateRenderer
 from ccpd.scenes import render_photo
 from ccpd.vary import CHANGES, aslant, change_photo, main
-from MTCNN.data_preprocessing import views
-from platekit.images import find_images, read_image, write_image
+from platekit.images import read_image, write_image
+from platekit.inputs import find_images
+from platekit.opencv import cv2
 from tests.conftest import files_below, overlap
 
 
@@ -96,6 +98,8 @@ def test_photos_of_a_box_alone_are_not_moved_and_those_of_earlier_runs_are_told(
     assert [path.parent.name for path in find_images(tmp_path / "varied")] == ["ccpd_same"]
     done = call(main, "--data", tmp_path / "b", *flags)
     assert done.status == 0 and "tell no corners" not in done.out
+    none = call(main, "--data", tmp_path / "a", "--changes", "turned", "--out", tmp_path / "none")
+    assert "no photo could be changed so" in none.sentence()
     assert "1 photos of earlier runs are there too" in done.out and boxy.file_name() in done.out
 
 
@@ -103,12 +107,12 @@ def test_the_script_writes_a_folder_a_change(run_script, photo, tmp_path):
     write_image(photo.parent / "np_00001.jpg", np.zeros((40, 40, 3), np.uint8))
     done = run_script("ccpd/vary.py", "--data", photo.parent, "--out", "varied", "--changes", "same", "turned",
                       cwd=tmp_path)
-    assert done.status == 0 and "2 x 1 photos" in done.out and "leaving out 1" in done.out
+    assert done.status == 0 and "wrote 2 photos" in done.out and "versions of 1, leaving out 0 and 1" in done.out
     found = find_images(tmp_path / "varied")
     assert [path.parent.name for path in found] == ["ccpd_same", "ccpd_turned"]
     write_image(tmp_path / photo.name, read_image(photo))
     again = run_script("ccpd/vary.py", "--data", ".", "varied", "--out", "varied", "--changes", "same", cwd=tmp_path)
-    assert again.status == 0 and "1 x 1 photos" in again.out  # no changed one is changed again
+    assert again.status == 0 and "wrote 1 photos" in again.out  # no changed one is changed again
     assert found[0].name == photo.name != found[1].name
     other = run_script("ccpd/vary.py", "--data", ".", "--out", "varied", "--seed", 1, cwd=tmp_path)
     assert other.status == 2 and "another seed" in other.sentence() and len(find_images(tmp_path / "varied")) == 2
@@ -134,8 +138,16 @@ def test_photos_of_one_name_are_all_kept_and_bad_ones_left_out(run_script, photo
     (tmp_path / "in" / "a" / photo.name).parent.mkdir()
     (tmp_path / "in" / "a" / photo.name).write_bytes(b"no picture")
     done = run_script("ccpd/vary.py", "--data", "in", "--out", "varied", "--changes", "same", cwd=tmp_path)
-    assert done.status == 1 and "1 x 2 photos" in done.out and "left out: cannot decode" in done.err
+    assert done.status == 1 and "wrote 2 photos" in done.out and "left out: cannot decode" in done.err
     assert len(find_images(tmp_path / "varied")) == 2
+
+
+def test_a_photo_that_was_made_smaller_is_left_out(call, photo, tmp_path):
+    """Else its box, moved into the picture, would pass for the plate's."""
+    for place, factor in (("small", 0.3), ("whole", 1)):
+        write_image(tmp_path / "in" / place / photo.name, cv2.resize(read_image(photo), None, fx=factor, fy=factor))
+    done = call(main, "--data", tmp_path / "in", "--out", tmp_path / "varied", "--changes", "turned")
+    assert done.status == 1 and "was it made smaller?" in done.err and "wrote 1 photos" in done.out
 
 
 def test_another_seed_changes_photos_otherwise(call, photo, tmp_path):

@@ -15,8 +15,8 @@ from MTCNN.train.trainer import evaluate, train
 from platekit.boxes import box_iou
 from platekit.crops import CROP_SIZE, crop_resize, sample_boxes, upload
 from platekit.images import read_image
+from platekit.paths import SAMPLES
 from platekit.pipeline import PlateReader
-from platekit.places import SAMPLES
 from platekit.training import Run, Settings
 from tests.conftest import make_picture
 from tests.makers import options_for, write_list
@@ -77,7 +77,7 @@ def test_a_training_learns_on_the_gpu(tmp_path, half):
     alphabet = Alphabet()
     corners = torch.full((8, 4, 2), torch.nan)
     batch = torch.randn(8, 3, *CROP_SIZE), torch.arange(56) % 60, torch.full((8,), 7), corners
-    run = Run(tmp_path, Reader(len(alphabet), lprnet=TrainingLPRNet).train(), Settings(1, 8, 1e-3, half=half), CUDA)
+    run = Run(tmp_path, Reader(len(alphabet), lprnet=TrainingLPRNet).train(), Settings(1, 8, 1e-3, bfloat16=half), CUDA)
     losses = [run.train_step(batch, reading_loss(alphabet, CUDA, 0.2), 1e-3)["ctc"] for _ in range(30)]
     assert losses[-1] < losses[0] / 2
     assert {tensor.device.type for tensor in run.average.state_dict().values() if tensor.dim()} == {"cuda"}

@@ -28,7 +28,7 @@ from platekit.training import EpochBatches, Run, Settings
 from tests.conftest import ROOT, files_below, needs_bfloat16
 from tests.makers import draw_crops, maps, random_norm, write_list
 
-SETTINGS = Settings(epochs=3, batch_size=4, learning_rate=0.02, warmup_steps=3, half=False, seed=5)
+SETTINGS = Settings(epochs=3, batch_size=4, learning_rate=0.02, warmup_steps=3, bfloat16=False, seed=5)
 
 
 class Patches(Dataset):

@@ -13,7 +13,8 @@ import pytest
 
 from platekit import MAX_PIXELS
 from platekit.errors import UserError
-from platekit.images import find_images, read_image
+from platekit.images import read_image
+from platekit.inputs import find_images
 from tests.conftest import ROOT, make_picture, put_picture
 from tests.hostile_inputs import FORMATS, MEMORY, bad_files, encode, run, with_size
 

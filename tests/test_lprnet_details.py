@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from ccpd.annotation import parse
-from ccpd.plates import FORCES, KINDS, PlateRenderer, random_text
+from ccpd.plate_kinds import FORCES, KINDS
+from ccpd.plate_numbers import random_text
+from ccpd.plates import PlateRenderer
 from LPRNet import train_colour
 from LPRNet.alphabet import Alphabet
 from LPRNet.details import COLOURS, ColourNet, DetailReader, length_likelihoods
@@ -20,8 +22,8 @@ from platekit.crops import upload
 from platekit.errors import UserError
 from platekit.fusion import FusedReading
 from platekit.images import read_image
+from platekit.paths import samples_from_here
 from platekit.pipeline import PlateReader
-from platekit.places import samples_from_here
 from platekit.read_plates import main
 from platekit.results import Details, Plate
 from tests.conftest import put_picture

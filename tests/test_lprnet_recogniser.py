@@ -9,7 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from ccpd.annotation import parse
-from ccpd.plates import FORCES, KINDS, UNREAD_SYMBOLS, PlateRenderer, forces_text, unread_plate
+from ccpd.plate_kinds import FORCES, KINDS
+from ccpd.plate_numbers import UNREAD_SYMBOLS, forces_text, unread_plate
+from ccpd.plates import PlateRenderer
 from LPRNet.alphabet import Alphabet, Reading
 from LPRNet.confidence import cool, fit_temperature
 from LPRNet.model.fast import INTEGERS, FastLPRNet, FastReader, pool_rectified, rectify
@@ -19,7 +21,7 @@ from LPRNet.recogniser import LOOKS, MARGINS, SURE, Reader, Recogniser, save_rea
 from platekit.crops import crop_resize, upload
 from platekit.images import read_image
 from platekit.opencv import cv2
-from platekit.places import SAMPLES
+from platekit.paths import SAMPLES
 from tests.conftest import make_picture, needs_bfloat16
 
 

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from ccpd.plates import KINDS, PlateRenderer, random_text
+from ccpd.plate_kinds import KINDS
+from ccpd.plate_numbers import random_text
+from ccpd.plates import PlateRenderer
 from LPRNet import LPRNet_Train
 from LPRNet.alphabet import CHARS, Alphabet, Reading
 from LPRNet.data import augment
 from LPRNet.data.labels import read_labels
-from LPRNet.data.load_data import LPRDataLoader, RenderedPlates
+from LPRNet.data.load_data import LPRDataLoader
+from LPRNet.data.rendered import RenderedPlates
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.recogniser import MARGINS_OF_ROWS, Reader, Recogniser, load_reader, recorded_alphabet, save_reader

@@ -288,7 +288,7 @@ def test_what_is_perhaps_a_plate_is_hidden_too(call, monkeypatch, tmp_path):
 def asked(monkeypatch):
     """What ``main`` asks for, instead of loading the nets and reading: the arguments by their names."""
     calls = []
-    monkeypatch.setattr(read_plates, "make_reader", lambda args: SimpleNamespace(read=nothing))
+    monkeypatch.setattr(read_plates, "make_reader", lambda args, **_: SimpleNamespace(read=nothing))
     for function in (run_pictures, run_video):
         def call(*arguments, function=function, **named):
             bound = inspect.signature(function).bind(*arguments, **named)

@@ -28,9 +28,10 @@ from platekit.boxes import box_iou, encode_offsets
 from platekit.checkpoints import save_checkpoint
 from platekit.crops import upload
 from platekit.errors import UserError
-from platekit.images import find_images, read_image
+from platekit.images import read_image
+from platekit.inputs import find_images
 from platekit.opencv import cv2
-from platekit.places import SAMPLES
+from platekit.paths import SAMPLES
 from tests.conftest import make_picture, put_picture
 
 HEIGHT, WIDTH = 200, 250

@@ -12,8 +12,9 @@ from MTCNN.detector import Detector, Thresholds
 from MTCNN.model.fast import FastPNet
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.rough import TILE_SIZE, cells_of, cut_tiles, likely_tiles
-from platekit.images import find_images, read_image
-from platekit.places import SAMPLES
+from platekit.images import read_image
+from platekit.inputs import find_images
+from platekit.paths import SAMPLES
 from tests.conftest import needs_bfloat16
 
 

@@ -24,9 +24,10 @@ from MTCNN import detector
 from MTCNN import export_onnx as export_detector
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from platekit.errors import UserError
-from platekit.images import find_images, read_image
+from platekit.images import read_image
+from platekit.inputs import find_images
 from platekit.onnx_nets import OnnxNet, compare
-from platekit.places import SAMPLES
+from platekit.paths import SAMPLES
 from tests.conftest import ROOT, files_below, make_picture, put_picture
 
 ALPHABET = Alphabet("0123456789XYZ-", 6)

@@ -12,9 +12,10 @@ from MTCNN.paths import PNET_WEIGHTS
 from platekit.checkpoints import load_weights
 from platekit.crops import normalise
 from platekit.devices import multiplies_bfloat16
-from platekit.images import find_images, read_image
+from platekit.images import read_image
+from platekit.inputs import find_images
+from platekit.paths import SAMPLES
 from platekit.pipeline import PlateReader
-from platekit.places import SAMPLES
 from tests.conftest import needs_bfloat16
 from tests.plain import PlainReader
 

@@ -23,7 +23,8 @@ from platekit.arguments import command_line
 from platekit.command import json_lines, run_pictures, write_line
 from platekit.errors import UserError, run_script
 from platekit.files import fingerprint, write_bytes
-from platekit.images import find_images, read_image
+from platekit.images import read_image
+from platekit.inputs import find_images
 from platekit.results import PictureResult, Plate
 from platekit.video import run_video
 from tests.conftest import ROOT, files_below, lines_of, make_picture, needs_locks, put_picture, results_of
@@ -89,7 +90,7 @@ def test_a_picture_too_large_for_the_gpu_is_its_own_error(folder):
 def test_the_command_that_comes_next_suits_the_shell(monkeypatch):
     words = ["--out", "a b", "C:\\x"]
     assert command_line(words) == "--out 'a b' 'C:\\x'"
-    monkeypatch.setattr("platekit.places.os.name", "nt")
+    monkeypatch.setattr("platekit.paths.os.name", "nt")
     assert command_line(words) == '--out "a b" C:\\x'
 
 
@@ -165,7 +166,7 @@ class Killed:
     (read_plates, "mini_lp scale pnet onet lprnet stn hide details colour"), (MTCNN, "mini_lp scale pnet onet"),
     (LPRNet_Test, "lprnet stn labels")], ids=["read_plates", "MTCNN", "LPRNet_Test"])
 def test_a_run_is_not_gone_on_with_by_other_flags(call, folder, tmp_path, monkeypatch, script, flags):
-    monkeypatch.setattr(read_plates, "make_reader", lambda args: Killed())
+    monkeypatch.setattr(read_plates, "make_reader", lambda args, **_: Killed())
     monkeypatch.setattr(MTCNN, "Detector", lambda *args: Killed())
     monkeypatch.setattr(LPRNet_Test, "Recogniser", lambda *args: Killed())
     (tmp_path / "net").write_text("other weights")

@@ -14,8 +14,8 @@ import torch
 
 from platekit import compiled as module
 from platekit.compiled import compiled, in_threads
+from platekit.paths import SAMPLES
 from platekit.pipeline import PlateReader
-from platekit.places import SAMPLES
 from tests.conftest import ROOT
 
 
@@ -103,7 +103,7 @@ def test_without_machine_code_everything_is_there():
 def test_without_numba_the_same_is_found_and_read(tmp_path):
     (tmp_path / "numba.py").write_text("raise ImportError('none for this Python')")
     code = ("import sys\nfrom platekit.compiled import COMPILES\nfrom platekit.pipeline import PlateReader\n"
-            "from platekit.places import SAMPLES\nimport json\nassert not COMPILES\nreader = PlateReader('cpu')\n"
+            "from platekit.paths import SAMPLES\nimport json\nassert not COMPILES\nreader = PlateReader('cpu')\n"
             "print(json.dumps([[plate.to_dict() for plate in reader(path).plates]\n"
             "                  for path in sorted(SAMPLES.glob('*.jpg'))]))")
     path = os.pathsep.join([str(tmp_path), str(ROOT)])

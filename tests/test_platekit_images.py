@@ -17,7 +17,8 @@ import pytest
 
 from platekit.errors import UserError
 from platekit.files import atomic_path, replace, write_bytes, write_text
-from platekit.images import decode_image, expand_inputs, find_images, read_image, write_image
+from platekit.images import decode_image, read_image, write_image
+from platekit.inputs import expand_inputs, find_images
 from tests.conftest import ROOT, files_below, full_disk, make_picture, put_picture
 
 NAMES = ("plain.png", "皖A12345.png", "🚗 car.png", "with space & more.png", "é-ü.png", "a[1].png")

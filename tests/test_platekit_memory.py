@@ -34,7 +34,7 @@ def test_only_files_without_changes_are_handed_back(changed):
 # What is held of files after a picture is read: by the class, then by the command. All that both need is loaded.
 READ_TWICE = """import re, sys
 from platekit.pipeline import PlateReader
-from platekit.places import SAMPLES
+from platekit.paths import SAMPLES
 from platekit.read_plates import main
 def held():
     return int(re.search(r"RssFile:\\s+(\\d+)", open("/proc/self/status").read())[1])

@@ -18,7 +18,7 @@ from platekit.ahead import ahead
 from platekit.command import run_pictures
 from platekit.errors import UserError
 from platekit.files import json_line
-from platekit.images import expand_inputs
+from platekit.inputs import expand_inputs
 from platekit.parts import Parts
 from platekit.results import PictureResult, Plate
 from tests import many_photos
@@ -217,6 +217,10 @@ def test_lines_of_other_inputs_are_not_mixed_in_and_not_lost(photos, tmp_path):
     with pytest.raises(UserError, match="now there are fewer inputs"):
         run_pictures([photos / "a" / "00.png"], Nets(), str(target), resume=True)
     assert Path(f"{target}.parts/0").read_bytes() == before
+    assert run_pictures([photos], Nets(), str(target), resume=True) == 1
+    with pytest.raises(UserError, match="now there are fewer inputs"):
+        run_pictures([photos / "a" / "00.png"], Nets(), str(target), resume=True)
+    assert not Path(f"{target}.parts").exists()
 
 
 def test_inputs_that_change_while_they_are_read_are_noticed(photos, tmp_path):

@@ -19,8 +19,8 @@ from MTCNN.detector import Detections, Detector
 from platekit.errors import UserError
 from platekit.images import read_image
 from platekit.opencv import cv2
+from platekit.paths import ROOT, SAMPLES
 from platekit.pipeline import PlateReader
-from platekit.places import ROOT, SAMPLES
 from tests.conftest import make_picture, put_picture
 
 SAMPLE_PHOTOS = sorted(SAMPLES.glob("*.jpg"))

@@ -23,19 +23,18 @@ from torch.utils.data import Dataset
 from platekit.arguments import seed_number
 from platekit.devices import trains_in_bfloat16
 from platekit.errors import UserError
+from platekit.loaders import check_shared_memory, check_workers
+from platekit.revision import code_revision
 from platekit.signals import stop_on_signal
 from platekit.training import (
     EpochBatches,
     Run,
     Settings,
-    check_shared_memory,
-    check_workers,
-    git_revision,
     start_weights,
 )
 from tests.conftest import ROOT, lines_of, needs_locks
 
-SETTINGS = Settings(epochs=3, batch_size=4, learning_rate=0.05, warmup_steps=3, half=False, seed=5)
+SETTINGS = Settings(epochs=3, batch_size=4, learning_rate=0.05, warmup_steps=3, bfloat16=False, seed=5)
 CPU = torch.device("cpu")
 
 
@@ -85,7 +84,7 @@ def test_mixed_precision_is_for_devices_that_gain_by_it(tmp_path, monkeypatch, h
         seen.append(answers.dtype)
         return answers.square().mean(), {}
 
-    run = Run(tmp_path, Net(), dataclasses.replace(SETTINGS, half=half), CPU)
+    run = Run(tmp_path, Net(), dataclasses.replace(SETTINGS, bfloat16=half), CPU)
     run.train_step(collate([Noisy()[index, 0] for index in range(4)]), loss_of, 0.1)
     assert seen == [dtype]
 
@@ -489,11 +488,16 @@ def test_the_revision_tells_one_change_of_the_code_from_another(tmp_path, monkey
     """What is measured with code that was changed is not taken for what the commit gives, nor for another change's."""
     if not shutil.which("git"):
         pytest.skip("git is not installed")
-    monkeypatch.setattr("platekit.training.ROOT", tmp_path)
+    monkeypatch.setattr("platekit.revision.ROOT", tmp_path)
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # a hook's
         monkeypatch.delenv(name, raising=False)
-    revision = git_revision.__wrapped__
-    assert revision() == "unknown"  # installed, where there is no checkout
+    revision = code_revision.__wrapped__
+    (tmp_path / "ccpd").mkdir()
+    installed = []
+    for text in ("a = 1", "a = 2"):  # where there is no checkout
+        (tmp_path / "ccpd" / "a.py").write_text(text)
+        installed.append(revision())
+    assert len(set(installed)) == 2 and all(text.startswith("files-") for text in installed)
     (tmp_path / "pyproject.toml").touch()
     own = [flag for name in ("user.name=a", "user.email=a@b", "commit.gpgsign=false") for flag in ("-c", name)]
     for command in (("init", "-q"), ("add", "."), ("commit", "-qm", "a")):

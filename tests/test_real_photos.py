@@ -9,7 +9,8 @@ from ccpd.dataset import listed_names
 from ccpd.evaluate import evaluate_photo, find_photos
 from ccpd.protocol import IOU_THRESHOLD, Outcome
 from LPRNet.recogniser import Recogniser
-from platekit.images import find_images, read_image
+from platekit.images import read_image
+from platekit.inputs import find_images
 from platekit.pipeline import PlateReader
 
 

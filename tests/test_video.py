@@ -27,7 +27,8 @@ import numpy as np
 import pytest
 import torch
 
-from ccpd.plates import PlateRenderer, random_text
+from ccpd.plate_numbers import random_text
+from ccpd.plates import PlateRenderer
 from platekit import video
 from platekit.drawing import hide_plates
 from platekit.errors import UserError
@@ -233,7 +234,7 @@ def test_main_hides_the_plates_of_a_video_where_asked(call, drive, monkeypatch, 
     path, cars = drive
     texts = []
     monkeypatch.setattr("platekit.drawing.draw_text", lambda *args, **named: texts.append(args))
-    monkeypatch.setattr("platekit.read_plates.make_reader", lambda args: SimpleNamespace(read=Eyes(cars)))
+    monkeypatch.setattr("platekit.read_plates.make_reader", lambda args, **_: SimpleNamespace(read=Eyes(cars)))
     for flags, number in ((("--hide",), 0), ((), 1)):
         done = call(main, "--video", path, "--output", tmp_path / str(number), "--json", tmp_path / "a.jsonl", *flags)
         assert done.status == 0 and bool(texts) == bool(number)
@@ -652,6 +653,27 @@ def test_a_car_that_follows_another_of_its_city_is_another(other, gap):
         text = "鲁A12345" if frame < 15 else other if frame >= 15 + gap else None
         tracker.follow(frame, [Plate((10, 10, 90, 35), 0.9, text, 0.97)] if text else [])
     assert [track.reading.text for track in tracker.finished(end=True)] == ["鲁A12345", other]
+
+
+@pytest.mark.parametrize("away", [1.5, 3.8])
+@pytest.mark.parametrize("gap", [0, 7])
+def test_cars_of_consecutive_numbers_are_two(away, gap):
+    tracker = Tracker()
+    for frame in range(20 + gap):
+        text, x = ("鲁A12345", 10) if frame < 10 else ("鲁A12346", 10 + 80 * away)
+        tracker.follow(frame, [] if 10 <= frame < 10 + gap else [Plate((x, 10, x + 80, 35), 0.9, text, 0.99)])
+    assert [(track.reading.text, round(track.reading.confidence, 2)) for track in tracker.finished(end=True)] \
+        == [("鲁A12345", 0.99), ("鲁A12346", 0.99)]
+
+
+@pytest.mark.parametrize(("first", "second", "plates"), [
+    ("MH12AB1234", "MH12AB1256", 2), ("MH12AB1234", "MH12AB1235", 1), ("AB12", "AB13", 1), ("AB12", "AB34", 2)])
+def test_texts_of_any_length_are_of_one_plate_if_a_symbol_differs(first, second, plates):
+    tracker = Tracker()
+    for frame in range(20):
+        text = second if frame > 9 or (plates == 1 and frame % 2) else first
+        tracker.follow(frame, [Plate((10, 10, 90, 35), 0.9, text, 0.9)])
+    assert len(list(tracker.finished(end=True))) == plates
 
 
 @pytest.mark.parametrize("texts", [["鲁A12345"] * 4 + ["皖B67890"] * 25, ["皖B67890"] * 25 + ["鲁A12345"] * 4])

@@ -13,11 +13,12 @@ import numpy as np
 
 from ccpd import camera
 from ccpd.geometry import relative_corners, sample_pose
-from ccpd.plates import BLUE_TONE, KINDS, in_light_of
+from ccpd.plate_kinds import KINDS
+from ccpd.plates import BLUE_TONE, in_light_of
 from ccpd.textures import pick
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from LPRNet.rows import ROWS, Row
-from platekit.corners import bounding_box, box_corners, fill
+from platekit.corners import bounding_box, box_corners, share_of_box
 from platekit.crops import CROP_SIZE
 from platekit.opencv import cv2
 
@@ -161,7 +162,7 @@ def tone_in(picture: np.ndarray, corners: np.ndarray) -> float:
 
 def tone_of_crop(tone: float, corners: np.ndarray) -> float:
     """The tone of a crop of a plate of that tone: what surrounds the plate, whose ``corners`` are given, has none."""
-    return 1 + fill(corners) * (tone - 1)
+    return 1 + share_of_box(corners) * (tone - 1)
 
 
 def match_light(plate: np.ndarray, picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -256,8 +257,7 @@ def look_like_ccpd(crop: np.ndarray, rng: np.random.Generator, tone: float = 1.0
     image *= np.clip(brightness / max(4.0, image.mean()), 0.08, 3.0) * rng.uniform(0.88, 1.12, 3)
     # noise and JPEG raise the figure in CCPD's own photos: what lies below them is softer than it says
     image = camera.blur_to(np.clip(image, 0, 255).astype(np.uint8), (0, 0, WIDTH, HEIGHT),
-                           IN_CROP * pose.blurriness * rng.uniform(0.5, 1), 0.08 * WIDTH, bool(rng.random() < 0.65),
-                           rng.uniform(0, np.pi), bool(rng.random() < camera.OF_LIGHT))
+                           IN_CROP * pose.blurriness * rng.uniform(0.5, 1), 0.08 * WIDTH, camera.random_blur(rng))
     image = record(image.astype(np.float32), rng, 10 if pose.blurriness > 10 else 3)
     width = round(pose.box[2] - pose.box[0])
     # the blocks of larger plates hardly show in a crop, and in the dark nothing would be left
@@ -349,8 +349,8 @@ def lower_resolution(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Out of focus, or moved while exposed; in crop pixels."""
-    if rng.random() < camera.OF_LIGHT:
-        return camera.of_light(_blur_numbers(camera.to_light(np.clip(image, 0, 255).astype(np.uint8)), rng))
+    if rng.random() < camera.LINEAR_BLURS:
+        return camera.from_linear(_blur_numbers(camera.to_linear(np.clip(image, 0, 255).astype(np.uint8)), rng))
     return _blur_numbers(image, rng)
 
 

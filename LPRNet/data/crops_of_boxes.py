@@ -25,7 +25,7 @@ from LPRNet.data.crop_names import CropName
 from LPRNet.data.labels import TABLE
 from LPRNet.data.preprocess import Cut
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
-from platekit.arguments import HelpFormatter, ListOf, add_seed, command_line
+from platekit.arguments import HelpFormatter, ListOf, add_seed, check_range, command_line
 from platekit.errors import UserError, run_script
 from platekit.images import read_image, write_image
 from platekit.tables import (
@@ -86,8 +86,7 @@ def main() -> int:
                         "side, as a share of the plate's width")
     add_seed(parser)
     args = parser.parse_args()
-    if not 0 <= args.context <= 100:
-        raise UserError(f"--context must be from 0 to 100, not {args.context}")
+    check_range(args, "context", 0, 100)
     plates = [(row, rows_of(row), *cut_of(row, box, args.context))
               for table in args.boxes for row in read_rows(table, (FILE, *BOX, TEXT))
               if (box := box_of(row)) and row.texts[TEXT]]
@@ -120,7 +119,9 @@ def main() -> int:
              STN_WEIGHTS, "--save", "my_lprnet.pth", "my_stn.pth"]  # seldom are there enough to train from scratch
     texts = [text for text, *_ in labels.values()]
     if foreign_texts(texts):
-        symbols = "".join(sorted(set().union(*texts)))
+        if any(" " in text for text in texts):
+            print("leave spaces out of the texts, whose symbols tell as much: correct the table and run this again")
+        symbols = "".join(sorted(set().union(*texts) - {" "}))
         print(f"write the symbols that such plates can have into symbols.txt; these have {symbols}")
         flags += ["--alphabet", "symbols.txt", "--max_length", max(map(len, texts))]
     print(f"next: python LPRNet/LPRNet_Train.py {command_line(flags)}")

@@ -37,14 +37,17 @@ def read_labels(tables: Iterable[str | os.PathLike]) -> Labels:
 
     A row whose picture is not there is reported and otherwise ignored.
     """
-    labels = Labels()
+    labels, seen = Labels(), dict[Path, int]()
     for row in (row for table in tables for row in read_rows(table, (FILE, TEXT))):
         file, text = row.texts[FILE], unicodedata.normalize("NFC", row.texts[TEXT])
         if not text:
             raise UserError(f"{row.place}: the text of {file} is missing; complete the row")
         if labels.setdefault(row.picture, text) != text:
             raise UserError(f"{row.place}: {file} has two texts, '{labels[row.picture]}' and '{text}'; keep one")
-        if rows_of(row) > 1:
+        rows = rows_of(row)
+        if seen.setdefault(row.picture, rows) != rows:
+            raise UserError(f"{row.place}: {file} has one row and two; keep one")
+        if rows > 1:
             labels.double.add(row.picture)
     return labels
 

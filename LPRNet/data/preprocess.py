@@ -32,11 +32,12 @@ from LPRNet.data.crop_names import CropName
 from LPRNet.paths import CROPS_TRAIN
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
 from platekit.ahead import ahead, spare_threads
-from platekit.arguments import HelpFormatter, add_seed, flags_of
+from platekit.arguments import HelpFormatter, add_seed, check_range, flags_of
+from platekit.boxes import reach_outside
 from platekit.errors import UserError, run_script
-from platekit.images import find_images, read_image, write_image
-from platekit.places import must_be_there
-from platekit.tables import LEAST_SIDE
+from platekit.images import read_image, write_image
+from platekit.inputs import find_images
+from platekit.paths import must_be_there
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Cut:
         """The crop. Raises UserError."""
         (left, top), (height, width), (_, _, x2, y2) = self.start, photo.shape[:2], self.box
         crop = photo[top:y2 + self.margin, left:x2 + self.margin]
-        if x2 > width + LEAST_SIDE or y2 > height + LEAST_SIDE or not crop.size:
+        if reach_outside(np.array([self.box]), height, width) or not crop.size:
             raise UserError(f"the box goes beyond the picture ({width} x {height} pixels); mend it or name its picture")
         return crop
 
@@ -123,8 +124,7 @@ def main() -> int:
                         help="names (one per line) of photos with unreliable corners: only their box is cut out")
     add_seed(parser)
     args = parser.parse_args()
-    if not 0 <= args.context <= 100:
-        raise UserError(f"--context must be from 0 to 100, not {args.context}")
+    check_range(args, "context", 0, 100)
     plain_names = listed_names(args.plain_list) if args.plain_list else set()
 
     problems = []

@@ -18,7 +18,7 @@ import numpy as np
 from MTCNN import paths
 from MTCNN.data_preprocessing.sample_store import SUMMARY, are_of_a_table, open_array
 from MTCNN.data_preprocessing.windows import SAMPLE_KINDS
-from platekit.arguments import HelpFormatter, add_seed, command_line, flags_of
+from platekit.arguments import HelpFormatter, add_seed, check_range, command_line, flags_of
 from platekit.errors import UserError
 from platekit.files import as_utf8, atomic_path, file_fingerprint, relative_name
 
@@ -109,8 +109,8 @@ def run(net: str, description: str, arguments: list[str] | None = None) -> None:
     shares = {kind: getattr(args, f"{kind}s") for kind in SAMPLE_KINDS}
     if not all(0 <= share <= 1e6 for share in shares.values()) or shares["positive"] == 0:
         raise UserError("the shares must be from 0 to a million, and that of the positives not 0")
-    if args.size is not None and args.size < 1:
-        raise UserError(f"--size must be at least 1, not {args.size}")
+    if args.size is not None:
+        check_range(args, "size", 1)
     for folders, target, size, take in ((args.samples_train, args.list_train, args.size, args.take),
                                         (args.samples_val, args.list_val, None, None)):
         if folders:

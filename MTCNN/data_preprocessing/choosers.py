@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from MTCNN.data_preprocessing.views import View
+from ccpd.views import View
 from MTCNN.data_preprocessing.windows import (
     ANYWHERE,
     NEGATIVE,

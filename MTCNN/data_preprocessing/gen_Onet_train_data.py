@@ -20,8 +20,8 @@ from MTCNN.data_preprocessing.windows import Counts
 from MTCNN.model.MTCNN_nets import ONET_SIZE
 from MTCNN.paths import TRAINED_PNET
 from MTCNN.pyramid import add_pyramid_arguments
-from platekit.arguments import HelpFormatter
-from platekit.errors import UserError, run_script
+from platekit.arguments import HelpFormatter, check_range
+from platekit.errors import run_script
 from platekit.files import file_fingerprint
 
 
@@ -45,8 +45,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     args = parse_arguments()
-    if not 0 <= args.threshold <= 1:
-        raise UserError(f"--threshold must be from 0 to 1, not {args.threshold}")
+    check_range(args, "threshold", 0, 1)
     counts = Counts(args.positives, args.parts, args.near, args.far)
     chooser = ONetWindows(counts, args.pnet, args.onet, args.threshold, args.mini_lp, args.scale)
     facts = {"counts": str(counts), "pnet": file_fingerprint(args.pnet), "onet": file_fingerprint(args.onet),

@@ -20,25 +20,25 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ccpd.annotation import plate_of
+from ccpd.views import POSES, View, make_view
 from MTCNN import paths
 from MTCNN.data_preprocessing.choosers import ONetWindows, PNetWindows
 from MTCNN.data_preprocessing.photos import Photo, read_photos
 from MTCNN.data_preprocessing.sample_store import PHOTOS, SampleWriter
 from MTCNN.data_preprocessing.swap import PlateSwapper
-from MTCNN.data_preprocessing.views import POSES, View, make_view
 from MTCNN.data_preprocessing.windows import SAMPLE_KINDS
 from MTCNN.data_set.split import belongs_to_val
-from platekit.arguments import ListOf, add_glyphs, add_seed, flags_of
-from platekit.boxes import encode_offsets
+from platekit.arguments import ListOf, add_glyphs, add_seed, check_range, flags_of
+from platekit.boxes import LEAST_SIDE, at_least, encode_offsets, reach_outside
 from platekit.corners import bounding_box
 from platekit.crops import crop_resize, to_picture
 from platekit.errors import UserError
 from platekit.files import alone_in, file_fingerprint, fingerprint, real_path, write_bytes
 from platekit.images import read_image
+from platekit.loaders import check_workers
 from platekit.memory import keep_freed_memory
-from platekit.places import must_be_there
-from platekit.tables import BOXES_HELP, LEAST_SIDE, Plates, plates_of_tables
-from platekit.training import check_workers
+from platekit.paths import must_be_there
+from platekit.tables import BOXES_HELP, Plates, plates_of_tables
 
 Samples = dict[str, tuple[np.ndarray, np.ndarray]]  # kind -> pixels uint8 (N, h, w, 3), offsets float32 (N, 4)
 Choose = Callable[[View, torch.Tensor, np.random.Generator], dict[str, np.ndarray]]  # kind -> windows (N, 4)
@@ -82,34 +82,36 @@ class ViewSamples(Dataset):
             image = read_image(photo.path)
         except UserError as error:
             return str(error)
-        box, vertices = photo.box, photo.vertices
+        box, corners = photo.box, photo.corners
         if box is not None:
-            size = np.array(image.shape[1::-1])
-            if (box[2:] > size + LEAST_SIDE).any():
+            if reach_outside(box[None], *image.shape[:2]):
                 return f"{photo.path}: its box lies outside the picture; was it made smaller?"
-            box = np.minimum(box, (*size, *size))
-        if vertices is not None and not ((vertices >= 0) & (vertices <= image.shape[1::-1])).all():
-            vertices = None  # the box ends at the picture's edge
+            box = np.minimum(box, image.shape[1::-1] * 2)
+            if not at_least(box[None], LEAST_SIDE)[0]:
+                return f"{photo.path}: its box has no area; correct it"
+        if corners is not None and not ((corners >= 0) & (corners <= image.shape[1::-1])).all():
+            corners = None  # the box ends at the picture's edge
         tone = 1.0
-        if self.swapper is not None and vertices is not None:
-            image, vertices, tone = self.swapper(image, vertices, rng)
-            box = None if vertices is None else bounding_box(vertices)
+        if self.swapper is not None and corners is not None:
+            image, corners, tone = self.swapper(image, corners, rng)
+            box = None if corners is None else bounding_box(corners)
         if index < len(self.photos):  # the first view is the photo as it is
             view = View(image, box, photo.ignore)
         else:
-            view = make_view(image, box, vertices, photo.ignore, rng, self.poses, tone)
+            view = make_view(image, box, corners, photo.ignore, rng, self.poses, tone)
         pixels = torch.from_numpy(view.image).permute(2, 0, 1).unsqueeze(0)
         chosen = self.choose(view, pixels, rng)
         return cut_samples(pixels, view.box, chosen, self.size)
 
 
-def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> SampleWriter:
-    """Write the samples of all views into ``folder``; goes on where a killed run stopped. Returns what has written."""
+def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> bool:
+    """Write the samples of all views into ``folder``; goes on where a killed run stopped. Whether photos were left out:
+    those of a folder that was complete were told before."""
     writer = SampleWriter(folder, data.size, settings)
     if writer.complete:
         print(f"{folder} is complete: {describe(writer.rows)}")
         print_left_out(writer)
-        return writer
+        return False
     if writer.steps:
         print(f"going on in {folder} after {writer.steps} of {len(data)} views")
     keep_freed_memory()
@@ -129,7 +131,7 @@ def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> S
     rate = (sum(rows.values()) - before) / max(seconds, 1e-9)
     print(f"wrote {folder}: {describe(rows)}; {rate:.0f} samples a second")
     print_left_out(writer)
-    return writer
+    return bool(writer.left_out)
 
 
 def print_left_out(writer: SampleWriter) -> None:
@@ -182,13 +184,13 @@ def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """UserError for flags that cannot be, alone or together."""
-    for flag, most in (("hold_out", 0.99), ("swap", 1)):
-        if not 0 <= getattr(args, flag) <= most:
-            raise UserError(f"--{flag} must be from 0 to {most}, not {getattr(args, flag)}")
-    for flag in ("views", "views_val", "workers", *OF_A_VIEW):
-        least = int(flag.startswith("views"))
-        if getattr(args, flag, least) < least:
-            raise UserError(f"--{flag} must be at least {least}, not {getattr(args, flag)}")
+    check_range(args, "hold_out", 0, 0.99)
+    check_range(args, "swap", 0, 1)
+    for flag in ("views", "views_val"):
+        check_range(args, flag, 1)
+    for flag in ("workers", *OF_A_VIEW):
+        if flag in args:
+            check_range(args, flag, 0)
     if args.hold_out and args.dir_val not in ([], [paths.PHOTOS_VAL]):
         raise UserError("--dir_val and --hold_out both say what to validate on; leave one of them out")
     if (args.hold_out or args.dir_val) and args.out_train.resolve() == args.out_val.resolve():
@@ -228,7 +230,7 @@ def plate_in(path: Path, plates: Mapping[Path, Plates]) -> str:
 def run(args: argparse.Namespace, net: str, size: tuple[int, int], choose: PNetWindows | ONetWindows,
         facts: dict) -> int:
     """Generate the samples of both splits; ``facts`` is what they depend on beside the common flags. Returns the exit
-    status: 1 when photos were left out."""
+    status: 1 when photos were left out; where that was told before and the samples are complete, 0."""
     check_arguments(args)
     split_photos = photos_by_split(args)
     left_out, flags = False, {}
@@ -265,7 +267,7 @@ def generate_split(args: argparse.Namespace, net: str, split: str, photos: list[
         settings |= {"swap": args.swap, "glyphs": str(args.glyphs)}
     data = ViewSamples(photos, views, args.poses, seed, size, choose, swapper)
     with alone_in(folder):
-        left_out = generate(folder, data, settings, args.workers).left_out
+        left_out = generate(folder, data, settings, args.workers)
     names = dict.fromkeys(map(os.path.abspath, pictures))  # with several plates it comes as often
     write_bytes(folder / PHOTOS, os.fsencode("".join(f"{name}\n" for name in names)))
-    return bool(left_out)
+    return left_out

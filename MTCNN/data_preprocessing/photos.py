@@ -14,7 +14,7 @@ from ccpd.annotation import parse
 from ccpd.dataset import PLATE_FREE, listed_names, shows_no_plate
 from platekit.errors import UserError
 from platekit.files import real_path, stripped_lines
-from platekit.images import find_images
+from platekit.inputs import find_images
 from platekit.tables import Plates
 
 
@@ -24,7 +24,7 @@ class Photo:
 
     path: Path
     box: np.ndarray | None  # float64 (4,); None: there is no plate in it
-    vertices: np.ndarray | None  # (4, 2) as in the CCPD name; None: only the box is known, not the plate's corners
+    corners: np.ndarray | None  # (4, 2) as in the CCPD name; None: only the box is known, not the plate's corners
     ignore: np.ndarray  # (K, 4): regions that may hold plates nobody annotated; nothing is learnt from them
 
 
@@ -40,11 +40,15 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
     """
     plain_names = listed_names(plain) if plain else set()
     ignored = _read_boxes(ignore) if ignore else {}
-    photos, unknown = [], []
+    photos, unknown, again, seen = [], [], 0, set()
     for folder in folders:
         for path in find_images(folder):
+            if (place := real_path(path)) in seen:
+                again += 1
+                continue
+            seen.add(place)
             zones = np.array(ignored.get(path.name, ()), dtype=np.float64).reshape(-1, 4)
-            if plates and (of_table := plates.get(real_path(path))) is not None:
+            if plates and (of_table := plates.get(place)) is not None:
                 photos += photos_of_table(path, of_table, zones) or [Photo(path, None, None, zones)]
                 continue
             if shows_no_plate(path):
@@ -55,16 +59,18 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
             except UserError:
                 unknown.append(path)
                 continue
-            vertices = np.array(annotation.vertices, dtype=np.float64)
+            corners = np.array(annotation.vertices, dtype=np.float64)
             box = np.array(annotation.box, dtype=np.float64)
             bare = path.name in plain_names or annotation.corners_are_box
-            photos.append(Photo(path, box, None if bare else vertices, zones))
+            photos.append(Photo(path, box, None if bare else corners, zones))
     if unknown:
         print(f"left out {len(unknown)} pictures without a CCPD name that are not below {PLATE_FREE}"
               f"{' nor in --boxes' * bool(plates)}, the first {unknown[0]}")
+    if again:
+        print(f"{again} photos are there twice, by {' and '.join(map(str, folders))}; they count once")
     for source, names in ((plain, plain_names), (ignore, set(ignored))):
-        if names and names.isdisjoint(photo.path.name for photo in photos):
-            print(f"none of the {len(names)} names in {source} is of a photo here, such as {min(names)}")
+        if missing := names - {path.name for path in seen}:
+            print(f"{len(missing)} of the {len(names)} names in {source} are of no photo here, such as {min(missing)}")
     if not photos:
         raise UserError(f"no photo with a CCPD name in {', '.join(map(str, folders))}; name a folder of CCPD photos, "
                         "or give a table of boxes with --boxes")
@@ -88,5 +94,5 @@ def _read_boxes(path: str | os.PathLike) -> dict[str, list[list[float]]]:
                 raise ValueError
         except ValueError:
             raise UserError(f"{path}: '{line}' is not 'name x1 y1 x2 y2'; mend the line") from None
-        boxes.setdefault(name, []).append(box)
+        boxes.setdefault(Path(name).name, []).append(box)
     return boxes

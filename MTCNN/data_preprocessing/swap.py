@@ -12,19 +12,9 @@ import numpy as np
 
 from ccpd import camera
 from ccpd.layout import corners_of_kind, enlarge
-from ccpd.plates import (
-    BLUE_TONE,
-    FORCES,
-    FORCES_SHARE,
-    KINDS,
-    UNREAD_SYMBOLS,
-    PlateKind,
-    PlateRenderer,
-    forces_text,
-    random_text,
-    tone_of,
-    unread_plate,
-)
+from ccpd.plate_kinds import FORCES, KINDS, PlateKind
+from ccpd.plate_numbers import FORCES_SHARE, UNREAD_SYMBOLS, forces_text, random_text, unread_plate
+from ccpd.plates import BLUE_TONE, PlateRenderer, tone_of
 from ccpd.scenes import mount_plate, plate_scale
 from ccpd.textures import sign
 from platekit.opencv import cv2
@@ -57,42 +47,42 @@ class PlateSwapper:
         """``glyphs`` as for ``PlateRenderer``; UserError when they are not there."""
         self.share, self.renderer = share, PlateRenderer(glyphs)
 
-    def __call__(self, image: np.ndarray, vertices: np.ndarray,
+    def __call__(self, image: np.ndarray, corners: np.ndarray,
                  rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None, float]:
         """The photo, or a changed copy; its plate's corners (4, 2) in CCPD's order, None if a sign hides the plate now;
         and ``tone_of`` the plate.
         """
         if rng.random() >= self.share:
-            return image, vertices, 1.0
+            return image, corners, 1.0
         kind, text = swapped_plate(rng)
-        scale = plate_scale(float(np.linalg.norm(vertices[0] - vertices[1])) / kind.width_mm)
+        scale = plate_scale(float(np.linalg.norm(corners[0] - corners[1])) / kind.width_mm)
         if rng.random() < SIGNS:
             plate = sign(round(KINDS["blue"].height_mm * scale), round(KINDS["blue"].width_mm * scale), rng)
-            return replace_plate(image, enlarge(vertices, RIM), vertices, plate, rng), None, 1.0
+            return replace_plate(image, corners, enlarge(corners, RIM), plate, rng), None, 1.0
         plate = self.renderer.render(text, kind, rng, scale)
-        corners, tone = enlarge(corners_of_kind(vertices, kind), RIM), tone_of(plate, kind)
-        return replace_plate(image, corners, vertices, plate, rng), corners, tone
+        place, tone = enlarge(corners_of_kind(corners, kind), RIM), tone_of(plate, kind)
+        return replace_plate(image, corners, place, plate, rng), place, tone
 
 
-def replace_plate(image: np.ndarray, corners: np.ndarray, vertices: np.ndarray, plate: np.ndarray,
+def replace_plate(image: np.ndarray, corners: np.ndarray, place: np.ndarray, plate: np.ndarray,
                   rng: np.random.Generator) -> np.ndarray:
-    """A copy of the photo with ``plate`` at ``corners``, in the light and no sharper than what was at ``vertices``."""
+    """A copy of the photo with ``plate`` at ``place``, in the light and no sharper than what was at ``corners``."""
     height, width = image.shape[:2]
-    low = np.clip(np.floor(corners.min(axis=0)).astype(int) - MARGIN, 0, (width, height))
-    high = np.clip(np.ceil(corners.max(axis=0)).astype(int) + MARGIN, 0, (width, height))
+    low = np.clip(np.floor(place.min(axis=0)).astype(int) - MARGIN, 0, (width, height))
+    high = np.clip(np.ceil(place.max(axis=0)).astype(int) + MARGIN, 0, (width, height))
     window = slice(low[1], high[1]), slice(low[0], high[0])
     part = np.ascontiguousarray(image[window])
     inside = np.zeros(part.shape[:2], np.uint8)
-    cv2.fillConvexPoly(inside, (vertices - low).round().astype(np.int32), 255)
+    cv2.fillConvexPoly(inside, (corners - low).round().astype(np.int32), 255)
     tone = cv2.mean(part, inside)
     light = np.clip(sum(tone[:3]) / 3 / BLUE_TONE, 0.1, 1.8) * rng.uniform(0.85, 1.2)
-    box = (*np.clip(corners.min(axis=0) - low, 0, None), *(corners.max(axis=0) - low))
+    box = (*np.clip(place.min(axis=0) - low, 0, None), *(place.max(axis=0) - low))
     sharp = camera.sharpness(part[round(box[1]):round(box[3]), round(box[0]):round(box[2])])
     mounted = part.copy()
-    mount_plate(mounted, corners - low, plate, light * float(plate.mean()), rng)
-    mounted = camera.blur_to(mounted, box, sharp * rng.uniform(0.6, 1.3), 0.05 * (box[2] - box[0]), False, 0.0)
+    mount_plate(mounted, place - low, plate, light * float(plate.mean()), rng)
+    mounted = camera.blur_to(mounted, box, sharp * rng.uniform(0.6, 1.3), 0.05 * (box[2] - box[0]), camera.BlurKind())
     cover = np.zeros(part.shape[:2], np.float32)
-    cv2.fillConvexPoly(cover, (enlarge(corners - low, 1.02)).round().astype(np.int32), 1.0)
+    cv2.fillConvexPoly(cover, (enlarge(place - low, 1.02)).round().astype(np.int32), 1.0)
     cover = cv2.GaussianBlur(cover, (0, 0), 1.0)
     swapped = image.copy()
     swapped[window] = cv2.blendLinear(mounted, part, cover, 1.0 - cover)

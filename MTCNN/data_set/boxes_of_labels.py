@@ -29,11 +29,13 @@ from tqdm import tqdm
 
 from MTCNN.data_set.label_formats import Label, LabelsOf, read_coco, read_labelme, read_voc, read_yolo
 from platekit.arguments import HelpFormatter, add_seed, command_line
+from platekit.boxes import LEAST_SIDE, at_least
 from platekit.corners import FROM_UPPER_LEFT, repeat_box
 from platekit.errors import UserError, run_script
 from platekit.files import relative_name
-from platekit.images import find_images, read_image
-from platekit.tables import BOX, CORNERS, FILE, LEAST_SIDE, TEXT, clockwise, corners_text, write_rows
+from platekit.images import read_image
+from platekit.inputs import find_images
+from platekit.tables import BOX, CORNERS, FILE, TEXT, clockwise, corners_text, write_rows
 
 
 def find_labels(picture: Path, images: Path, labels: Path | None, attribute: str, coco: Mapping[str, LabelsOf] | None,
@@ -69,7 +71,7 @@ class Table(NamedTuple):
 
     rows: list[list[object]]  # file, x1, y1, x2, y2, corners and text
     plates: Counter[str]  # by class
-    seen: set[str]  # classes, of other things too
+    others: Counter[str]  # the same of what is none by --classes
     problems: list[str]
     left_out: int  # pictures without labels
     lost: list[str]  # pictures of COCO's that are not there
@@ -81,8 +83,7 @@ def table_of_labels(images: Path, labels: Path | None, folder: Path, classes: Se
     coco = read_coco(labels, attribute) if labels and labels.suffix.lower() == ".json" else None
     unused = {labels_of: name for name, labels_of in (coco or {}).items()}
     rows, problems, left_out = [], [], 0
-    seen: set[str] = set()
-    plates: Counter[str] = Counter()
+    plates, others = Counter[str](), Counter[str]()
     pictures = find_images(images)
     names = Counter(path.name for path in pictures)
     for path in tqdm(pictures, unit="picture"):
@@ -94,16 +95,21 @@ def table_of_labels(images: Path, labels: Path | None, folder: Path, classes: Se
         name = relative_name(path, folder)
         try:
             read = labels_of(np.array(read_image(path).shape[1::-1]))
-            seen.update(label.kind for label in read)
+            others.update(label.kind for label in read if classes and label.kind not in classes)
             read = [label._replace(box=label.box.round(1)) for label in read if not classes or label.kind in classes]
-            if any((label.box[2:] - label.box[:2] < LEAST_SIDE).any() for label in read):
+            if not all(at_least(label.box[None], LEAST_SIDE)[0] for label in read):
                 raise UserError(f"{path}: the box of a label has a side below {LEAST_SIDE} pixels; mend the label")
         except UserError as error:
             problems.append(str(error))
             continue
         plates.update(label.kind for label in read)
         rows += [[name, *label.box.tolist(), corners_in(label), label.text] for label in read] or [[name, *("",) * 6]]
-    return Table(rows, plates, seen, problems, left_out, list(unused.values()))
+    return Table(rows, plates, others, problems, left_out, list(unused.values()))
+
+
+def counted(classes: Counter[str]) -> str:
+    """How many labels each class has."""
+    return ", ".join(f"{kind} ({count})" for kind, count in sorted(classes.items()))
 
 
 def main() -> int:
@@ -121,15 +127,16 @@ def main() -> int:
     args = parser.parse_args()
     if args.out.exists():
         raise UserError(f"{args.out} is there and may have been corrected; name another --out, or remove it")
-    rows, plates, seen, problems, left_out, lost = table_of_labels(args.images, args.labels, args.out.parent,
+    rows, plates, others, problems, left_out, lost = table_of_labels(args.images, args.labels, args.out.parent,
                                                                    args.classes, args.text)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     if not rows:
         raise UserError(f"no picture in {args.images} has labels that can be read: YOLO's .txt, Pascal VOC's .xml, "
                         "LabelMe's .json or COCO's one; check --labels")
-    if unknown := set(args.classes or ()) - seen:
-        raise UserError(f"no label has the class {min(unknown)}; name with --classes some of {', '.join(sorted(seen))}")
+    if unknown := set(args.classes or ()) - plates.keys():
+        raise UserError(f"no label has the class {min(unknown)}; name with --classes some of "
+                        f"{', '.join(sorted({*plates, *others}))}")
     columns = (FILE, *BOX, CORNERS, TEXT)
     told = [index for index in range(len(columns)) if index <= len(BOX) or any(row[index] for row in rows)]
     write_rows(args.out, [columns[index] for index in told], ([row[index] for index in told] for row in rows))
@@ -138,9 +145,10 @@ def main() -> int:
         print(f"{len(lost)} labelled pictures are not in {args.images}, such as {lost[0]}")
     if len(columns) - 1 not in told:
         print(f"the labels tell no texts ({args.text}); to train or measure LPRNet, add a column text to the table")
+    if others:
+        print(f"labels of other classes, of no plates: {counted(others)}")
     if len(plates) > 1:
-        print("of the classes " + ", ".join(f"{kind} ({count})" for kind, count in sorted(plates.items()))
-              + "; if some are no plates, name with --classes those that are")
+        print(f"of the classes {counted(plates)}; if some are no plates, name with --classes those that are")
     train, *vals = (args.images / part for part in ("train", "val", "valid"))
     vals = [val for val in vals if train.is_dir() and val.is_dir()]
     sides = ("-dir_train", train, "-dir_val", *vals) if vals else ("-dir_train", args.images, "--hold_out", 0.1)

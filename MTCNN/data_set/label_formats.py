@@ -126,7 +126,7 @@ def read_voc(attribute: str, path: Path, size: np.ndarray) -> list[Label]:
             raise UserError(f"{path}: {texts} is no box xmin, ymin, xmax, ymax in a picture of {size[0]} x {size[1]} "
                             "pixels; mend it") from None
         told = {other.findtext("name"): other.findtext("value") for other in thing.iterfind("attributes/attribute")}
-        labels.append(Label(thing.findtext("name") or "", box, text=text_in(attribute, told)))
+        labels.append(Label((thing.findtext("name") or "").strip(), box, text=text_in(attribute, told)))
     return labels
 
 
@@ -135,14 +135,16 @@ def read_coco(path: Path, attribute: str) -> dict[str, LabelsOf]:
     gives the picture, and by the last part of that where no other has it. Raises UserError."""
     try:
         content = json.loads(path.read_bytes())
-        kinds = {kind["id"]: str(kind["name"]) for kind in content["categories"]}
+        kinds = {kind["id"]: str(kind["name"]).strip() for kind in content["categories"]}
         things: dict[Any, list[dict[str, Any]]] = {picture["id"]: [] for picture in content["images"]}
         for thing in content["annotations"]:
             things[thing["image_id"]].append({**thing, "kind": kinds[thing["category_id"]]})
-        found: dict[str, LabelsOf] = {
-            str(picture["file_name"]).replace("\\", "/"): functools.partial(labels_of_coco, path, attribute,
-                                                                            picture, things[picture["id"]])
-            for picture in content["images"]}
+        found: dict[str, LabelsOf] = {}
+        for picture in content["images"]:
+            name = str(picture["file_name"]).replace("\\", "/")
+            if name in found:
+                raise UserError(f"{path} has the picture {name} twice; keep one, with the labels of both")
+            found[name] = functools.partial(labels_of_coco, path, attribute, picture, things[picture["id"]])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"cannot read {path} as COCO's: {type(error).__name__} {error}; check the file") from None
     last = Counter(map(posixpath.basename, found))  # the folders before it may be another machine's

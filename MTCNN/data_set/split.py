@@ -19,7 +19,7 @@ from ccpd.annotation import has_annotation, parse
 from ccpd.dataset import shows_no_plate
 from platekit.errors import UserError, reason
 from platekit.files import atomic_path
-from platekit.images import find_images
+from platekit.inputs import find_images
 
 
 @dataclass

@@ -128,7 +128,7 @@ def train(recipe: Recipe, args: argparse.Namespace) -> nn.Module:
     steps = math.ceil(len(training) / args.batch_size) * args.epoch
     settings = Settings(epochs=args.epoch, batch_size=args.batch_size, learning_rate=args.learning_rate,
                         warmup_steps=min(200, steps // 10), average_decay=0.998,
-                        half=not args.float32, seed=args.seed)
+                        bfloat16=not args.float32, seed=args.seed)
     run = Run(args.run, net.to(memory_format=torch.channels_last), settings, device,
               facts={"box_loss": args.box_loss, "samples": len(training),
                      "list of samples": file_fingerprint(args.list_train),

@@ -18,14 +18,14 @@ from ccpd import camera
 from ccpd.dataset import PHOTO_SIZE
 from ccpd.geometry import Pose, sample_pose
 from ccpd.plates import in_light_of
-from platekit.corners import bounding_box, box_corners, fill
+from platekit.corners import bounding_box, box_corners, share_of_box
 from platekit.opencv import cv2
 
 # Subsets whose poses the views take, and their shares. Base has no published statistics that differ from blur's.
 POSES: dict[str, float] = {"ccpd_base": 0.12, "ccpd_blur": 0.22, "ccpd_db": 0.13, "ccpd_fn": 0.15,
                            "ccpd_rotate": 0.2, "ccpd_tilt": 0.18}
 LIKE_CCPD = 0.65  # share of the views that look as the plate whose pose they take; the others look any way
-LEAST_SIDE = 4  # pixels of a plate that a pose may leave it
+LEAST_POSED = 4  # pixels of a plate that a pose may leave it
 SMALLER = 0.8  # how much smaller a picture gets by samples alone
 SHAKEN = 4.0  # half the plates of CCPD's blur subset are less sharp; half of their views are blurred further
 
@@ -40,24 +40,25 @@ class View:
     matrix: np.ndarray = field(default_factory=lambda: np.eye(3))  # the homography (3, 3) from the photo to the view
 
 
-def make_view(image: np.ndarray, box: np.ndarray | None, vertices: np.ndarray | None, ignore: np.ndarray,
+def make_view(image: np.ndarray, box: np.ndarray | None, corners: np.ndarray | None, ignore: np.ndarray,
               rng: np.random.Generator, poses: Sequence[str] = tuple(POSES), tone: float = 1.0) -> View:
-    """A random view of a photo; arguments as in photos.Photo, ``tone`` as by ccpd.plates.tone_of. The picture keeps its
-    size."""
+    """A random view of a photo, which keeps its size. ``ignore``: zones (K, 4) that hold no samples; ``tone`` as by
+    ccpd.plates.tone_of."""
     height, width = image.shape[:2]
     matrix = pose = None
-    if vertices is not None:
+    if corners is not None:
         for _ in range(8):
             pose = sample_pose(_pick(poses, rng), rng)
             target = placed(pose.corners, height, width)
-            if np.ptp(target, axis=0).min() < LEAST_SIDE:  # in a small picture
+            if np.ptp(target, axis=0).min() < LEAST_POSED:  # in a small picture
                 continue
-            matrix = warp_between(vertices, target, height, width)
+            matrix = warp_between(corners, target, height, width)
             if matrix is not None:
                 break
     if matrix is None:
         matrix = mild_warp(box, height, width, rng)
-    corners = vertices if vertices is not None else None if box is None else box_corners(box)
+    if corners is None and box is not None:
+        corners = box_corners(box)
     new_box = None if corners is None else bounding_box(transform(corners, matrix))
     about = np.array([width, height]) / 2 if corners is None else corners.mean(axis=0)
     warped = _warp(image, matrix, about, rng)
@@ -120,8 +121,7 @@ def _visible(box: np.ndarray, height: int, width: int) -> bool:
 
 def transform(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Points (N, 2) under a homography (3, 3)."""
-    moved = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ matrix.T
-    return moved[:, :2] / moved[:, 2:]
+    return cv2.perspectiveTransform(points[None].astype(np.float64), matrix)[0]
 
 
 def warp_between(source: np.ndarray, target: np.ndarray, height: int, width: int) -> np.ndarray | None:
@@ -188,26 +188,22 @@ def look_like(image: np.ndarray, box: np.ndarray, pose: Pose, rng: np.random.Gen
     """
     shaken = pose.blurriness < SHAKEN and bool(rng.random() < 0.5)
     if shaken:  # before the light: in the dark a sharp plate has the figure of a blurred one
-        image = camera.blur(image, rng.uniform(0.02, 0.07) * (box[2] - box[0]), *_shake(rng))
+        image = camera.blur(image, rng.uniform(0.02, 0.07) * (box[2] - box[0]), camera.random_blur(rng))
     image = _light(image, rng)
     x1, y1, x2, y2 = np.clip(box.round().astype(int), 0, None)
-    brightness = in_light_of(pose.brightness, 1 + fill(pose.corners) * (tone - 1))  # the box shows more than the plate
+    tone_of_box = 1 + share_of_box(pose.corners) * (tone - 1)  # which shows more than the plate
+    brightness = in_light_of(pose.brightness, tone_of_box)
     image = camera.expose(image, np.clip(brightness / max(4.0, float(image[y1:y2, x1:x2].mean())), 0.08, 3.0))
     if rng.random() < 0.15:
         image = _weather(image, rng)
-    shake = _shake(rng)
+    kind = camera.random_blur(rng)
     # noise and JPEG raise the figure in CCPD's own photos: what lies below them is softer than it says
     sharp = pose.blurriness * rng.uniform(0.3, 1)
-    image = camera.blur_to(image, tuple(box), sharp, 0.08 * (box[2] - box[0]), *shake)
+    image = camera.blur_to(image, tuple(box), sharp, 0.08 * (box[2] - box[0]), kind)
     if shaken or rng.random() < 0.6:
         image = _noise(image, rng, 14 if pose.blurriness > 10 else 6 if shaken else 3)
     quality = camera.CCPD_QUALITY if rng.random() < 0.75 else int(rng.integers(15, 85))
     return camera.coded(image, quality)
-
-
-def _shake(rng: np.random.Generator) -> tuple[bool, float, bool]:
-    """Whether a blur is the camera's motion rather than its focus, the motion's angle, and whether it is of light."""
-    return bool(rng.random() < 0.65), rng.uniform(0, np.pi), bool(rng.random() < camera.OF_LIGHT)
 
 
 def _light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -264,8 +260,8 @@ def _coarser(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Focus blur, or motion blur of up to 36 pixels."""
-    if rng.random() < camera.OF_LIGHT:
-        return camera.of_light(_blur_numbers(camera.to_light(image), rng))
+    if rng.random() < camera.LINEAR_BLURS:
+        return camera.from_linear(_blur_numbers(camera.to_linear(image), rng))
     return _blur_numbers(image, rng)
 
 
