@@ -23,7 +23,7 @@ from platekit.arguments import add_seed
 from platekit.devices import add_device, enough_memory
 from platekit.distributed import rank, wait_for_all, world
 from platekit.drawing import draw_plates, hide_plates
-from platekit.errors import UserError
+from platekit.errors import DiskFull, UserError
 from platekit.files import (
     alone,
     file_fingerprint,
@@ -56,6 +56,7 @@ class Input:
     image: np.ndarray | None = None  # BGR uint8 (H, W, 3); the annotated one in the end
     result: PictureResult | None = None
     error: UserError | None = None
+    unwritten: UserError | None = None  # why there is no annotated picture
 
 
 def add_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -102,9 +103,9 @@ def json_lines(path: str | None, keep: bool = False) -> Iterator[TextIO | None]:
         replace(part, Path(path))
 
 
-def results_place(json_path: str | None, inputs: Iterable[object]) -> str | None:
-    """Where results go: the path, or the file that a link leads to. UserError if that is a CSV table, a folder,
-    a device, one of the inputs, or a file of something else."""
+def results_place(json_path: str | None, inputs: Iterable[object], output: Path | None = None) -> str | None:
+    """Where results go: the path, or the file that a link leads to. UserError if that is a CSV table, a folder, the one
+    of annotated pictures to be, a device, one of the inputs, or a file of something else."""
     if json_path and json_path.lower().endswith(".csv"):
         raise UserError(f"--json {json_path} would hold JSON lines and no CSV; name plates.jsonl, of which "
                         "MTCNN/data_set/boxes_of_results.py then makes a table")
@@ -112,6 +113,10 @@ def results_place(json_path: str | None, inputs: Iterable[object]) -> str | None
         return json_path
     if not json_path or json_path.endswith(("/", os.sep)) or os.path.isdir(json_path):
         raise UserError(f"--json '{json_path}' is no file's name; name one, such as plates.jsonl")
+    if output is not None and real_path(output) == real_path(json_path):
+        raise UserError(f"--json and --output are both {json_path}; name a file and a folder")
+    if os.path.islink(json_path):
+        json_path = os.path.realpath(json_path)
     if not os.path.exists(json_path):
         return json_path
     if is_device(json_path):
@@ -121,7 +126,7 @@ def results_place(json_path: str | None, inputs: Iterable[object]) -> str | None
     with writing(json_path), open(json_path, "rb") as file:
         if file.read(9) not in (b"", b'{"image":'):
             raise UserError(f"--json {json_path} would replace a file that holds no results; name another one")
-    return os.path.realpath(json_path) if os.path.islink(json_path) else json_path
+    return json_path
 
 
 def check_display(show: bool) -> None:
@@ -147,14 +152,16 @@ class OutputFolder:
         if os.path.exists(folder) and not os.path.isdir(folder):
             raise UserError(f"cannot write pictures to {folder}: it is a file; name a folder with --output")
         self.folder, self.root = folder, ""
+        self.lacks_some = False  # whether a picture could not be written
         place, parent = real_path(folder), None
         if not takes_files(folder):
             raise UserError(f"cannot write pictures to {folder}: permission denied; name another folder with --output")
         for source in sources:
-            if source.parent == parent:
+            linked = os.path.islink(source) and real_path(source).is_relative_to(place)
+            if source.parent == parent and not linked:
                 continue
             parent = source.parent
-            if real_path(parent).is_relative_to(place):
+            if linked or real_path(parent).is_relative_to(place):
                 raise UserError(f"{folder} holds inputs, which annotated pictures could replace; name another folder "
                                 "with --output")
             try:
@@ -209,7 +216,7 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     inputs = [entry for entry in named if not is_same_folder(entry, output)] or named
     must_name_pictures(inputs, output)
     sources = functools.partial(expand_what_is_there, inputs, output)  # anew for every walk: inputs are never all held
-    json_path = results_place(json_path, inputs)
+    json_path = results_place(json_path, inputs, output)
     check_display(show)
     folder = OutputFolder(output, sources()) if output else None
     if json_path is not None and json_path != "-":
@@ -231,7 +238,7 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
                     score.add_entry(entry)
     if score and str(score):
         print(score, file=sys.stderr if json_path == "-" else sys.stdout)
-    return int(failed)
+    return int(failed or (folder is not None and folder.lacks_some))
 
 
 def run_shared(sources: Callable[[], Iterator[Path]], read_inputs: Callable[..., Iterator[tuple[int, dict[str, Any]]]],
@@ -301,8 +308,10 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
             if folder:
                 try:
                     write_image(folder.path_for(one.path), one.image)
+                except DiskFull:
+                    raise
                 except UserError as error:
-                    one.error = error
+                    one.unwritten = error
         return one
 
     threads = spare_threads()
@@ -311,8 +320,11 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
             tqdm.write(f"error: {one.error}", file=sys.stderr)
             yield one.number, {"image": str(one.path), "error": str(one.error)}
             continue
+        if one.unwritten and folder:
+            tqdm.write(f"error: {one.unwritten}", file=sys.stderr)
+            folder.lacks_some = True
         if speak:
-            report(one.path, one.result, folder)
+            report(one.path, one.result, None if one.unwritten else folder)
         if show:
             cv2.imshow("plates (any key goes on)", one.image)
             cv2.waitKey(0)

@@ -13,15 +13,21 @@ from platekit.results import Plate
 
 COLOUR = (60, 60, 255)  # BGR
 INK = (255, 255, 255)
+FONT, WEIGHT = cv2.FontFace("sans"), 500
 SQUARES = (5, 2)  # side by side and one below another, of a hidden plate: fewer than it has symbols
 MARGIN = 0.1  # of a box's sides, that is hidden beyond them
+
+
+def text_width(text: str, size: int) -> int:
+    """How many pixels wide ``draw_text`` writes it."""
+    return cv2.getTextSize((0, 0), printable(text), (0, 0), FONT, size, WEIGHT)[2]
 
 
 def draw_text(image: np.ndarray, text: str, origin: tuple[int, int], size: int, colour: tuple[int, int, int] = INK
               ) -> None:
     """Write ``text`` into the picture; ``origin`` is the left end of its baseline, ``size`` its height in pixels."""
     # OpenCV aborts the process on what is not printable
-    cv2.putText(image, printable(text), origin, colour, cv2.FontFace("sans"), size, 500)
+    cv2.putText(image, printable(text), origin, colour, FONT, size, WEIGHT)
 
 
 def draw_plates(image: np.ndarray, plates: Sequence[Plate]) -> np.ndarray:
@@ -31,12 +37,13 @@ def draw_plates(image: np.ndarray, plates: Sequence[Plate]) -> np.ndarray:
     """
     image, (height, width) = drawable(image), image.shape[:2]
     line = max(1, round(max(height, width) / 400))
-    size = max(12, round(max(height, width) / 32))
+    usual = max(12, round(max(height, width) / 32))
     for plate in reversed(plates):  # the surest on top
         x1, y1, x2, y2 = (round(value) for value in plate.box)
         cv2.rectangle(image, (x1, y1), (x2 - 1, y2 - 1), COLOUR, line)  # x2 and y2 are exclusive
         label = f"{plate.detection_score:.2f}" if plate.text is None else f"{plate.text} {plate.confidence:.2f}"
-        label_width = round(size * 0.62 * len(label)) + size // 2  # enough for the one wide symbol among narrow ones
+        size = max(6, min(usual, int(usual * width / (text_width(label, usual) + usual // 2))))  # to fit the picture
+        label_width = text_width(label, size) + size // 2
         left = max(0, min(x1, width - label_width))
         top = y1 - size - size // 2
         if top < 0:

@@ -16,6 +16,10 @@ class UserError(ValueError):
     """Bad input or usage. The message is one sentence that names the file and the remedy."""
 
 
+class DiskFull(UserError):
+    """There is no room for what is to be written: nothing that comes after will be either."""
+
+
 def reason(error: Exception) -> object:
     """Why an error is there, for a sentence that names the file itself: the system's words for it, if it has some."""
     return getattr(error, "strerror", None) or error

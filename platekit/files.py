@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from platekit.errors import UserError, reason
+from platekit.errors import DiskFull, UserError, reason
 
 try:
     import fcntl
@@ -98,6 +99,8 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
     except BrokenPipeError:  # standard output's, not the file's
         raise
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"cannot write {path}: {error.strerror}; free some space") from None
         raise UserError(f"cannot write {path}: {error.strerror}; name a place where you may write") from None
 
 

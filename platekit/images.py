@@ -79,7 +79,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):  # opening a pipe would wait for ever
             raise UserError(f"cannot read {path}: it is a pipe or a device; name a file")
         if stat.S_ISDIR(facts.st_mode):
-            raise UserError(f"cannot read {path}: it is a folder; name a picture")
+            with os.scandir(os.fspath(path)):  # one that may not be entered says so
+                raise UserError(f"cannot read {path}: it is a folder; name a picture")
         if facts.st_size > 8 * MAX_PIXELS:  # four channels of 16 bits, not compressed
             raise UserError(f"cannot decode {path}: no picture of up to {MAX_PIXELS / 1e6:g} megapixels is so large a "
                             "file; make it smaller")

@@ -117,7 +117,10 @@ def _matches(pattern: str) -> list[Path]:
     if "**" not in parts:
         return [Path(path) for path in sorted(glob.glob(pattern))]
     fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-    found = set(Path(*parts[:fixed]).glob(str(Path(*parts[fixed:]))))
+    try:
+        found = set(Path(*parts[:fixed]).glob(str(Path(*parts[fixed:]))))
+    except ValueError:
+        raise UserError(f"the pattern {pattern} has ** within a name; write * there") from None
     hidden = any(part.startswith(".") for part in parts[fixed:])  # are meant where the pattern has a dot, as for glob
     return sorted(path for path in found if hidden or not any(part.startswith(".") for part in path.parts[fixed:]))
 

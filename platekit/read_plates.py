@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+if __package__ in (None, ""):
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from LPRNet.paths import COLOUR_WEIGHTS, LPRNET_ONNX, STN_ONNX
 from MTCNN.paths import ONET_ONNX, PNET_ONNX
@@ -160,3 +164,7 @@ def main() -> int:
 def command() -> None:
     """The installed command ``read-plates``."""
     run_script(main, at_once=True)
+
+
+if __name__ == "__main__":
+    command()

@@ -220,7 +220,7 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
         raise UserError("torchrun shares pictures, not videos; start one process for each video")
     if reconnect and len(sources) > 1:
         raise UserError("--reconnect watches one stream or camera; start one process for each")
-    json_path = results_place(json_path, sources)
+    json_path = results_place(json_path, sources, output)
     check_display(show)
     failed, cut_short = False, False
     videos = AnnotatedVideos(output, sources) if output else None

@@ -568,6 +568,9 @@ def test_a_plate_is_found_once(tmp_path):
     add(score, "b.jpg", plates[:0])
     add(score, "c.jpg", plates)
     assert str(score) == "2 pictures: 1 of 2 plates found (50.0%), 1 other boxes, 1 pictures without a row in a table"
+    at_limit = Score({tmp_path / "a.jpg": Plates(np.array([(0, 0, 10, 10)], float), [], [])})
+    add(at_limit, "a.jpg", np.array([(0, 0, 10, 7)]))  # an IoU of 0.7
+    assert str(at_limit) == "1 pictures: 0 of 1 plates found (0.0%), 1 other boxes"
     score.truth[tmp_path / "d.jpg"] = Plates(plates, [], [])
     assert str(score).endswith(", 1 pictures of the tables were not among those read")
     assert not str(Score({}))
@@ -716,6 +719,8 @@ def test_what_was_read_is_a_table_to_correct_and_to_train_on(call, tmp_path):
         assert overlap(boxes[0], truth.box) > 0.7 and np.abs(corners - truth.vertices).max() < np.ptp(boxes[0][::2]) / 8
     done = call(crops_of_boxes.main, "--boxes", table, "--out", tmp_path / "crops")
     assert done.status == 0 and "3 crops and labels.csv" in done.out, done
+    done = call(boxes_of_results.main, "--results", "plates.jsonl", "--out", "new/deeper/boxes.csv", cwd=tmp_path)
+    assert done.status == 0 and len(plates_of_tables([tmp_path / "new" / "deeper" / "boxes.csv"])) == 3, done.err
 
 
 def test_a_corrected_table_is_never_replaced_by_what_was_read(call, table, tmp_path):

@@ -101,6 +101,13 @@ def test_plates_of_one_picture_have_each_their_own(reader):
         np.testing.assert_allclose(detail.corners, [(x1, y1), (x2, y1), (x2, y2), (x1, y2)], atol=25)
 
 
+def test_plates_of_several_batches_have_their_own_details():
+    reader = DetailReader(Recogniser(device="cpu", batch_size=2))
+    boxes = np.array([[x, 10, x + 90, 34] for x in (5, 105, 205)], np.float32)
+    told = reader(upload(np.full((60, 300, 3), 60, np.uint8)), boxes, ["皖A12345", "皖A12345", "皖AD12345"])
+    assert [details.colour == "green" for details in told] == [False, False, True]
+
+
 def test_weights_of_another_net_are_refused(tmp_path):
     save_weights(tmp_path / "net.pth", torch.nn.Linear(3, 5))
     with pytest.raises(UserError, match="net"):

@@ -21,6 +21,7 @@ from MTCNN.model.MTCNN_nets import ONet, PNet
 from platekit import read_plates
 from platekit.checkpoints import save_weights
 from platekit.command import run_pictures
+from platekit.images import read_image
 from platekit.read_plates import BACKENDS
 from platekit.video import run_video
 from tests.conftest import ROOT, files_below, make_picture, put_picture, results_of
@@ -282,6 +283,9 @@ def test_what_is_perhaps_a_plate_is_hidden_too(call, monkeypatch, tmp_path):
         done = call(main, "--image", tmp_path / "a.png", "--output", tmp_path / "out", "--json", target,
                     "--device", "cpu", *flags)
         assert done.status == 0 and len(results_of(target)[0]["plates"]) == count
+        drawn = read_image(tmp_path / "out" / "a.png")
+        changed = (drawn != make_picture(60, 120))[10:40, 10:90].any(axis=2).mean()
+        assert (changed > 0.9) == bool(count)
 
 
 @pytest.fixture

@@ -130,6 +130,11 @@ def test_a_split_is_not_mixed_with_one_of_another_seed(call, tmp_path):
     sides = tmp_path / "train", tmp_path / "val"
     split = ("--img_dirs", tmp_path / "ccpd", "--dir_train", sides[0], "--dir_val", sides[1], "--val_share", 0.4)
     assert call(preprocess.main, *split).status == 0
+    assert "was split by val_share 0.4, seed 0" in call(preprocess.main, *split, "--seed", 1).sentence()
+    photo_folder(tmp_path / "other", [f"皖A{number:05d}" for number in range(20)])  # a subset with the same plates
+    later = ("--img_dirs", tmp_path / "other", *split[2:-1], 0.1)
+    assert "plates would be on both sides" in call(preprocess.main, *later).sentence()
+    (sides[0] / ".split").unlink()  # of an earlier version
     assert "another --seed" in call(preprocess.main, *split, "--seed", 1).sentence()
     assert not set(files_below(sides[0])) & set(files_below(sides[1]))
 

@@ -142,6 +142,9 @@ def test_installed_it_works_from_any_directory_and_keeps_its_own_clean(installed
     assert [Path(line).as_posix() for line in lines[3:]] == \
         ["LPRNet/weights/Final_LPRNet_model.pth", "LPRNet/data/train", "ccpd/synthetic"]
 
+    for module in ("platekit.read_plates", "platekit.serve"):
+        done = run_installed(installed, tmp_path, sys.executable, "-m", module, "--help")
+        assert done.returncode == 0 and "--backend" in done.stdout, done.stderr
     done = run_installed(installed, tmp_path, sys.executable, "-m", "LPRNet.data.preprocess", "--help")
     assert done.returncode == 0 and "LPRNet/data" in done.stdout and str(installed) not in done.stdout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import subprocess
@@ -22,7 +23,7 @@ from platekit import read_plates
 from platekit.arguments import command_line
 from platekit.command import json_lines, run_pictures, write_line
 from platekit.errors import UserError, run_script
-from platekit.files import fingerprint, write_bytes
+from platekit.files import fingerprint, write_bytes, writing
 from platekit.images import read_image
 from platekit.inputs import find_images
 from platekit.results import PictureResult, Plate
@@ -170,7 +171,7 @@ def test_a_run_is_not_gone_on_with_by_other_flags(call, folder, tmp_path, monkey
     monkeypatch.setattr(MTCNN, "Detector", lambda *args: Killed())
     monkeypatch.setattr(LPRNet_Test, "Recogniser", lambda *args: Killed())
     (tmp_path / "net").write_text("other weights")
-    (tmp_path / "labels.csv").write_text("file,text\nin/a.png,皖A12345\n")
+    (tmp_path / "labels.csv").write_text("file,text\nin/a.png,皖A12345\n", encoding="utf-8")
     run = ("--image", folder, "--json", tmp_path / "plates.jsonl", "--device", "cpu")
     interrupted = 130
     assert call(script.main, *run).status == interrupted
@@ -254,8 +255,44 @@ def test_a_picture_that_cannot_be_written_has_failed_and_the_run_goes_on(folder,
     out = tmp_path / "plates.jsonl"
     assert run_pictures([folder], read, str(out), output=tmp_path / "drawn") == 1
     lines = lines_of(out)
-    assert ["plates" in line for line in lines] == [True, False, True, False] and "cannot write" in lines[3]["error"]
-    assert files_below(tmp_path / "drawn") == ["a.png", "c.png"]
+    assert ["plates" in line for line in lines] == [True, False, True, True]  # what was read is not lost
+    assert files_below(tmp_path / "drawn") == ["a.png", "c.png"] and "cannot write" in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_the_run(folder, tmp_path, monkeypatch):
+    """What comes after could not be written either; what was read before goes on with --resume."""
+    def write(path: Path, image: np.ndarray) -> None:
+        with writing(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    out = tmp_path / "plates.jsonl"
+    with monkeypatch.context() as changed, pytest.raises(UserError, match="No space left on device; free some space"):
+        changed.setattr("platekit.command.write_image", write)
+        run_pictures([folder], read, str(out), output=tmp_path / "drawn")
+    assert run_pictures([folder], read, str(out), output=tmp_path / "drawn", resume=True) == 1
+    assert ["plates" in line for line in lines_of(out)] == [True, False, True]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows asks for a right to make links")
+def test_a_picture_that_a_link_leads_to_is_not_replaced(folder, tmp_path):
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "a.png").symlink_to(folder / "a.png")
+    with pytest.raises(UserError, match="holds inputs"):
+        run_pictures([tmp_path / "links"], read, output=folder)
+
+
+def test_results_and_annotated_pictures_have_two_places(folder, tmp_path):
+    for run, source in ((run_pictures, folder), (run_video, folder / "clip.avi")):
+        with pytest.raises(UserError, match="name a file and a folder"):
+            run([str(source)], read, str(tmp_path / "same"), tmp_path / "same")
+
+
+@pytest.mark.parametrize(("json", "resume", "processes"), [
+    (None, True, 1), ("-", True, 1), (None, False, 2), ("-", False, 2)])
+def test_resume_and_torchrun_need_a_file(folder, monkeypatch, json, resume, processes):
+    monkeypatch.setattr("platekit.command.world", lambda: processes)
+    with pytest.raises(UserError, match="need a file for the results"):
+        run_pictures([folder], lambda *_: 1 / 0, json, resume=resume)
 
 
 def test_the_pictures_of_a_run_before_are_no_input(folder, capsys):
@@ -308,6 +345,8 @@ def test_results_never_replace_a_device_and_go_where_a_link_leads(folder, tmp_pa
     (tmp_path / "link").symlink_to(tmp_path / "far" / "plates.jsonl")
     assert run(source, read, str(tmp_path / "link")) == 0
     assert (tmp_path / "link").is_symlink() and lines_of(tmp_path / "far" / "plates.jsonl")
+    (tmp_path / "far" / "plates.jsonl").unlink()  # a link may be made before there are results
+    assert run(source, read, str(tmp_path / "link")) == 0 and lines_of(tmp_path / "far" / "plates.jsonl")
     assert (tmp_path / "pipe").is_fifo() and files_below(tmp_path / "far") == ["plates.jsonl"]
 
 

@@ -44,6 +44,16 @@ def test_the_label_tells_the_text():
     assert not np.array_equal(label("皖A12345"), label(None))
 
 
+@pytest.mark.parametrize("text", ["皖A12345", "品川神奈500あ1234", "iiii"])
+def test_a_label_fits_the_picture(text):
+    """All that is written lies on its ground."""
+    image = np.zeros((1200, 200, 3), np.uint8)
+    drawn = draw_plates(image, [Plate((20, 600, 180, 640), 0.9, text, 0.98)])
+    ground = np.flatnonzero((drawn == COLOUR).all(axis=2)[:595].any(axis=0))
+    written = np.flatnonzero((drawn[:595] > (100, 100, 0)).all(axis=2).any(axis=0))
+    assert len(written) > 20 and ground[0] < written[0] and written[-1] < ground[-1]
+
+
 @pytest.mark.parametrize("box", [(0, 0, 200, 100), (150, 60, 200, 100), (0, 0, 40, 15), (0, 90, 200, 100)])
 def test_a_box_at_the_border_is_seen_on_all_sides(box):
     """x2 and y2 are exclusive: the frame lies on the last pixels inside."""

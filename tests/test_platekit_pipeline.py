@@ -5,6 +5,8 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
 
@@ -31,11 +33,12 @@ SAMPLE_PHOTOS = sorted(SAMPLES.glob("*.jpg"))
     ([(0.96, 0.001), (0.94, 0.15), (0.93, 0.3)], [0, 2]),  # as would this first one,
     ([(0.94, 0.08), (0.93, 0.15), (0.92, 0.15)], [1]),  # and here the second, since the first is none
     ([(0.94, 0.08)], []),
-    ([(0.999, 0.9), (0.995, 0.0)], [0, 1]),
+    ([(0.999, 0.9), (0.995, 0.0)], [0, 1]), ([(0.95, 0.0)], [0]), ([(0.949, 0.0)], []),
+    ([(0.99, 0.9), (0.99, 0.0), (0.989, 0.0)], [0, 1]),
 ])
 def test_a_doubtful_box_that_nobody_can_read_is_no_plate(monkeypatch, found, plates):
     reader = PlateReader("cpu")
-    scores = torch.tensor([score for score, _ in found])
+    scores = np.array([score for score, _ in found])
     boxes = torch.tensor([[10.0 * number, 0, 10 * number + 9, 5] for number in range(len(found))])
     readings = [Reading(str(number), confidence, (confidence,), others=((f"or {number}", 0.001),))
                 for number, (_, confidence) in enumerate(found)]
@@ -106,13 +109,34 @@ def test_finder_and_reader_take_paths_and_say_what_is_none(tmp_path):
     path = put_picture(tmp_path / "a.png", make_picture(60, 100))
     for take in (Detector(device="cpu").detect, PlateReader("cpu")):
         assert type(take(str(path))) is type(take(path)) and len(take(path for _ in range(2))) == 2
-        assert type(take(path.read_bytes())) is type(take(path))
         with pytest.raises(UserError, match="the bytes given"):
             take(b"no picture")
         with pytest.raises(UserError, match="nothere"):
             take("nothere.jpg")
         with pytest.raises(ValueError, match="BGR uint8"):
             take(None)
+
+
+def test_a_picture_is_the_same_in_every_form():
+    reader, path = PlateReader("cpu"), SAMPLE_PHOTOS[0]
+    wanted = reader(read_image(path)).plates
+    assert wanted
+    with open(path, "rb") as file:
+        for form in (path, str(path), path.read_bytes(), file):
+            assert reader(form).plates == wanted
+    assert [result.plates for result in reader([path, path.read_bytes()])] == [wanted] * 2
+
+
+def test_one_reader_serves_several_threads():
+    reader, photos = PlateReader("cpu"), [read_image(path) for path in SAMPLE_PHOTOS]
+    wanted, start = [reader(photo).plates for photo in photos], threading.Barrier(4, timeout=60)
+
+    def read(first: int) -> list[bool]:
+        start.wait()
+        return [reader(photos[number % 5]).plates == wanted[number % 5] for number in range(first, first + 5)]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(same for part in pool.map(read, range(4)) for same in part) and all(wanted)
 
 
 def test_a_reader_goes_to_other_processes():

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -24,7 +25,7 @@ import numpy as np
 
 from platekit.arguments import HelpFormatter, add_seed, command_line
 from platekit.errors import UserError, run_script
-from platekit.files import relative_name
+from platekit.files import real_path, relative_name
 from platekit.tables import BOX, CORNERS, FILE, ROWS, TEXT, corners_text, write_rows
 
 COLUMNS = (FILE, TEXT, "confidence", *BOX, CORNERS, ROWS)
@@ -69,7 +70,7 @@ def main() -> None:
     rows, without = rows_of_results(args.results, args.out.parent)
     if not rows:
         raise UserError(f"{args.results} tells of no plate in a picture; read pictures with main.py --json")
-    if not (args.out.parent / rows[0][0]).exists():
+    if not os.path.exists(os.path.normpath(real_path(args.out.parent) / rows[0][0])):  # the folder may be made only now
         raise UserError(f"{args.results} names pictures that are not there, such as {rows[0][0]} seen from "
                         f"{args.out.parent}; run this in the folder where main.py ran")
     rows.sort(key=lambda row: row[2])

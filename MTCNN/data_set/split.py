@@ -18,8 +18,10 @@ from tqdm import tqdm
 from ccpd.annotation import has_annotation, parse
 from ccpd.dataset import shows_no_plate
 from platekit.errors import UserError, reason
-from platekit.files import atomic_path
+from platekit.files import atomic_path, write_text, writing
 from platekit.inputs import find_images
+
+NOTE = ".split"  # in the folder to train on: by what it was split
 
 
 @dataclass
@@ -50,6 +52,10 @@ def split_photos(folders: Iterable[Path], train: Path, val: Path, share: float, 
     sides = train.resolve(), val.resolve()
     if sides[0].is_relative_to(sides[1]) or sides[1].is_relative_to(sides[0]):
         raise UserError(f"{train} and {val} are one folder, or one in the other; name two that lie apart")
+    note, told = train / NOTE, f"val_share {share}, seed {seed}\n"
+    if note.is_file() and note.read_text("utf-8") != told:
+        raise UserError(f"{train} was split by {note.read_text('utf-8').strip()}; give the same, or plates would be on "
+                        f"both sides, or remove {train} and {val} to split anew")
     counts = Counts()
     for folder in folders:
         for path in tqdm(find_images(folder), desc=folder.name, unit="photo"):
@@ -77,6 +83,10 @@ def split_photos(folders: Iterable[Path], train: Path, val: Path, share: float, 
             if is_there(path, other / folder.name / path.name):
                 raise UserError(f"{path.name} is in {other} already, by another --seed or --val_share; remove {train} "
                                 f"and {val} to split anew")
+            if not note.is_file():
+                with writing(train):
+                    train.mkdir(parents=True, exist_ok=True)
+                write_text(note, told)
             if not place(path, side / folder.name, copy):
                 counts.unchanged += 1
             elif validate:
