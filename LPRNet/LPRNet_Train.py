@@ -18,6 +18,7 @@ import math
 import sys
 from collections.abc import Callable, Set
 from pathlib import Path
+from typing import Any
 
 if __package__ in (None, ""):  # run as a file: import from the repository root
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -105,8 +106,8 @@ def settled(args: argparse.Namespace) -> argparse.Namespace:
     if args.epoch_samples is not None:
         check_range(args, "epoch_samples", 1)
     check_run(args, args.save)
-    ccpds = list(map(real_path, args.img_dirs_train)) == [real_path(CROPS_TRAIN)]
-    if args.img_dirs_val is None and CROPS_VAL.is_dir() and ccpds and not args.alphabet:
+    is_default = list(map(real_path, args.img_dirs_train)) == [real_path(CROPS_TRAIN)]
+    if args.img_dirs_val is None and CROPS_VAL.is_dir() and is_default and not args.alphabet:
         args.img_dirs_val = [CROPS_VAL]
     if args.hold_out is None:
         args.hold_out = 0.0 if args.img_dirs_val else 0.1
@@ -208,15 +209,18 @@ def logits_of(reader: Reader, crops: torch.Tensor, device: torch.device, batch_s
 
 
 def build_nets(args: argparse.Namespace, alphabet: Alphabet, real: LPRDataLoader) -> Reader:
-    """The nets to train, from ``--weights`` where given. If these know no symbols beside the alphabet's, or both are
-    Chinese, its plates are laid out as theirs: they find those in the ``real`` crops, and go on reading two rows.
+    """The nets to train: new ones, or with the weights that ``--weights`` names.
 
-    Where no sample tells the plate's corners the spatial transformer stays as it is: what it learns from the reading
-    alone is good for one look, and astray after three (of 200 plates 3 were read, at one look 200).
+    Where those weights know no symbol that the alphabet lacks, or both alphabets are Chinese, plates of both are taken
+    to be laid out alike: the loaded transformer then finds the corners in the ``real`` crops, and two rows stay
+    readable.
+
+    Where no sample tells a plate's corners the spatial transformer is not trained: what it learns from the readings
+    alone serves one look, but leads astray over three (of 200 plates 3 were read then, at one look all 200).
     """
     reader = Reader(len(alphabet), args.dropout_rate, TrainingLPRNet).to(memory_format=torch.channels_last)
     taught = args.rendered_share > 0 or any(crop.name.corners is not None for crop in real.crops)
-    if "stn" in args.without or not taught:  # which starts as the identity
+    if "stn" in args.without or not taught:  # a new one is the identity
         reader.stn.requires_grad_(False)
     reader.lprnet.per_sample = "sample_norm" not in args.without
     if args.weights:
@@ -244,6 +248,18 @@ def save(reader: Reader, alphabet: Alphabet, args: argparse.Namespace) -> None:
     print(f"wrote {args.save[0]} and {args.save[1]}; next: python LPRNet/LPRNet_Test.py", *flags)
 
 
+def run_facts(args: argparse.Namespace, alphabet: Alphabet, train: TrainingPlates, real: LPRDataLoader,
+              plain: LPRDataLoader) -> dict[str, Any]:
+    """What a training that goes on must find as it was, beside its ``Settings``."""
+    glyphs = find_images(args.glyphs) if args.glyphs else []
+    return {**alphabet.facts, "straightening": args.straightening, "dropout_rate": args.dropout_rate,
+            "without": sorted(args.without), "rendered_share": args.rendered_share,
+            "number of samples": len(train), "set of glyphs": fingerprint(*map(file_fingerprint, glyphs)),
+            "set of crops": fingerprint(*map(str, real.crops)),
+            "set of validation crops": fingerprint(*map(str, plain.crops)),
+            "start weights": start_weights(args.weights or (), args.save)}
+
+
 def main() -> None:
     args = parse_arguments()
     seed_everything(args.seed)
@@ -265,15 +281,7 @@ def main() -> None:
     steps = math.ceil(len(train) / args.batch_size) * args.epoch
     settings = Settings(epochs=args.epoch, batch_size=args.batch_size, learning_rate=args.learning_rate,
                         warmup_steps=min(300, steps // 10), bfloat16=not args.float32, seed=args.seed)
-    glyphs = find_images(args.glyphs) if args.glyphs else []
-    facts = {**alphabet.facts,
-             "straightening": args.straightening, "dropout_rate": args.dropout_rate,
-             "without": sorted(args.without), "rendered_share": args.rendered_share,
-             "number of samples": len(train), "set of glyphs": fingerprint(*map(file_fingerprint, glyphs)),
-             "set of crops": fingerprint(*map(str, real.crops)),
-             "set of validation crops": fingerprint(*map(str, plain.crops)),
-             "start weights": start_weights(args.weights or (), args.save)}
-    run = Run(args.run, reader, settings, device, facts, args.save_seconds)
+    run = Run(args.run, reader, settings, device, run_facts(args, alphabet, train, real, plain), args.save_seconds)
     if run.resume(args.restart):
         print(f"going on from {run.last}, step {run.step}", flush=True)
 

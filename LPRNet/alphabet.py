@@ -22,7 +22,7 @@ CHARS_DICT = {symbol: index for index, symbol in enumerate(CHARS)}
 MAX_LENGTH = 8
 MOST_SYMBOLS = 5000  # LPRNet grows with their square: 100 MB; a file of weights may say any number
 TIME_STEPS = 18  # of LPRNet: no text can have more symbols
-LEAST = 0.001  # probability of a further text that is told
+LEAST_OTHER = 0.001  # mean probability from which on a further text is told
 CHINESE = re.compile(f"[{PROVINCES}].{{6,}}|[{LETTERS}]{{2}}[{DIGITS}]{{5}}|WJ[{PROVINCES}].{{5}}")
 INVISIBLE = ("Zs", "Cc", "Cf")  # categories of Unicode: spaces, and what steers how a text is shown
 BLANKS = "-_~"  # the blank is the first of these that is no symbol; no reading shows it
@@ -163,7 +163,7 @@ class Alphabet:
         confidence = (means[best] * by_view[best].max()).sqrt()
         return dataclasses.replace(candidates[best], confidence=confidence.item(), others=tuple(
             (candidates[index].text, means[index].item()) for index in others
-            if candidates[index].text and means[index] >= LEAST))
+            if candidates[index].text and means[index] >= LEAST_OTHER))
 
     def _likelihood(self, log_probs: torch.Tensor, texts: Sequence[Sequence[int]]) -> torch.Tensor:
         """How probable each sample (N, class, T) finds its text (N,), over every alignment."""

@@ -20,8 +20,8 @@ def fit_temperature(logits: torch.Tensor, labels: list[list[int]], alphabet: Alp
     """The number to divide the logits by, so that the confidence predicts best whether a reading is right.
 
     Training with hard views leaves the nets less sure of ordinary crops than they may be. The temperature of the least
-    cross-entropy is taken (Guo et al., ICML 2017), with a prior: a few crops, all of them right, say that the nets may
-    be as sure as can be, and are no evidence for it. It changes no greedy reading.
+    cross-entropy is taken (Guo et al., ICML 2017), with a prior towards 1: a few crops that are all read right
+    would otherwise make the nets as sure as can be, which so few cannot show. It changes no greedy reading.
     """
     read = alphabet.classes(logits)
     right = read_right(read, labels)

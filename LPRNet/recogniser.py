@@ -138,11 +138,12 @@ class Recogniser:
     def read(self, pixels: torch.Tensor, boxes: np.ndarray) -> list[Reading]:
         """Readings of the plates in ``boxes`` (N, 4) of one uint8 picture (1, 3, H, W).
 
-        Each plate is looked at ``LOOKS`` times. The spatial transformer sees the crop of the box, in which a turned
-        plate is only part of 24 x 94 pixels, and a plate that reaches past the box is cut off; the region it finds is
-        sampled again from the picture, and it corrects itself. Both nets read the last look, in bfloat16 on processors
-        that multiply such numbers in hardware. If the confidence is below ``SURE``, more views are read, and if there
-        is then no text, two rows. Where nothing is read the confidence is 0.
+        Each plate is looked at ``LOOKS`` times. In the crop of the box a turned plate fills only part of 24 x 94
+        pixels, and one that reaches past the box is cut off. So the region that the spatial transformer finds is
+        sampled anew from the picture, and the transformer looks at that once more. The last look goes through both
+        nets, in bfloat16 on processors that multiply such numbers in hardware. Where the confidence is below ``SURE``
+        more views are read (``read_views``); where there is then no text, two rows (``read_rows``). Where nothing is
+        read the confidence is 0.
         """
         boxes = checked_boxes(boxes)
         if not len(boxes):
@@ -165,8 +166,11 @@ class Recogniser:
         those of other boxes round it, and all of them in grey; those with their colours count twice."""
         others = self.looks(pixels, boxes_round(boxes)).unflatten(0, (len(boxes), -1))
         crops = torch.cat([crops.unsqueeze(1), others], dim=1).flatten(0, 1)
-        coloured, grey = (self.logits(part, self.reader).unflatten(0, (len(boxes), -1)).unsqueeze(2)
-                          for part in (crops, without_colours(crops)))
+
+        def by_view(part: torch.Tensor) -> torch.Tensor:  # (N, views, 1, class, T)
+            return self.logits(part, self.reader).unflatten(0, (len(boxes), -1)).unsqueeze(2)
+
+        coloured, grey = by_view(crops), by_view(without_colours(crops))
         readings = []
         for views, in_grey in zip(coloured, grey):
             reading = self.alphabet.agree(views)
@@ -212,7 +216,8 @@ class Recogniser:
             crop = sample_boxes(pixels, boxes, compose(theta, row.theta.to(theta.device)))
             return functional.adaptive_avg_pool2d(crop, (CROP_SIZE[0], row.columns))
 
-        return torch.stack([torch.cat([part(row) for row in rows], dim=3) for rows in places], dim=1).flatten(0, 1)
+        side_by_side = [torch.cat([part(row) for row in rows], dim=3) for rows in places]
+        return torch.stack(side_by_side, dim=1).flatten(0, 1)
 
     def transforms(self, pixels: torch.Tensor, boxes: np.ndarray, looks: int) -> torch.Tensor:
         """The spatial transforms (N, 2, 3), within each box, after so many looks."""

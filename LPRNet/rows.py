@@ -20,7 +20,7 @@ from platekit.crops import CROP_SIZE
 
 DOUBLE = KINDS["yellow_double"]
 MARGINS = (20.0, 8.0)  # mm beside a row's symbols and above them
-BELOW = (14.0, 8.0)  # below those of the upper and of the lower row; motorcycles' upper row reaches 5 mm further
+BELOW = (14.0, 8.0)  # mm below the symbols of the upper and of the lower row; motorcycles' upper one reaches 5 more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +61,13 @@ ROWS = (_row(0, UPPER_COLUMNS), _row(1, CROP_SIZE[1] - UPPER_COLUMNS))
 # Where reading looks for both rows, as straightening may leave them a little too high or too low, or cut into the upper
 # row: of 506 drawn plates set aside 424 are read so, 419 without the last place, and 394 at the first alone.
 SHIFTS = ((0.0, 0.0), (0.07, 0.07), (-0.07, -0.07), (-0.18, -0.05), (-0.25, -0.1))
-PLACES = tuple(tuple(dataclasses.replace(row, middle=(row.middle[0], row.middle[1] + shift))
-                     for row, shift in zip(ROWS, shifts)) for shifts in SHIFTS)
+
+
+def _lowered(row: Row, shift: float) -> Row:
+    return dataclasses.replace(row, middle=(row.middle[0], row.middle[1] + shift))
+
+
+PLACES = tuple((_lowered(ROWS[0], upper), _lowered(ROWS[1], lower)) for upper, lower in SHIFTS)
 
 
 def _halves(seam: float) -> tuple[Row, Row]:

@@ -27,16 +27,16 @@ class Score:
     def add_entry(self, entry: dict[str, Any]) -> None:
         """Count what a line of results says, where a table, or a name that is a plate's, says what the crop shows."""
         path = Path(entry["image"])
-        if (place := real_path(path)) in self.seen:  # named twice
+        if (resolved := real_path(path)) in self.seen:  # named twice
             return
-        self.seen.add(place)
+        self.seen.add(resolved)
         name = known_label(path, self.labels)
         if "plates" not in entry:
             self.failed += name is not None
         for plate in entry.get("plates", ()):
             if "text" not in plate:
                 raise UserError("the lines kept by --resume come from another script; name another --json")
-            if not name or not (self.alphabet.is_label(name.plate) or place in self.labels):
+            if not name or not (self.alphabet.is_label(name.plate) or resolved in self.labels):
                 self.unlabelled += 1
                 continue
             self.texts.append(name.plate)

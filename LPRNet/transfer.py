@@ -29,25 +29,28 @@ def start_from(net: LPRNet, alphabet: Alphabet, path: str | os.PathLike) -> Alph
     return recorded
 
 
-def translated(given: dict[str, torch.Tensor], chars: Sequence[str], state: dict[str, torch.Tensor],
-               wanted: Sequence[str]) -> dict[str, torch.Tensor]:
-    """``state``, whose classes are ``wanted``, with all that ``given`` has, whose classes are ``chars``; both end with
-    the blank."""
-    places = {symbol: index for index, symbol in enumerate(chars[:-1])}
-    known = [(index, places[symbol]) for index, symbol in enumerate(wanted[:-1]) if symbol in places]
-    to, source = torch.tensor([*known, (len(wanted) - 1, len(chars) - 1)]).T
-    shared = torch.arange(given["container.0.weight"].shape[1] - len(chars))  # inputs of the last layer: no classes
-    inputs = [torch.cat([shared, len(shared) + part]) for part in (to, source)]
+def translated(given: dict[str, torch.Tensor], given_chars: Sequence[str], state: dict[str, torch.Tensor],
+               chars: Sequence[str]) -> dict[str, torch.Tensor]:
+    """A copy of ``state``, a net's for the alphabet ``chars``, with the weights of ``given``, another's for
+    ``given_chars``, wherever both have them. Both alphabets end with the blank."""
+    given_class = {symbol: index for index, symbol in enumerate(given_chars[:-1])}
+    known = [(index, given_class[symbol]) for index, symbol in enumerate(chars[:-1]) if symbol in given_class]
+    blanks = len(chars) - 1, len(given_chars) - 1
+    classes, given_classes = torch.tensor([*known, blanks]).T
+    shared = torch.arange(given["container.0.weight"].shape[1] - len(given_chars))  # the last layer's other inputs
+    inputs, given_inputs = (torch.cat([shared, len(shared) + part]) for part in (classes, given_classes))
     result = {name: value.clone() for name, value in state.items()}
     for name, value in given.items():
         if name == "container.0.weight":
-            result[name][to[:, None], inputs[0]] = value[source[:, None], inputs[1]]
+            result[name][classes[:, None], inputs] = value[given_classes[:, None], given_inputs]
         elif name.startswith(OF_CLASSES) and value.dim():
-            result[name][to] = value[source]
+            result[name][classes] = value[given_classes]
         else:
             result[name] = value
-    if known:  # a symbol that begins at random is likelier than known ones, which seldom are, and read everywhere
-        new = [index for index, symbol in enumerate(wanted[:-1]) if symbol not in places]
+    if known:
+        # At random, a new symbol would be likelier than the known ones, each of which training has made unlikely at
+        # most time steps: it would be read everywhere.
+        new = [index for index, symbol in enumerate(chars[:-1]) if symbol not in given_class]
         for name in ("container.0.weight", "container.0.bias"):
-            result[name][new] = result[name][to[:-1]].mean(dim=0)
+            result[name][new] = result[name][classes[:-1]].mean(dim=0)
     return result

@@ -171,8 +171,8 @@ class Detector:
     def refine(self, pixels: torch.Tensor, boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """ONet's rounds over proposals in the picture (1, 3, H, W): corrected boxes and their scores.
 
-        Where none of these is a plate's, proposals of ``first_low`` go on too: badly placed ones may have a score near
-        0 at first, and near 1 once they are corrected.
+        Where none of the corrected boxes reaches ``score``, the rounds are repeated with proposals from ``first_low``
+        on: a badly placed one may have a score near 0 at first, and near 1 once it is corrected.
         """
         limits = self.thresholds
         if not self.rounds:
@@ -219,16 +219,17 @@ class Detector:
         answer = np.concatenate(answers)
         return decode_offsets(answer[:, :4], boxes), plate_scores(answer[:, 4])
 
-    def finish(self, whole: np.ndarray, scores: np.ndarray, height: int, width: int) -> Detections:
-        """The final choice: scores at least ``score``, one box per plate, inside the picture."""
+    def finish(self, boxes: np.ndarray, scores: np.ndarray, height: int, width: int) -> Detections:
+        """The final choice among boxes (N, 4), which may reach past the border: scores (N,) of at least ``score``, one
+        box per plate, cut to the picture."""
         sure = scores >= self.thresholds.score
-        boxes = clip_boxes(whole[sure], height, width)
-        inside = at_least(boxes, LEAST_SIDE)
-        whole, boxes, scores = whole[sure][inside], boxes[inside], scores[sure][inside]
-        kept = suppress(boxes, scores, self.thresholds.overlap)
-        kept = kept[drop_nested(boxes[kept])]
-        beyond = (whole[kept, 2] - width).clip(min=0) / (whole[kept, 2] - whole[kept, 0])
-        return Detections(boxes[kept], scores[kept].astype(np.float32), beyond)
+        clipped = clip_boxes(boxes[sure], height, width)
+        inside = at_least(clipped, LEAST_SIDE)
+        boxes, clipped, scores = boxes[sure][inside], clipped[inside], scores[sure][inside]
+        kept = suppress(clipped, scores, self.thresholds.overlap)
+        kept = kept[drop_nested(clipped[kept])]
+        beyond = (boxes[kept, 2] - width).clip(min=0) / (boxes[kept, 2] - boxes[kept, 0])
+        return Detections(clipped[kept], scores[kept].astype(np.float32), beyond)
 
 
 def scores_of_mean_odds(scores: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -1,10 +1,10 @@
 """The image pyramid PNet runs over: its levels, their pixels, and the window that belongs to each output cell.
 
-PNet gets sheets: a large level is one, and the many small ones share one, which spares most of the calls.
-
 PNet sees windows of 47x12 pixels. A level scales the picture independently in x and y, so that this window covers a
 region of any size and aspect: the boxes of tilted and rotated plates have a median aspect (width / height) of 1.2, and
 no window of 47:12 could overlap such a box by more than a third.
+
+PNet gets the levels on sheets: a large one has its own, the many small ones share one, which spares most of the calls.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Sheet:
 
     pixels: torch.Tensor
     levels: tuple[Level, ...]
-    places: tuple[tuple[int, int], ...]
+    origins: tuple[tuple[int, int], ...]
 
     def windows(self, rows: np.ndarray, columns: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         """The windows behind PNet's output cells (rows, columns): boxes (N, 4), in pixels of the picture.
@@ -144,7 +144,7 @@ class Sheet:
         ``height`` and ``width`` are the picture's. Also the mask (N,) of those that lie wholly within a level.
         """
         boxes, inside = np.zeros((len(rows), 4), np.float32), np.zeros(len(rows), np.bool_)
-        levels = np.array([(*place, level.width, level.height) for place, level in zip(self.places, self.levels)])
+        levels = np.array([(*origin, level.width, level.height) for origin, level in zip(self.origins, self.levels)])
         _windows(rows, columns, levels, height, width, boxes, inside)
         return boxes, inside
 

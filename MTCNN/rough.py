@@ -1,8 +1,8 @@
 """A rough look at everything in bfloat16, so that the exact nets see little but what they will accept.
 
 Both nets reject nearly all they see: of a photo's cells PNet accepts about one in a thousand, of PNet's proposals ONet
-one in ten. Where the processor multiplies bfloat16 numbers itself, a rough look takes half the time; what may pass by
-it is then computed in float32 as everywhere else, so that boxes and scores are the same. ``PNET_MARGIN`` and
+one in ten. Where the processor multiplies bfloat16 numbers itself, a rough look takes half the time; what may pass
+is then computed in float32 as everywhere else, so that boxes and scores are the same. ``PNET_MARGIN`` and
 ``ONET_SHARE`` say by how much a rough score may fall short of the exact one: in 122 photos no cell of 0.45 and more had
 less than 0.439, none of 0.3 and more less than 0.284; of 6,123 proposals in 219 others whose rough score was below
 0.003, none had an exact one above 0.0038.
@@ -28,7 +28,7 @@ TILE = 2  # PNet's cells beside one another that are computed exactly when one o
 TILE_SIZE = (5, 8 + TILE)  # height and width of what they see of the maps of PNet's first layers
 
 
-class OwnOrder(nn.Sequential):
+class OneDnnSequential(nn.Sequential):
     """Layers with the maps between them in oneDNN's own memory order, in which pooling takes a quarter of the time."""
 
     def __init__(self, *layers: nn.Module) -> None:
@@ -52,11 +52,11 @@ class RoughNet(nn.Module):
         layers, last = copy.deepcopy((net.features, net.conv4_1 if isinstance(net, PNet) else net.conv6_1))
         last.weight, last.bias = (constant(values[1:] - values[:1]) for values in last.parameters())
         if isinstance(net, PNet):
-            self.layers: nn.Sequential = OwnOrder(*layers[3:], last)
+            self.layers: nn.Sequential = OneDnnSequential(*layers[3:], last)
         else:
             ordered = pool_first(layers)
             flat = ordered.index(layers.get_submodule("flatten"))
-            self.layers = nn.Sequential(OwnOrder(*ordered[:flat]), *ordered[flat:], last).bfloat16()
+            self.layers = nn.Sequential(OneDnnSequential(*ordered[:flat]), *ordered[flat:], last).bfloat16()
 
     def __reduce__(self) -> tuple[Callable, tuple]:
         return make_rough, self._made_of  # oneDNN's tensors cannot be pickled
@@ -95,7 +95,7 @@ def cells_of(tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def cut_tiles(maps: torch.Tensor, tiles: np.ndarray) -> torch.Tensor:
     """What the other layers need of the maps (1, C, h, w) of the first to compute tiles (T, 2): (T, C, *TILE_SIZE).
 
-    Past the border there is nothing, for cells that don't exist.
+    Past the border of the maps the tiles are 0; only cells that don't exist see it.
     """
     parts = np.zeros((len(tiles), maps.shape[1], *TILE_SIZE), np.float32)
     _cut_tiles(maps[0].numpy(), tiles, parts)

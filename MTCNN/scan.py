@@ -69,8 +69,8 @@ class Scanner:
         offsets, scores = self.scorer.score(maps)
         rows, columns = torch.nonzero(scores[0, 1] >= least, as_tuple=True)
         found = torch.stack([rows, columns, scores[0, 0, rows, columns], *offsets[0, :, rows, columns]])
-        rows, columns, others, *offsets = found.float().cpu().numpy()
-        return rows.astype(int), columns.astype(int), np.stack(offsets, axis=1), plate_scores(others)
+        rows, columns, background, *offsets = found.float().cpu().numpy()
+        return rows.astype(int), columns.astype(int), np.stack(offsets, axis=1), plate_scores(background)
 
     def tiles_to_compute(self, maps: torch.Tensor, least: float) -> np.ndarray | None:
         """The tiles (T, 2) that PNet may score ``least`` in, by a rough look at the maps of its first layers.
@@ -98,9 +98,9 @@ class PlainScorer:
         self.pooled, self.score = normalise, net
 
 
-def plate_scores(others: np.ndarray) -> np.ndarray:
-    """The scores (N,) of plates in float64, from the probabilities (N,) of everything else.
+def plate_scores(background: np.ndarray) -> np.ndarray:
+    """The scores (N,) of plates in float64, from the probabilities (N,) of the background.
 
     In float32 the best boxes of a plate all have one of the few numbers next to 1, and chance would choose.
     """
-    return 1 - others.astype(np.float64)
+    return 1 - background.astype(np.float64)

@@ -31,10 +31,10 @@ class Score:
     def add_entry(self, entry: dict[str, Any]) -> None:
         """Count what a line of results says: the boxes found in a picture, the surest first."""
         path = Path(entry["image"])
-        if (place := real_path(path)) in self.seen:  # named twice
+        if (resolved := real_path(path)) in self.seen:  # named twice
             return
-        self.seen.add(place)
-        truth = self.truth.get(place)
+        self.seen.add(resolved)
+        truth = self.truth.get(resolved)
         if truth is None:
             self.unknown += "plates" in entry
             return

@@ -41,7 +41,7 @@ class Annotation:
     """What a photo's name says. Pixels of the photo; the box's x2 and y2 are the largest corner coordinates."""
 
     area: str  # the digits behind "0." of the plate's share of the picture; kept as text, zeros matter
-    tilt: tuple[int, int]  # degrees: of the plate's line, and of its corners from right ones; of base another zero
+    tilt: tuple[int, int]  # degrees: of its line from level, of its corners from right angles; base counts from 90
     box: tuple[int, int, int, int]  # x1, y1, x2, y2
     vertices: tuple[Point, ...]  # four (x, y): right-bottom, left-bottom, left-top, right-top of the plate
     plate: str  # seven symbols, eight on new-energy plates

@@ -22,7 +22,6 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -120,19 +119,24 @@ def find_photos(folders: list[Path], leave_out: Path | None = None) -> Iterator[
     seen = set()
     places: list[Path] = []
     for folder in map(Path, map(os.path.abspath, folders)):
-        several = folder.is_dir() and not holds_annotated(folder) and subset_folders(folder)
-        places += find_subsets(folder).values() if several else [folder]
+        holds_subsets = folder.is_dir() and not holds_annotated(folder) and subset_folders(folder)
+        places += find_subsets(folder).values() if holds_subsets else [folder]
     places = list(dict.fromkeys(place for place in places if not is_same_folder(place, leave_out)))
     for place in places:
-        alike = [other for other in places if other.name == place.name]
-        depth = next(number for number in count(1) if len({other.parts[-number:] for other in alike}) == len(alike))
-        subset = "/".join(place.parts[-depth:])
-        if subset == ALL:
-            subset = "/".join(place.parts[-2:])
+        subset = subset_name(place, places)
         for path in walk_images(place, leave_out):
             if path not in seen:
                 seen.add(path)
                 yield printable(subset), path
+
+
+def subset_name(folder: Path, folders: list[Path]) -> str:
+    """A folder's name, behind as many of its parents' as tell it from others of that name among the ``folders``."""
+    alike = [other for other in folders if other.name == folder.name]
+    depth = 2 if folder.name == ALL else 1  # the report has a row of that name
+    while len({other.parts[-depth:] for other in alike}) < len(alike):
+        depth += 1
+    return "/".join(folder.parts[-depth:])
 
 
 def holds_annotated(folder: Path) -> bool:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-ONLY_ROW = (25.0, 90.0)  # top and height of the symbols, and those of a plate of two rows
+# Top and height of a row's symbols: of the only row, and of both rows of a plate of two.
+ONLY_ROW = (25.0, 90.0)
 UPPER_ROW, LOWER_ROW = (15.0, 60.0), (90.0, 110.0)
 MOTORCYCLE_ROWS = ((10.0, 50.0), (70.0, 60.0))
 SMALL_ROW = (20.0, 55.0)  # of a symbol that shares its place with the dot below it
 
 
 def _blue_cells(behind: int = 2) -> tuple[tuple[float, float], ...]:
-    """Those of a plate of one row and seven symbols, with the gap of the dot behind so many."""
+    """Left edge and width of seven symbols in one row, with the dot's gap behind the first ``behind`` of them."""
     return tuple((15.5 + 57.0 * i + 22.0 * (i >= behind), 45.0) for i in range(7))
 
 
@@ -28,7 +29,7 @@ class PlateKind:
     name: str
     width_mm: float
     cells: tuple[tuple[float, float], ...]  # left edge and width of each symbol
-    dot_mm: float  # x of the dot's centre
+    dot_mm: float  # x of the dot's centre; on green plates of the emblem's
     colour: str  # of the ground
     hue: tuple[int, int]
     saturation: tuple[int, int]
@@ -85,12 +86,13 @@ _COLOURS = {colour[0]: colour for colour in (  # name, hue, saturation, value, a
 
 def _double(name: str, colour: str) -> PlateKind:
     """A plate of two rows as trucks have it."""
-    return PlateKind(name, 440.0, _DOUBLE_CELLS, 220.0, *_COLOURS[colour], 220.0, 2, typeface="220_")
+    return PlateKind(name, 440.0, _DOUBLE_CELLS, 220.0, *_COLOURS[colour], height_mm=220.0, upper=2, typeface="220_")
 
 
 def _motorcycle(name: str, colour: str) -> PlateKind:
     """A motorcycle's plate."""
-    return PlateKind(name, 220.0, _MOTORCYCLE_CELLS, 110.0, *_COLOURS[colour], 140.0, 2, MOTORCYCLE_ROWS)
+    return PlateKind(name, 220.0, _MOTORCYCLE_CELLS, 110.0, *_COLOURS[colour], height_mm=140.0, upper=2,
+                     rows=MOTORCYCLE_ROWS)
 
 
 KINDS: dict[str, PlateKind] = {

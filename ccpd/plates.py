@@ -44,7 +44,7 @@ def _hsv(hue: float, saturation: float, value: float) -> np.ndarray:
 
 
 class PlateRenderer:
-    """Draws plates. Glyphs and plain backgrounds are drawn once per size and kept.
+    """Draws plates. Glyphs, border lines and patches of dirt are drawn once per size and kept.
 
     ``glyphs`` is a folder of glyph pictures, black on white: ``140_<symbol>.jpg`` for ordinary plates,
     ``green_<symbol>.jpg`` for new-energy plates, ``220_<symbol>.jpg``, for letters ``220_up_`` and ``220_down_``, for

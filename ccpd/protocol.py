@@ -1,6 +1,6 @@
 """How results on CCPD are counted: the rules of the data set's authors, figures with intervals, calibration.
 
-One plate is annotated a photo, and only the detector's best box counts. A detection is right when its IoU with the
+Each photo has one annotated plate, and only the detector's best box counts. A detection is right when its IoU with the
 plate exceeds 0.7. A reading is right when every symbol is; CCPD's authors ask for an IoU above 0.6 as well, which is a
 figure of its own here. Source: Xu et al., ECCV 2018.
 """
@@ -112,16 +112,16 @@ def exact_interval(hits: float, count: int) -> tuple[float, float]:
     logs = np.concatenate([[0], np.log(np.arange(1, count + 1)).cumsum()])  # of factorials
     numbers, ways = np.arange(count + 1), logs[-1] - logs - logs[::-1]
 
-    def least(hits: int) -> float:
-        """The largest share that gives so many hits or more in at most 2.5 % of samples: the lower end."""
-        low, high = 0.0, float(hits > 0)
-        for _ in range(40 if hits else 0):
+    def lower_end(right: int) -> float:
+        """The largest share that gives ``right`` hits or more in at most 2.5 % of samples."""
+        low, high = 0.0, float(right > 0)
+        for _ in range(40 if right else 0):
             share = (low + high) / 2
-            tail = np.exp(ways + numbers * np.log(share) + (count - numbers) * np.log1p(-share))[hits:].sum()
+            tail = np.exp(ways + numbers * np.log(share) + (count - numbers) * np.log1p(-share))[right:].sum()
             low, high = (share, high) if tail < 0.025 else (low, share)
         return low
 
-    return least(math.floor(hits)), 1 - least(count - math.ceil(hits))
+    return lower_end(math.floor(hits)), 1 - lower_end(count - math.ceil(hits))
 
 
 def character_accuracy(outcome: Outcome) -> float:

@@ -100,7 +100,8 @@ def main() -> None:
                                       total=args.count * len(SUBSETS), unit="photo", disable=None):
             readable = dataclasses.replace(annotation, plate="".join(filter(CHARS.__contains__, annotation.plate)))
             outcomes.append(outcome_of(reader.read(photo), readable, "", name))
-        found, read = (Share.of(getattr(outcome, what) for outcome in outcomes) for what in ("found", "read"))
+        found = Share.of(outcome.found for outcome in outcomes)
+        read = Share.of(outcome.read for outcome in outcomes)
         print(f"{name}: of {len(outcomes)} plates {found} found, {read} read", end="")
         doubles = {letter * 2 for letter in LETTERS}
         twins = [outcome.read for outcome in outcomes if outcome.plate and outcome.plate[:2] in doubles]

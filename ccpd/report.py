@@ -70,9 +70,9 @@ def as_markdown(rows: dict[str, dict[str, Any]], calibration: Calibration, facts
         cells += ["" if row[key] is None else str(row[key]) for key in MEASURES]
         cells += [f"{row[stage]['median']:.0f} ({row[stage]['p95']:.0f})" for stage in STAGES]
         lines.append("| " + " | ".join(cells) + " |")
-    told = "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    fact_lines = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     return (
-        f"# Evaluation on CCPD\n\n{told}\n\n" + "\n".join(lines) + "\n\n"
+        f"# Evaluation on CCPD\n\n{fact_lines}\n\n" + "\n".join(lines) + "\n\n"
         "Shares with 95 % intervals (bootstrap, widened to the exact ones); only the best box counts.\n"
         f"found: IoU above {IOU_THRESHOLD}, or {APPROXIMATE_IOU} where the box is approximate;\n"
         f"read: every symbol right, wherever the box is; read, IoU > {READ_IOU}: the rule of CCPD's authors "

@@ -162,7 +162,7 @@ CHANGES: dict[str, Change] = {
 MOVING = {"turned", "aslant"}  # changes after which the box follows from the plate's corners
 
 
-def moved(annotation: Annotation, matrix: np.ndarray, width: int, height: int) -> Annotation:
+def moved(annotation: Annotation, matrix: np.ndarray, height: int, width: int) -> Annotation:
     """The annotation with its corners moved, as far as they stay in the picture, and the box about them."""
     corners = cv2.perspectiveTransform(np.array([annotation.vertices], np.float64), matrix)[0].round().astype(int)
     corners = np.clip(corners, 0, (width - 1, height - 1))
@@ -174,7 +174,7 @@ def change_photo(picture: np.ndarray, annotation: Annotation, name: str, seed: i
     """A photo and its annotation after the change ``name``."""
     rng = np.random.default_rng([seed, zlib.crc32(f"{name}/{annotation.file_name()}".encode())])
     picture, matrix = CHANGES[name](picture, np.array(annotation.vertices, np.float64), rng)
-    return picture, annotation if matrix is None else moved(annotation, matrix, *picture.shape[1::-1])
+    return picture, annotation if matrix is None else moved(annotation, matrix, *picture.shape[:2])
 
 
 def main() -> int:
@@ -210,8 +210,8 @@ def main() -> int:
         for change in args.changes:
             if annotation.corners_are_box and change in MOVING:
                 continue
-            changed, place = change_photo(picture, annotation, change, args.seed)
-            target = args.out / f"ccpd_{change}" / place.file_name()
+            changed, new_annotation = change_photo(picture, annotation, change, args.seed)
+            target = args.out / f"ccpd_{change}" / new_annotation.file_name()
             while target in done:  # one photo in two subsets, or two of one plate and place
                 target = target.parent / "again" / target.name
             done.add(target)

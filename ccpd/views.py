@@ -25,8 +25,8 @@ from platekit.opencv import cv2
 POSES: dict[str, float] = {"ccpd_base": 0.12, "ccpd_blur": 0.22, "ccpd_db": 0.13, "ccpd_fn": 0.15,
                            "ccpd_rotate": 0.2, "ccpd_tilt": 0.18}
 LIKE_CCPD = 0.65  # share of the views that look as the plate whose pose they take; the others look any way
-LEAST_POSED = 4  # pixels of a plate that a pose may leave it
-SMALLER = 0.8  # how much smaller a picture gets by samples alone
+LEAST_POSED = 4  # pixels of the plate's shorter side, below which a pose is not taken
+SMALLER = 0.8  # scale down to which samples alone will do; below it areas are averaged first
 SHAKEN = 4.0  # half the plates of CCPD's blur subset are less sharp; half of their views are blurred further
 
 
@@ -146,9 +146,10 @@ def warp_between(source: np.ndarray, target: np.ndarray, height: int, width: int
 
 
 def mild_warp(box: np.ndarray | None, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Scale, shift and up to three degrees of rotation (3, 3) about the plate's centre, the plate staying in view.
+    """Scale and shift (3, 3) about the plate's centre, the plate staying in view; without a plate also up to three
+    degrees of rotation.
 
-    A plate is not rotated: of one that is tilted already the rotated box says too little.
+    A plate is not rotated: where only its box is known, and it is tilted already, the rotated box would say too little.
     """
     centre = np.array([width, height]) / 2 if box is None else (box[:2] + box[2:]) / 2
     largest = 1.6 if box is None else min(1.8, 0.9 * min(width / (box[2] - box[0]), height / (box[3] - box[1])))

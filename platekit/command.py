@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import functools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -254,8 +255,8 @@ def run_shared(sources: Callable[[], Iterator[Path]], read_inputs: Callable[...,
                 print(f"{kept} lines are kept, whose pictures are not drawn again; without --resume all are")
         wait_for_all()
         start = time.perf_counter()
-        shown = rank() == 0 and sys.stderr.isatty()  # or the walk is spared
-        total = -(-sum(1 for _ in parts.left(sources())) // world()) if shown else None  # about
+        shown = rank() == 0 and sys.stderr.isatty()  # to count the inputs walks through all of them
+        total = math.ceil(sum(1 for _ in parts.left(sources())) / world()) if shown else None  # about
         try:
             with parts.part(rank()) as part:
                 for number, entry in tqdm(read_inputs(own_items(parts.left(sources()))), total=total, unit="picture",

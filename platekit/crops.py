@@ -130,65 +130,70 @@ def sample_boxes(pixels: torch.Tensor, boxes: np.ndarray, theta: torch.Tensor) -
     low, high = np.split(checked_boxes(boxes), 2, axis=1)
     factors = 2 ** np.floor(np.log2((high - low) / (width, height)).mean(axis=1)).clip(min=0).astype(int)
     half, centre = (torch.from_numpy(side / 2).to(theta.device, non_blocking=True) for side in (high - low, high + low))
-    places = theta.float() * half[:, :, None]  # from -1..1 over the samples to pixels of the picture
-    places[:, :, 2] += centre
+    transforms = theta.float() * half[:, :, None]  # from -1..1 over the samples to pixels of the picture
+    transforms[:, :, 2] += centre
     sample = _sample_by_opencv if pixels.device.type == "cpu" else _sample_by_torch
-    return functional.avg_pool2d(sample(pixels, places, factors, (height, width)), SAMPLES_PER_PIXEL)
+    return functional.avg_pool2d(sample(pixels, transforms, factors, (height, width)), SAMPLES_PER_PIXEL)
 
 
-def _sample_by_opencv(pixels: torch.Tensor, places: torch.Tensor, factors: np.ndarray,
+def _sample_by_opencv(pixels: torch.Tensor, transforms: torch.Tensor, factors: np.ndarray,
                       size: tuple[int, int]) -> torch.Tensor:
-    """Samples (N, 3, *size) of a uint8 picture made smaller by ``factors`` (N,), where ``places`` (N, 2, 3) say."""
-    rows, places, (height, width) = pixels[0].permute(1, 2, 0).numpy(), places.numpy(), size
-    reach = np.abs(places[:, :, :2]).sum(axis=2)
-    sides = np.concatenate([places[:, :, 2] - reach, places[:, :, 2] + reach], axis=1)
-    samples = np.empty((len(places), *size, 3), np.uint8)
+    """Samples (N, 3, *size) of a uint8 picture made smaller by ``factors`` (N,).
+
+    ``transforms`` (N, 2, 3) go from -1..1 over the samples to pixels of the picture.
+    """
+    picture, transforms, (height, width) = pixels[0].permute(1, 2, 0).numpy(), transforms.numpy(), size
+    reach = np.abs(transforms[:, :, :2]).sum(axis=2)
+    sides = np.concatenate([transforms[:, :, 2] - reach, transforms[:, :, 2] + reach], axis=1)
+    samples = np.empty((len(transforms), *size, 3), np.uint8)
     steps = np.array([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]], np.float32)
-    boxes = list(zip(samples, places @ steps, factors.tolist(), sides.tolist()))
+    boxes = list(zip(samples, transforms @ steps, factors.tolist(), sides.tolist()))
 
     def sample(first: int, last: int) -> None:
         for box in boxes[first:last]:
-            _sample_one(rows, *box)
+            _sample_one(picture, *box)
 
     in_threads(sample, len(boxes), LEAST_CROPS)
     return normalise(torch.from_numpy(samples)).permute(0, 3, 1, 2)
 
 
-def _sample_one(rows: np.ndarray, sample: np.ndarray, place: np.ndarray, factor: int, sides: list[float]) -> None:
-    """Fill ``sample`` (h, w, 3) from the picture (H, W, 3) within its ``sides`` (x1, y1, x2, y2)."""
+def _sample_one(picture: np.ndarray, sample: np.ndarray, transform: np.ndarray, factor: int,
+                sides: list[float]) -> None:
+    """Fill ``sample`` (h, w, 3) from the picture (H, W, 3) within ``sides`` (x1, y1, x2, y2); changes ``transform``,
+    (2, 3) from the sample's pixels to the picture's."""
     # A pixel more than the samples see, and one that stands for the one behind the border.
     left, top = (max(0, math.floor(side / factor) - 2) * factor for side in sides[:2])
     right, bottom = (max(0, math.ceil(side / factor) + 2) * factor for side in sides[2:])
-    part = rows[top:bottom, left:right]
+    part = picture[top:bottom, left:right]
     if not part.size:
         sample[:] = 127
         return
-    place[:, 2] -= left, top
-    if left == 0 or top == 0 or right > rows.shape[1] or bottom > rows.shape[0]:
+    transform[:, 2] -= left, top
+    if left == 0 or top == 0 or right > picture.shape[1] or bottom > picture.shape[0]:
         down, across = (-side % factor + factor for side in part.shape[:2])
         part = cv2.copyMakeBorder(part, factor, down, factor, across, cv2.BORDER_REPLICATE)
-        place[:, 2] += factor
+        transform[:, 2] += factor
     if factor > 1:
         part = cv2.resize(part, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
-    place /= factor
-    place[:, 2] -= 0.5  # OpenCV counts from the middle of the first pixel
-    cv2.warpAffine(part, place, sample.shape[1::-1], sample, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+    transform /= factor
+    transform[:, 2] -= 0.5  # OpenCV counts from the middle of the first pixel
+    cv2.warpAffine(part, transform, sample.shape[1::-1], sample, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
                    cv2.BORDER_CONSTANT, (127, 127, 127))
 
 
-def _sample_by_torch(pixels: torch.Tensor, places: torch.Tensor, factors: np.ndarray,
+def _sample_by_torch(pixels: torch.Tensor, transforms: torch.Tensor, factors: np.ndarray,
                      size: tuple[int, int]) -> torch.Tensor:
     """``_sample_by_opencv`` in a few large calls, on any device: (N, 3, *size)."""
     picture = normalise(pixels)
-    samples = picture.new_empty(len(places), 3, *size)
+    samples = picture.new_empty(len(transforms), 3, *size)
     for factor in np.unique(factors).tolist():
-        mine = torch.from_numpy(np.flatnonzero(factors == factor)).to(places.device, non_blocking=True)
+        mine = torch.from_numpy(np.flatnonzero(factors == factor)).to(transforms.device, non_blocking=True)
         down, across = (-side % factor + factor for side in picture.shape[2:])
         level = functional.pad(picture, (factor, across, factor, down), mode="replicate")
         if factor > 1:
             level = functional.avg_pool2d(level, factor)
         # from pixels of the picture to -1..1 over the level, which begins one of its own pixels before the picture
-        transform = places[mine] * (2 / factor)
+        transform = transforms[mine] * (2 / factor)
         transform[:, :, 2] += 2
         transform[:, 0] /= level.shape[3]
         transform[:, 1] /= level.shape[2]

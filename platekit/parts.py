@@ -71,7 +71,7 @@ class Parts:
                     except UserError:
                         self._merged.unlink()
                         raise
-            replace(self._merged, self._kept)  # without lines too: FILE is that of another run
+            replace(self._merged, self._kept)  # an empty one too: else --resume would take FILE's lines
             for part in old:
                 if part != self._kept:
                     part.unlink()

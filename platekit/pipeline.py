@@ -30,12 +30,11 @@ from platekit.results import PictureResult, Plate
 
 WEIGHTS = {"pnet": PNET_WEIGHTS, "onet": ONET_WEIGHTS, "lprnet": LPRNET_WEIGHTS, "stn": STN_WEIGHTS}  # the bundled ones
 
-# A box is kept if its detection score or its text's confidence reaches a limit. Boxes are taken from the surest on:
-# FIRST_LIMITS apply until one is kept, FURTHER_LIMITS to all later ones. On 3,332 photos set
-# aside the first pair leaves out 9 of 22 boxes of other things, and 8 of 2,587 plates. Beside the plate's such a box
-# stays in 13 photos with the first pair alone and in 4 with both; 17 more plates would be left out if they stood beside
-# a surer one.
-FIRST_LIMITS = 0.95, 0.15
+# A box is kept if its detection score or its text's confidence reaches a limit. Boxes come from the surest on:
+# FIRST_LIMITS apply until one is kept, FURTHER_LIMITS to all later ones. On 3,332 photos set aside FIRST_LIMITS leave
+# out 9 of 22 boxes that are no plates, and 8 of 2,587 plates. Beside a plate's box such a box stays in 13 photos with
+# FIRST_LIMITS alone, and in 4 with both; 17 more plates would be left out if they stood beside a surer one.
+FIRST_LIMITS = 0.95, 0.15  # detection score, confidence
 FURTHER_LIMITS = 0.99, 0.3
 
 # A plate whose end the right edge of the picture cuts off is often read surely, without its last symbol. In 126 real

@@ -29,7 +29,7 @@ BOXES_HELP = "CSV tables with the columns file (path from the table's folder), x
     "numbers, x and y of the upper left one and on clockwise"
 BOX = ("x1", "y1", "x2", "y2")
 FILE, TEXT, CORNERS, ROWS = "file", "text", "corners", "rows"
-SAME, SAME_TEXT = 0.9, 0.5  # an IoU above: boxes of one plate, and those with one text
+SAME, SAME_TEXT = 0.9, 0.5  # boxes of a larger IoU are of one plate; the second where their texts are the same
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class TableRow:
 def read_rows(table: str | os.PathLike, columns: tuple[str, ...]) -> list[TableRow]:
     """The rows of a table of these columns and perhaps more; ``file`` is its picture, seen from the table's folder.
 
-    Pictures that are not there are reported. Raises UserError for what is no such table, and where none is there.
+    Pictures that are not there are reported. Raises UserError for what is no such table, and where none of its
+    pictures is there.
     """
     table, rows = Path(table), []
     for number, texts in _read_csv(table, columns):
@@ -195,7 +196,8 @@ def clockwise(points: np.ndarray) -> np.ndarray:
 
     It may be turned by up to 70 degrees; one that is hardly wider than high by up to 45.
     """
-    points = points[np.argsort(np.arctan2(*(points - points.mean(axis=0)).T[::-1]))]
+    x, y = (points - points.mean(axis=0)).T
+    points = points[np.argsort(np.arctan2(y, x))]  # clockwise, since y points down
     ways = [np.roll(points, shift, axis=0) for shift in range(4)]
     # Its upper and lower edges, from the left, reach furthest to the right.
     return max(ways, key=lambda way: way[1, 0] - way[0, 0] + way[2, 0] - way[3, 0])
@@ -212,9 +214,9 @@ def box_of(row: TableRow) -> list[float] | None:
     """The box of a row, None where it has none. Raises UserError."""
     texts = [row.texts[column] for column in BOX]
     if not any(texts):
-        if told := next((column for column in (TEXT, CORNERS) if row.texts.get(column)), None):
-            raise UserError(f"{row.place}: there is {told} but no box; complete the row, or leave only the file there "
-                            "if the picture shows no plate")
+        if filled := next((column for column in (TEXT, CORNERS) if row.texts.get(column)), None):
+            raise UserError(f"{row.place}: there is {filled} but no box; complete the row, or leave only the file "
+                            "there if the picture shows no plate")
         return None
     try:
         x1, y1, x2, y2 = box = [float(text) for text in texts]

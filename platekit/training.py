@@ -116,7 +116,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, epochs: int, batch_s
 
 
 def check_run(args: argparse.Namespace, save: Sequence[Path]) -> None:
-    """Before a training: UserError for flags that make none, and as ``check_save``."""
+    """Before a training: UserError for values with which nothing can be trained, and as ``check_save``."""
     for flag in ("epoch", "batch_size"):
         check_range(args, flag, 1)
     if not 0 < args.learning_rate < math.inf:
@@ -127,7 +127,8 @@ def check_run(args: argparse.Namespace, save: Sequence[Path]) -> None:
 
 
 def start_weights(weights: Iterable[str | Path], save: Iterable[str | Path]) -> str:
-    """What a run started from, for its facts, but for what it replaces: when it has ended, that is another file."""
+    """The fingerprints of the weights a run started from, for its facts. Files that ``save`` replaces are left out: at
+    the end of the run they have another content."""
     replaced = [Path(path).resolve() for path in save]
     return " ".join(file_fingerprint(path) for path in weights if Path(path).resolve() not in replaced)
 
@@ -179,7 +180,7 @@ class Run(Generic[Net]):
         return self.folder / "best.pth"
 
     @property
-    def reached(self) -> str:
+    def best_so_far(self) -> str:
         """Where the best weights so far are, behind an error."""
         return f" ({self.best_path} has the best weights so far)" if self.best_path.exists() else ""
 
@@ -328,18 +329,18 @@ class Run(Generic[Net]):
             value.backward()
         except torch.OutOfMemoryError:
             raise UserError(f"the GPU's memory is too small at step {self.step}; start anew with another --run and a "
-                            f"smaller --batch_size{self.reached}") from None
+                            f"smaller --batch_size{self.best_so_far}") from None
         distributed.sum_gradients(self.net)
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip_norm)
-        reached = dict(zip(("loss", "gradient"), torch.stack([value.detach(), norm]).tolist()))  # a GPU is waited for
-        for what, number in reached.items():
+        measured = dict(zip(("loss", "gradient"), torch.stack([value.detach(), norm]).tolist()))  # waits for a GPU once
+        for name, number in measured.items():
             if not math.isfinite(number):  # a step would make every weight NaN, and the checkpoint after it
-                raise UserError(f"the {what} is {number} at step {self.step}; start anew with another --run and a "
-                                f"lower --learning_rate{self.reached}")
+                raise UserError(f"the {name} is {number} at step {self.step}; start anew with another --run and a "
+                                f"lower --learning_rate{self.best_so_far}")
         for optimizer in self.optimizers:
             optimizer.step()
         self.update_average()
-        return {"loss": reached["loss"], **{name: float(figure) for name, figure in figures.items()}}
+        return {"loss": measured["loss"], **{name: float(figure) for name, figure in figures.items()}}
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -358,7 +359,8 @@ class Run(Generic[Net]):
         self.sums = {}
         tqdm.write("  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
                              for name, value in row.items() if name != "revision"))
-        start = self.log[0]["score"] if self.log[0]["epoch"] == 0 else -math.inf  # weights it began with stay in a draw
+        # In a draw the later epoch is kept, but never in place of the weights that the training began with.
+        start = self.log[0]["score"] if self.log[0]["epoch"] == 0 else -math.inf
         if row["score"] >= self.best and (row["score"] > start or row is self.log[0]):
             self.best = row["score"]
             save_checkpoint(self.best_path, {"net": self.average.state_dict(), "facts": self.facts,

@@ -304,11 +304,24 @@ def tell(problem: str, stream: TextIO | None, name: str) -> None:
     write_line(stream, {"image": name, "error": problem})
 
 
+def draw_frame(watch: Watch, frame: Frame, second: float, video: VideoFile | None, show: bool, hide: bool) -> None:
+    """Draw on a frame's picture; add it to the annotated video at ``second``, and show it, where asked for."""
+    assert frame.picture is not None
+    picture = hide_plates(frame.picture, [*frame.plates, *frame.unseen]) if hide \
+        else draw_plates(frame.picture, frame.plates)
+    if video:
+        video.write(second, picture)
+    if show:
+        cv2.imshow("plates (q ends)", picture)
+        if cv2.waitKey(1) == ord("q"):
+            watch.source.stop()
+
+
 def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: bool, hide: bool) -> None:
     """Watch one source and write its lines and its annotated video, or open a window: whatever was asked for."""
     name, count = watch.source.name, 0
-    told: set[int] = set()
-    lost, away = None, 0.0  # when a stream gave its last frame before it was opened again, and how long it gave none
+    announced: set[int] = set()  # numbers of tracks
+    silent_since, silent_seconds = None, 0.0  # of a stream that gives no frames until it is opened again
 
     def times(**seconds: float) -> dict[str, Any]:
         return {key: watch.source.clock(second) for key, second in seconds.items()} if watch.source.live else {}
@@ -326,32 +339,24 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
                 if not stream:
                     say("  ".join([f"{name}: {track}", *seen.values()]))
             if frame.picture is None:
-                if lost is None and watch.reconnect and watch.source.live and watch.source.broken:
+                if silent_since is None and watch.reconnect and watch.source.live and watch.source.broken:
                     tell(f"{name} gives no more frames since {watch.source.clock(frame.second)}; it will be opened "
                          "again as soon as it can be", stream, name)
-                lost = frame.second
+                silent_since = frame.second
                 continue
-            if lost is not None:
+            if silent_since is not None:
                 tqdm.write(f"{name} is back  {watch.source.clock(frame.second)}", file=sys.stderr)
-                away += frame.second - lost
-                lost = None
+                silent_seconds += frame.second - silent_since
+                silent_since = None
             progress.update(frame.number + 1 - progress.n)
             when = times(time=frame.second) or {"frame": frame.number, "second": round(frame.second, 3)}
             write_line(stream, {"image": name, **when, **frame.to_dict()})
             for track in frame.tracks:
                 if watch.source.live and not stream and track.counts(watch.rules) \
-                        and told.isdisjoint(numbers := {track.number, *track.also}):
-                    told |= numbers
+                        and announced.isdisjoint(numbers := {track.number, *track.also}):
+                    announced |= numbers
                     say(f"{name}: {track.reading}  here since {watch.source.clock(track.first_second)}")
-            if not video and not show:
-                continue
-            picture = hide_plates(frame.picture, [*frame.plates, *frame.unseen]) if hide \
-                else draw_plates(frame.picture, frame.plates)
-            if video:
-                video.write(frame.second - away, picture)
-            if show:
-                cv2.imshow("plates (q ends)", picture)
-                if cv2.waitKey(1) == ord("q"):
-                    watch.source.stop()
+            if video or show:
+                draw_frame(watch, frame, frame.second - silent_seconds, video, show, hide)
     drawn = f"; annotated video in {video.path}" if video and watch.frames else ""
     print(f"{watch}; {count} plate{'s' * (count != 1)}{drawn}", file=sys.stderr)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from LPRNet import LPRNet_Test
-from LPRNet.alphabet import CHARS, CHARS_DICT, LEAST, MOST_SYMBOLS, Alphabet, Reading
+from LPRNet.alphabet import CHARS, CHARS_DICT, LEAST_OTHER, MOST_SYMBOLS, Alphabet, Reading
 from LPRNet.data import load_data
 from LPRNet.model import LPRNET
 from LPRNet.recogniser import recorded_alphabet
@@ -122,7 +122,7 @@ def test_views_agree_on_the_text_that_is_most_probable_in_all_of_them(views, way
     assert mean == pytest.approx(max(map(np.mean, by_view.values())), abs=1e-5)
     assert agreed.confidence == pytest.approx(np.sqrt(mean * max(by_view[agreed.text])), abs=1e-5)
     assert len(agreed.symbol_confidences) == len(agreed.text)
-    others = {text: np.mean(by_view[text]) for text in read - {agreed.text, ""} if np.mean(by_view[text]) > LEAST}
+    others = {text: np.mean(by_view[text]) for text in read - {agreed.text, ""} if np.mean(by_view[text]) > LEAST_OTHER}
     assert dict(agreed.others) == pytest.approx(others, abs=1e-5)
     assert list(agreed.others) == sorted(agreed.others, key=lambda other: -other[1])
     again = SMALL.agree(logits[:1, :1].expand(3, 2, -1, -1))

@@ -992,7 +992,7 @@ def test_lists_and_mining_nets_reach_the_samples(call, tmp_path, made):
     for samples in made:
         (one,) = (one for one in samples.photos if one.path.name == name)
         assert one.corners is None and one.ignore.tolist() == [[1, 2, 30, 40]]
-    assert made[0].choose.detector is not None and made[0].choose.mined == 7 and made[1].choose.second
+    assert made[0].choose.detector is not None and made[0].choose.mined == 7 and made[1].choose.has_onet
 
 
 def test_the_shares_and_the_seed_of_a_list_are_those_asked_for(tmp_path):

@@ -191,7 +191,8 @@ def test_a_name_longer_than_any_file_has_is_reported_like_one_that_is_missing(tm
 
 
 @pytest.mark.parametrize(("entry", "reason"), [
-    ("**/**.jpg", "within a name|matches no file"), ("none*.jpg", "matches no file"), ("empty", "holds no pictures"), ("empt*", "matches no pictures")])
+    ("**/**.jpg", "within a name|matches no file"), ("none*.jpg", "matches no file"), ("empty", "holds no pictures"),
+    ("empt*", "matches no pictures")])
 def test_nothing_to_read_is_said(tmp_path, entry, reason):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=reason):

@@ -27,8 +27,8 @@ POSES = ("ccpd_base", "ccpd_blur", "ccpd_db", "ccpd_fn", "ccpd_rotate", "ccpd_ti
 POSE_SHARES = (0.10, 0.12, 0.13, 0.15, 0.25, 0.25)
 NEARLY_STRAIGHT = 0.5  # share of samples that show a plate as the first look's straightening leaves it
 LIKE_CCPD = 0.5  # share of samples as bright and as blurred as the published figures of a plate of CCPD say
-IN_CROP = 0.19  # the figure of a blurred plate's crop over that of its photo: the median of 68 real ones below 50
-LOOK_SHARES = (0.10, 0.35, 0.15, 0.20, 0.10, 0.10)  # of POSES, where those figures are taken from
+IN_CROP = 0.19  # blurriness of a plate's crop over its photo's: median of 68 real plates with a photo's below 50
+LOOK_SHARES = (0.10, 0.35, 0.15, 0.20, 0.10, 0.10)  # of POSES, by which brightness and blurriness are drawn
 MUD = 0.3  # share of the weather on a plate that is mud
 LEFT_CUT, RIGHT_CUT = 0.12, 0.12  # shares of boxes that cut into the first and into the last symbol
 STRAIGHT_SIZE = (70, 220)  # height and width of a straightened plate: two millimetres a pixel
@@ -143,7 +143,7 @@ def turn(corners: np.ndarray, rise: float, lean: float, rng: np.random.Generator
     twice ``lean`` of it, then fit the jittered box round it to the crop again."""
     centre = corners.mean(axis=0)
     x, y = (corners - centre).T
-    moved = np.stack([x + lean * y * (HEIGHT / 12), y + rise * x * (HEIGHT / WIDTH)], axis=1)
+    moved = np.stack([x + 2 * lean * y, y + rise * x * (HEIGHT / WIDTH)], axis=1)
     box = bounding_box(moved)
     return in_crop(moved, jitter_box(box, rng) if rng.random() < 0.8 else box)
 

@@ -55,7 +55,8 @@ def read_labels(tables: Iterable[str | os.PathLike]) -> Labels:
 def check_tables(folders: Iterable[str | os.PathLike], labels: Labels) -> None:
     """UserError for a folder of crops with a table of its own from which no label comes."""
     for folder in map(Path, folders):
-        if (folder / TABLE).is_file() and not any(told.is_relative_to(real_path(folder)) for told in labels.folders):
+        place = real_path(folder)
+        if (folder / TABLE).is_file() and not any(labelled.is_relative_to(place) for labelled in labels.folders):
             raise UserError(f"{folder / TABLE} tells what the crops beside it show; give it with --labels, or move it "
                             "away")
 
@@ -63,12 +64,12 @@ def check_tables(folders: Iterable[str | os.PathLike], labels: Labels) -> None:
 def label_of(path: Path, labels: Labels) -> CropName:
     """What a picture shows by the table, else by its name, and its corners by the name. Raises UserError when neither
     says what."""
-    place = real_path(path) if labels else path
-    if place in labels:
-        told = CropName(labels[place], rows=2 if place in labels.double else 1)
+    resolved = real_path(path) if labels else path
+    if resolved in labels:
+        label = CropName(labels[resolved], rows=2 if resolved in labels.double else 1)
         with contextlib.suppress(UserError):  # its name may tell the corners
-            return dataclasses.replace(CropName.parse(path), plate=told.plate, rows=told.rows)
-        return told
-    if place.parent in labels.folders:
+            return dataclasses.replace(CropName.parse(path), plate=label.plate, rows=label.rows)
+        return label
+    if resolved.parent in labels.folders:
         raise UserError(f"{path} has no row in the table for its folder; add one, or move the picture away")
     return CropName.parse(path)

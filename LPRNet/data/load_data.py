@@ -68,7 +68,7 @@ class Crop:
     corners: np.ndarray | None
 
     def __str__(self) -> str:
-        """What a training that goes on must find as it was."""
+        """What ``run_facts`` fingerprints: a training that goes on must find the same crops."""
         return f"{self.path.name} {self.name.plate}" + " in two rows" * (self.name.rows > 1)
 
 
@@ -181,9 +181,9 @@ class LPRDataLoader(Dataset):
         other = None if partner is None else self.crops[partner]
         if other and corners is not None and other.corners is not None and self.same_layout(crop, other):
             cut = int(rng.choice(len(augment.CUTS), p=augment.CUT_SHARES)) + 1
-            both = augment.exchange(picture, corners, read_image(other.path), other.corners, cut)
-            if both is not None:
-                picture, label = both, label[:cut] + other.label[cut:]
+            exchanged = augment.exchange(picture, corners, read_image(other.path), other.corners, cut)
+            if exchanged is not None:
+                picture, label = exchanged, label[:cut] + other.label[cut:]
         tone = augment.tone_in(picture, augment.picture_corners(*picture.shape[:2]) if corners is None else corners)
         confuse = to_train and self.has_double
         side_by_side = rng.random() < SIDE_BY_SIDE[double] if confuse else double

@@ -26,6 +26,7 @@ KIND_SHARES = {"blue": 6, "green": 7, "yellow": 5, "white": 13, "black": 7, "yel
 FORCES_KIND_SHARES = {"white": 0.3, "white_police": 0.2, "white_double": 0.5}
 UNREAD_SHARE = 0.35  # of plates with a symbol outside the alphabet, among kinds that can have one; labels omit it
 LOCAL = 0.5  # share of the blue plates drawn into a scene that are of its own plate's city, as most are on a street
+SURROUNDINGS = 600
 
 
 class Scene(NamedTuple):
@@ -99,14 +100,14 @@ class RenderedPlates:
 
 
 def build_rendered(glyphs: Path | None, real: LPRDataLoader, alphabet: Alphabet) -> RenderedPlates:
-    """Drawn plates, in the surroundings of up to 600 real crops of each kind; a tenth in OpenCV's font.
+    """Drawn plates, in the surroundings of up to ``SURROUNDINGS`` real crops of each kind; a tenth in OpenCV's font.
 
-    Of crops with known corners those of blue plates, which tell how bright the light is.
+    Of crops with known corners only those of blue plates are taken: their brightness tells the light.
     """
 
     def some(with_corners: bool) -> Iterator[tuple[np.ndarray, CropName]]:
         crops = [crop for crop in real.crops if (crop.name.corners is not None) == with_corners]
-        for crop in crops[:: 1 + len(crops) // 600]:
+        for crop in crops[:: 1 + len(crops) // SURROUNDINGS]:
             with contextlib.suppress(UserError):  # training says which cannot be read
                 yield read_image(crop.path), crop.name
 

@@ -14,7 +14,7 @@ from LPRNet.data.rendered import RenderedPlates
 from platekit.errors import UserError
 
 IN_SCENE = 0.4  # share of the real samples that are crops with surroundings, where there are such and others
-MOST_OFTEN = 3  # times as often as an average crop those of either kind are taken: few would be learned by heart
+MOST_OFTEN = 3  # times as often as an average crop one of either kind is taken at most: few are learned by heart
 TRIES = 50  # crops that may be tried for a sample, where some cannot be read
 EXCHANGED = 0.7  # share of the real samples with symbols of two plates, where the corners of both are known or found
 
@@ -68,7 +68,7 @@ def sample_shares(data: LPRDataLoader) -> np.ndarray:
     if in_scene.all():
         return in_scene / len(data)
     shares = np.zeros(len(data))
-    shares[~in_scene] = first_symbol_shares([label for label, there in zip(data.labels, in_scene) if not there])
+    shares[~in_scene] = first_symbol_shares([label for label, inside in zip(data.labels, in_scene) if not inside])
     if not in_scene.any():
         return shares
     share = in_scene.mean()

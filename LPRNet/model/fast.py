@@ -102,7 +102,8 @@ class FastLPRNet(nn.Module):
         self.weight = nn.Parameter(net.get_parameter("container.0.weight")[:, taken, 0, 0].T.contiguous(), False)
         self.bias = nn.Parameter(net.get_parameter("container.0.bias"), False)
         owner = torch.arange(len(sizes)).repeat_interleave(sizes)
-        self.share = nn.Parameter((owner[:, None] == owner).float() / sizes[owner], False)  # of a channel in its mean
+        # (C, C): from channels' values to the mean over each one's tap
+        self.tap_mean = nn.Parameter((owner[:, None] == owner).float() / sizes[owner], False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x, taps = x.to(self.dtype, memory_format=torch.channels_last), []
@@ -112,7 +113,7 @@ class FastLPRNet(nn.Module):
             if tap:
                 x = pool_rectified(x[:, :channels], width_stride)
         context = torch.cat(taps, dim=1).float().permute(0, 2, 3, 1)  # (N, 4, 18, C)
-        energy = context.square().mean(dim=(1, 2)) @ self.share  # (N, C): each channel's tap's
+        energy = context.square().mean(dim=(1, 2)) @ self.tap_mean  # (N, C): the energy of each channel's tap
         lines = context.mean(dim=1) / energy.clamp(min=1e-12)[:, None]
         return (lines @ self.weight + self.bias).transpose(1, 2)
 

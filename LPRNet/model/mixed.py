@@ -1,8 +1,8 @@
 """Layers of LPRNet with one gradient for several of them: what mixed-precision training on the CPU spends its time on.
 
-There they are machine code that works on the bits of bfloat16 numbers, channels last in memory. Most of a step is
-waiting for memory, so that it counts how often maps are read and written. The loops repeat some lines: in a function of
-their own that takes arrays, which may be given one array twice, they take ten times as long.
+There they are machine code that works on the bits of bfloat16 numbers, channels last in memory. A step mostly waits for
+memory: what counts is how often maps are read and written. The loops repeat some lines on purpose. As a function of
+their own they take ten times as long, since the compiler must allow for two of its arrays being the same.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def norm_relu(norm: nn.BatchNorm2d, x: Maps) -> Maps:
 
 def norm_tap_pool(norm: nn.BatchNorm2d, x: Maps, kernel: tuple[int, int], stride: tuple[int, int], step: int,
                   width_stride: int) -> tuple[Maps, Maps]:
-    """The same, and the tap and the pool (3x3, of every ``step``-th channel) behind them."""
+    """``norm_relu``, and the tap and the pool (3x3, of every ``step``-th channel) behind them."""
     tap, pooled, *seen = NormTapPool.apply(x, norm.weight, norm.bias, norm.eps, kernel, stride, step, width_stride)
     remember(norm, *seen)
     return tap, pooled
@@ -243,7 +243,7 @@ def _moments(x: np.ndarray, moments: np.ndarray, first: int, last: int) -> None:
     for sample in range(first, last):
         total = moments[sample]
         total[:] = 0
-        for channel in range(channels):  # sums of what is near 0 are exact ones
+        for channel in range(channels):  # is subtracted: sums of numbers near 0 lose fewer digits
             number[1, channel] = _widened(x[sample, 0, channel])
         for place in range(places):
             for channel in range(channels):
@@ -261,7 +261,7 @@ def _moments(x: np.ndarray, moments: np.ndarray, first: int, last: int) -> None:
 
 @compiled
 def _scale_and_rectify(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, output: np.ndarray, first: int, last: int
-                   ) -> None:
+                       ) -> None:
     """``scale * x + shift``, 0 where that is less, for the samples (N, P, C) from ``first`` to ``last``."""
     _, places, channels = x.shape
     number = np.empty(channels, np.int32)
@@ -272,14 +272,14 @@ def _scale_and_rectify(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, outp
                 number[channel] = _widened(x[sample, place, channel])
             for channel in range(channels):
                 total = scale[channel] * value[channel] + shift[channel]
-                value[channel] = np.float32(0) if total < 0 else total  # what is no number stays none
+                value[channel] = np.float32(0) if total < 0 else total  # NaN stays NaN
             for channel in range(channels):
                 output[sample, place, channel] = _rounded(number[channel])
 
 
 @compiled
 def _gradient_sums(gradient: np.ndarray, x: np.ndarray, scale: np.ndarray, shift: np.ndarray, mean: np.ndarray,
-               sums: np.ndarray, first: int, last: int) -> None:
+                   sums: np.ndarray, first: int, last: int) -> None:
     """Each channel's sum of the gradient before the ReLU, and of it times ``x - mean``: (N, 2, C)."""
     _, places, channels = x.shape
     number = np.empty((2, channels), np.int32)
@@ -363,7 +363,7 @@ def _norm_tap_pool(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, kernel: 
                     number[channel] = _widened(seen[column, channel])
                 for channel in range(channels):
                     total = scale[channel] * value[channel] + shift[channel]
-                    value[channel] = np.float32(0) if total < 0 else total  # what is no number stays none
+                    value[channel] = np.float32(0) if total < 0 else total  # NaN stays NaN
                 for channel in range(channels):
                     lines[column, channel] += value[channel]
                 if step > 1:  # the compiler makes much more of numbers that lie side by side

@@ -13,6 +13,7 @@ import torch
 from ccpd.views import View
 from MTCNN.data_preprocessing.windows import (
     ANYWHERE,
+    LEAST_WINDOW,
     NEGATIVE,
     Counts,
     choose,
@@ -30,7 +31,7 @@ from MTCNN.model.MTCNN_nets import ONet
 from MTCNN.pyramid import MINI_LP, SCALE
 from platekit.boxes import at_least, suppress
 
-DRAWN = {"positive": (0.1, 0.3), "part": (0.25, 0.6)}  # how far drawn windows are off, and by how much one edge is
+DRAWN = {"positive": (0.1, 0.3), "part": (0.25, 0.6)}  # spread of ``jitter`` and reach of ``move_edge``
 
 
 class PNetWindows:
@@ -60,7 +61,7 @@ class ONetWindows:
 
     def __init__(self, counts: Counts, pnet: Path, onet: Path | None = None, threshold: float = 0.3,
                  mini_lp: tuple[float, float] = MINI_LP, scale: float = SCALE) -> None:
-        self.counts, self.second = counts, onet is not None
+        self.counts, self.has_onet = counts, onet is not None
         self.most = counts.total + ANYWHERE  # samples of a view
         self.detector = Detector(pnet, ONet() if onet is None else onet, "cpu", mini_lp, scale,
                                  Thresholds(pnet_score=threshold, pnet_low=threshold, proposals=256))
@@ -118,11 +119,11 @@ class ONetWindows:
         """
         boxes, scores = self.detector.propose(pixels)
         found, corrected = [(boxes, scores)], [boxes[:0]]
-        if self.second:
+        if self.has_onet:
             limits = self.detector.thresholds
             for _ in range(1, ROUNDS):
                 boxes, scores = self.detector.judge(pixels, boxes)
-                likely = (scores >= limits.first_score) & at_least(boxes, 4)
+                likely = (scores >= limits.first_score) & at_least(boxes, LEAST_WINDOW)
                 boxes, scores = boxes[likely], scores[likely]
                 found.append((boxes, scores))
                 kept = suppress(boxes, scores, limits.first_overlap, limits.refined)

@@ -105,8 +105,8 @@ class ViewSamples(Dataset):
 
 
 def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> bool:
-    """Write the samples of all views into ``folder``; goes on where a killed run stopped. Whether photos were left out:
-    those of a folder that was complete were told before."""
+    """Write the samples of all views into ``folder``; goes on where a killed run stopped. Returns whether photos were
+    left out in this run: False where the folder was complete already."""
     writer = SampleWriter(folder, data.size, settings)
     if writer.complete:
         print(f"{folder} is complete: {describe(writer.rows)}")
@@ -222,15 +222,15 @@ def photos_by_split(args: argparse.Namespace) -> dict[str, list[Photo]]:
 
 
 def plate_in(path: Path, plates: Mapping[Path, Plates]) -> str:
-    """By what photos of one car stay together: the first text, by the alphabet, that a table tells, or ``plate_of``."""
-    told = plates.get(real_path(path))
-    return min(told.texts) if told and told.texts else plate_of(path)
+    """What keeps photos of one car on one side: the (alphabetically first) text in a table, else ``plate_of``."""
+    of_table = plates.get(real_path(path))
+    return min(of_table.texts) if of_table and of_table.texts else plate_of(path)
 
 
 def run(args: argparse.Namespace, net: str, size: tuple[int, int], choose: PNetWindows | ONetWindows,
         facts: dict) -> int:
-    """Generate the samples of both splits; ``facts`` is what they depend on beside the common flags. Returns the exit
-    status: 1 when photos were left out; where that was told before and the samples are complete, 0."""
+    """Generate the samples of both splits; ``facts`` are what these depend on beside the common flags. Returns the exit
+    status: 1 when photos were left out in this run, else 0."""
     check_arguments(args)
     split_photos = photos_by_split(args)
     left_out, flags = False, {}
@@ -255,7 +255,7 @@ def generate_split(args: argparse.Namespace, net: str, split: str, photos: list[
     print(f"{split}: {with_plate} photos with a plate and {len(photos) - with_plate} without from "
           f"{', '.join(map(str, sources))}, {views} views each: up to {samples} samples, "
           + (f"{room / 1000:.1f} GB" if room > 1000 else f"{room:.1f} MB"))
-    seed = args.seed * 2 + (split == "val")
+    seed = args.seed * 2 + (split == "val")  # the splits never draw alike
     settings = {"net": net, "photos": len(photos), "views": views, "seed": seed, "poses": args.poses,
                 "set of files": fingerprint(*files), "plain_list": file_fingerprint(args.plain_list),
                 "ignore_list": file_fingerprint(args.ignore_list), "swap": 0.0, **facts}
@@ -268,6 +268,6 @@ def generate_split(args: argparse.Namespace, net: str, split: str, photos: list[
     data = ViewSamples(photos, views, args.poses, seed, size, choose, swapper)
     with alone_in(folder):
         left_out = generate(folder, data, settings, args.workers)
-    names = dict.fromkeys(map(os.path.abspath, pictures))  # with several plates it comes as often
+    names = dict.fromkeys(map(os.path.abspath, pictures))  # a photo of several plates is listed once
     write_bytes(folder / PHOTOS, os.fsencode("".join(f"{name}\n" for name in names)))
     return left_out

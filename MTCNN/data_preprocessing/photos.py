@@ -43,12 +43,12 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
     photos, unknown, again, seen = [], [], 0, set()
     for folder in folders:
         for path in find_images(folder):
-            if (place := real_path(path)) in seen:
+            if (resolved := real_path(path)) in seen:
                 again += 1
                 continue
-            seen.add(place)
+            seen.add(resolved)
             zones = np.array(ignored.get(path.name, ()), dtype=np.float64).reshape(-1, 4)
-            if plates and (of_table := plates.get(place)) is not None:
+            if plates and (of_table := plates.get(resolved)) is not None:
                 photos += photos_of_table(path, of_table, zones) or [Photo(path, None, None, zones)]
                 continue
             if shows_no_plate(path):

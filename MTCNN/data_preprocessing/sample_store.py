@@ -2,9 +2,9 @@
 
 A folder holds ``positive.npy``, ``part.npy`` and ``negative.npy``, uint8 (N, height, width, 3) in BGR, and beside each
 a ``.txt`` with a line ``row label dx1 dy1 dx2 dy2`` a sample: label 1, -1 or 0, and the offsets in full precision.
-``samples.json`` is written last and says that the folder is complete; ``photos.txt`` lists the photos. Until then the
-files grow as ``.partial`` files, and ``progress.json`` says how far they are sound, so that a killed run goes on where
-it stopped.
+``samples.json`` says that the folder is complete. Until it is there the files grow as ``.partial`` files, and
+``progress.json`` says how far they are sound, so that a killed run goes on where it stopped. ``photos.txt``, written
+after it (generate.generate_split), lists the photos.
 """
 
 from __future__ import annotations

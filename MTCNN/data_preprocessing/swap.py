@@ -60,29 +60,29 @@ class PlateSwapper:
             plate = sign(round(KINDS["blue"].height_mm * scale), round(KINDS["blue"].width_mm * scale), rng)
             return replace_plate(image, corners, enlarge(corners, RIM), plate, rng), None, 1.0
         plate = self.renderer.render(text, kind, rng, scale)
-        place, tone = enlarge(corners_of_kind(corners, kind), RIM), tone_of(plate, kind)
-        return replace_plate(image, corners, place, plate, rng), place, tone
+        target, tone = enlarge(corners_of_kind(corners, kind), RIM), tone_of(plate, kind)
+        return replace_plate(image, corners, target, plate, rng), target, tone
 
 
-def replace_plate(image: np.ndarray, corners: np.ndarray, place: np.ndarray, plate: np.ndarray,
+def replace_plate(image: np.ndarray, corners: np.ndarray, target: np.ndarray, plate: np.ndarray,
                   rng: np.random.Generator) -> np.ndarray:
-    """A copy of the photo with ``plate`` at ``place``, in the light and no sharper than what was at ``corners``."""
+    """A copy of the photo with ``plate`` at ``target``, in the light and no sharper than what was at ``corners``."""
     height, width = image.shape[:2]
-    low = np.clip(np.floor(place.min(axis=0)).astype(int) - MARGIN, 0, (width, height))
-    high = np.clip(np.ceil(place.max(axis=0)).astype(int) + MARGIN, 0, (width, height))
+    low = np.clip(np.floor(target.min(axis=0)).astype(int) - MARGIN, 0, (width, height))
+    high = np.clip(np.ceil(target.max(axis=0)).astype(int) + MARGIN, 0, (width, height))
     window = slice(low[1], high[1]), slice(low[0], high[0])
     part = np.ascontiguousarray(image[window])
     inside = np.zeros(part.shape[:2], np.uint8)
     cv2.fillConvexPoly(inside, (corners - low).round().astype(np.int32), 255)
     tone = cv2.mean(part, inside)
     light = np.clip(sum(tone[:3]) / 3 / BLUE_TONE, 0.1, 1.8) * rng.uniform(0.85, 1.2)
-    box = (*np.clip(place.min(axis=0) - low, 0, None), *(place.max(axis=0) - low))
+    box = (*np.clip(target.min(axis=0) - low, 0, None), *(target.max(axis=0) - low))
     sharp = camera.sharpness(part[round(box[1]):round(box[3]), round(box[0]):round(box[2])])
     mounted = part.copy()
-    mount_plate(mounted, place - low, plate, light * float(plate.mean()), rng)
+    mount_plate(mounted, target - low, plate, light * float(plate.mean()), rng)
     mounted = camera.blur_to(mounted, box, sharp * rng.uniform(0.6, 1.3), 0.05 * (box[2] - box[0]), camera.BlurKind())
     cover = np.zeros(part.shape[:2], np.float32)
-    cv2.fillConvexPoly(cover, (enlarge(place - low, 1.02)).round().astype(np.int32), 1.0)
+    cv2.fillConvexPoly(cover, (enlarge(target - low, 1.02)).round().astype(np.int32), 1.0)
     cover = cv2.GaussianBlur(cover, (0, 0), 1.0)
     swapped = image.copy()
     swapped[window] = cv2.blendLinear(mounted, part, cover, 1.0 - cover)

@@ -17,6 +17,7 @@ POSITIVE, PART = 0.65, 0.4  # an IoU above POSITIVE is a positive, one from PART
 NEGATIVE = 0.3  # an IoU below is a negative; what lies between 0.3 and 0.4 is not used
 LABELS = {"positive": 1, "part": -1, "negative": 0}
 SAMPLE_KINDS = tuple(LABELS)
+LEAST_WINDOW = 4  # pixels of a window's side
 ANYWHERE = 4  # negatives of a view that no net has chosen, among ONet's
 
 
@@ -87,7 +88,7 @@ def jitter(box: np.ndarray, count: int, rng: np.random.Generator, spread: float 
     size = np.tile(box[2:] - box[:2], 2)
     strength = rng.uniform(0.1, 1.0, (count, 1)) * spread
     moved = box + rng.normal(size=(count, 4)) * strength * size
-    return np.concatenate([np.minimum(moved[:, :2], moved[:, 2:] - 4), moved[:, 2:]], axis=1)
+    return np.concatenate([np.minimum(moved[:, :2], moved[:, 2:] - LEAST_WINDOW), moved[:, 2:]], axis=1)
 
 
 def move_edge(box: np.ndarray, count: int, rng: np.random.Generator, reach: float = 0.3) -> np.ndarray:

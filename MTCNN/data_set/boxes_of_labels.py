@@ -50,7 +50,8 @@ def find_labels(picture: Path, images: Path, labels: Path | None, attribute: str
         number = len(picture.parts) - 1 - picture.parts[::-1].index("images")
         places.append(Path(*picture.parts[:number], "labels", *picture.parts[number + 1:]))
     readers: dict[str, Callable[[Path, np.ndarray], list[Label]]] = {
-        ".txt": read_yolo, ".xml": partial(read_voc, attribute), ".json": partial(read_labelme, attribute)}
+        ".txt": read_yolo, ".xml": partial(read_voc, attribute=attribute),
+        ".json": partial(read_labelme, attribute=attribute)}
     for path in places:
         for suffix, read in readers.items():
             if (file := path.with_suffix(suffix)).is_file():
@@ -138,12 +139,12 @@ def main() -> int:
         raise UserError(f"no label has the class {min(unknown)}; name with --classes some of "
                         f"{', '.join(sorted({*plates, *others}))}")
     columns = (FILE, *BOX, CORNERS, TEXT)
-    told = [index for index in range(len(columns)) if index <= len(BOX) or any(row[index] for row in rows)]
-    write_rows(args.out, [columns[index] for index in told], ([row[index] for index in told] for row in rows))
+    used = [index for index in range(len(columns)) if index <= len(BOX) or any(row[index] for row in rows)]
+    write_rows(args.out, [columns[index] for index in used], ([row[index] for index in used] for row in rows))
     print(f"wrote {args.out}: {plates.total()} plates; {left_out} pictures without labels left out")
     if lost:
         print(f"{len(lost)} labelled pictures are not in {args.images}, such as {lost[0]}")
-    if len(columns) - 1 not in told:
+    if len(columns) - 1 not in used:
         print(f"the labels tell no texts ({args.text}); to train or measure LPRNet, add a column text to the table")
     if others:
         print(f"labels of other classes, of no plates: {counted(others)}")

@@ -20,6 +20,8 @@ from platekit.tables import are_corners, clockwise
 
 SHAPES = "rectangle", "polygon", "rotation", "quadrilateral"  # of LabelMe's, the last two X-AnyLabeling's
 
+BEYOND = 0.05  # of the picture's longer side, by which a label may reach outside
+
 
 class Label(NamedTuple):
     """What is labelled in a picture, in its pixels."""
@@ -49,7 +51,7 @@ def read_yolo(path: Path, size: np.ndarray) -> list[Label]:
 
 def box_and_corners(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """The box (4,) and the corners (4, 2), if they are known, of a line of YOLO's, in shares. Raises ValueError."""
-    numbers = opened(numbers)
+    numbers = without_closing_point(numbers)
     box, points = numbers[:4], numbers[4:]
     if len(numbers) == 8:  # a turned box
         points = numbers.reshape(4, 2)
@@ -62,8 +64,8 @@ def box_and_corners(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]
     return box_within(sides, np.ones(2)), known_corners(points, sides, np.ones(2))
 
 
-def opened(numbers: np.ndarray) -> np.ndarray:
-    """The numbers of a polygon of four points whose first is there again at its end without that."""
+def without_closing_point(numbers: np.ndarray) -> np.ndarray:
+    """The coordinates of a polygon; of four points that the first one follows again (ten numbers), without that."""
     return numbers[:8] if len(numbers) == 10 and (numbers[:2] == numbers[8:]).all() else numbers
 
 
@@ -89,7 +91,7 @@ def known_corners(points: np.ndarray, box: np.ndarray, size: np.ndarray) -> np.n
 def box_within(box: np.ndarray, size: np.ndarray) -> np.ndarray:
     """A box (4,) in pixels, cut at the picture's edges. Raises ValueError for one that lies outside."""
     cut = box.clip(0, (*size, *size))
-    if not (np.isfinite(box).all() and (np.abs(cut - box) <= 0.05 * max(size)).all() and (cut[2:] > cut[:2]).all()):
+    if not (np.isfinite(box).all() and (np.abs(cut - box) <= BEYOND * max(size)).all() and (cut[2:] > cut[:2]).all()):
         raise ValueError("this is no box in the picture")
     return cut
 
@@ -105,12 +107,12 @@ def check_size(source: str, stated: Iterable[Any], size: np.ndarray) -> None:
                         f"{size[0]} x {size[1]}; find the picture as it was labelled")
 
 
-def text_in(attribute: str, told: object) -> str:
-    """What a label's attributes tell by this name; an empty text where that is nothing."""
-    return str(told.get(attribute) or "").strip() if isinstance(told, dict) else ""
+def text_in(attributes: object, name: str) -> str:
+    """The text that a label's attributes have under this name; empty where they have none."""
+    return str(attributes.get(name) or "").strip() if isinstance(attributes, dict) else ""
 
 
-def read_voc(attribute: str, path: Path, size: np.ndarray) -> list[Label]:
+def read_voc(path: Path, size: np.ndarray, attribute: str) -> list[Label]:
     """The labels of Pascal VOC's file for a picture, with the texts that an attribute tells. Raises UserError."""
     try:
         tree = ElementTree.parse(path)
@@ -126,7 +128,7 @@ def read_voc(attribute: str, path: Path, size: np.ndarray) -> list[Label]:
             raise UserError(f"{path}: {texts} is no box xmin, ymin, xmax, ymax in a picture of {size[0]} x {size[1]} "
                             "pixels; mend it") from None
         told = {other.findtext("name"): other.findtext("value") for other in thing.iterfind("attributes/attribute")}
-        labels.append(Label((thing.findtext("name") or "").strip(), box, text=text_in(attribute, told)))
+        labels.append(Label((thing.findtext("name") or "").strip(), box, text=text_in(told, attribute)))
     return labels
 
 
@@ -162,7 +164,7 @@ def labels_of_coco(path: Path, attribute: str, picture: dict[str, Any], things: 
         try:
             x, y, width, height = map(float, thing["bbox"])
             box = box_within(np.array([x, y, x + width, y + height]), size)
-            text = text_in(attribute, thing.get("attributes"))
+            text = text_in(thing.get("attributes"), attribute)
             labels.append(Label(thing["kind"], box, corners_of_coco(thing, box, size), text))
         except (KeyError, TypeError, ValueError):
             raise UserError(f"{source}: {thing.get('bbox')} is no bbox in a picture of {size[0]} x {size[1]} pixels; "
@@ -176,11 +178,11 @@ def corners_of_coco(thing: dict[str, Any], box: np.ndarray, size: np.ndarray) ->
     for points in (thing.get("keypoints"), polygons[0] if isinstance(polygons, list) and len(polygons) == 1 else None):
         if isinstance(points, list) and len(points) in (8, 10, 12):
             with contextlib.suppress(ValueError):  # they mean something else
-                return known_corners(opened(np.array(points, np.float64)), box, size)
+                return known_corners(without_closing_point(np.array(points, np.float64)), box, size)
     return None
 
 
-def read_labelme(attribute: str, path: Path, size: np.ndarray) -> list[Label]:
+def read_labelme(path: Path, size: np.ndarray, attribute: str) -> list[Label]:
     """The labels of LabelMe's file for a picture, with the texts that a field or attribute tells. Raises UserError."""
     try:
         content = json.loads(path.read_bytes())
@@ -205,6 +207,6 @@ def read_labelme(attribute: str, path: Path, size: np.ndarray) -> list[Label]:
         except (KeyError, TypeError, ValueError):
             raise UserError(f"{path}: {shape.get('points')} are no points of a {form} in a picture of {size[0]} x "
                             f"{size[1]} pixels; mend it") from None
-        text = text_in(attribute, shape.get("attributes")) or text_in(attribute, shape)
+        text = text_in(shape.get("attributes"), attribute) or text_in(shape, attribute)
         labels.append(Label(str(shape.get("label", "")), box, corners, text))
     return labels

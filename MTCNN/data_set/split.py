@@ -42,6 +42,21 @@ def belongs_to_val(key: str, share: float, seed: int) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
+def key_of(path: Path) -> str | None:
+    """What decides a photo's side: its plate number, or its name where it shows no plate; None for other pictures.
+
+    Raises UserError for a file that cannot be read and for a damaged annotation.
+    """
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason(error)}") from None
+    if has_annotation(path):
+        return parse(path).plate
+    return path.name if shows_no_plate(path) else None
+
+
 def split_photos(folders: Iterable[Path], train: Path, val: Path, share: float, seed: int,
                  copy: bool = False) -> Counts:
     """Link or copy the photos of CCPD folders into ``train`` and ``val``, below a folder of their subset's name.
@@ -52,30 +67,19 @@ def split_photos(folders: Iterable[Path], train: Path, val: Path, share: float, 
     sides = train.resolve(), val.resolve()
     if sides[0].is_relative_to(sides[1]) or sides[1].is_relative_to(sides[0]):
         raise UserError(f"{train} and {val} are one folder, or one in the other; name two that lie apart")
-    note, told = train / NOTE, f"val_share {share}, seed {seed}\n"
-    if note.is_file() and note.read_text("utf-8") != told:
+    note, split_by = train / NOTE, f"val_share {share}, seed {seed}\n"
+    if note.is_file() and note.read_text("utf-8") != split_by:
         raise UserError(f"{train} was split by {note.read_text('utf-8').strip()}; give the same, or plates would be on "
                         f"both sides, or remove {train} and {val} to split anew")
     counts = Counts()
     for folder in folders:
         for path in tqdm(find_images(folder), desc=folder.name, unit="photo"):
             try:
-                with open(path, "rb"):
-                    pass
-            except OSError as error:
-                tqdm.write(f"left out: cannot read {path}: {reason(error)}")
-                counts.left_out += 1
-                continue
-            if has_annotation(path):
-                try:
-                    key = parse(path).plate
-                except UserError as error:
-                    tqdm.write(f"left out: {error}")
-                    counts.left_out += 1
-                    continue
-            elif shows_no_plate(path):
-                key = path.name
-            else:
+                key = key_of(path)
+            except UserError as error:
+                tqdm.write(f"left out: {error}")
+                key = None
+            if key is None:
                 counts.left_out += 1
                 continue
             validate = belongs_to_val(key, share, seed)
@@ -86,7 +90,7 @@ def split_photos(folders: Iterable[Path], train: Path, val: Path, share: float, 
             if not note.is_file():
                 with writing(train):
                     train.mkdir(parents=True, exist_ok=True)
-                write_text(note, told)
+                write_text(note, split_by)
             if not place(path, side / folder.name, copy):
                 counts.unchanged += 1
             elif validate:

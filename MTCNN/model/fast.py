@@ -22,10 +22,10 @@ def _first_layer(lines: np.ndarray, weights: np.ndarray, bias: np.ndarray, slope
                  first: int, last: int) -> None:
     """PNet's first convolution, PReLU and pooling at once, for the cells of the rows from ``first`` to ``last``.
 
-    From the lines (H, 3 W) of a uint8 picture, with weights (C, 4, 9) of ``winograd``, to ``maps`` (C, h, w). Layer by
-    layer, most of the time is that of the memory between them. The processor computes one convolution for a row of
-    cells at a time: so the pixels that are at the same place of their cells are brought together first, and then
-    mixed for all channels.
+    From the lines (H, 3 W) of a uint8 picture, with weights (C, 4, 9) of ``winograd``, to ``maps`` (C, h, w). Computed
+    one by one, the three layers would spend most of the time writing and reading the maps between them. The processor
+    computes one convolution for a row of cells at a time: so the pixels that are at the same place of their cells are
+    brought together first, and then mixed for all channels.
     """
     channels, _, columns = maps.shape
     height, width = lines.shape[0], lines.shape[1] // 3
@@ -35,7 +35,7 @@ def _first_layer(lines: np.ndarray, weights: np.ndarray, bias: np.ndarray, slope
     pooled = np.zeros(CELLS, np.float32)
     for left in range(0, columns, CELLS):
         count = min(CELLS, columns - left)
-        whole = width - 2 - ACROSS * (columns - 1) if left + count == columns else ACROSS  # of the last cell
+        whole = width - 2 - ACROSS * (columns - 1) if left + count == columns else ACROSS  # pixels' columns
         for row in range(first, last):
             below = min(DOWN * row + 4, height)  # the lines that are seen
             for line in range(DOWN * row + (2 if row > first else 0), below):  # two are known from the row above
@@ -71,7 +71,7 @@ def _first_layer(lines: np.ndarray, weights: np.ndarray, bias: np.ndarray, slope
                             first_sum += weights[channel, 0, place] * mixed[0, 3 * across + place, cell]
                             fourth -= weights[channel, 3, place] * mixed[3, 3 * across + place, cell]
                         upper[cell], lower[cell] = first_sum, fourth
-                # What is not there is what stands beside or above it once more.
+                # Where the border cuts a cell, pixels that exist stand in for the missing ones: its extremes stay.
                 for across in range(whole, ACROSS):
                     sums[:, across, count - 1] = sums[:, 0, count - 1]
                 if below < DOWN * row + 4:
@@ -96,12 +96,12 @@ class FastPNet(nn.Module):
         net = copy.deepcopy(net).cpu().requires_grad_(False)
         layers = net.features
         take_pixels(layers.get_submodule("conv1"))
-        self.first = layers[:3]
+        self.first_layers = layers[:3]
         self._weights = winograd(layers.get_parameter("conv1.weight").permute(0, 2, 3, 1).flatten(2).numpy())
         # Copies: sent to another process, tensors move to shared memory, and arrays of theirs would stay behind.
         self._bias, self._slopes = (layers.get_parameter(name).numpy().copy()
                                     for name in ("conv1.bias", "prelu1.weight"))
-        self.others = nn.Sequential(*layers[3:], joined_heads(net.conv4_2, net.conv4_1))
+        self.later_layers = nn.Sequential(*layers[3:], joined_heads(net.conv4_2, net.conv4_1))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,7 +110,7 @@ class FastPNet(nn.Module):
     def pooled(self, pixels: torch.Tensor) -> torch.Tensor:
         """What the first layers make of the pixels: (N, 10, h, w)."""
         if pixels.device.type != "cpu" or not COMPILES:
-            return self.first(pixels.float())
+            return self.first_layers(pixels.float())
         height, width = ((side - 3) // step + 1 for side, step in zip(pixels.shape[2:], (DOWN, ACROSS)))
         maps = np.empty((len(pixels), len(self._bias), height, width), np.float32)
         for picture, of_picture in zip(pixels.permute(0, 2, 3, 1).contiguous().flatten(2).numpy(), maps):
@@ -119,7 +119,7 @@ class FastPNet(nn.Module):
 
     def score(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Offsets (N, 4, h, w) and scores (N, 2, h, w) from what ``pooled`` returns."""
-        found = self.others(maps)
+        found = self.later_layers(maps)
         return found[:, :4], found[:, 4:].softmax(dim=1)
 
 

@@ -16,7 +16,9 @@ LIT, MOVED = 0.25, 0.2  # shares of the samples
 def prepare(pixels: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """Network input of bytes (N, 3, h, w), augmented. Draws come from ``generator``, or from the device's own."""
     with torch.autocast(pixels.device.type, enabled=False):  # that of a training step is for the net
-        return normalise(blur_some(change_colours(light_some(pixels.float(), generator), generator), generator))
+        lit = light_some(pixels.float(), generator)
+        coloured = change_colours(lit, generator)
+        return normalise(blur_some(coloured, generator))
 
 
 def change_colours(pixels: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:

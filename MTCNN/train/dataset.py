@@ -54,19 +54,20 @@ class SampleList(Dataset):
             raise UserError(f"cannot read the list {self.path}: {error}; run the assemble_*_imglist.py script") \
                 from None
         whole = rows[:, :3]  # array, row and label
-        if not len(rows) or not arrays or rows.shape[1] != 7 or rows[:, 0].max() >= len(arrays) \
-                or min(map(len, arrays)) < 2 or not (abs(whole) < 2**53).all() or (whole != whole.round()).any() \
-                or (whole[:, :2] < 0).any():
+        sound = len(rows) and arrays and rows.shape[1] == 7 and min(map(len, arrays)) == 2 \
+            and (abs(whole) < 2**53).all() and (whole == whole.round()).all() \
+            and (whole[:, :2] >= 0).all() and rows[:, 0].max() < len(arrays)  # 2**53: float64 holds all below exactly
+        if not sound:
             raise UserError(f"{self.path} is no list of samples; run the assemble_*_imglist.py script again")
         self._files = [self.path.parent / name for _, name in arrays]
         self.arrays = [open_array(file) for file in self._files]
         self.array, self.row = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
         self.labels = torch.from_numpy(rows[:, 2].astype(np.int64))
         self.offsets = torch.from_numpy(rows[:, 3:].astype(np.float32))
-        for number, (made_of, name) in enumerate(arrays):
+        for number, (summary_fingerprint, name) in enumerate(arrays):
             wanted, array = self.row[self.array == number], self.arrays[number]
             if len(wanted) and (array.shape[1:3] != tuple(size) or wanted.max() >= len(array)
-                                or file_fingerprint(self._files[number].with_name(SUMMARY)) != made_of):
+                                or file_fingerprint(self._files[number].with_name(SUMMARY)) != summary_fingerprint):
                 raise UserError(f"{self.path} does not fit {name}; assemble the list again")
 
     @property

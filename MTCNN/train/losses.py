@@ -8,7 +8,7 @@ from torch.nn import functional
 from platekit.boxes import decode_offsets
 
 HARDEST = 0.7  # share of positives and negatives that count: online hard-example mining, MTCNN (Zhang et al. 2016)
-END_WEIGHT, CUT_WEIGHT = 1.5, 1.6  # of box loss "ends": of the ends, and on top of it where one is cut off
+END_WEIGHT, CUT_WEIGHT = 1.5, 1.6  # of box loss "ends": of left and right edges, and a further factor where they cut
 
 
 def class_loss(logits: torch.Tensor, labels: torch.Tensor, hardest: float = HARDEST) -> torch.Tensor:

@@ -38,8 +38,8 @@ class Recipe:
     batch_size: int
     learning_rate: float
     box_weight: float  # of the box loss against the class loss
-    next_step: str  # {weights} is the flag that names these, {photos} are those that were validated on
-    own_next_step: str  # behind lists of one's own
+    next_step: str  # {weights} stands for the flag that names the new weights
+    own_next_step: str  # the same after lists of a table's photos; {photos}: those validated on
 
 
 def sample_loss(net: Callable, batch: Batch, device: torch.device, recipe: Recipe, box: str,
