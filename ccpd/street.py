@@ -12,6 +12,9 @@ from platekit.opencv import cv2
 
 GROUND_TILE = 512
 
+CANVAS = 980, 700  # height and width of the street, at half the photo's size: enough to be turned
+ABOVE = 200  # its rows above the photo's upper edge
+
 
 def surroundings(layout: Layout, shape: CarShape, rng: np.random.Generator) -> np.ndarray:
     """Pavement, the street behind it, and the shadow below the car."""
@@ -87,17 +90,17 @@ def _paint_road(tile: np.ndarray, millimetres: float, rng: np.random.Generator) 
 
 def _street(layout: Layout, row: float, rng: np.random.Generator) -> np.ndarray:
     """What stands behind the car: walls, shops with signs, hedges, trees, sky, other cars; its foot at ``row``."""
-    canvas_width = 700  # half size, wide enough to be turned
-    foot = int(np.clip(row / 2 + 200, 20, 980))
-    canvas = np.zeros((980, canvas_width, 3), np.uint8)
+    height, width = CANVAS
+    foot = int(np.clip(row / 2 + ABOVE, 20, height))
+    canvas = np.zeros((height, width, 3), np.uint8)
     sky = np.array([rng.uniform(150, 255), rng.uniform(150, 240), rng.uniform(140, 235)])
-    canvas[:] = (sky * np.linspace(1.0, 0.85, 980)[:, None]).astype(np.uint8)[:, None]
+    canvas[:] = (sky * np.linspace(1.0, 0.85, height)[:, None]).astype(np.uint8)[:, None]
     unit = max(0.02, 500.0 / max(800.0, layout.distance + 3000))  # pixels per mm at the street's distance, half size
     kind = rng.random()
     top = max(0, foot - int(rng.uniform(2500, 9000) * unit))
     if kind < 0.4:  # house fronts
         x = 0
-        while x < canvas_width:
+        while x < width:
             wide = int(rng.uniform(2500, 7000) * unit) + 30
             part = canvas[top:foot, x:x + wide]
             if part.size:
@@ -106,23 +109,41 @@ def _street(layout: Layout, row: float, rng: np.random.Generator) -> np.ndarray:
             x += wide
             top = max(0, foot - int(rng.uniform(2500, 9000) * unit))
     elif kind < 0.75:  # trees and hedges
-        canvas[top:foot] = foliage(foot - top, canvas_width, rng)
+        canvas[top:foot] = foliage(foot - top, width, rng)
         for _ in range(int(rng.integers(0, 4))):
-            x, thick = int(rng.integers(canvas_width)), max(3, int(rng.uniform(100, 350) * unit))
+            x, thick = int(rng.integers(width)), max(3, int(rng.uniform(100, 350) * unit))
             cv2.rectangle(canvas, (x, 0), (x + thick, foot), (50, 60, 70), -1)
     else:  # a wall
-        canvas[top:foot] = surface(foot - top, canvas_width, random_colour(rng, (0, 0.14), (0.25, 0.8)), 0.12, rng)
-    for _ in range(int(rng.integers(0, 4))):  # boards
+        canvas[top:foot] = surface(foot - top, width, random_colour(rng, (0, 0.14), (0.25, 0.8)), 0.12, rng)
+    _boards(canvas, foot, unit, rng)
+    _parked_cars(canvas, foot, unit, rng)
+    # The canvas's (width / 2, foot) is the upright picture's (WIDTH / 2, row) at half its size.
+    c, s = np.cos(layout.roll), np.sin(layout.roll)
+    anchor = layout.turn(np.array([[WIDTH / 2, 2.0 * (foot - ABOVE)]]))[0] / 2
+    turn = np.array([[c, -s, anchor[0] - c * width / 2 + s * foot], [s, c, anchor[1] - s * width / 2 - c * foot]])
+    return cv2.warpAffine(canvas, turn, (WIDTH // 2, HEIGHT // 2), flags=cv2.INTER_LINEAR,
+                          borderMode=cv2.BORDER_REFLECT)
+
+
+def _boards(canvas: np.ndarray, foot: int, unit: float, rng: np.random.Generator) -> None:
+    """Boards with lettering, in place; the ground is at row ``foot``, a millimetre has ``unit`` pixels."""
+    height, width = canvas.shape[:2]
+    for _ in range(int(rng.integers(0, 4))):
         high = int(rng.uniform(250, 700) * unit) + 8
         wide = int(high * rng.uniform(2.0, 5.0))
-        x, y = int(rng.integers(-wide // 2, canvas_width - wide // 2)), int(foot - rng.uniform(600, 3500) * unit - high)
+        x = int(rng.integers(-wide // 2, width - wide // 2))
+        y = int(foot - rng.uniform(600, 3500) * unit - high)
         board = sign(high, wide, rng)
-        x1, y1, x2, y2 = max(0, x), max(0, y), min(canvas_width, x + wide), min(980, y + high)
+        x1, y1, x2, y2 = max(0, x), max(0, y), min(width, x + wide), min(height, y + high)
         if x2 > x1 and y2 > y1:
             canvas[y1:y2, x1:x2] = board[y1 - y:y2 - y, x1 - x:x2 - x]
-    for _ in range(int(rng.integers(0, 4))):  # parked cars, without detail
+
+
+def _parked_cars(canvas: np.ndarray, foot: int, unit: float, rng: np.random.Generator) -> None:
+    """Parked cars without detail, in place; as ``_boards``."""
+    for _ in range(int(rng.integers(0, 4))):
         high, wide = 1400 * unit, rng.uniform(1700, 4200) * unit
-        x = rng.uniform(0, canvas_width)
+        x = rng.uniform(0, canvas.shape[1])
         colour = tuple(map(float, random_colour(rng, (0, 0.1) if rng.random() < 0.75 else (0.4, 0.9), (0.1, 0.9))))
         body = np.array(
             [(x, foot), (x, foot - 0.5 * high), (x + 0.15 * wide, foot - 0.6 * high), (x + 0.3 * wide, foot - high),
@@ -137,12 +158,6 @@ def _street(layout: Layout, row: float, rng: np.random.Generator) -> np.ndarray:
         cv2.fillPoly(canvas, [glass.astype(np.int32)], (45, 42, 40), cv2.LINE_AA)
         for part in (0.2, 0.8):
             cv2.circle(canvas, (int(x + part * wide), foot), max(1, int(300 * unit)), (20, 20, 20), -1, cv2.LINE_AA)
-    # Canvas (350, foot) is the upright picture's (WIDTH / 2, row) at half its size.
-    c, s = np.cos(layout.roll), np.sin(layout.roll)
-    anchor = layout.turn(np.array([[WIDTH / 2, 2.0 * (foot - 200)]]))[0] / 2
-    turn = np.array([[c, -s, anchor[0] - c * 350 + s * foot], [s, c, anchor[1] - s * 350 - c * foot]])
-    return cv2.warpAffine(canvas, turn, (WIDTH // 2, HEIGHT // 2), flags=cv2.INTER_LINEAR,
-                          borderMode=cv2.BORDER_REFLECT)
 
 
 def _windows(wall: np.ndarray, unit: float, rng: np.random.Generator) -> None:
