@@ -221,7 +221,7 @@ def main() -> int:
         raise UserError("no photo could be changed so; name others, or other --changes")
     if bare and MOVING & set(args.changes):
         print(f"{bare} photos tell no corners, only the box, which is not known after {' and '.join(sorted(MOVING))}")
-    others = {path for path in walk_images(args.out) if path.parent.name.startswith("ccpd_")} - done if done else set()
+    others = {path for path in walk_images(args.out) if path.parent.name.startswith("ccpd_")} - done
     if others:
         print(f"{len(others)} photos of earlier runs are there too, such as {min(others)}; delete what is not wanted")
     print(f"wrote {len(done)} photos to {args.out}, changed versions of {written}, leaving out "

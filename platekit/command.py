@@ -210,7 +210,7 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     Without ``json_path`` one line per plate is printed. With a file there the processes that torchrun started share the
     inputs, and ``resume`` keeps the lines of a run that was cut short, if its ``settings`` were the same: what results
     depend on, files of weights among it as paths. Annotated pictures have the plates blotted out if ``hide``.
-    Returns the exit status: 0, or 1 when some inputs failed.
+    Returns the exit status: 0, or 1 when some inputs failed or an annotated picture could not be written.
     """
     # The pattern * names what a run before has written too.
     named = list(inputs)
@@ -239,6 +239,7 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
                     score.add_entry(entry)
     if score and str(score):
         print(score, file=sys.stderr if json_path == "-" else sys.stdout)
+    wait_for_all()  # torchrun ends the others when one has failed
     return int(failed or (folder is not None and folder.lacks_some))
 
 

@@ -13,21 +13,26 @@ from platekit.results import Plate
 
 COLOUR = (60, 60, 255)  # BGR
 INK = (255, 255, 255)
-FONT, WEIGHT = cv2.FontFace("sans"), 500
+WEIGHT = 500  # of the letters
 SQUARES = (5, 2)  # side by side and one below another, of a hidden plate: fewer than it has symbols
 MARGIN = 0.1  # of a box's sides, that is hidden beyond them
 
 
+def own_font() -> cv2.FontFace:
+    """A font for one call: drawing changes it, so that two threads must not share it, and the next text is not bold."""
+    return cv2.FontFace("sans")
+
+
 def text_width(text: str, size: int) -> int:
     """How many pixels wide ``draw_text`` writes it."""
-    return cv2.getTextSize((0, 0), printable(text), (0, 0), FONT, size, WEIGHT)[2]
+    return cv2.getTextSize((0, 0), printable(text), (0, 0), own_font(), size, WEIGHT)[2]
 
 
 def draw_text(image: np.ndarray, text: str, origin: tuple[int, int], size: int, colour: tuple[int, int, int] = INK
               ) -> None:
     """Write ``text`` into the picture; ``origin`` is the left end of its baseline, ``size`` its height in pixels."""
     # OpenCV aborts the process on what is not printable
-    cv2.putText(image, printable(text), origin, colour, FONT, size, WEIGHT)
+    cv2.putText(image, printable(text), origin, colour, own_font(), size, WEIGHT)
 
 
 def draw_plates(image: np.ndarray, plates: Sequence[Plate]) -> np.ndarray:

@@ -60,17 +60,17 @@ class Parts:
             if resume and self._made_with.exists() and self._made_with.read_bytes() != self.settings.encode("utf-8"):
                 raise UserError(f"the lines in {self.folder} were made with other weights or flags; give the same, or "
                                 "leave out --resume to read everything again")
-            with open(self._merged, "wb") as file:
-                if resume and (old or self.path.exists()):
-                    lines = [numbered_lines(part) for part in old] or [whole_lines(self.path)]
-                    try:
+            try:
+                with open(self._merged, "wb") as file:
+                    if resume and (old or self.path.exists()):
+                        lines = [numbered_lines(part) for part in old] or [whole_lines(self.path)]
                         for number, line, error in lines_by_source(heapq.merge(*lines), sources, self.path):
                             if line and not error and is_result(line):
                                 file.write(b"%d\t%b" % (number, line))
                                 count += 1
-                    except UserError:
-                        self._merged.unlink()
-                        raise
+            except UserError:
+                self._merged.unlink()
+                raise
             replace(self._merged, self._kept)  # an empty one too: else --resume would take FILE's lines
             for part in old:
                 if part != self._kept:

@@ -136,7 +136,7 @@ def check_inputs(args: argparse.Namespace) -> None:
     """UserError for inputs that exclude each other or are no pictures by name, and for results in a video's place."""
     if (args.video or args.camera is not None) and (args.image or args.resume or args.boxes):
         raise UserError("--image, --resume and --boxes exclude --video and --camera; run them one after the other")
-    results_place(args.json, args.video or ())  # which may be a list of them
+    results_place(args.json, args.video or (), args.output)  # videos may be a list of them
     if args.hide and args.json and not args.output and not args.show:
         raise UserError("--hide is for pictures and videos; name a folder for them with --output DIR")
     check_range(args, "every", 1)

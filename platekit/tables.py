@@ -71,7 +71,7 @@ def _read_csv(table: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
         with open(table, encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
             reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]  # spreadsheets' capitals
-            names = Counter(filter(None, reader.fieldnames))
+            names = Counter(reader.fieldnames)
             rows, last = [], reader.reader.line_num
             for row in reader:
                 more = row.pop(None, ())  # behind the last column
@@ -89,7 +89,7 @@ def _read_csv(table: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
         raise UserError(f"cannot read {table}: {error.strerror}; check the path") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {table}: {error}; save it as CSV in UTF-8") from None
-    if twice := [name for name, count in names.items() if count > 1]:
+    if twice := [name for name in (FILE, *BOX, TEXT, CORNERS, ROWS) if names[name] > 1]:
         raise UserError(f"{table} has the column {twice[0]} twice; keep one")
     if not names.keys() >= set(columns):
         missing = ", ".join(name for name in columns if name not in names)

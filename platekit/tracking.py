@@ -192,8 +192,10 @@ class Tracker:
             return False
         if earlier.reading.text == later.reading.text:
             return bool(earlier.reading.text)
+        texts = earlier.reading.text, later.reading.text
         unsure = min(earlier.reading.confidence, later.reading.confidence) < self.rules.sure
-        return unsure and later.born > earlier.seen and differing(earlier.reading.text, later.reading.text) <= 1
+        alike = likeness(*texts) >= self.rules.half_alike and differing(*texts) <= 1
+        return unsure and later.born > earlier.seen and alike
 
 
 def centre(box: np.ndarray) -> np.ndarray:

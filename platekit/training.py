@@ -195,6 +195,8 @@ class Run(Generic[Net]):
         # facts first: settings follow from them
         for name, ours in (("facts", self.facts), ("settings", dataclasses.asdict(self.settings))):
             theirs = state.get(name, {})
+            if "half" in theirs:  # as it was called at first
+                theirs = {"bfloat16": theirs["half"], **theirs}
             # What is not there was not noted yet when the training began.
             differing = [f"{key} ({str(theirs[key])[:20]}, now {str(value)[:20]})" for key, value in ours.items()
                          if key in theirs and theirs[key] != value]

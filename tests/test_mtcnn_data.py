@@ -158,7 +158,7 @@ def test_corners_that_are_only_the_box_are_not_believed(tmp_path, capsys):
     assert "names in" not in capsys.readouterr().out
     (tmp_path / "plain.txt").write_text(photo_name("皖A12345").removesuffix(".jpg"), encoding="utf-8")
     read_photos([tmp_path], tmp_path / "plain.txt", tmp_path / "ignore.txt")
-    assert f"1 of the 1 names in {tmp_path / 'plain.txt'} are of no photo" in capsys.readouterr().out
+    assert f"none of the 1 names in {tmp_path / 'plain.txt'} is of a photo" in capsys.readouterr().out
     (tmp_path / "ignore.txt").write_text("a.jpg nan nan nan nan")
     with pytest.raises(UserError, match="is not 'name x1 y1 x2 y2'"):
         read_photos([tmp_path], None, tmp_path / "ignore.txt")

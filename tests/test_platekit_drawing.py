@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 from ccpd.symbols import PROVINCES
-from platekit.drawing import COLOUR, draw_plates, draw_text, hide_plates
+from platekit.drawing import COLOUR, draw_plates, draw_text, hide_plates, text_width
 from platekit.results import Plate
 
 
@@ -42,6 +44,18 @@ def test_the_label_tells_the_text():
 
     assert not np.array_equal(label("皖A12345"), label("京A12345"))
     assert not np.array_equal(label("皖A12345"), label(None))
+
+
+def test_texts_are_drawn_alike_again_and_by_several_threads():
+    def draw(size: int) -> np.ndarray:
+        image = np.zeros((60, 500, 3), np.uint8)
+        draw_text(image, f"皖A12345 {text_width('皖', size)}", (5, 45), size)
+        return image
+
+    sizes = [10, 14, 22, 33] * 6
+    wanted = {size: draw(size) for size in sizes}
+    with ThreadPoolExecutor(4) as pool:
+        assert all((drawn == wanted[size]).all() for size, drawn in zip(sizes, pool.map(draw, sizes)))
 
 
 @pytest.mark.parametrize("text", ["皖A12345", "品川神奈500あ1234", "iiii"])

@@ -667,6 +667,14 @@ def test_cars_of_consecutive_numbers_are_two(away, gap):
         == [("鲁A12345", 0.99), ("鲁A12346", 0.99)]
 
 
+def test_texts_of_a_symbol_are_not_alike_because_one_differs():
+    tracker = Tracker()
+    for frame in range(24):
+        text, x = ("", 10) if frame < 4 else ("A", 400)
+        tracker.follow(frame, [] if 4 <= frame < 20 else [Plate((x, 10, x + 80, 35), 0.9, text, 0.5)])
+    assert [track.reading.text for track in tracker.finished(end=True)] == ["", "A"]
+
+
 @pytest.mark.parametrize(("first", "second", "plates"), [
     ("MH12AB1234", "MH12AB1256", 2), ("MH12AB1234", "MH12AB1235", 1), ("AB12", "AB13", 1), ("AB12", "AB34", 2)])
 def test_texts_of_any_length_are_of_one_plate_if_a_symbol_differs(first, second, plates):

@@ -69,8 +69,8 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
     if again:
         print(f"{again} photos are there twice, by {' and '.join(map(str, folders))}; they count once")
     for source, names in ((plain, plain_names), (ignore, set(ignored))):
-        if missing := names - {path.name for path in seen}:
-            print(f"{len(missing)} of the {len(names)} names in {source} are of no photo here, such as {min(missing)}")
+        if names and names.isdisjoint(photo.path.name for photo in photos):
+            print(f"none of the {len(names)} names in {source} is of a photo here, such as {min(names)}")
     if not photos:
         raise UserError(f"no photo with a CCPD name in {', '.join(map(str, folders))}; name a folder of CCPD photos, "
                         "or give a table of boxes with --boxes")

@@ -73,6 +73,7 @@ class Table(NamedTuple):
     rows: list[list[object]]  # file, x1, y1, x2, y2, corners and text
     plates: Counter[str]  # by class
     others: Counter[str]  # the same of what is none by --classes
+    seen: set[str]  # classes, of pictures left out too
     problems: list[str]
     left_out: int  # pictures without labels
     lost: list[str]  # pictures of COCO's that are not there
@@ -84,7 +85,7 @@ def table_of_labels(images: Path, labels: Path | None, folder: Path, classes: Se
     coco = read_coco(labels, attribute) if labels and labels.suffix.lower() == ".json" else None
     unused = {labels_of: name for name, labels_of in (coco or {}).items()}
     rows, problems, left_out = [], [], 0
-    plates, others = Counter[str](), Counter[str]()
+    plates, others, seen = Counter[str](), Counter[str](), set[str]()
     pictures = find_images(images)
     names = Counter(path.name for path in pictures)
     for path in tqdm(pictures, unit="picture"):
@@ -96,6 +97,7 @@ def table_of_labels(images: Path, labels: Path | None, folder: Path, classes: Se
         name = relative_name(path, folder)
         try:
             read = labels_of(np.array(read_image(path).shape[1::-1]))
+            seen.update(label.kind for label in read)
             others.update(label.kind for label in read if classes and label.kind not in classes)
             read = [label._replace(box=label.box.round(1)) for label in read if not classes or label.kind in classes]
             if not all(at_least(label.box[None], LEAST_SIDE)[0] for label in read):
@@ -105,7 +107,7 @@ def table_of_labels(images: Path, labels: Path | None, folder: Path, classes: Se
             continue
         plates.update(label.kind for label in read)
         rows += [[name, *label.box.tolist(), corners_in(label), label.text] for label in read] or [[name, *("",) * 6]]
-    return Table(rows, plates, others, problems, left_out, list(unused.values()))
+    return Table(rows, plates, others, seen, problems, left_out, list(unused.values()))
 
 
 def counted(classes: Counter[str]) -> str:
@@ -128,16 +130,15 @@ def main() -> int:
     args = parser.parse_args()
     if args.out.exists():
         raise UserError(f"{args.out} is there and may have been corrected; name another --out, or remove it")
-    rows, plates, others, problems, left_out, lost = table_of_labels(args.images, args.labels, args.out.parent,
+    rows, plates, others, seen, problems, left_out, lost = table_of_labels(args.images, args.labels, args.out.parent,
                                                                    args.classes, args.text)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     if not rows:
         raise UserError(f"no picture in {args.images} has labels that can be read: YOLO's .txt, Pascal VOC's .xml, "
                         "LabelMe's .json or COCO's one; check --labels")
-    if unknown := set(args.classes or ()) - plates.keys():
-        raise UserError(f"no label has the class {min(unknown)}; name with --classes some of "
-                        f"{', '.join(sorted({*plates, *others}))}")
+    if unknown := set(args.classes or ()) - seen:
+        raise UserError(f"no label has the class {min(unknown)}; name with --classes some of {', '.join(sorted(seen))}")
     columns = (FILE, *BOX, CORNERS, TEXT)
     used = [index for index in range(len(columns)) if index <= len(BOX) or any(row[index] for row in rows)]
     write_rows(args.out, [columns[index] for index in used], ([row[index] for index in used] for row in rows))

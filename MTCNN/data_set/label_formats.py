@@ -147,6 +147,8 @@ def read_coco(path: Path, attribute: str) -> dict[str, LabelsOf]:
             if name in found:
                 raise UserError(f"{path} has the picture {name} twice; keep one, with the labels of both")
             found[name] = functools.partial(labels_of_coco, path, attribute, picture, things[picture["id"]])
+    except UserError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"cannot read {path} as COCO's: {type(error).__name__} {error}; check the file") from None
     last = Counter(map(posixpath.basename, found))  # the folders before it may be another machine's

@@ -29,7 +29,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help="where the photos to train on go")
     parser.add_argument("-dir_val", "--dir_val", type=Path, default=PHOTOS_VAL, metavar="DIR",
                         help="where those to validate on go")
-    parser.add_argument("--val_share", type=float, default=0.1, help="share of the plate numbers to validate on")
+    parser.add_argument("--val_share", type=float, default=0.1,
+                        help="share of the plate numbers to validate on, the same whenever photos are added")
     parser.add_argument("--copy", action="store_true", help="copy the files even where hard links would do")
     add_seed(parser, "of all that is random")
     return parser.parse_args(arguments)
