@@ -93,9 +93,14 @@ def parse_arguments() -> argparse.Namespace:
     return settled(parser.parse_args())
 
 
+def alphabet_of(args: argparse.Namespace) -> Alphabet:
+    """The alphabet that the flags name. Raises UserError."""
+    return read_alphabet(args.alphabet, args.max_length) if args.alphabet else Alphabet(CHARS, args.max_length)
+
+
 def settled(args: argparse.Namespace) -> argparse.Namespace:
     """The flags with the defaults that follow from others. UserError for what cannot be, alone or together."""
-    chinese = not args.alphabet or read_alphabet(args.alphabet).chinese
+    chinese = alphabet_of(args).chinese
     if args.rendered_share is None:
         args.rendered_share = 0.5 if chinese else 0.0
     if args.rendered_share and not chinese:
@@ -267,7 +272,7 @@ def main() -> None:
     if "sample_norm" in args.without and distributed.world() > 1:  # each process would have a part of the batch
         raise UserError("--without sample_norm measures in one process; start it without torchrun")
     labels = read_labels(args.labels)
-    alphabet = read_alphabet(args.alphabet, args.max_length) if args.alphabet else Alphabet(CHARS, args.max_length)
+    alphabet = alphabet_of(args)
     if labels.double:
         alphabet.rows = 2
     train, real, (plain, hard) = build_data(args, alphabet, labels)

@@ -19,7 +19,7 @@ MARGIN = 0.1  # of a box's sides, that is hidden beyond them
 
 
 def own_font() -> cv2.FontFace:
-    """A font for one call: drawing changes it, so that two threads must not share it, and the next text is not bold."""
+    """A font for one call. Drawing changes it: another thread must not use it, and the next text would not be bold."""
     return cv2.FontFace("sans")
 
 

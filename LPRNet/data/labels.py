@@ -37,17 +37,18 @@ def read_labels(tables: Iterable[str | os.PathLike]) -> Labels:
 
     A row whose picture is not there is reported and otherwise ignored.
     """
-    labels, seen = Labels(), dict[Path, int]()
+    labels = Labels()
     for row in (row for table in tables for row in read_rows(table, (FILE, TEXT))):
         file, text = row.texts[FILE], unicodedata.normalize("NFC", row.texts[TEXT])
         if not text:
             raise UserError(f"{row.place}: the text of {file} is missing; complete the row")
+        known = row.picture in labels
         if labels.setdefault(row.picture, text) != text:
             raise UserError(f"{row.place}: {file} has two texts, '{labels[row.picture]}' and '{text}'; keep one")
-        rows = rows_of(row)
-        if seen.setdefault(row.picture, rows) != rows:
+        double = rows_of(row) > 1
+        if known and double != (row.picture in labels.double):
             raise UserError(f"{row.place}: {file} has one row and two; keep one")
-        if rows > 1:
+        if double:
             labels.double.add(row.picture)
     return labels
 

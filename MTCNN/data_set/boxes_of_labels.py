@@ -130,8 +130,8 @@ def main() -> int:
     args = parser.parse_args()
     if args.out.exists():
         raise UserError(f"{args.out} is there and may have been corrected; name another --out, or remove it")
-    rows, plates, others, seen, problems, left_out, lost = table_of_labels(args.images, args.labels, args.out.parent,
-                                                                   args.classes, args.text)
+    rows, plates, others, seen, problems, left_out, lost = table_of_labels(
+        args.images, args.labels, args.out.parent, args.classes, args.text)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     if not rows:
