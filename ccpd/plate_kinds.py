@@ -38,6 +38,7 @@ class PlateKind:
     height_mm: float = 140.0
     upper: int = 0  # symbols in the upper row of a plate of two rows
     rows: tuple[tuple[float, float], tuple[float, float]] = (UPPER_ROW, LOWER_ROW)  # of a plate of two rows
+    bolts: float = 0.25  # share of the width between either end and the screws next to it
     small: int = -1  # which symbol is small, above the dot; -1: none
     typeface: str = "140_"  # what the file names of its glyphs begin with
 
@@ -77,22 +78,23 @@ class PlateKind:
 
 _COLOURS = {colour[0]: colour for colour in (  # name, hue, saturation, value, and whether the symbols are dark
     ("blue", (103, 121), (150, 255), (90, 250), False),
-    ("yellow", (17, 27), (140, 255), (120, 250), True),
+    ("yellow", (17, 27), (80, 245), (95, 250), True),
     ("white", (0, 180), (0, 25), (165, 250), True),
     ("black", (0, 180), (0, 70), (12, 60), False),
-    ("green", (48, 72), (70, 200), (120, 235), True),
+    ("green", (50, 84), (75, 240), (90, 235), True),
 )}
 
 
 def _double(name: str, colour: str) -> PlateKind:
     """A plate of two rows as trucks have it."""
-    return PlateKind(name, 440.0, _DOUBLE_CELLS, 220.0, *_COLOURS[colour], height_mm=220.0, upper=2, typeface="220_")
+    return PlateKind(name, 440.0, _DOUBLE_CELLS, 220.0, *_COLOURS[colour], height_mm=220.0, upper=2, bolts=0.205,
+                      typeface="220_")
 
 
 def _motorcycle(name: str, colour: str) -> PlateKind:
     """A motorcycle's plate."""
     return PlateKind(name, 220.0, _MOTORCYCLE_CELLS, 110.0, *_COLOURS[colour], height_mm=140.0, upper=2,
-                     rows=MOTORCYCLE_ROWS)
+                     rows=MOTORCYCLE_ROWS, bolts=0.205)
 
 
 KINDS: dict[str, PlateKind] = {
@@ -101,7 +103,8 @@ KINDS: dict[str, PlateKind] = {
         *(PlateKind(name, 440.0, _blue_cells(), 134.5, *_COLOURS[name])
           for name in ("blue", "yellow", "white", "black")),
         _double("yellow_double", "yellow"),
-        PlateKind("green", 480.0, _GREEN_CELLS, 137.0, *_COLOURS["green"], typeface="green_"),
+        PlateKind("green", 480.0, _GREEN_CELLS, 137.0, *_COLOURS["green"], bolts=0.267,
+                  typeface="green_"),
         _motorcycle("motorcycle", "yellow"),
         _motorcycle("moped", "blue"),
     )

@@ -13,11 +13,12 @@ import numpy as np
 
 from ccpd.plate_kinds import KINDS, PlateKind
 from ccpd.symbols import DIGITS, LETTERS, PROVINCES
+from platekit.corners import share_of_box
 from platekit.errors import UserError
 from platekit.opencv import cv2
 
-BOLT_XS, HIGH_BOLT_XS = (0.25, 0.75), (0.12, 0.88)  # of the width; of plates of two rows, beside the upper one
-BOLT_INSET = 11.0  # from the upper and the lower edge
+BOLT_INSET = 13.5  # from the upper and the lower edge
+EMPTY_HOLES = 0.1, 0.4  # share of the upper and of the lower holes that no screw fills
 RED = {"警": 1.0, "使": 0.7, "领": 0.7}  # how often these are red; not on embassies' and consulates' plates of 2018
 BLUE_TONE = 110.0  # mean grey level of a drawn blue plate: what a real one's is compared with to tell the light
 BRIGHTEST = 200.0  # mean grey level of a white plate whose ground is white
@@ -26,6 +27,11 @@ BRIGHTEST = 200.0  # mean grey level of a white plate whose ground is white
 def tone_of(plate: np.ndarray, kind: PlateKind) -> float:
     """How much brighter a drawn plate is than a blue one in the same light."""
     return 1.0 if kind.hue == KINDS["blue"].hue else float(plate.mean()) / BLUE_TONE
+
+
+def tone_of_box(tone: float, corners: np.ndarray) -> float:
+    """The tone of the box round a plate of that tone at ``corners`` (4, 2): what it shows beside the plate has none."""
+    return 1 + share_of_box(corners) * (tone - 1)
 
 
 def in_light_of(blue: float, tone: float) -> float:
@@ -115,8 +121,8 @@ class PlateRenderer:
         height, width = picture.shape
         cell = height // 2  # a cell is half as wide as high; wider pictures hold a cell and its margins
         if width > 1.1 * cell and not path.stem.startswith("220_"):  # those are cut tight, whatever their width
-            left = (width - cell) // 2
-            picture = picture[:, left:left + cell]
+            left, inked = (width - cell) // 2, np.flatnonzero((picture < 128).any(axis=0))
+            picture = picture[:, min([left, *inked[:1]]):max([left + cell, *(inked[-1:] + 1)])]
         return 255 - picture
 
     def _ink(self, text: str, kind: PlateKind, scale: float, rng: np.random.Generator) -> np.ndarray:
@@ -152,8 +158,8 @@ class PlateRenderer:
         ground = _hsv(
             *(low + (high - low) * part for (low, high), part in zip((kind.hue, kind.saturation, kind.value), draw))
         )
-        if kind.dark_text:
-            ink = np.full(3, 10.0 + 45.0 * draw[3], np.float32)
+        if kind.dark_text:  # black paint takes on the colour of its ground: it is thin, and mirrors it
+            ink = np.full(3, 10.0 + 45.0 * draw[3], np.float32) * (0.4 + 0.6 * ground / ground.max())
         else:  # white paint mirrors the light that falls on the ground colour, and yellows
             ink = np.array([215.0, 245.0, 250.0], np.float32) * (0.65 + 0.37 * draw[3])
             ink[0] += 35.0 * draw[4]
@@ -185,17 +191,18 @@ class PlateRenderer:
         """White at the top, green at the bottom; of large vehicles green with a yellow field behind the first two."""
         height, width = mask.shape
         white = np.full(3, 200.0 + 55.0 * draw[5], np.float32) * (0.6 + 0.4 * ground.max() / 255.0)
+        white += 0.2 * draw[7] * (ground - white)
         weight = np.linspace(0.0, 1.0, height, dtype=np.float32)[:, None, None] ** (0.6 + 0.6 * draw[6])
         plate = np.empty((height, width, 3), np.uint8)
         plate[:] = white + (ground - white) * weight
         if text[2] in DIGITS:
             plate[:] = ground
             plate[:, :round(135 * scale)] = _hsv(20 + 5 * draw[7], 190, ground.max())
-        light = cv2.convertScaleAbs(mask, alpha=float(ink[0]) / 255.0 - 1.0, beta=255.0)  # paint swallows light
+        light = cv2.convertScaleAbs(mask, alpha=float(ink.max()) / 255.0 - 1.0, beta=255.0)  # paint swallows light
         cv2.multiply(plate, cv2.merge((light, light, light)), dst=plate, scale=1 / 255.0)
         centre = (round(kind.dot_mm * scale), round(kind.dot_y_mm * scale))  # the emblem: a ring around a white E
-        cv2.circle(plate, centre, max(1, round(13 * scale)), (150, 110, 60), -1, cv2.LINE_AA)
-        cv2.ellipse(plate, centre, (max(1, round(12 * scale)),) * 2, 0, 100, 260, (70, 90, 200), -1, cv2.LINE_AA)
+        cv2.circle(plate, centre, max(1, round(13 * scale)), (175, 145, 110), -1, cv2.LINE_AA)
+        cv2.ellipse(plate, centre, (max(1, round(12 * scale)),) * 2, 0, 100, 260, (110, 130, 205), -1, cv2.LINE_AA)
         cv2.circle(plate, centre, max(1, round(7 * scale)), (235, 235, 235), -1, cv2.LINE_AA)
         return plate
 
@@ -209,7 +216,7 @@ class PlateRenderer:
 
     @staticmethod
     def _bolts(plate: np.ndarray, kind: PlateKind, scale: float, rng: np.random.Generator) -> None:
-        """Two to four screws or caps, but rarely large enough to touch a symbol; now and then none."""
+        """Two to four screws, caps or empty holes, rarely large enough to touch a symbol; now and then none."""
         style = rng.random(4)
         if style[0] < 0.12:
             return
@@ -217,8 +224,14 @@ class PlateRenderer:
         radius = max(1.0, (5.0 + 4.0 * style[2]) * scale)
         rows = (BOLT_INSET, kind.height_mm - BOLT_INSET)[:2 if style[3] < 0.7 and not kind.upper else 1]
         jitter = rng.normal(0.0, 1.5, (4, 2))
-        for i, (x, y) in enumerate((x, y) for y in rows for x in (HIGH_BOLT_XS if kind.upper else BOLT_XS)):
-            centre = (round((x * kind.width_mm + jitter[i, 0]) * scale), round((y + jitter[i, 1]) * scale))
+        empty = rng.random(4) < np.repeat(EMPTY_HOLES, 2)
+        places = ((x, y) for y in rows for x in (kind.bolts * kind.width_mm, (1 - kind.bolts) * kind.width_mm))
+        for i, (x, y) in enumerate(places):
+            centre = (round((x + jitter[i, 0]) * scale), round((y + jitter[i, 1]) * scale))
+            if empty[i]:  # a slot
+                cv2.ellipse(plate, centre, (round(10 * scale), max(1, round(3.3 * scale))), 0, 0, 360, (25,) * 3, -1,
+                            cv2.LINE_AA)
+                continue
             cv2.circle(plate, (centre[0], centre[1] + max(1, round(scale))), round(radius), (25, 25, 25), -1,
                        cv2.LINE_AA)
             cv2.circle(plate, centre, round(radius), (grey * 0.95, grey, grey), -1, cv2.LINE_AA)

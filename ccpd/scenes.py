@@ -18,7 +18,7 @@ from ccpd.geometry import Pose, sample_pose
 from ccpd.layout import HEIGHT, WIDTH, Layout, corners_of_kind, enlarge, layout_of
 from ccpd.plate_kinds import KINDS, PlateKind
 from ccpd.plate_numbers import random_text
-from ccpd.plates import PlateRenderer, in_light_of, tone_of
+from ccpd.plates import PlateRenderer, in_light_of, tone_of, tone_of_box
 from ccpd.street import neighbour, surroundings
 from ccpd.textures import WORDS, phrase, pick, sign, stamp
 from platekit.corners import box_corners, edges
@@ -68,12 +68,13 @@ def render_photo(subset: str, renderer: PlateRenderer, rng: np.random.Generator,
     photo = camera.expose(photo, level / max(20.0, float(photo[::8, ::8].mean())))
     if not bare:
         drawn = renderer.render(text, kind, rng, plate_scale(layout.pixels_per_mm))
-        brightness = in_light_of(pose.brightness, tone_of(drawn, kind))
-        mount_plate(photo, pose.corners, drawn, brightness, rng)
+        tone = tone_of(drawn, kind)
+        mount_plate(photo, pose.corners, drawn, in_light_of(pose.brightness, tone), rng)
     photo = _light_and_weather(photo, subset, dark, rng)
     photo = camera.develop(photo, rng, harsh=0.15 if dark else 0.9)
     if not bare:  # weather and development changed the exposure of the plate
         x1, y1, x2, y2 = (round(value) for value in pose.box)
+        brightness = in_light_of(pose.brightness, tone_of_box(tone, pose.corners))
         photo = camera.expose(photo, np.clip(brightness / max(4.0, float(photo[y1:y2, x1:x2].mean())), 0.6, 1.6))
     photo = _focus(photo, pose, subset, rng)
     blurred = pose.blurriness < 10

@@ -17,8 +17,8 @@ import numpy as np
 from ccpd import camera
 from ccpd.dataset import PHOTO_SIZE
 from ccpd.geometry import Pose, sample_pose
-from ccpd.plates import in_light_of
-from platekit.corners import bounding_box, box_corners, share_of_box
+from ccpd.plates import in_light_of, tone_of_box
+from platekit.corners import bounding_box, box_corners
 from platekit.opencv import cv2
 
 # Subsets whose poses the views take, and their shares. Base has no published statistics that differ from blur's.
@@ -192,8 +192,7 @@ def look_like(image: np.ndarray, box: np.ndarray, pose: Pose, rng: np.random.Gen
         image = camera.blur(image, rng.uniform(0.02, 0.07) * (box[2] - box[0]), camera.random_blur(rng))
     image = _light(image, rng)
     x1, y1, x2, y2 = np.clip(box.round().astype(int), 0, None)
-    tone_of_box = 1 + share_of_box(pose.corners) * (tone - 1)  # which shows more than the plate
-    brightness = in_light_of(pose.brightness, tone_of_box)
+    brightness = in_light_of(pose.brightness, tone_of_box(tone, pose.corners))
     image = camera.expose(image, np.clip(brightness / max(4.0, float(image[y1:y2, x1:x2].mean())), 0.08, 3.0))
     if rng.random() < 0.15:
         image = _weather(image, rng)

@@ -210,6 +210,31 @@ def test_glyph_pictures_are_used_and_missing_ones_replaced(tmp_path):
     assert own._glyph(2, "A", double, 65, 110).mean() == pytest.approx(75, abs=2)
 
 
+def test_a_wide_symbol_is_not_cut_off_and_an_empty_one_is_empty(tmp_path):
+    wide = np.full((180, 150), 255, np.uint8)
+    write_image(tmp_path / "140_C.jpg", np.dstack([wide] * 3))
+    wide[:, :20] = wide[:, -20:] = 0
+    write_image(tmp_path / "140_B.jpg", np.dstack([wide] * 3))
+    renderer = PlateRenderer(tmp_path)
+    shown = renderer._glyph(2, "B", KINDS["blue"], 45, 90)
+    assert shown[:, 0].min() > 200 and shown[:, -1].min() > 200
+    assert renderer._glyph(2, "C", KINDS["blue"], 45, 90).max() < 50
+
+
+@pytest.mark.parametrize(("name", "left"), [("blue", 110), ("green", 128), ("yellow_double", 90)])
+def test_screws_are_where_the_standard_has_holes(renderer, name, left):
+    kind = KINDS[name]
+    cover = np.zeros((round(kind.height_mm), round(kind.width_mm), 3), np.float32)
+    for seed in range(60):
+        part = np.zeros(cover.shape, np.uint8)
+        renderer._bolts(part, kind, 1.0, np.random.default_rng(seed))
+        cover += part > 0
+    rows, columns = np.nonzero(cover[:70, :round(kind.dot_mm)].any(axis=2))
+    weights = cover[rows, columns, 0]
+    assert np.average(columns, weights=weights) == pytest.approx(left, abs=2)
+    assert np.average(rows, weights=weights) == pytest.approx(13.5, abs=2)
+
+
 def test_bad_glyph_folders_and_texts_are_refused(tmp_path, renderer):
     with pytest.raises(UserError, match="nowhere"):
         PlateRenderer(tmp_path / "nowhere")

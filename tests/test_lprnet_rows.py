@@ -76,7 +76,7 @@ def test_reading_sees_rows_as_training_shows_them():
     whole = augment.picture_corners(*CROP_SIZE)
     shown = augment.rows_side_by_side(whole, lambda place: augment.warp(picture, corners, place)).astype(int)
     assert found.shape == shown.shape == (*CROP_SIZE, 3)
-    assert np.abs(found - shown).mean() < 6 < 30 < np.abs(found - found.mean()).mean()
+    assert np.abs(found - shown).mean() < 6 < 25 < np.abs(found - found.mean()).mean()
     columns = slice(0, ROWS[0].columns), slice(ROWS[0].columns, None)
     for other, shifts in zip(others, SHIFTS[1:], strict=True):  # what it shows lies lower or higher
         for row, part, shift in zip(ROWS, columns, shifts, strict=True):
@@ -142,7 +142,8 @@ def test_a_training_with_plates_of_two_rows_records_them(tmp_path, call):
 
 
 @pytest.mark.parametrize(("chars", "rows", "places"), [
-    (CHARS, None, PLACES), (CHARS, 1, ()), ("AB-", None, ()), ("AB-", 1, ()), ("AB-", 2, OTHER_PLACES)])
+    (CHARS, None, PLACES), (CHARS, 1, ()), ((*CHARS[:-1], "警", "-"), None, PLACES),
+    ("AB-", None, ()), ("AB-", 1, ()), ("AB-", 2, OTHER_PLACES)])
 def test_weights_record_in_how_many_rows_to_read(tmp_path, chars, rows, places):
     alphabet = Alphabet(chars, 2, rows)
     save_reader(Reader(len(chars)), alphabet, tmp_path / "l", tmp_path / "s")

@@ -18,7 +18,7 @@ from ccpd.plates import BLUE_TONE, in_light_of
 from ccpd.textures import pick
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from LPRNet.rows import ROWS, Row
-from platekit.corners import bounding_box, box_corners, share_of_box
+from platekit.corners import bounding_box, box_corners
 from platekit.crops import CROP_SIZE
 from platekit.opencv import cv2
 
@@ -29,6 +29,8 @@ NEARLY_STRAIGHT = 0.5  # share of samples that show a plate as the first look's 
 LIKE_CCPD = 0.5  # share of samples as bright and as blurred as the published figures of a plate of CCPD say
 IN_CROP = 0.19  # blurriness of a plate's crop over its photo's: median of 68 real plates with a photo's below 50
 LOOK_SHARES = (0.10, 0.35, 0.15, 0.20, 0.10, 0.10)  # of POSES, by which brightness and blurriness are drawn
+GREY = 0.06  # share of the other samples that are grey, as infrared cameras see plates
+CASTS = 0.1  # share of them under light of another colour
 MUD = 0.3  # share of the weather on a plate that is mud
 LEFT_CUT, RIGHT_CUT = 0.12, 0.12  # shares of boxes that cut into the first and into the last symbol
 STRAIGHT_SIZE = (70, 220)  # height and width of a straightened plate: two millimetres a pixel
@@ -160,11 +162,6 @@ def tone_in(picture: np.ndarray, corners: np.ndarray) -> float:
     return 1.0 if is_blue(plate) else max(1.0, float(plate.mean()) / BLUE_TONE)
 
 
-def tone_of_crop(tone: float, corners: np.ndarray) -> float:
-    """The tone of a crop of a plate of that tone: what surrounds the plate, whose ``corners`` are given, has none."""
-    return 1 + share_of_box(corners) * (tone - 1)
-
-
 def match_light(plate: np.ndarray, picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The drawn plate in the light, give or take a fifth, of the blue plate at ``corners`` of a real picture."""
     real = warp(picture, corners, picture_corners(HEIGHT, WIDTH)).mean()
@@ -217,8 +214,8 @@ def light_on_dark(plate: np.ndarray) -> bool:
 
 def is_blue(plate: np.ndarray) -> bool:
     """Whether a picture of a plate alone is that of a blue one."""
-    blue, _, red = plate.mean(axis=(0, 1))
-    return bool(blue > 1.2 * red)
+    blue, green, red = plate.mean(axis=(0, 1))
+    return bool(blue > 1.2 * max(red, 0.75 * green))  # some green ones are bluish
 
 
 def random_background(pictures: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
@@ -290,6 +287,8 @@ def look_anyhow(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
     severity = rng.random()
     image = crop.astype(np.float32)
+    if rng.random() < GREY:
+        image[:] = image.mean(axis=2, keepdims=True)
     if rng.random() < 0.6 * severity:
         image = light_gradient(image, rng)
     if rng.random() < 0.22 * severity:
@@ -303,6 +302,8 @@ def look_anyhow(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = blur(image, rng)
     gamma = np.exp(rng.uniform(-0.5, 0.5))
     gain = np.exp(rng.uniform(-1.3 * severity, 0.25)) * rng.uniform(0.85, 1.15, 3)
+    if rng.random() < CASTS:
+        gain *= np.exp(rng.normal(0, 0.25, 3))
     image = 255 * (np.clip(image, 0, 255) / 255) ** gamma * gain + rng.uniform(-10, 30)
     return record(image, rng, 14 * min(1.0, gain.mean() + 0.2))
 

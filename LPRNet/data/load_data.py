@@ -19,6 +19,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from ccpd.plates import tone_of_box
 from LPRNet.alphabet import CHARS, CHARS_DICT, CHINESE, TIME_STEPS, Alphabet
 from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName
@@ -89,16 +90,19 @@ class LPRDataLoader(Dataset):
         folders = [img_dirs] if isinstance(img_dirs, (str, Path)) else img_dirs
         alphabet, labels = alphabet or Alphabet(), labels or Labels()
         check_tables(folders, labels)
-        crops, bad = [], []
+        crops, bad, lacking = [], [], set()
         for path in (path for folder in folders for path in find_images(folder)):
             try:
-                crops.append(checked_crop(path, labels, alphabet))
+                name = label_of(path, labels)
+                lacking |= set(name.plate) - set(alphabet.symbols)
+                crops.append(checked_crop(path, name, labels, alphabet))
             except UserError as error:
                 bad.append((path, error))
         if bad:
             others = ", ".join(path.name for path, _ in bad[1:6])
             raise UserError(f"{bad[0][1]}" + (f" ({len(bad) - 1} others too: {others}{' ...' * (len(bad) > 6)})"
-                                              if others else ""))
+                                              if others else "")
+                            + (f"; what the alphabet lacks in all: {''.join(sorted(lacking))}" if len(lacking) > 1 else ""))
         self.alphabet = alphabet
         self._set_crops(crops, augmented)
 
@@ -193,15 +197,14 @@ class LPRDataLoader(Dataset):
                           augment.straight_pose() if known else None)
         if corners is not None and (known or rng.random() < 0.5):
             view, corners = augment.view_with_corners(picture, corners, rng)
-            tone = augment.tone_of_crop(tone, corners)
+            tone = tone_of_box(tone, corners)
         else:
             view = augment.view_without_corners(picture, rng)
         return Sample(augment.degrade(view, rng, tone), [] if double else label, corners if known else None)
 
 
-def checked_crop(path: Path, labels: Labels, alphabet: Alphabet) -> Crop:
-    """A crop and what it shows. Raises UserError for what cannot be trained on."""
-    name = label_of(path, labels)
+def checked_crop(path: Path, name: CropName, labels: Labels, alphabet: Alphabet) -> Crop:
+    """The crop that shows what ``name`` tells. Raises UserError for what cannot be trained on."""
     label = alphabet.encode(name.plate, source=str(path))
     if not 0 < len(label) <= alphabet.max_length:
         raise UserError(f"{path}: plate '{name.plate}' has {len(label)} symbols, the limit is {alphabet.max_length}; "

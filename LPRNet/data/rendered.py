@@ -11,7 +11,8 @@ import numpy as np
 
 from ccpd.plate_kinds import FORCES, KINDS, PlateKind
 from ccpd.plate_numbers import FORCES_SHARE, UNREAD_SYMBOLS, forces_text, random_text, unread_plate
-from ccpd.plates import PlateRenderer, tone_of
+from ccpd.plates import PlateRenderer, tone_of, tone_of_box
+from ccpd.symbols import PROVINCES
 from ccpd.textures import pick
 from LPRNet.alphabet import Alphabet
 from LPRNet.data import augment
@@ -25,6 +26,7 @@ KIND_SHARES = {"blue": 6, "green": 7, "yellow": 5, "white": 13, "black": 7, "yel
                "moped": 7}
 FORCES_KIND_SHARES = {"white": 0.3, "white_police": 0.2, "white_double": 0.5}
 UNREAD_SHARE = 0.35  # of plates with a symbol outside the alphabet, among kinds that can have one; labels omit it
+UNREAD_WHITE = 0.7  # the same of white ones that are not the forces': others are hardly ever issued
 LOCAL = 0.5  # share of the blue plates drawn into a scene that are of its own plate's city, as most are on a street
 SURROUNDINGS = 600
 
@@ -60,7 +62,7 @@ class RenderedPlates:
         if kind.name == "white" and rng.random() < FORCES_SHARE:
             kind = FORCES[str(rng.choice(list(FORCES_KIND_SHARES), p=list(FORCES_KIND_SHARES.values())))]
             return kind, forces_text(rng, kind)
-        if kind.name in UNREAD_SYMBOLS and rng.random() < UNREAD_SHARE:
+        if kind.name in UNREAD_SYMBOLS and rng.random() < (UNREAD_WHITE if kind.name == "white" else UNREAD_SHARE):
             return unread_plate(rng, kind)
         return kind, random_text(rng, kind)
 
@@ -95,7 +97,7 @@ class RenderedPlates:
         readable = "".join(filter(self.alphabet.__contains__, text))
         label = self.alphabet.encode(readable) if side_by_side == double else []
         if not side_by_side:
-            tone = augment.tone_of_crop(tone, pose)
+            tone = tone_of_box(tone, pose)
         return Sample(augment.degrade(view, rng, tone), label, augment.straight_pose() if side_by_side else pose)
 
 
@@ -113,7 +115,8 @@ def build_rendered(glyphs: Path | None, real: LPRDataLoader, alphabet: Alphabet)
 
     pictures = [picture for picture, _ in some(with_corners=False)]
     scenes = [Scene(picture, corners, name.plate) for picture, name in some(with_corners=True)
-              if (corners := name.corner_array()) is not None and augment.shows_blue(picture, corners)]
+              if (corners := name.corner_array()) is not None and name.plate[:1] in PROVINCES
+              and len(name.plate) >= KINDS["blue"].symbols and augment.shows_blue(picture, corners)]
     shares = {glyphs: 0.9, None: 0.1} if glyphs else {None: 1.0}
     renderers = [(PlateRenderer(source), share) for source, share in shares.items()]
     return RenderedPlates(renderers, alphabet, pictures, scenes)

@@ -80,7 +80,8 @@ def replace_plate(image: np.ndarray, corners: np.ndarray, target: np.ndarray, pl
     sharp = camera.sharpness(part[round(box[1]):round(box[3]), round(box[0]):round(box[2])])
     mounted = part.copy()
     mount_plate(mounted, target - low, plate, light * float(plate.mean()), rng)
-    mounted = camera.blur_to(mounted, box, sharp * rng.uniform(0.6, 1.3), 0.05 * (box[2] - box[0]), camera.BlurKind())
+    mounted = camera.blur_to(mounted, box, sharp * rng.uniform(0.6, 1.3), 0.05 * (box[2] - box[0]),
+                             camera.random_blur(rng))
     cover = np.zeros(part.shape[:2], np.float32)
     cv2.fillConvexPoly(cover, (enlarge(target - low, 1.02)).round().astype(np.int32), 1.0)
     cover = cv2.GaussianBlur(cover, (0, 0), 1.0)
