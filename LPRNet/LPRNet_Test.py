@@ -61,7 +61,7 @@ def main() -> int:
 
     settings = args.lprnet, args.stn, *map(Path, args.labels)  # labels tell where plates lie in crops with surroundings
     return run_pictures(args.image or [CROPS_VAL], read, args.json, args.output, resume=args.resume,
-                        settings=settings, score=Score(recogniser.alphabet, labels))
+                        settings=settings, score=Score(recogniser.alphabet, labels), wrong=args.wrong)
 
 
 if __name__ == "__main__":

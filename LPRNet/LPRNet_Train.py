@@ -33,7 +33,7 @@ from LPRNet.confidence import cool, fit_temperature, read_right
 from LPRNet.data.labels import LABELS_HELP, Labels, read_labels
 from LPRNet.data.load_data import LPRDataLoader, collate_fn, network_crop
 from LPRNet.data.rendered import build_rendered
-from LPRNet.data.training_plates import TrainingPlates, collate_with_corners
+from LPRNet.data.training_plates import TrainingPlates, collate_with_corners, share_with_corners
 from LPRNet.model.STN import plate_corners, straightening_loss
 from LPRNet.model.training import TrainingLPRNet
 from LPRNet.paths import CROPS_TRAIN, CROPS_VAL, LPRNET_WEIGHTS, RUN, STN_WEIGHTS, TRAINED
@@ -51,6 +51,7 @@ from platekit.paths import must_be_there
 from platekit.training import Loss, Run, Settings, add_training_arguments, check_run, seed_everything, start_weights
 
 VIEW_SEED = 7_654_321  # of the first of the hard views that are chosen by
+LEAST_TAUGHT = 0.2  # share of the samples with known corners from which on the spatial transformer is trained
 LEAST_SAMPLES = 2000  # of an epoch, by default: of few crops the nets see more views of each
 
 
@@ -72,7 +73,7 @@ def parse_arguments() -> argparse.Namespace:
                            "or 0 where --img_dirs_val or its default is used)")
     data.add_argument("--rendered_share", type=float, metavar="SHARE",
                       help="share of samples drawn by the generator, which draws Chinese plates (default: 0.5, and 0 "
-                           "with --alphabet)")
+                           "with an --alphabet that lacks a Chinese province)")
     add_glyphs(data)
     data.add_argument("--epoch_samples", type=int, metavar="N",
                       help="samples per epoch (default: the number of crops divided by the share of real samples, but "
@@ -85,8 +86,8 @@ def parse_arguments() -> argparse.Namespace:
                       help="ablations: stn reads crops as they are; sample_norm normalises the global context over the "
                            "batch, to measure only: no weights are written")
     nets.add_argument("--weights", nargs=2, metavar=("LPRNET", "STN"),
-                      help="start from these weights, of this or another alphabet; if it is this one, their spatial "
-                           "transformer finds the plates in crops whose corners are not known")
+                      help="start from these weights, of this or another alphabet; if it has all of theirs, or both "
+                           "are Chinese, the transformer finds the plates in crops whose corners are unknown")
     nets.add_argument("--save", nargs=2, type=Path, default=TRAINED, metavar=("LPRNET", "STN"),
                       help=f"where the best weights go (default: {for_help(TRAINED[0])} {for_help(TRAINED[1])})")
     add_training_arguments(parser, epochs=30, batch_size=128, learning_rate=2e-3, run=RUN, workers=1)
@@ -112,7 +113,7 @@ def settled(args: argparse.Namespace) -> argparse.Namespace:
         check_range(args, "epoch_samples", 1)
     check_run(args, args.save)
     is_default = list(map(real_path, args.img_dirs_train)) == [real_path(CROPS_TRAIN)]
-    if args.img_dirs_val is None and CROPS_VAL.is_dir() and is_default and not args.alphabet:
+    if args.img_dirs_val is None and CROPS_VAL.is_dir() and is_default and chinese:
         args.img_dirs_val = [CROPS_VAL]
     if args.hold_out is None:
         args.hold_out = 0.0 if args.img_dirs_val else 0.1
@@ -137,10 +138,11 @@ def split_by_plate(data: LPRDataLoader, share: float, aside: Set[str] = frozense
     That share is chosen by hashes of the plates' numbers, so that with more data nearly the same plates are set aside.
     """
     plates = {crop.name.plate for crop in data.crops}
-    chosen = sorted(plates, key=lambda plate: hashlib.sha256(plate.encode()).digest())[:round(share * len(plates))]
+    count = max(1, round(share * len(plates))) if share else 0
+    chosen = sorted(plates, key=lambda plate: hashlib.sha256(plate.encode()).digest())[:count]
     aside = aside | set(chosen)
     train = [crop for crop in data.crops if crop.name.plate not in aside]
-    if share and (not train or not chosen):
+    if share and not train:
         raise UserError(f"{len(plates)} plates are too few to set {share:.0%} aside; give --img_dirs_val")
     if not train:
         raise UserError(f"all {len(plates)} training plates are in --img_dirs_val too; give other folders")
@@ -220,12 +222,12 @@ def build_nets(args: argparse.Namespace, alphabet: Alphabet, real: LPRDataLoader
     to be laid out alike: the loaded transformer then finds the corners in the ``real`` crops, and two rows stay
     readable.
 
-    Where no sample tells a plate's corners the spatial transformer is not trained: what it learns from the readings
-    alone serves one look, but leads astray over three (of 200 plates 3 were read then, at one look all 200).
+    Where hardly any sample tells a plate's corners the spatial transformer is not trained: what it learns from the
+    readings alone serves one look, but leads astray over three (of 200 plates 3 were read then, at one look all 200).
     """
     reader = Reader(len(alphabet), args.dropout_rate, TrainingLPRNet).to(memory_format=torch.channels_last)
-    taught = args.rendered_share > 0 or any(crop.name.corners is not None for crop in real.crops)
-    if "stn" in args.without or not taught:  # a new one is the identity
+    taught = args.rendered_share + (1 - args.rendered_share) * share_with_corners(real)
+    if "stn" in args.without or taught < LEAST_TAUGHT:  # a new one is the identity
         reader.stn.requires_grad_(False)
     reader.lprnet.per_sample = "sample_norm" not in args.without
     if args.weights:

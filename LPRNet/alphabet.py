@@ -47,7 +47,7 @@ class Reading:
 
 class Alphabet:
     """Symbols in class order, the last one being the CTC blank, and how many of them a plate has at most, in how many
-    ``rows`` at most: 1 or 2 (by default 2 for ``CHARS``)."""
+    ``rows`` at most: 1 or 2 (by default 2 for Chinese plates)."""
 
     def __init__(self, chars: Sequence[str] = CHARS, max_length: int = MAX_LENGTH, rows: int | None = None) -> None:
         if len(chars) < 2 or len(set(chars)) != len(chars):
@@ -60,7 +60,7 @@ class Alphabet:
             raise UserError(f"plates of {max_length} symbols cannot be read: LPRNet has {TIME_STEPS} time steps; give "
                             f"--max_length from 1 to {TIME_STEPS}")
         self.chars, self.max_length = tuple(chars), max_length
-        self.rows = rows or (2 if self.chars == CHARS else 1)
+        self.rows = rows or (2 if self.chinese else 1)
         self.blank = len(chars) - 1
         self._index = {symbol: index for index, symbol in enumerate(self.symbols)}
 

@@ -21,9 +21,14 @@ def fit_temperature(logits: torch.Tensor, labels: list[list[int]], alphabet: Alp
 
     Training with hard views leaves the nets less sure of ordinary crops than they may be. The temperature of the least
     cross-entropy is taken (Guo et al., ICML 2017), with a prior towards 1: a few crops that are all read right
-    would otherwise make the nets as sure as can be, which so few cannot show. It changes no greedy reading.
+    would otherwise make the nets as sure as can be, which so few cannot show. It changes no greedy reading. Crops of
+    which nothing is read do not count: the confidence of no text is 0.
     """
     read = alphabet.classes(logits)
+    told = [index for index, text in enumerate(read) if text]
+    if not told:
+        return 1.0
+    logits, read, labels = logits[told], [read[index] for index in told], [labels[index] for index in told]
     right = read_right(read, labels)
 
     def cross_entropy(temperature: float) -> float:

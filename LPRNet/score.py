@@ -16,11 +16,14 @@ from platekit.files import real_path
 class Score:
     """Counts right readings of labelled crops, and compares the confidence with them."""
 
+    columns: tuple[str, ...] = "file", "text", "read", "confidence"  # of ``wrong``
+
     def __init__(self, alphabet: Alphabet, labels: Labels) -> None:
         self.alphabet, self.labels = alphabet, labels
         self.texts: list[str] = []  # what is written
         self.right: list[bool] = []
         self.confidences: list[float] = []
+        self.wrong: list[tuple[object, ...]] = []
         self.unlabelled = self.failed = 0
         self.seen: set[Path] = set()
 
@@ -42,6 +45,8 @@ class Score:
             self.texts.append(name.plate)
             self.right.append(plate["text"] == name.plate)
             self.confidences.append(plate["confidence"])
+            if not self.right[-1]:
+                self.wrong.append((path, name.plate, plate["text"], plate["confidence"]))
 
     def __str__(self) -> str:
         if not self.texts:

@@ -95,7 +95,7 @@ def main() -> None:
         must_be_there(args.img_dirs_train, "LPRNet/data/preprocess.py")
     real = LPRDataLoader(args.img_dirs_train, labels=read_labels(args.labels))
     stn = STNet().float()
-    load_weights(stn, args.stn)
+    load_weights(stn, args.stn, "stn")
     colours, labels = draw(build_rendered(args.glyphs, real, Alphabet()), stn.eval(), args.count, args.seed)
     aside = torch.arange(len(labels)) % 10 == 9
     net = fit(colours[~aside], labels[~aside])

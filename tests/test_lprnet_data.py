@@ -22,6 +22,7 @@ from ccpd.symbols import LETTERS, PROVINCES
 from LPRNet.alphabet import CHARS, Alphabet
 from LPRNet.data import augment, crops_of_boxes, preprocess
 from LPRNet.data.crop_names import CropName
+from LPRNet.data.labels import read_labels
 from LPRNet.data.load_data import LPRDataLoader, collate_fn, network_crop
 from LPRNet.data.rendered import RenderedPlates, Scene, build_rendered
 from LPRNet.data.training_plates import TrainingPlates, first_symbol_shares, sample_shares
@@ -143,6 +144,13 @@ def test_a_bad_label_is_an_error_that_names_the_file(crops, name, reason):
     with pytest.raises(UserError, match=re.escape(reason)) as caught:
         LPRDataLoader(crops)
     assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_all_symbols_that_an_alphabet_lacks_are_told_at_once(crops):
+    for number, text in enumerate(("警A12345", "学B12345", "京A123Ø5")):
+        put_picture(crops / f"{text}_{number}.png", make_picture(24, 94))
+    with pytest.raises(UserError, match=r"; what the alphabet lacks in all: Ø学警$"):
+        LPRDataLoader(crops)
 
 
 def test_bad_labels_are_all_counted(crops):
@@ -331,6 +339,51 @@ def test_views_of_light_plates_are_lighter_than_those_of_blue_ones(tmp_path, mon
         return np.mean([data.view(0, seed)[0] for seed in range(200)])
 
     assert brightness("white") > 1.2 * brightness("blue")
+
+
+@pytest.mark.parametrize(("colour", "blue"), [
+    ((72, 84, 48), False), ((95, 138, 74), False), ((192, 207, 123), True), ((110, 119, 71), True)])
+def test_a_bluish_green_plate_is_not_taken_for_a_blue_one(colour, blue):
+    """Mean colours of real plates: two green ones, and two blue ones in greenish light."""
+    assert augment.is_blue(np.full((24, 94, 3), colour, np.uint8)) == blue
+
+
+def test_some_views_are_grey_and_some_in_light_of_another_colour(monkeypatch):
+    crop = np.full((24, 94, 3), (160, 110, 60), np.uint8)
+    monkeypatch.setattr(augment, "GREY", 1)
+    monkeypatch.setattr(augment, "CASTS", 0)
+
+    def blue_over_red(seed: int) -> float:
+        mean = augment.look_anyhow(crop, np.random.default_rng(seed)).mean(axis=(0, 1))
+        return np.log((mean[0] + 1) / (mean[2] + 1))
+
+    grey = np.array([blue_over_red(seed) for seed in range(60)])
+    assert np.abs(grey).max() < 0.4
+    monkeypatch.setattr(augment, "GREY", 0)
+    assert np.mean([blue_over_red(seed) for seed in range(60)]) > 0.5
+    monkeypatch.setattr(augment, "GREY", 1)
+    monkeypatch.setattr(augment, "CASTS", 1)
+    assert np.std([blue_over_red(seed) for seed in range(60)]) > 1.5 * grey.std()
+
+
+def test_most_white_plates_that_are_not_the_forces_are_the_polices():
+    plates = [RenderedPlates([(PlateRenderer(), 1.0)], Alphabet()).plate(np.random.default_rng(seed))
+              for seed in range(3000)]
+    texts = [text for kind, text in plates if kind.name == "white" and text[0] in PROVINCES]
+    assert len(texts) > 150 and 0.6 < np.mean([text[-1] == "警" for text in texts]) < 0.8
+
+
+def test_only_chinese_plates_give_their_scenes_to_drawn_ones(tmp_path):
+    """Drawn blue plates take their city, the first two symbols of a text."""
+    plate, rows = PlateRenderer().render("皖A12345", "blue", np.random.default_rng(1)), ["file,text"]
+    for number, text in enumerate(("A", "AB12345", "皖A12345")):
+        name = CropName("皖A12345", number, ((219, 69), (1, 69), (1, 1), (219, 1)))
+        put_picture(tmp_path / f"{name.stem()}.png", plate)
+        rows.append(f"{name.stem()}.png,{text}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows), "utf-8")
+    labels = read_labels([tmp_path / "labels.csv"])
+    rendered = build_rendered(None, LPRDataLoader(tmp_path, labels=labels), Alphabet())
+    assert [scene.text for scene in rendered.scenes] == ["皖A12345"]
 
 
 def test_a_blue_plate_gets_no_symbols_of_another_colour_whatever_is_round_it():

@@ -102,6 +102,9 @@ def test_the_temperature_that_was_applied_is_found_and_undone():
     assert 0.42 < fit_temperature(logits / 2, labels, alphabet) < 0.6
     few = logits[probability > 0.95][:4]  # all of them right: no evidence that every reading is
     assert 0.85 < fit_temperature(few, [[0]] * 4, alphabet) <= 1
+    nothing = torch.tensor([0.0, 0.0, 9.0])[None, :, None].expand(3000, 3, 1)  # whose confidence is 0 anyway
+    assert 0.85 < fit_temperature(torch.cat([logits, nothing]), labels + [[0]] * 3000, alphabet) < 1.2
+    assert fit_temperature(nothing, [[0]] * 3000, alphabet) == 1
 
 
 def test_cooling_divides_the_logits():

@@ -69,12 +69,11 @@ def test_ablations_train_without_the_transformer_and_over_the_batch(call, crops,
     assert "without torchrun" in train(call, crops, tmp_path, "--without", "sample_norm").sentence()
 
 
-@pytest.mark.parametrize(("shown", "drawn", "learns"), [(False, 0, False), (False, 0.5, True), (True, 0, True)])
+@pytest.mark.parametrize(("shown", "drawn", "learns"), [(0, 0, False), (0, 0.5, True), (20, 0, True), (1, 0, False)])
 def test_the_transformer_learns_where_corners_are_known(call, crops, weights, tmp_path, shown, drawn, learns):
     shutil.copytree(crops, tmp_path / "crops")
-    if shown:
-        for path in list((tmp_path / "crops" / "train").iterdir()):
-            path.rename(path.with_stem(f"{path.stem}_90&20_3&22_2&3_91&1"))
+    for path in sorted((tmp_path / "crops" / "train").iterdir())[:shown]:
+        path.rename(path.with_stem(f"{path.stem}_90&20_3&22_2&3_91&1"))
     done = train(call, tmp_path / "crops", tmp_path, "--weights", *weights, "--rendered_share", drawn)
     assert done.status == 0, done.err
     start, now = (torch.load(path, weights_only=True) for path in (weights[1], tmp_path / "run" / "last.pth"))
@@ -280,6 +279,21 @@ def test_the_accuracy_counts_labelled_crops_only(call, weights, tmp_path, monkey
     assert call(LPRNet_Test.main, "--image", tmp_path / "photo.jpg").out.count("right") == 0
 
 
+def test_what_is_read_wrong_is_listed(call, crops, weights, tmp_path):
+    (tmp_path / "labels.csv").write_text("file,text\na.png,京A12345\n", "utf-8")
+    put_picture(tmp_path / "a.png", make_picture(30, 100))
+    test = ("--image", tmp_path / "a.png", "--lprnet", weights[0], "--stn", weights[1], "--labels",
+            tmp_path / "labels.csv", "--wrong", tmp_path / "wrong.csv")
+    done = call(LPRNet_Test.main, *test)
+    assert done.status == 0 and "0 of 1 right" in done.out and "1 rows of what is wrong are in" in done.err
+    head, row = (tmp_path / "wrong.csv").read_text("utf-8-sig").splitlines()
+    assert head == "file,text,read,confidence" and row.startswith(f"{tmp_path / 'a.png'},京A12345,")
+    assert call(LPRNet_Test.main, *test).status == 0  # it replaces an earlier one
+    other = ("--wrong", tmp_path / "labels.csv")
+    assert "is no such table" in call(LPRNet_Test.main, *test, *other).sentence()
+    assert (tmp_path / "labels.csv").read_text("utf-8").startswith("file,text\n")
+
+
 def test_a_reading_without_detection_prints_no_score():
     assert "detection" not in str(Plate((0, 0, 9, 9), None, "皖A12345", 0.9))
 
@@ -457,3 +471,13 @@ def test_a_training_is_not_gone_on_with_by_another_seed_loss_or_other_crops_to_v
         assert f"another {flags[0][2:]}" in train(call, tmp_path / "crops", tmp_path, *flags).sentence()
     next((tmp_path / "crops" / "val").iterdir()).unlink()
     assert "another set of validation crops" in train(call, tmp_path / "crops", tmp_path).sentence()
+
+
+def test_a_fifth_of_a_few_plates_is_one(call, tmp_path):
+    for number in range(3):
+        put_picture(tmp_path / "train" / f"皖A1234{number}_1.png", make_picture(24, 94, number))
+    data = LPRDataLoader(tmp_path / "train")
+    train, plain = LPRNet_Train.split_by_plate(data, 0.1)
+    assert (len(train), len(plain)) == (2, 1)
+    with pytest.raises(UserError, match="too few to set 100% aside"):
+        LPRNet_Train.split_by_plate(data, 1)

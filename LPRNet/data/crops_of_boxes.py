@@ -110,11 +110,13 @@ def main() -> int:
     if not labels:
         raise UserError("no plate could be cut out; correct the rows named above")
     used = {row.picture for row, *_ in plates} | {args.out.resolve() / name for name in labels}
-    for path in earlier - used:
-        path.unlink(missing_ok=True)
     columns = (*COLUMNS, ROWS) if any(rows > 1 for *_, rows in labels.values()) else COLUMNS
     write_rows(args.out / TABLE, columns, ((name, *texts)[:len(columns)] for name, texts in labels.items()))
+    for path in earlier - used:
+        path.unlink(missing_ok=True)
     print(f"{len(labels)} crops and {TABLE} are in {args.out}")
+    if gone := len(earlier - used):
+        print(f"removed {gone} crops of an earlier run that are not in these tables; name all tables with one --boxes")
     flags = ["--img_dirs_train", args.out, "--labels", args.out / TABLE, "--weights", LPRNET_WEIGHTS,
              STN_WEIGHTS, "--save", "my_lprnet.pth", "my_stn.pth"]  # seldom are there enough to train from scratch
     texts = [text for text, *_ in labels.values()]

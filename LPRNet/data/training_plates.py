@@ -58,6 +58,12 @@ class TrainingPlates(Dataset):
         raise problem
 
 
+def share_with_corners(data: LPRDataLoader) -> float:
+    """The share of the samples of real crops that tell their plate's corners."""
+    known = [crop.name.corners is not None for crop in data.crops]
+    return float(sample_shares(data)[known].sum())
+
+
 def sample_shares(data: LPRDataLoader) -> np.ndarray:
     """How often to take each crop (N,), in all 1.
 
@@ -72,7 +78,7 @@ def sample_shares(data: LPRDataLoader) -> np.ndarray:
     if not in_scene.any():
         return shares
     share = in_scene.mean()
-    taken = min(max(IN_SCENE, 1 - MOST_OFTEN * (1 - share)), MOST_OFTEN * share)
+    taken = np.clip(IN_SCENE, 1 - MOST_OFTEN * (1 - share), MOST_OFTEN * share)
     return np.where(in_scene, taken / in_scene.sum(), shares * (1 - taken))
 
 
