@@ -85,7 +85,7 @@ def main() -> int:
 
     settings = (args.pnet, args.onet, args.mini_lp, args.scale)
     return run_pictures(args.image or [samples_from_here()], read, args.json, args.output,
-                        resume=args.resume, settings=settings, score=score)
+                        resume=args.resume, settings=settings, score=score, wrong=args.wrong)
 
 
 if __name__ == "__main__":

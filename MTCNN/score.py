@@ -20,6 +20,9 @@ class Score:
     """Counts plates, those found (an IoU above 0.7, one box per plate), and boxes that are none of them; and of the
     plates whose texts are known those that are read wholly right, in whatever box."""
 
+    # of ``wrong``, a row a picture: texts without those that are read right
+    columns: tuple[str, ...] = "file", "plates", "found", "other boxes", "text", "read"
+
     def __init__(self, truth: Mapping[Path, Plates], symbols: Container[str] | None = None) -> None:
         """``truth``: each picture's plates, by its resolved path; ``symbols`` that can be read, if any text is."""
         self.truth, self.symbols = truth, symbols
@@ -27,6 +30,7 @@ class Score:
         self.pictures = self.plates = self.found = self.other = self.unknown = self.failed = 0
         self.known = self.read = self.strange = 0  # texts
         self.outside: list[Path] = []  # pictures with a plate that lies outside
+        self.wrong: list[tuple[object, ...]] = []
 
     def add_entry(self, entry: dict[str, Any]) -> None:
         """Count what a line of results says: the boxes found in a picture, the surest first."""
@@ -53,15 +57,18 @@ class Score:
             iou = box_iou(box[None], plates)[0]
             if len(plates) and iou.max() > IOU_THRESHOLD:
                 plates, right = np.delete(plates, iou.argmax(), axis=0), right + 1
-        texts = Counter(truth.texts)
+        texts, told = Counter(truth.texts), Counter(plate.get("text") or "" for plate in entry["plates"])
         self.known += texts.total()
         if self.symbols is not None:
             self.strange += sum(not all(symbol in self.symbols for symbol in text) for text in texts.elements())
-        self.read += (texts & Counter(plate.get("text") for plate in entry["plates"])).total()
+        self.read += (texts & told).total()
         self.pictures += 1
         self.plates += right + len(plates)
         self.found += right
         self.other += len(found) - right
+        if len(plates) or len(found) > right or texts - told:
+            self.wrong.append((path, right + len(plates), right, len(found) - right, " ".join(texts - told),
+                               " ".join(told - texts)))
 
     def __str__(self) -> str:
         if not (self.pictures or self.unknown or self.outside or self.failed):

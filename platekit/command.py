@@ -43,6 +43,7 @@ from platekit.opencv import cv2
 from platekit.parts import Parts
 from platekit.results import PictureResult
 from platekit.sharing import own_items
+from platekit.tables import write_rows
 
 ReadPicture = Callable[[np.ndarray, Path], PictureResult]  # the picture, and where it comes from
 Numbered = tuple[int, Path]
@@ -69,6 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser, default: str | None = None) -
     parser.add_argument("--json", metavar="FILE", help="write one JSON object per line; - is standard output")
     parser.add_argument("--resume", action="store_true",
                         help="keep the lines that an earlier run wrote for --json, except errors")
+    parser.add_argument("--wrong", metavar="FILE", type=Path,
+                        help="write a table (CSV) of what is counted as wrong, where it is known what is right")
     parser.add_argument("--output", metavar="DIR", type=Path, help="write annotated pictures there")
     add_device(parser)
     add_seed(parser)
@@ -195,17 +198,32 @@ def must_name_pictures(inputs: Sequence[str | os.PathLike], leave_out: Path | No
 
 
 class Score(Protocol):
-    """Counts what a run has found; empty as a text where there was nothing to count."""
+    """Counts what a run has found; empty as a text where there was nothing to count. ``wrong`` are rows of a table with
+    these ``columns``."""
+
+    columns: tuple[str, ...]
+    wrong: list[tuple[object, ...]]
 
     def add_entry(self, entry: dict[str, Any]) -> None:
         """Count what a line of results says."""
 
 
+def check_table(table: Path, score: Score | None) -> None:
+    """UserError where nothing is counted, or something else than such a table would be replaced."""
+    if score is None:
+        raise UserError("--wrong needs to know what is right; name tables with --boxes")
+    with writing(table):
+        there = table.read_text(encoding="utf-8-sig", errors="replace") if os.path.exists(table) else ""
+    if there and not there.startswith(",".join(score.columns)):
+        raise UserError(f"--wrong {table} would replace a file that is no such table; name another one")
+
+
 def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_path: str | None = None,
                  output: Path | None = None, *, show: bool = False, resume: bool = False,
-                 settings: Sequence[object] = (), score: Score | None = None, hide: bool = False) -> int:
-    """Read every input and report it, and print the ``score`` of all; an input that cannot be read is reported and the
-    run goes on.
+                 settings: Sequence[object] = (), score: Score | None = None, wrong: Path | None = None,
+                 hide: bool = False) -> int:
+    """Read every input and report it, and print the ``score`` of all, whose table of what is ``wrong`` goes into that
+    file; an input that cannot be read is reported and the run goes on.
 
     Without ``json_path`` one line per plate is printed. With a file there the processes that torchrun started share the
     inputs, and ``resume`` keeps the lines of a run that was cut short, if its ``settings`` were the same: what results
@@ -218,6 +236,8 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     must_name_pictures(inputs, output)
     sources = functools.partial(expand_what_is_there, inputs, output)  # anew for every walk: inputs are never all held
     json_path = results_place(json_path, inputs, output)
+    if wrong:
+        check_table(wrong, score)
     check_display(show)
     folder = OutputFolder(output, sources()) if output else None
     if json_path is not None and json_path != "-":
@@ -237,6 +257,9 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
                 write_line(stream, entry)
                 if score:
                     score.add_entry(entry)
+    if wrong and score and rank() == 0:
+        write_rows(wrong, score.columns, score.wrong)
+        print(f"{len(score.wrong)} rows of what is wrong are in {wrong}", file=sys.stderr)
     if score and str(score):
         print(score, file=sys.stderr if json_path == "-" else sys.stdout)
     wait_for_all()  # torchrun ends the others when one has failed

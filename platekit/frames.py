@@ -23,19 +23,20 @@ VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".wmv", ".flv", ".mpg
 QUEUE = 8  # frames of a file that may be read ahead
 USUAL_RATE, MOST_RATE = 25.0, 240.0  # frames a second; what is above is a clock's rate
 MISSES = 5  # places without a frame, one after the other, from which on a source is at its end: some are only damaged
+OPENING = 5000  # milliseconds that a stream may take to open: no signal ends that call
 HANGS = 1.0  # seconds that a place without a frame takes where nothing comes any more
 WHOLE = 0.9  # share of a file's stated length from which on it counts as whole: some state a guess
 MOST_CAMERAS = 2**31  # numbers from there on, and those below 0, end OpenCV, not only its call
 _SECRET = re.compile(
-    r"(?<![\w-])([\w-]*(?:user(?:name)?|usr|login\w*|pass\w*|pas|pwd?|token|secret|auth|signature|sig|credentials?|"
+    r"(?<![\w-])([\w-]*(?:user(?:name)?|usr|login\w*|pass\w*|pas|pwd?|token|secret|auth|signature|sig|credentials?|jwt|policy|hdnts|"
     r"(?:api|access|stream|auth|secret)_?key|[_-]key|(?<![a-z])key)=)[^&/?]*", re.IGNORECASE)
 
 
 class FrameSource:
     """The frames of a video, once: ``for number, frame in source``. Closed by ``close`` or by the end of a ``with``.
 
-    A file gives every frame, or every ``every``-th one, except damaged ones. A live source (a camera or a stream) does
-    not wait: only its latest frame is kept, and frames not taken in time count as ``dropped``. Frames are numbered as
+    It gives every frame, or every ``every``-th one, except damaged ones. A live source (a camera or a stream) does not
+    wait: only its latest frame is kept, and frames not taken in time count as ``dropped``. Frames are numbered as
     the source gave them, those that are left out too. ``second`` is the time of the last frame given: in a file by its
     time stamps, or by its frame rate where OpenCV tells none, from a live source by the clock since it was opened.
     """
@@ -55,8 +56,8 @@ class FrameSource:
             raise UserError(f"{self.name} is a pipe; lead it into /dev/stdin, or name a file")
         self._path = source
         self._opened_as = video_name(source) if isinstance(source, str) else source
-        self._capture = cv2.VideoCapture(self._opened_as)  # type: ignore[arg-type]  # bytes are taken too
-        if not self._capture.isOpened():
+        self._capture = cv2.VideoCapture()
+        if not self._open():
             what = f"camera {source}" if isinstance(source, int) else self.name
             raise UserError(f"cannot open {what} as a video; check that it is there and that OpenCV knows its format")
         rate = self._capture.get(cv2.CAP_PROP_FPS)
@@ -67,7 +68,7 @@ class FrameSource:
         # Streams may state none, or their clock's.
         self.rate = rate if (1 <= rate <= MOST_RATE if self.live else 0 < rate < math.inf) else USUAL_RATE
         self.total = total if total > 0 and not self.live else None
-        self.every = 1 if self.live else every
+        self.every = every
         self.dropped = 0
         self.broken = False  # a live source that ended by itself, or a file that is cut off
         self.second, self._opened, self._start = 0.0, datetime.now().astimezone(), time.monotonic()
@@ -76,6 +77,10 @@ class FrameSource:
         self._ended = self._stopped = False
         self._next = 0  # number of the next frame
         self._thread: threading.Thread | None = None
+
+    def _open(self) -> bool:
+        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPENING] if "://" in str(self._path) else []
+        return self._capture.open(self._opened_as, cv2.CAP_ANY, limits)  # type: ignore[arg-type]  # bytes are taken too
 
     def __enter__(self) -> FrameSource:
         return self
@@ -117,7 +122,7 @@ class FrameSource:
             with self._changed:
                 if self._changed.wait_for(lambda: self._stopped, wait):
                     return False
-            if self._capture.open(self._opened_as):  # type: ignore[arg-type]
+            if self._open():
                 self._ended = self.broken = False
                 self._thread = None
                 return True
@@ -161,8 +166,12 @@ class FrameSource:
                 continue
             missed = 0
             end = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            # a phone's frames do not come evenly; where OpenCV does not tell the place, they are taken to
-            second = end if end > second else self._next / self.rate
+            # A phone's frames do not come evenly; where OpenCV does not tell the place, or a wrong one, they are taken
+            # to. Two of one stamp have one second.
+            if end > second:
+                second = end
+            elif not end or end < second - 1:
+                second = self._next / self.rate
             if frame is not None:
                 self._give(self._next, frame, second)
             self._next += 1
@@ -176,7 +185,8 @@ class FrameSource:
         if self.total is None:
             return lacks_bytes
         seconds = min(self.total / self.rate, stated.seconds if stated else math.inf)
-        return 0 < end < (1 if lacks_bytes else WHOLE) * seconds - 1.5 / self.rate
+        lacks_frames = self._next - MISSES < self.total  # otherwise the last one is shown for long
+        return lacks_frames and 0 < end < (1 if lacks_bytes else WHOLE) * seconds - 1.5 / self.rate
 
     def _give(self, number: int, frame: np.ndarray, second: float) -> None:
         """A frame for whoever waits, of this second of a file; from a live source in place of one that nobody took."""

@@ -40,5 +40,7 @@ __all__ = ["cv2", "image_types", "video_name"]
 
 
 def video_name(path: str) -> str | bytes:
-    """A path or an address as OpenCV's videos take it: a text that is no UTF-8 would end the process."""
+    """A path or an address as OpenCV's videos take it: a text that is no UTF-8 would end the process, and of a name
+    with a colon FFmpeg would take the first part for a protocol."""
+    path = path if "://" in path else os.path.join(".", path)
     return os.fsencode(path) if os.name == "posix" else path

@@ -52,17 +52,19 @@ class PlateReader:
                  scale: float = SCALE, pnet: str | os.PathLike = PNET_WEIGHTS, onet: str | os.PathLike = ONET_WEIGHTS,
                  lprnet: str | os.PathLike = LPRNET_WEIGHTS, stn: str | os.PathLike = STN_WEIGHTS,
                  rounds: int = ROUNDS, aspects: Sequence[float] = ASPECTS, details: bool = False,
-                 colour: str | os.PathLike = COLOUR_WEIGHTS, doubtful: bool = False) -> None:
+                 colour: str | os.PathLike = COLOUR_WEIGHTS, doubtful: bool = False,
+                 min_confidence: float = 0.0) -> None:
         """``mini_lp`` is the (width, height) in pixels of the smallest plate to find, ``scale`` the factor between
         pyramid levels, ``rounds`` and ``aspects`` are the detector's; with ``details`` plates have a colour, by the
-        weights ``colour``, and corners too; boxes that reach no limit count if ``doubtful``.
+        weights ``colour``, and corners too; boxes that reach no limit count if ``doubtful``. Otherwise plates with a
+        confidence below ``min_confidence`` are left out.
 
         Raises UserError when weights are missing or of another shape, and for impossible sizes.
         """
         device = pick_device(device)
         self.detector = Detector(pnet, onet, device, mini_lp, scale, rounds=rounds, aspects=aspects)
         self.recogniser = Recogniser(lprnet, stn, device)
-        self.doubtful = doubtful
+        self.doubtful, self.min_confidence = doubtful, min_confidence
         self.details = DetailReader(self.recogniser, colour) if details else None
 
     @overload
@@ -96,7 +98,8 @@ class PlateReader:
         plates: list[Plate] = []
         for box, score, reading, detail in zip(boxes.tolist(), scores.tolist(), readings, details):
             least_score, least_confidence = FURTHER_LIMITS if plates else FIRST_LIMITS
-            if self.doubtful or score >= least_score or reading.confidence >= least_confidence:
+            sure = score >= least_score or reading.confidence >= least_confidence
+            if self.doubtful or (sure and reading.confidence >= self.min_confidence):
                 plates.append(Plate(tuple(box), score, reading.text, reading.confidence, reading.symbol_confidences,
                                     details=detail, rows=reading.rows, others=reading.others))
         height, width = image.shape[:2]

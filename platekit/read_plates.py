@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from platekit.onnx_nets import is_onnx
 from platekit.paths import samples_from_here
 from platekit.pipeline import WEIGHTS, PlateReader
 from platekit.tables import BOXES_HELP, plates_of_tables
+from platekit.tracking import RULES
 from platekit.video import run_video
 
 OUTPUTS = Path("outputs")
@@ -51,8 +53,11 @@ def add_reader_arguments(parser: argparse.ArgumentParser) -> None:
     add_pyramid_arguments(parser)
     parser.add_argument("--backend", choices=BACKENDS, default="torch",
                         help="onnx: onnxruntime runs the nets, on the CPU")
+    parser.add_argument("--min_confidence", type=float, default=0.0, metavar="P",
+                        help="leave out plates whose text is less sure (0 to 1); of videos, when all frames are over")
     parser.add_argument("--details", action="store_true",
-                        help="also tell the plates' colours, corners, and how sure each symbol is")
+                        help="also tell the plates' colours and, in JSON lines, their corners, how sure each symbol "
+                             "is, and what else a text may be")
     weights = parser.add_argument_group("weights")
     for net, path in BACKENDS["torch"].items():
         weights.add_argument(f"--{net}", type=Path, metavar="FILE",
@@ -75,9 +80,10 @@ def make_reader(args: argparse.Namespace, doubtful: bool = False) -> PlateReader
             raise UserError(f"--backend onnx takes ONNX files, which end in .onnx, not {path}; export it "
                             "(MTCNN/export_onnx.py, LPRNet/export_onnx.py) and name what that writes")
     device = join(pick_device("cpu" if args.backend == "onnx" else args.device))
+    check_range(args, "min_confidence", 0, 1)
     reader = PlateReader(device, args.mini_lp, args.scale, pnet=nets["pnet"], onet=nets["onet"],
                          lprnet=nets["lprnet"], stn=nets["stn"], details=args.details, colour=args.colour,
-                         doubtful=doubtful)
+                         doubtful=doubtful, min_confidence=args.min_confidence)
     hand_back_files()
     return reader
 
@@ -119,7 +125,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--camera", type=camera_number, metavar="N",
                         help="number of a camera; q in its window or Ctrl-C stops")
     parser.add_argument("--every", type=int, default=1, metavar="N",
-                        help="look only at every Nth frame of a video file")
+                        help="look only at every Nth frame of a video, stream or camera")
     parser.add_argument("--reconnect", action="store_true",
                         help="try to open a stream or camera again when it is away, until Ctrl-C")
     parser.add_argument("--boxes", nargs="+", action="extend", type=Path, default=[], metavar="FILE",
@@ -134,8 +140,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def check_inputs(args: argparse.Namespace) -> None:
     """UserError for inputs that exclude each other or are no pictures by name, and for results in a video's place."""
-    if (args.video or args.camera is not None) and (args.image or args.resume or args.boxes):
-        raise UserError("--image, --resume and --boxes exclude --video and --camera; run them one after the other")
+    if (args.video or args.camera is not None) and (args.image or args.resume or args.boxes or args.wrong):
+        raise UserError("--image, --resume, --boxes and --wrong exclude --video and --camera; run them one after the "
+                        "other")
     results_place(args.json, args.video or (), args.output)  # videos may be a list of them
     if args.hide and args.json and not args.output and not args.show:
         raise UserError("--hide is for pictures and videos; name a folder for them with --output DIR")
@@ -154,11 +161,15 @@ def main() -> int:
     output = args.output or (None if args.json else OUTPUTS)
     if args.video or args.camera is not None:
         cameras = [] if args.camera is None else [args.camera]
+        reader.min_confidence = 0.0  # what one frame shows is less sure than what all do
+        rules = dataclasses.replace(RULES, least=args.min_confidence)
         return run_video(find_videos(args.video or [], output) + cameras, reader.read, args.json, output,
-                         show=args.show, every=args.every, hide=args.hide, reconnect=args.reconnect)
-    settings = (*nets_of(args).values(), args.mini_lp, args.scale, args.colour if args.details else None, args.hide)
+                         show=args.show, every=args.every, hide=args.hide, reconnect=args.reconnect, rules=rules)
+    settings = (*nets_of(args).values(), args.mini_lp, args.scale, args.colour if args.details else None, args.hide,
+                args.min_confidence)
     return run_pictures(args.image or [samples_from_here()], lambda image, _: reader.read(image), args.json, output,
-                        show=args.show, resume=args.resume, settings=settings, score=score, hide=args.hide)
+                        show=args.show, resume=args.resume, settings=settings, score=score, wrong=args.wrong,
+                        hide=args.hide)
 
 
 def command() -> None:

@@ -36,6 +36,7 @@ from platekit.inputs import find_images
 from platekit.paths import SAMPLES
 from platekit.pipeline import PlateReader
 from platekit.read_plates import add_reader_arguments, make_reader
+from platekit.results import PictureResult
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -44,11 +45,13 @@ if TYPE_CHECKING:
 
 PACKAGES = "starlette uvicorn python-multipart"
 PAGE = Path(__file__).with_name("page.html")
+ADDRESS = "127.0.0.1", 8000
 MAX_BYTES = 64 << 20  # of a picture's file
 HELD_BYTES = 4 * MAX_BYTES  # of all files at a time
 MOST = 16  # pictures at a time, all but one of them waiting
 SECONDS = 60  # for a picture to arrive
 LAST_SECONDS = 5  # for what is under way when the server is stopped
+FAILURES = 3  # pictures one after the other that failed here, whatever they were: it takes a new start
 MOST_PARTS = 20  # of a form
 STARTUP_FAILED = 3  # the status by which uvicorn's workers say that starting them again is of no use
 
@@ -84,14 +87,18 @@ def app_of(make: Callable[[], PlateReader]) -> Starlette:
     return Starlette(routes=[
         Route("/", lambda _: FileResponse(PAGE)),
         Route("/read", desk.answer, methods=["POST"]),
-        Route("/health", lambda _: JSONResponse({"status": "ok"})),
+        Route("/health", lambda _: JSONResponse({"status": "broken"}, 503) if desk.failures >= FAILURES
+              else JSONResponse({"status": "ok"})),
     ], exception_handlers={HTTPException: refuse, Exception: refuse})
 
 
 def reader_of_environment() -> PlateReader:
     """A reader by the flags in ``PLATES_FLAGS``; where these are wrong that is said, and the process ends."""
     try:
-        return make_reader(parse_arguments(shlex.split(os.environ.get("PLATES_FLAGS", ""))))
+        args = parse_arguments(shlex.split(os.environ.get("PLATES_FLAGS", "")))
+        if (args.host, args.port) != ADDRESS:
+            raise UserError("PLATES_FLAGS has --host or --port, which are uvicorn's here; give them to it")
+        return make_reader(args)
     except ValueError as error:  # a quotation mark is missing, or a UserError
         print(f"error: {error}", file=sys.stderr)
     except SystemExit:  # argparse has said why
@@ -112,6 +119,7 @@ class Desk:
         self.computing, self.decoding = ThreadPoolExecutor(1), ThreadPoolExecutor(2)
         self.places = asyncio.Semaphore(2)
         self.held = self.waiting = 0  # bytes of files, and pictures
+        self.failures = 0  # since the last picture that was read
         self.reader = self.computing.submit(make).result()
         # The first reading compiles and loads: before the first visitor comes.
         self.computing.submit(self.reader, find_images(SAMPLES)[0]).result()
@@ -137,7 +145,7 @@ class Desk:
                         raise ClientDisconnect
                     loop = asyncio.get_running_loop()
                     image = await loop.run_in_executor(self.decoding, decode, parts, request)
-                    result = await loop.run_in_executor(self.computing, self.reader.read, image)
+                    result = await loop.run_in_executor(self.computing, self.read, image)
             finally:
                 self.waiting -= 1
         except UserError as error:
@@ -150,6 +158,18 @@ class Desk:
         finally:
             self.held -= sum(map(len, parts))
         return JSONResponse({"image": name_of(request), **result.to_dict()})
+
+    def read(self, image: np.ndarray) -> PictureResult:
+        """The reader's result; failures that no picture explains are counted."""
+        try:
+            result = self.reader.read(image)
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except Exception:
+            self.failures += 1
+            raise
+        self.failures = 0
+        return result
 
     async def receive(self, request: Request, parts: list[bytes]) -> None:
         """A request's body into ``parts``, whatever it says of its size; HTTPException where that is too much."""
@@ -217,9 +237,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Serve a web page, and POST /read for programs, that read plates in pictures.",
         formatter_class=HelpFormatter)
-    parser.add_argument("--host", default="127.0.0.1",
+    parser.add_argument("--host", default=ADDRESS[0],
                         help="address to listen on; 0.0.0.0 lets other machines in")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes any that is free")
+    parser.add_argument("--port", type=int, default=ADDRESS[1], help="0 takes any that is free")
     add_device(parser)
     add_seed(parser)
     add_reader_arguments(parser)

@@ -6,6 +6,8 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 
+HANG_UP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # the terminal is gone
+
 
 @contextlib.contextmanager
 def stop_on_signal(stop: Callable[[], None] = lambda: None) -> Iterator[list[int]]:
@@ -21,7 +23,7 @@ def stop_on_signal(stop: Callable[[], None] = lambda: None) -> Iterator[list[int
         stop()
         signal.signal(number, previous[number])
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, *HANG_UP):
         if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: something else than Python's
             with contextlib.suppress(ValueError):  # outside the main thread signals are somebody else's
                 previous[number] = signal.signal(number, handle)

@@ -32,6 +32,7 @@ class Rules:
     memory: int = 50  # a plate that comes back within so many frames is the same one
     frames: int = 3  # a track counts from so many frames on, or from ``confidence`` on
     confidence: float = 0.9
+    least: float = 0.0  # and never below this confidence
 
 
 RULES = Rules()
@@ -87,7 +88,8 @@ class Track:
 
     def counts(self, rules: Rules = RULES) -> bool:
         """Whether it was seen often or surely enough to be a plate."""
-        return self.frames >= rules.frames or self.reading.confidence >= rules.confidence
+        often = self.frames >= rules.frames or self.reading.confidence >= rules.confidence
+        return often and self.reading.confidence >= rules.least
 
     def to_dict(self) -> dict[str, Any]:
         """The track as in the JSON lines, without the name of its video."""

@@ -41,7 +41,7 @@ from platekit.signals import stop_on_signal
 from platekit.tracking import RULES, Rules, Track, Tracker
 
 LONGEST_GAP = 60.0  # seconds between two frames that an annotated video fills
-LONGEST_NAME = 100  # of an annotated video's file: addresses may be longer than names can be
+LONGEST_NAME = 200  # bytes of an annotated video's file: addresses may be longer than names can be
 RETRY = 5.0  # seconds between tries to open a stream again
 
 ReadFrame = Callable[[np.ndarray], PictureResult]
@@ -170,6 +170,8 @@ class VideoFile:
         """End the file. Raises UserError when it is shorter than it says: OpenCV does not tell of failed writes."""
         with self._thread:
             self._wait()
+        if self._writer is None and self.path.exists() and not self.path.stat().st_size:  # no frame came
+            self.path.unlink()
         if self._writer and self._next:
             self._writer.release()
             stated = stated_length(self.path)
@@ -192,27 +194,37 @@ class AnnotatedVideos:
         """The source's own, of as many frames a second as it has itself, where it does not state its clock's. That of
         a ``live`` one replaces none of an earlier run."""
         name = source_name(source)
-        target = self.output / (re.sub(r"[^\w.-]+", "_", name)[:LONGEST_NAME] + ".avi") if is_live(source) \
+        short = os.fsencode(re.sub(r"[^\w.-]+", "_", name))[:LONGEST_NAME].decode(errors="ignore")
+        target = self.output / f"{short}.avi" if is_live(source) \
             else self._folder.path_for(Path(name), (".avi",), ".avi")
         first = target
-        for number in itertools.count(2):  # what a camera has shown cannot be recorded again
-            if target not in self._written and not (live and target.exists()):
-                break
-            target = first.with_stem(f"{first.stem}-{number}")
-        self._written.add(target)
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
+            for number in itertools.count(2):  # what a camera has shown cannot be recorded again
+                if target not in self._written and not (live and not is_new(target)):
+                    break
+                target = first.with_stem(f"{first.stem}-{number}")
+        self._written.add(target)
         return VideoFile(target, rate if rate <= MOST_RATE else USUAL_RATE)
+
+
+def is_new(path: Path) -> bool:
+    """Whether there was no such file; now there is an empty one, so that no other process takes the name."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | None = None,
               output: Path | None = None, *, show: bool = False, every: int = 1, hide: bool = False,
-              reconnect: bool = False) -> int:
+              reconnect: bool = False, rules: Rules = RULES) -> int:
     """Watch every source. JSON lines: one per frame with ``frame`` beside ``image``, and one per finished track.
 
-    Without ``json_path`` one line per track is printed, and of a live source another one as soon as the track counts.
-    ``every`` is as for ``Watch``; ``hide`` blots plates out in what is drawn; with ``reconnect`` a live source that
-    ends by itself is opened again.
+    Without ``json_path`` one line per track is printed. Of a live source another one tells, either way, as soon as the
+    track counts. ``every`` and ``rules`` are as for ``Watch``; ``hide`` blots plates out in what is drawn; with
+    ``reconnect`` a live source that ends by itself is opened again.
     Returns the exit status: 0, or 1 when a source failed. Ctrl-C ends the source as if it ended there, with all files
     whole; KeyboardInterrupt follows unless it was the last source and a live one, which has no other end.
     """
@@ -224,11 +236,12 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
     check_display(show)
     failed, cut_short = False, False
     videos = AnnotatedVideos(output, sources) if output else None
-    with json_lines(json_path, keep=any(map(is_live, sources))) as stream:
+    keep = any(map(is_live, sources)) or not any(map(os.path.exists, sources))  # nothing takes their place
+    with json_lines(json_path, keep) as stream:
         for number, source in enumerate(sources):
             name = source_name(source)
             try:
-                watch = open_watch(source, read, every, reconnect, stream)
+                watch = open_watch(source, read, every, reconnect, stream, rules)
             except KeyboardInterrupt:
                 if not number:  # there is nothing new to keep
                     raise
@@ -261,10 +274,11 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
     return int(failed)
 
 
-def open_watch(source: str | int, read: ReadFrame, every: int, reconnect: bool, stream: TextIO | None) -> Watch | None:
+def open_watch(source: str | int, read: ReadFrame, every: int, reconnect: bool, stream: TextIO | None,
+               rules: Rules) -> Watch | None:
     """The source's watch; None, and the problem is told, where it cannot be opened. With ``reconnect`` a live source is
     tried until it can, or until a signal comes."""
-    make = functools.partial(Watch, source, read, every=every, reconnect=RETRY if reconnect else 0.0)
+    make = functools.partial(Watch, source, read, rules, every=every, reconnect=RETRY if reconnect else 0.0)
     try:
         return make()
     except UserError as error:
@@ -352,10 +366,14 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
             when = times(time=frame.second) or {"frame": frame.number, "second": round(frame.second, 3)}
             write_line(stream, {"image": name, **when, **frame.to_dict()})
             for track in frame.tracks:
-                if watch.source.live and not stream and track.counts(watch.rules) \
+                if watch.source.live and track.counts(watch.rules) \
                         and announced.isdisjoint(numbers := {track.number, *track.also}):
                     announced |= numbers
-                    say(f"{name}: {track.reading}  here since {watch.source.clock(track.first_second)}")
+                    since = watch.source.clock(track.first_second)
+                    write_line(stream, {"image": name, "arrived": track.number, "text": track.reading.text,
+                                        "confidence": round(track.reading.confidence, 4), "first_time": since})
+                    if not stream:
+                        say(f"{name}: {track.reading}  here since {since}")
             if video or show:
                 draw_frame(watch, frame, frame.second - silent_seconds, video, show, hide)
     drawn = f"; annotated video in {video.path}" if video and watch.frames else ""

@@ -503,6 +503,9 @@ def test_crops_of_another_text_have_other_names_and_those_of_photos_that_are_awa
     assert cut().status == 1
     others = read_labels([tmp_path / "crops" / "labels.csv"])
     assert len(set(others) & set(labels)) == 2 and sorted(others) == find_images(tmp_path / "crops")
+    lines = table.read_text("utf-8").splitlines()
+    table.write_text("\n".join(line for line in lines if "one.png" not in line), "utf-8")
+    assert "removed 1 crops of an earlier run" in cut().out
 
 
 def test_crops_of_plates_of_two_rows_are_told(call, photos, table, tmp_path):
@@ -574,6 +577,7 @@ def test_a_plate_is_found_once(tmp_path):
     at_limit = Score({tmp_path / "a.jpg": Plates(np.array([(0, 0, 10, 10)], float), [], [])})
     add(at_limit, "a.jpg", np.array([(0, 0, 10, 7)]))  # an IoU of 0.7
     assert str(at_limit) == "1 pictures: 0 of 1 plates found (0.0%), 1 other boxes"
+    assert score.wrong == [(tmp_path / "a.jpg", 2, 1, 1, "", "")]
     score.truth[tmp_path / "d.jpg"] = Plates(plates, [], [])
     assert str(score).endswith(", 1 pictures of the tables were not among those read")
     assert not str(Score({}))

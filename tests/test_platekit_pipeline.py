@@ -49,6 +49,9 @@ def test_a_doubtful_box_that_nobody_can_read_is_no_plate(monkeypatch, found, pla
     assert [plate.box[0] for plate in read] == [10 * number for number in plates]
     assert [plate.symbol_confidences for plate in read] == [(found[number][1],) for number in plates]
     assert [plate.others for plate in read] == [((f"or {number}", 0.001),) for number in plates]
+    reader.min_confidence = 0.5
+    left = [str(number) for number in plates if found[number][1] >= 0.5]
+    assert [plate.text for plate in reader(np.zeros((60, 80, 3), np.uint8)).plates] == left
 
 
 def test_a_plate_that_the_edge_cuts_off_is_not_read_surely():

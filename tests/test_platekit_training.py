@@ -394,6 +394,7 @@ def test_two_trainings_do_not_share_a_folder(tmp_path):
 def test_restart_begins_anew(tmp_path, reference):
     run = Run(tmp_path / "reference", Net(), SETTINGS, CPU, {"chars": "AB-"})
     assert run.resume(restart=True) is False and run.step == 0
+    assert run.best_path.exists()
 
     def killed(net, batch):
         raise SystemExit(1)

@@ -256,6 +256,23 @@ def test_what_goes_wrong_inside_is_json_too(own_server, tmp_path, width, status,
     assert post(own_server, png(50))[0] == 200
 
 
+def test_a_server_that_cannot_read_any_more_says_so(own_server, tmp_path):
+    """Whatever watches it starts it again, as after an error of the GPU that does not go away."""
+    (tmp_path / "go").touch()
+    told = []
+    for width in (25, 25, 15, 25, 50):  # two that break, one too large for the GPU, one that breaks, one that is read
+        post(own_server, png(width), "a.png")
+        told.append(ask(own_server, "GET", "/health")[0])
+    assert told == [200, 200, 200, 503, 200]
+
+
+def test_the_address_is_uvicorns_where_it_makes_the_server(monkeypatch, capsys):
+    monkeypatch.setenv("PLATES_FLAGS", "--port 9000")
+    with pytest.raises(SystemExit):
+        serve.reader_of_environment()
+    assert "which are uvicorn's" in capsys.readouterr().err
+
+
 def test_an_unfinished_upload_does_not_keep_the_server_from_stopping(own_server):
     line = socket.create_connection(own_server)  # the fixture ends with it open
     line.sendall(b"POST /read HTTP/1.1\r\nHost: here\r\nContent-Length: 10\r\n\r\n12345")

@@ -9,6 +9,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -299,6 +300,7 @@ def test_a_plate_is_hidden_in_frames_that_do_not_show_it_too(drive, monkeypatch,
 @pytest.mark.parametrize(("places", "seconds"), [
     ([0, 33, 67, 900, 1800], [0, 0.033, 0.067, 0.9, 1.8]),  # milliseconds, as a phone's frames come
     ([0, 0, 0, 0, 0], [0, 0.04, 0.08, 0.12, 0.16]),  # not told
+    ([0, 40, 60, 60, 100, 140], [0, 0.04, 0.06, 0.06, 0.1, 0.14]),  # two of one stamp
     ([0, 40, 9e9, 120, 160], [0, 0.04, 9e6, 0.12, 0.16])])  # a wrong one
 def test_frames_have_the_times_that_the_file_tells(drive, monkeypatch, places, seconds):
     given, get = iter(places), cv2.VideoCapture.get
@@ -332,6 +334,25 @@ def test_a_live_source_tells_of_a_plate_while_it_is_there(drive, monkeypatch, ca
     assert len(told) >= 1 and told[0].startswith(f"{drive[0]}: 皖A12345  confidence 0.800  here since 20")
     assert len([line for line in told if "here since" in line]) == 2  # once of each source
     assert "".join(said[:3]) == ""  # it counts from the third frame on
+
+
+def test_lines_tell_of_a_plate_while_it_is_there_too(drive, monkeypatch, tmp_path):
+    monkeypatch.setattr("platekit.frames.is_live", lambda source: True)
+    monkeypatch.setattr(cv2.VideoCapture, "read", slow(cv2.VideoCapture.read, 0.02))
+    result = PictureResult(WIDTH, HEIGHT, (Plate((10, 10, 90, 35), 0.99, "皖A12345", 0.8),))
+    run_video([str(drive[0])], lambda image: result, str(tmp_path / "plates.jsonl"))
+    lines = results_of(tmp_path / "plates.jsonl")
+    (arrived,) = (line for line in lines if "arrived" in line)
+    (track,) = (line for line in lines if "track" in line)
+    assert lines.index(arrived) == 3 and arrived["first_time"] == track["first_time"]
+    assert (arrived["arrived"], arrived["text"], arrived["confidence"]) == (track["track"], "皖A12345", 0.8)
+
+
+def test_plates_that_are_less_sure_than_asked_for_are_left_out(drive):
+    plates = Plate((10, 10, 90, 35), 0.99, "皖A12345", 0.8), Plate((200, 10, 280, 35), 0.99, "粤B12345", 0.6)
+    rules = Rules(least=0.7)
+    frames = Watch(str(drive[0]), lambda image: PictureResult(WIDTH, HEIGHT, plates), rules)
+    assert [track.reading.text for frame in frames for track in frame.finished] == ["皖A12345"]
 
 
 def test_a_plate_that_turns_out_to_have_been_there_before_is_told_of_once(drive, monkeypatch, capsys):
@@ -1119,6 +1140,53 @@ def test_the_rules_of_a_watch_say_which_plates_count(drive):
     assert all(not frame.finished for frame in Watch(str(path), Eyes(cars), never))
 
 
-def test_of_a_camera_every_frame_is_looked_at(drive):
+def test_of_a_camera_every_nth_frame_is_looked_at_too(drive):
     with FrameSource(str(drive[0]), live=True, every=5) as source:
-        assert source.every == 1
+        assert {number % 5 for number, _ in source} == {0}
+
+
+def test_a_file_whose_last_frame_is_shown_for_long_is_whole(drive, monkeypatch):
+    known = cv2.VideoCapture.get
+    monkeypatch.setattr(cv2.VideoCapture, "get",  # it has 20 frames a second, but takes as long as with 10
+                        lambda capture, key: 10.0 if key == cv2.CAP_PROP_FPS else known(capture, key))
+    with FrameSource(str(drive[0])) as source:
+        assert len(list(source)) == 60 and not source.broken
+
+
+def test_names_may_have_colons(tmp_path, monkeypatch):
+    """FFmpeg takes what is before one for a protocol; OpenCV opens mp4 and avi by it."""
+    monkeypatch.chdir(tmp_path)
+    written = VideoFile(Path("10:30:00.avi"), 20)
+    for frame in range(20):
+        written.write(frame / 20, make_picture(HEIGHT, WIDTH, 1))
+    written.close()
+    assert len(list(FrameSource("10:30:00.avi"))) == 20
+
+
+def test_a_stream_that_does_not_answer_is_not_waited_for_long(monkeypatch):
+    """No signal ends the call that opens it."""
+    monkeypatch.setattr("platekit.frames.OPENING", 300)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        with pytest.raises(UserError, match="cannot open"):
+            FrameSource(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/1")
+        assert time.monotonic() - start < 15  # OpenCV would wait for 30 seconds
+
+
+def test_no_two_live_sources_get_one_file_and_names_are_not_too_long(tmp_path):
+    """Processes side by side watch cameras whose addresses differ in what is not shown."""
+    channels = [f"rtsp://10.0.0.5/user=admin&channel={channel}" for channel in (1, 2)]
+    files = [AnnotatedVideos(tmp_path, [channel]).file_for(source_name(channel).rpartition("&")[0], 20, live=True)
+             for channel in channels]
+    assert len({file.path for file in files}) == 2
+    for file in files:
+        file.close()
+    assert files_below(tmp_path) == []  # nothing came
+    long = AnnotatedVideos(tmp_path, []).file_for("rtsp://here/" + 95 * "停", 20, live=True)
+    assert long.path.exists() and len(long.path.name.encode()) < 255
+
+
+def test_a_mistyped_video_does_not_replace_results(tmp_path, capsys):
+    (tmp_path / "good.jsonl").write_text('{"image": "clip.avi", "error": "as it was"}\n')
+    assert run_video([str(tmp_path / "none.avi")], nothing, str(tmp_path / "good.jsonl")) == 1
+    assert "as it was" in (tmp_path / "good.jsonl1").read_text()
