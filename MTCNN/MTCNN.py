@@ -50,7 +50,7 @@ def create_mtcnn_net(image: np.ndarray, mini_lp: tuple[float, float] = MINI_LP,
 
     The familiar one-call form; the nets of the last four calls that differed are kept, and not read again. ``mini_lp``
     is the (width, height) of the smallest plate to find; without paths the bundled weights are taken. Use ``Detector``
-    for scores and crops.
+    for scores.
     """
     paths = (os.path.abspath(path) for path in (p_model_path or PNET_WEIGHTS, o_model_path or ONET_WEIGHTS))
     smallest = tuple(mini_lp) if isinstance(mini_lp, Iterable) else mini_lp  # others are refused by the detector

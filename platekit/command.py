@@ -61,8 +61,9 @@ class Input:
     unwritten: UserError | None = None  # why there is no annotated picture
 
 
-def add_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """The flags of input, output and device. ``default`` says what is taken where no input is named."""
+def add_arguments(parser: argparse.ArgumentParser, default: str | None = None, output: str = "none") -> None:
+    """The flags of input, output and device. ``default`` says what is taken where no input is named, ``output`` where
+    annotated pictures go where no folder is."""
     inputs = "pictures, folders, patterns, or lists: .txt files with one path per line"
     parser.add_argument("image", nargs="*", action="extend", metavar="PATH",
                         help=f"{inputs} (default: {default})" if default else inputs)
@@ -72,7 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser, default: str | None = None) -
                         help="keep the lines that an earlier run wrote for --json, except errors")
     parser.add_argument("--wrong", metavar="FILE", type=Path,
                         help="write a table (CSV) of what is counted as wrong, where it is known what is right")
-    parser.add_argument("--output", metavar="DIR", type=Path, help="write annotated pictures there")
+    parser.add_argument("--output", metavar="DIR", type=Path,
+                        help=f"write what is annotated there (default: {output})")
     add_device(parser)
     add_seed(parser)
 

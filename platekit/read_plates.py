@@ -119,7 +119,7 @@ def find_videos(entries: Sequence[str], output: Path | None) -> list[str]:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=DESCRIPTION, formatter_class=HelpFormatter)
-    add_arguments(parser, default="the bundled samples")
+    add_arguments(parser, default="the bundled samples", output="outputs, unless there is --json")
     parser.add_argument("--video", nargs="+", action="extend", metavar="PATH",
                         help="videos, folders, patterns, lists, or addresses of streams")
     parser.add_argument("--camera", type=camera_number, metavar="N",

@@ -25,7 +25,7 @@ def commands(text: str) -> Iterator[tuple[str, list[str]]]:
     values = dict(re.findall(r"(\w+)=(\([^)]*\)|[\w/]+)", text))  # of the shell's variables
     for line in lines:
         line = re.sub(r'"?\$\{?(\w+)(\[@\])?\}?"?', lambda name: values.get(name[1], "").strip("()"), line)
-        for command in re.split(r"&&|\bpython ", line.partition(" #")[0]):
+        for command in re.split(r"&&|\||\bpython ", line.partition(" #")[0]):
             script, _, rest = command.removeprefix("-m ").partition(" ")
             flags = re.findall(r"(?<!\S)--?[A-Za-z]\w*", rest)
             if flags and re.match("main|ccpd|LPRNet|MTCNN|platekit", script):

@@ -100,9 +100,10 @@ class LPRDataLoader(Dataset):
                 bad.append((path, error))
         if bad:
             others = ", ".join(path.name for path, _ in bad[1:6])
+            all_lacking = f"; what the alphabet lacks in all: {''.join(sorted(lacking))}" if len(lacking) > 1 else ""
             raise UserError(f"{bad[0][1]}" + (f" ({len(bad) - 1} others too: {others}{' ...' * (len(bad) > 6)})"
                                               if others else "")
-                            + (f"; what the alphabet lacks in all: {''.join(sorted(lacking))}" if len(lacking) > 1 else ""))
+                            + all_lacking)
         self.alphabet = alphabet
         self._set_crops(crops, augmented)
 

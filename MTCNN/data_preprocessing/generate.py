@@ -155,9 +155,9 @@ def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
     inputs.add_argument("-dir_val", "--dir_val", nargs="*", action=ListOf, type=Path, default=[paths.PHOTOS_VAL],
                         metavar="DIR", help="folders of photos to validate on; give none to make no validation samples")
     inputs.add_argument("--hold_out", type=float, default=0.0, metavar="SHARE",
-                        help="share of the training photos to validate on instead of --dir_val, chosen by hashes of "
-                             "plate numbers, so that it is the same for both nets; where no text is known of file "
-                             "names, by which photos of one car fall on both sides")
+                        help="share of the training photos to validate on instead of --dir_val, chosen by plate "
+                             "number, so that it is the same for both nets; photos without a known text go by file "
+                             "name, so those of one car may be on both sides")
     inputs.add_argument("--boxes", nargs="+", action=ListOf, type=Path, default=[], metavar="FILE",
                         help=f"for photos without CCPD names: {BOXES_HELP}")
     inputs.add_argument("--plain_list", type=Path, metavar="FILE",

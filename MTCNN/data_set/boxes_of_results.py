@@ -4,8 +4,8 @@
     python MTCNN/data_set/boxes_of_results.py --results plates.jsonl --out photos/boxes.csv
 
 Run it where main.py ran. One row per plate, the least sure first, with its ``confidence``, and with ``--details`` its
-corners, and the rows of symbols that it was read as. Pictures without a plate are left out. Look at the others too:
-what no row names is learnt to be no plate.
+corners, and the rows of symbols that it was read as. Pictures without a plate are left out. Look at all photos: in
+a photo of the table a plate without a row is learnt to be none.
 """
 
 from __future__ import annotations
