@@ -101,7 +101,8 @@ def alphabet_of(args: argparse.Namespace) -> Alphabet:
 
 def settled(args: argparse.Namespace) -> argparse.Namespace:
     """The flags with the defaults that follow from others. UserError for what cannot be, alone or together."""
-    chinese = alphabet_of(args).chinese
+    args.plates = alphabet_of(args)
+    chinese = args.plates.chinese
     if args.rendered_share is None:
         args.rendered_share = 0.5 if chinese else 0.0
     if args.rendered_share and not chinese:
@@ -274,7 +275,7 @@ def main() -> None:
     if "sample_norm" in args.without and distributed.world() > 1:  # each process would have a part of the batch
         raise UserError("--without sample_norm measures in one process; start it without torchrun")
     labels = read_labels(args.labels)
-    alphabet = alphabet_of(args)
+    alphabet = args.plates
     if labels.double:
         alphabet.rows = 2
     train, real, (plain, hard) = build_data(args, alphabet, labels)

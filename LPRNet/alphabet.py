@@ -32,10 +32,11 @@ BLANKS = "-_~"  # the blank is the first of these that is no symbol; no reading 
 class Reading:
     """What was read from one crop.
 
-    ``confidence`` is the probability of exactly this text, summed over every alignment of it to the time steps;
-    ``symbol_confidences`` has, for each symbol, the highest probability among the time steps that show it. ``rows`` of
-    symbols, one or two, is what the plate was read as. ``others`` are the texts that further views showed, if several
-    views were read, the likeliest first, each with its mean probability over the views.
+    ``confidence`` is the probability of exactly this text, summed over every alignment of it to the time steps (of
+    several views as ``Alphabet.agree`` has it); ``symbol_confidences`` has, for each symbol, the highest probability
+    among the time steps that show it. ``rows`` of symbols, one or two, is what the plate was read as. ``others`` are
+    the texts that further views showed, if several views were read, the likeliest first, each with its mean
+    probability over the views.
     """
 
     text: str
@@ -107,7 +108,9 @@ class Alphabet:
 
         Raises ValueError for logits of another shape.
         """
-        log_probs = self._log_probabilities(logits)
+        return self._readings(self._log_probabilities(logits))
+
+    def _readings(self, log_probs: torch.Tensor) -> list[Reading]:
         if not len(log_probs):
             return []
         paths = self._best_paths(log_probs)
@@ -152,10 +155,9 @@ class Alphabet:
         counting with its best way; the text with the highest score is returned. Its confidence is the geometric mean
         of that score, which is too low where some views are bad, and of its highest probability, which is too high.
         The other texts are told too."""
-        flat = logits.flatten(0, 1)
-        readings = sorted(self.decode(flat), key=lambda reading: reading.confidence)
+        log_probs = self._log_probabilities(logits.flatten(0, 1))
+        readings = sorted(self._readings(log_probs), key=lambda reading: reading.confidence)
         candidates = list({reading.text: reading for reading in readings}.values())  # the surest reading of each text
-        log_probs = self._log_probabilities(flat)
         by_view = torch.stack([self._likelihood(log_probs, [self.encode(reading.text)] * len(log_probs))
                                .view(logits.shape[:2]).amax(dim=1) for reading in candidates])  # (texts, N)
         means = by_view.mean(dim=1)

@@ -152,7 +152,7 @@ class FrameSource:
 
     def _read_all(self) -> bool:
         """Take all frames in; whether a file was read to its end."""
-        missed, end, second = 0, 0.0, -1.0
+        missed, told, second = 0, 0.0, -1.0  # told: the second of the last frame by its stamp
         while missed < MISSES and self._wait_for_room():
             before = time.monotonic()
             wanted = self._next % self.every == 0
@@ -161,21 +161,22 @@ class FrameSource:
             except cv2.error:
                 found = False
             if not found:
-                missed = missed + 1 if time.monotonic() - before < HANGS else MISSES
-                self._next += 1
+                if time.monotonic() - before >= HANGS:
+                    break
+                missed, self._next = missed + 1, self._next + 1
                 continue
             missed = 0
-            end = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            told = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             # A phone's frames do not come evenly; where OpenCV does not tell the place, or a wrong one, they are taken
             # to. Two of one stamp have one second.
-            if end > second:
-                second = end
-            elif not end or end < second - 1:
+            if told > second:
+                second = told
+            elif not told or told < second - 1:
                 second = self._next / self.rate
             if frame is not None:
                 self._give(self._next, frame, second)
             self._next += 1
-        return not self.live and not self._is_cut_off(end)
+        return not self.live and not self._is_cut_off(told)
 
     def _is_cut_off(self, end: float) -> bool:
         """Whether a file says that it is longer than up to the frame that begins at the second ``end``; that is 0 where

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from platekit.results import Box, Plate
 
@@ -17,6 +19,8 @@ class Sighting:
     frame: int
     box: Box
     confidence: float
+    rows: int = 1  # as it was read
+    picture: np.ndarray | None = field(default=None, repr=False, compare=False)  # Plate's
 
 
 class FusedReading:
@@ -35,7 +39,7 @@ class FusedReading:
     def add(self, plate: Plate, frame: int) -> None:
         """One more reading; a plate without text counts as a sighting only."""
         text, confidence = plate.text or "", plate.confidence or 0.0
-        self._keep(text, Sighting(frame, plate.box, confidence))
+        self._keep(text, Sighting(frame, plate.box, confidence, plate.rows, plate.picture))
         # What a Counter counts are int to type checkers, whatever they are.
         self._lengths[len(text)] += confidence if text else 0.0  # type: ignore[assignment]
         places = self._symbols.setdefault(len(text), [Counter() for _ in text])

@@ -128,6 +128,8 @@ def parse_arguments() -> argparse.Namespace:
                         help="look only at every Nth frame of a video, stream or camera")
     parser.add_argument("--reconnect", action="store_true",
                         help="try to open a stream or camera again when it is away, until Ctrl-C")
+    parser.add_argument("--crops", type=Path, metavar="DIR",
+                        help="of videos: write a picture of each plate, and a table of their texts, there")
     parser.add_argument("--boxes", nargs="+", action="extend", type=Path, default=[], metavar="FILE",
                         help=f"count what is found, and what is read where a column text tells it, by {BOXES_HELP}")
     parser.add_argument("--hide", action="store_true",
@@ -143,6 +145,9 @@ def check_inputs(args: argparse.Namespace) -> None:
     if (args.video or args.camera is not None) and (args.image or args.resume or args.boxes or args.wrong):
         raise UserError("--image, --resume, --boxes and --wrong exclude --video and --camera; run them one after the "
                         "other")
+    if args.crops and not args.video and args.camera is None:
+        raise UserError("--crops is for videos; MTCNN/data_set/boxes_of_results.py and LPRNet/data/crops_of_boxes.py "
+                        "cut the plates out of pictures")
     results_place(args.json, args.video or (), args.output)  # videos may be a list of them
     if args.hide and args.json and not args.output and not args.show:
         raise UserError("--hide is for pictures and videos; name a folder for them with --output DIR")
@@ -164,7 +169,8 @@ def main() -> int:
         reader.min_confidence = 0.0  # what one frame shows is less sure than what all do
         rules = dataclasses.replace(RULES, least=args.min_confidence)
         return run_video(find_videos(args.video or [], output) + cameras, reader.read, args.json, output,
-                         show=args.show, every=args.every, hide=args.hide, reconnect=args.reconnect, rules=rules)
+                         show=args.show, every=args.every, hide=args.hide, reconnect=args.reconnect, rules=rules,
+                         crops=args.crops)
     settings = (*nets_of(args).values(), args.mini_lp, args.scale, args.colour if args.details else None, args.hide,
                 args.min_confidence)
     return run_pictures(args.image or [samples_from_here()], lambda image, _: reader.read(image), args.json, output,

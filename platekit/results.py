@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 Box = tuple[float, float, float, float]
 
 
@@ -41,6 +43,7 @@ class Plate:
     details: Details | None = None
     rows: int = 1  # of its symbols, as it was read
     others: tuple[tuple[str, float], ...] = field(default=(), repr=False)  # what else its text may be, and how surely
+    picture: np.ndarray | None = field(default=None, repr=False, compare=False)  # of it, where a video's are kept
 
     def to_dict(self) -> dict[str, Any]:
         """The plate as in the JSON lines: ``text`` and ``confidence`` only where it was read, more with details."""

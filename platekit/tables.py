@@ -29,6 +29,7 @@ BOXES_HELP = "CSV tables with the columns file (path from the table's folder), x
     "numbers, x and y of the upper left one and on clockwise"
 BOX = ("x1", "y1", "x2", "y2")
 FILE, TEXT, CORNERS, ROWS = "file", "text", "corners", "rows"
+LABELS_TABLE = "labels.csv"  # what the table beside crops is called
 SAME, SAME_TEXT = 0.9, 0.5  # boxes of a larger IoU are of one plate; the second where their texts are the same
 
 

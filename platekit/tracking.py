@@ -181,8 +181,10 @@ class Tracker:
     def _may_be(self, track: Track, plate: Plate, overlap: float, distance: float, alike: float) -> bool:
         rules = self.rules
         less, more = sorted((track.reading.best.confidence, plate.confidence or 0.0))
-        unlike = alike < rules.half_alike and (less >= rules.sure or (less >= rules.unsure and more >= rules.surer))
-        if unlike or (less >= rules.surer and differing(track.reading.text, plate.text or "") > 1):
+        sure_enough = less >= rules.sure or (less >= rules.unsure and more >= rules.surer)
+        other_text = sure_enough and alike < rules.half_alike
+        other_symbols = less >= rules.surer and differing(track.reading.text, plate.text or "") > 1
+        if other_text or other_symbols:
             return False  # another plate in this one's place: they cross, or one follows the other
         if alike == 1 or (alike >= rules.alike and less < rules.surer):
             return distance <= rules.near_alike

@@ -36,6 +36,7 @@ from platekit.errors import UserError
 from platekit.files import writing
 from platekit.frames import MOST_RATE, USUAL_RATE, FrameSource, is_live, source_name
 from platekit.opencv import cv2, video_name
+from platekit.plate_crops import PlateCrops, cut_out
 from platekit.results import PictureResult, Plate
 from platekit.signals import stop_on_signal
 from platekit.tracking import RULES, Rules, Track, Tracker
@@ -82,12 +83,13 @@ class Watch:
     """Reads a video, frame by frame, once, and follows its plates."""
 
     def __init__(self, source: str | os.PathLike | int, read: ReadFrame, rules: Rules = RULES,
-                 live: bool | None = None, every: int = 1, reconnect: float = 0.0) -> None:
+                 live: bool | None = None, every: int = 1, reconnect: float = 0.0, pictures: bool = False) -> None:
         """``read`` gives the plates of a frame, ``rules`` say which of them count; ``live`` and ``every`` are
         ``FrameSource``'s. A live source that ends by itself is opened again by a try every ``reconnect`` seconds (0: it
-        is not). Raises UserError when the source cannot be opened."""
+        is not). With ``pictures`` tracks keep those of their plates: ``track.reading.best.picture``. Raises UserError
+        when the source cannot be opened."""
         self.source, self.read, self.rules = FrameSource(source, live, every), read, rules
-        self.reconnect = reconnect
+        self.reconnect, self.pictures = reconnect, pictures
         self.frames, self.seconds, self.last = 0, 0.0, -1  # how many, in how long, and the last one's number
 
     def __iter__(self) -> Iterator[Frame]:
@@ -98,6 +100,9 @@ class Watch:
                 for number, picture in frames:
                     with enough_memory(self.source.name):
                         result = self.read(picture)
+                    if self.pictures:
+                        result = dataclasses.replace(result, plates=tuple(
+                            dataclasses.replace(plate, picture=cut_out(picture, plate.box)) for plate in result.plates))
                     tracks = tracker.follow(number, result.plates, self.source.second)
                     self.frames, self.last = self.frames + 1, number
                     self.seconds = time.perf_counter() - start
@@ -219,12 +224,12 @@ def is_new(path: Path) -> bool:
 
 def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | None = None,
               output: Path | None = None, *, show: bool = False, every: int = 1, hide: bool = False,
-              reconnect: bool = False, rules: Rules = RULES) -> int:
+              reconnect: bool = False, rules: Rules = RULES, crops: Path | None = None) -> int:
     """Watch every source. JSON lines: one per frame with ``frame`` beside ``image``, and one per finished track.
 
     Without ``json_path`` one line per track is printed. Of a live source another one tells, either way, as soon as the
     track counts. ``every`` and ``rules`` are as for ``Watch``; ``hide`` blots plates out in what is drawn; with
-    ``reconnect`` a live source that ends by itself is opened again.
+    ``reconnect`` a live source that ends by itself is opened again. ``crops`` is ``PlateCrops``' folder.
     Returns the exit status: 0, or 1 when a source failed. Ctrl-C ends the source as if it ended there, with all files
     whole; KeyboardInterrupt follows unless it was the last source and a live one, which has no other end.
     """
@@ -236,12 +241,13 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
     check_display(show)
     failed, cut_short = False, False
     videos = AnnotatedVideos(output, sources) if output else None
+    kept = PlateCrops(crops) if crops else None
     keep = any(map(is_live, sources)) or not any(map(os.path.exists, sources))  # nothing takes their place
     with json_lines(json_path, keep) as stream:
         for number, source in enumerate(sources):
             name = source_name(source)
             try:
-                watch = open_watch(source, read, every, reconnect, stream, rules)
+                watch = open_watch(source, read, reconnect, stream, rules=rules, every=every, pictures=bool(crops))
             except KeyboardInterrupt:
                 if not number:  # there is nothing new to keep
                     raise
@@ -256,7 +262,7 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
             with stop_on_signal(watch.source.stop) as signals:
                 try:
                     video = videos.file_for(source, watch.source.rate, watch.source.live) if videos else None
-                    report(watch, stream, video, show, hide)
+                    report(watch, stream, video, show, hide, kept)
                     problem = None if signals else problem_of(watch, reconnect)
                 except UserError as error:  # a frame too large for the GPU, or a disk that is full
                     watch.source.close()
@@ -267,6 +273,10 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
             if signals:
                 cut_short = not watch.source.live or number + 1 < len(sources)
                 break
+    if kept:
+        kept.close()
+        print(f"pictures of {len(kept.rows)} plates are in {kept.folder}, and {kept.table.name} says what they show",
+              file=sys.stderr)
     if json_path not in (None, "-"):
         print(f"results written to {json_path}")
     if cut_short:
@@ -274,11 +284,11 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
     return int(failed)
 
 
-def open_watch(source: str | int, read: ReadFrame, every: int, reconnect: bool, stream: TextIO | None,
-               rules: Rules) -> Watch | None:
-    """The source's watch; None, and the problem is told, where it cannot be opened. With ``reconnect`` a live source is
-    tried until it can, or until a signal comes."""
-    make = functools.partial(Watch, source, read, rules, every=every, reconnect=RETRY if reconnect else 0.0)
+def open_watch(source: str | int, read: ReadFrame, reconnect: bool, stream: TextIO | None, **more: Any
+               ) -> Watch | None:
+    """The source's watch, with ``more`` of its arguments; None, and the problem is told, where it cannot be opened.
+    With ``reconnect`` a live source is tried until it can, or until a signal comes."""
+    make = functools.partial(Watch, source, read, reconnect=RETRY if reconnect else 0.0, **more)
     try:
         return make()
     except UserError as error:
@@ -331,8 +341,10 @@ def draw_frame(watch: Watch, frame: Frame, second: float, video: VideoFile | Non
             watch.source.stop()
 
 
-def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: bool, hide: bool) -> None:
-    """Watch one source and write its lines and its annotated video, or open a window: whatever was asked for."""
+def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: bool, hide: bool,
+           crops: PlateCrops | None) -> None:
+    """Watch one source and write its lines, its annotated video and its plates' pictures, or open a window: whatever
+    was asked for."""
     name, count = watch.source.name, 0
     announced: set[int] = set()  # numbers of tracks
     silent_since, silent_seconds = None, 0.0  # of a stream that gives no frames until it is opened again
@@ -348,6 +360,8 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
         for frame in watch:
             for track in frame.finished:
                 count += 1
+                if crops:
+                    crops.add(name, track)
                 seen = times(first_time=track.first_second, last_time=track.last_second)
                 write_line(stream, {"image": name, **track.to_dict(), **seen})
                 if not stream:

@@ -30,11 +30,15 @@ import torch
 
 from ccpd.plate_numbers import random_text
 from ccpd.plates import PlateRenderer
+from LPRNet.data.labels import read_labels
+from LPRNet.data.load_data import LPRDataLoader
 from platekit import video
 from platekit.drawing import hide_plates
 from platekit.errors import UserError
 from platekit.frames import FrameSource, is_live, source_name
 from platekit.fusion import FusedReading
+from platekit.images import read_image
+from platekit.inputs import find_images
 from platekit.read_plates import main
 from platekit.results import Details, PictureResult, Plate
 from platekit.tracking import Rules, Track, Tracker, likeness
@@ -541,10 +545,10 @@ def test_a_live_source_replaces_no_recording_of_an_earlier_run(drive, tmp_path, 
 def test_ctrl_c_while_a_source_is_opened_leaves_the_results_of_those_before(drive, tmp_path, monkeypatch):
     opened = video.open_watch
 
-    def slowly(source: str, *rest: Any) -> Any:
+    def slowly(source: str, *rest: Any, **named: Any) -> Any:
         if source == "other.avi":
             raise KeyboardInterrupt
-        return opened(source, *rest)
+        return opened(source, *rest, **named)
 
     monkeypatch.setattr(video, "open_watch", slowly)
     with pytest.raises(KeyboardInterrupt):
@@ -1190,3 +1194,21 @@ def test_a_mistyped_video_does_not_replace_results(tmp_path, capsys):
     (tmp_path / "good.jsonl").write_text('{"image": "clip.avi", "error": "as it was"}\n')
     assert run_video([str(tmp_path / "none.avi")], nothing, str(tmp_path / "good.jsonl")) == 1
     assert "as it was" in (tmp_path / "good.jsonl1").read_text()
+
+
+def test_a_picture_of_each_plate_is_kept_and_can_be_trained_on(drive, call, tmp_path, capsys):
+    path, cars = drive
+    assert run_video([str(path)], Eyes(cars), str(tmp_path / "plates.jsonl"), crops=tmp_path / "crops") == 0
+    assert "pictures of 4 plates are in" in capsys.readouterr().err
+    labels = read_labels([tmp_path / "crops" / "labels.csv"])
+    assert sorted(labels.values()) == sorted(car.text for car in cars)
+    assert sorted(labels) == find_images(tmp_path / "crops")
+    whole = dict(FrameSource(str(path)))
+    best = {line["text"]: line for line in results_of(tmp_path / "plates.jsonl") if "track" in line}
+    for crop, text in labels.items():
+        x1, y1, x2, y2 = np.round(best[text]["box"]).astype(int)
+        assert (read_image(crop) == whole[best[text]["best_frame"]][y1:y2, x1:x2]).all()
+    assert len(LPRDataLoader(tmp_path / "crops", labels=labels)) == 4
+    done = call(main, "--video", path, "--crops", tmp_path / "crops")
+    assert "may have been corrected" in done.sentence() and len(read_labels([tmp_path / "crops" / "labels.csv"])) == 4
+    assert "--crops is for videos" in call(main, path.parent, "--crops", tmp_path / "other").sentence()

@@ -14,8 +14,8 @@ from LPRNet.data.crop_names import CropName
 from platekit.errors import UserError
 from platekit.files import real_path
 from platekit.tables import FILE, TEXT, read_rows, rows_of
+from platekit.tables import LABELS_TABLE as TABLE
 
-TABLE = "labels.csv"  # what crops_of_boxes.py calls the table beside its crops
 LABELS_HELP = "CSV tables with the columns file (path from the table's folder) and text, and perhaps rows, 2 for a " \
     "plate of two rows; in folders without a picture in a table, file names give the labels"
 
