@@ -126,4 +126,5 @@ def normalise_energy(x: torch.Tensor, per_sample: bool = True) -> torch.Tensor:
     the same at batch size 1 and independent of the batch at any other.
     """
     x = x.float()
-    return x / x.square().mean(dim=(1, 2, 3) if per_sample else None, keepdim=True).clamp(min=1e-12)
+    squares = x * x  # not x.square(): in ONNX that is Pow, which some NPUs do not have
+    return x / squares.mean(dim=(1, 2, 3) if per_sample else None, keepdim=True).clamp(min=1e-12)
