@@ -67,8 +67,8 @@ class Score:
         self.found += right
         self.other += len(found) - right
         if len(plates) or len(found) > right or texts - told:
-            self.wrong.append((path, right + len(plates), right, len(found) - right, " ".join(texts - told),
-                               " ".join(told - texts)))
+            self.wrong.append((path, right + len(plates), right, len(found) - right,
+                               *(" ".join(filter(None, left.elements())) for left in (texts - told, told - texts))))
 
     def __str__(self) -> str:
         if not (self.pictures or self.unknown or self.outside or self.failed):

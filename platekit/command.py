@@ -32,6 +32,7 @@ from platekit.files import (
     is_device,
     json_line,
     real_path,
+    relative_name,
     replace,
     takes_files,
     tell_aside,
@@ -210,14 +211,26 @@ class Score(Protocol):
         """Count what a line of results says."""
 
 
-def check_table(table: Path, score: Score | None) -> None:
-    """UserError where nothing is counted, or something else than such a table would be replaced."""
+def check_table(table: Path, score: Score | None, json_path: str | None) -> None:
+    """UserError where nothing is counted, where a table cannot be written, and where it would replace something else
+    than an earlier one."""
     if score is None:
         raise UserError("--wrong needs to know what is right; name tables with --boxes")
-    with writing(table):
-        there = table.read_text(encoding="utf-8-sig", errors="replace") if os.path.exists(table) else ""
-    if there and not there.startswith(",".join(score.columns)):
-        raise UserError(f"--wrong {table} would replace a file that is no such table; name another one")
+    if json_path not in (None, "-") and real_path(table) == real_path(str(json_path)):
+        raise UserError(f"--wrong and --json are both {table}; name two files")
+    if is_device(table) or not takes_files(table.parent):
+        raise UserError(f"--wrong {table} cannot be written; name a file in a folder where you may write")
+    if not os.path.exists(table):
+        return
+    head = ",".join(score.columns)
+    with writing(table), open(table, encoding="utf-8-sig", errors="replace") as file:
+        if file.read(len(head)) not in ("", head):
+            raise UserError(f"--wrong {table} would replace a file that is no such table; name another one")
+
+
+def name_in(folder: Path, path: object) -> str:
+    """What a table in a folder calls a picture, as far as UTF-8 can."""
+    return os.fsencode(relative_name(Path(str(path)), folder)).decode("utf-8", "replace")
 
 
 def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_path: str | None = None,
@@ -239,7 +252,7 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
     sources = functools.partial(expand_what_is_there, inputs, output)  # anew for every walk: inputs are never all held
     json_path = results_place(json_path, inputs, output)
     if wrong:
-        check_table(wrong, score)
+        check_table(wrong, score, json_path)
     check_display(show)
     folder = OutputFolder(output, sources()) if output else None
     if json_path is not None and json_path != "-":
@@ -259,11 +272,11 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
                 write_line(stream, entry)
                 if score:
                     score.add_entry(entry)
-    if wrong and score and rank() == 0:
-        write_rows(wrong, score.columns, score.wrong)
-        print(f"{len(score.wrong)} rows of what is wrong are in {wrong}", file=sys.stderr)
     if score and str(score):
         print(score, file=sys.stderr if json_path == "-" else sys.stdout)
+    if wrong and score and rank() == 0:
+        write_rows(wrong, score.columns, ((name_in(wrong.parent, path), *rest) for path, *rest in score.wrong))
+        print(f"{len(score.wrong)} rows of what is wrong are in {wrong}", file=sys.stderr)
     wait_for_all()  # torchrun ends the others when one has failed
     return int(failed or (folder is not None and folder.lacks_some))
 

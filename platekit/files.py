@@ -22,6 +22,7 @@ try:
 except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what a disk says that is full
 REPLACE_TRIES, REPLACE_SECONDS = 20, 0.1
 _held: set[int] = set()  # handles of what this process is ``alone`` at
 
@@ -53,7 +54,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         replace(temporary, path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder") \
+        kind = DiskFull if error.errno in FULL else UserError
+        raise kind(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder") \
             from error
     finally:
         with contextlib.suppress(OSError):
@@ -99,7 +101,7 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
     except BrokenPipeError:  # standard output's, not the file's
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise DiskFull(f"cannot write {path}: {error.strerror}; free some space") from None
         raise UserError(f"cannot write {path}: {error.strerror}; name a place where you may write") from None
 

@@ -23,7 +23,7 @@ VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".wmv", ".flv", ".mpg
 QUEUE = 8  # frames of a file that may be read ahead
 USUAL_RATE, MOST_RATE = 25.0, 240.0  # frames a second; what is above is a clock's rate
 MISSES = 5  # places without a frame, one after the other, from which on a source is at its end: some are only damaged
-OPENING = 5000  # milliseconds that a stream may take to open: no signal ends that call
+OPENING = 15000  # milliseconds that a stream may take to open: no signal ends that call
 HANGS = 1.0  # seconds that a place without a frame takes where nothing comes any more
 WHOLE = 0.9  # share of a file's stated length from which on it counts as whole: some state a guess
 MOST_CAMERAS = 2**31  # numbers from there on, and those below 0, end OpenCV, not only its call
@@ -152,7 +152,8 @@ class FrameSource:
 
     def _read_all(self) -> bool:
         """Take all frames in; whether a file was read to its end."""
-        missed, told, second = 0, 0.0, -1.0  # told: the second of the last frame by its stamp
+        missed, told, second = 0, 0.0, -1.0
+        before_it, repeats = 0.0, 0  # the stamp before, and how often it came again
         while missed < MISSES and self._wait_for_room():
             before = time.monotonic()
             wanted = self._next % self.every == 0
@@ -167,11 +168,12 @@ class FrameSource:
                 continue
             missed = 0
             told = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            repeats, before_it = repeats + 1 if told == before_it else 0, told
             # A phone's frames do not come evenly; where OpenCV does not tell the place, or a wrong one, they are taken
             # to. Two of one stamp have one second.
             if told > second:
                 second = told
-            elif not told or told < second - 1:
+            elif not told or told < second - 1 or repeats > 1:
                 second = self._next / self.rate
             if frame is not None:
                 self._give(self._next, frame, second)

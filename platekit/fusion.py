@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from platekit.results import Box, Plate
 
 KEPT = 100  # sightings (one per text) and numbers of a track at most: a car parked before a camera fills no memory
+KEPT_PICTURES = 10  # the same of pictures
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,10 @@ class FusedReading:
             self._surest[text] = sighting
             if len(self._surest) > KEPT:
                 del self._surest[min(self._surest, key=lambda other: self._surest[other].confidence)]
+            pictured = [text for text, known in self._surest.items() if known.picture is not None]
+            if len(pictured) > KEPT_PICTURES:
+                least = min(pictured, key=lambda other: self._surest[other].confidence)
+                self._surest[least] = replace(self._surest[least], picture=None)
 
     def _fuse(self) -> None:
         """``confidence``: that of the ``best`` sighting, times the share of votes for its weakest symbol."""

@@ -98,10 +98,11 @@ class PlateReader:
         plates: list[Plate] = []
         for box, score, reading, detail in zip(boxes.tolist(), scores.tolist(), readings, details):
             least_score, least_confidence = FURTHER_LIMITS if plates else FIRST_LIMITS
-            sure = score >= least_score or reading.confidence >= least_confidence
-            if self.doubtful or (sure and reading.confidence >= self.min_confidence):
+            if self.doubtful or score >= least_score or reading.confidence >= least_confidence:
                 plates.append(Plate(tuple(box), score, reading.text, reading.confidence, reading.symbol_confidences,
                                     details=detail, rows=reading.rows, others=reading.others))
+        if not self.doubtful:
+            plates = [plate for plate in plates if (plate.confidence or 0.0) >= self.min_confidence]
         height, width = image.shape[:2]
         return PictureResult(width, height, tuple(plates),
                              {"detect": (detected - start) * 1000, "recognise": (done - detected) * 1000})

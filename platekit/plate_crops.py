@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from platekit.images import write_image
 from platekit.results import Box
 from platekit.tables import FILE, LABELS_TABLE, ROWS, TEXT, write_rows
 from platekit.tracking import Track
+
+LONGEST_NAME = 80  # bytes of the source's in a picture's
 
 
 def cut_out(picture: np.ndarray, box: Box) -> np.ndarray | None:
@@ -29,25 +32,31 @@ class PlateCrops:
     """A folder of pictures, one of each plate that was read, and the table that ``LPRNet_Train.py --labels`` takes."""
 
     def __init__(self, folder: Path) -> None:
-        """UserError where there is such a table: it may have been corrected."""
+        """UserError where there is such a table: it may have been corrected, or be another process's."""
         self.folder, self.table = folder, folder / LABELS_TABLE
         self.rows: list[tuple[str, str, int, float]] = []
         with writing(folder):
-            if self.table.exists():
-                raise UserError(f"{self.table} is there and may have been corrected; name another folder with --crops")
             folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self.table.touch(exist_ok=False)
+            except FileExistsError:
+                raise UserError(f"{self.table} is there, and may have been corrected or be another process's; name "
+                                "another folder with --crops") from None
 
     def add(self, source: str, track: Track) -> None:
-        """Write the surest picture of a plate of a source, if it has a text."""
+        """Write the surest picture of a plate of a source, if it has a text, and the table, the least sure first."""
         best = track.reading.best
         if best.picture is None or not track.reading.text:
             return
-        name = re.sub(r"[^\w-]+", "_", Path(source).name)
-        path = self.folder / f"{len(self.rows) + 1:05d}_{name[-80:]}_{best.frame}.png"
+        name = os.fsencode(re.sub(r"[^\w-]+", "_", Path(source).name))[:LONGEST_NAME].decode(errors="ignore")
+        path = self.folder / f"{len(self.rows) + 1:05d}_{name}_{best.frame}.png"
         write_image(path, best.picture)
         self.rows.append((path.name, track.reading.text, best.rows, round(track.reading.confidence, 4)))
+        self.rows.sort(key=lambda row: row[-1])
+        # every time: whatever ends a watch of weeks, what its pictures show is known
+        write_rows(self.table, (FILE, TEXT, ROWS, "confidence"), self.rows)
 
     def close(self) -> None:
-        """Write the table, the least sure plates first."""
-        self.rows.sort(key=lambda row: row[-1])
-        write_rows(self.table, (FILE, TEXT, ROWS, "confidence"), self.rows)
+        """Without a picture there is no table."""
+        if not self.rows:
+            self.table.unlink(missing_ok=True)

@@ -57,7 +57,8 @@ STARTUP_FAILED = 3  # the status by which uvicorn's workers say that starting th
 
 
 def make_app() -> Starlette:
-    """The server as an ASGI application: the page at ``/``, pictures to ``/read``, and ``/health``.
+    """The server as an ASGI application: the page at ``/``, pictures to ``/read``, and ``/health``, whose status is 503
+    once ``FAILURES`` pictures have failed in a row.
 
     ``POST /read`` takes a picture's file as its body, or a form that holds one, and answers with the JSON of a line of
     main.py, in which ``image`` is the query's ``name``, or the form's for its file. Errors are JSON too: 400 what is no

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import stat
 from collections.abc import Callable, Iterator
 
 HANG_UP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # the terminal is gone
+
+
+def leave_terminal() -> None:
+    """Of a terminal that is gone: what goes there would be an error."""
+    for output in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(output).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), output)
 
 
 @contextlib.contextmanager
@@ -20,6 +30,8 @@ def stop_on_signal(stop: Callable[[], None] = lambda: None) -> Iterator[list[int
 
     def handle(number: int, _: object) -> None:
         came.append(number)
+        if number in HANG_UP:
+            leave_terminal()
         stop()
         signal.signal(number, previous[number])
 

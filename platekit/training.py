@@ -239,7 +239,7 @@ class Run(Generic[Net]):
             if int(distributed.total(torch.tensor(self.step))) != self.step * distributed.world():
                 raise UserError(f"process {distributed.rank()} would go on from step {self.step}, others from another; "
                                 "give all machines the same --run folder, on a disk that they share")
-            if self.last.exists() and not self.step and distributed.rank() == 0:
+            if self.last.exists() and not self.step and not self.log and distributed.rank() == 0:
                 self.best_path.unlink(missing_ok=True)
                 self.save()  # a kill from here on must not bring back the training that this one replaces
             if trained and not self.log and not self.step and distributed.rank() == 0:

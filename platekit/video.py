@@ -32,7 +32,7 @@ from platekit.containers import stated_length
 from platekit.devices import enough_memory
 from platekit.distributed import world
 from platekit.drawing import draw_plates, hide_plates
-from platekit.errors import UserError
+from platekit.errors import DiskFull, UserError
 from platekit.files import writing
 from platekit.frames import MOST_RATE, USUAL_RATE, FrameSource, is_live, source_name
 from platekit.opencv import cv2, video_name
@@ -173,10 +173,12 @@ class VideoFile:
 
     def close(self) -> None:
         """End the file. Raises UserError when it is shorter than it says: OpenCV does not tell of failed writes."""
-        with self._thread:
-            self._wait()
-        if self._writer is None and self.path.exists() and not self.path.stat().st_size:  # no frame came
-            self.path.unlink()
+        try:
+            with self._thread:
+                self._wait()
+        finally:
+            if not self._next and self.path.exists() and not self.path.stat().st_size:  # what kept the name
+                self.path.unlink()
         if self._writer and self._next:
             self._writer.release()
             stated = stated_length(self.path)
@@ -266,6 +268,8 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
                     problem = None if signals else problem_of(watch, reconnect)
                 except UserError as error:  # a frame too large for the GPU, or a disk that is full
                     watch.source.close()
+                    if isinstance(error, DiskFull):
+                        raise
                     problem = str(error)
             if problem:
                 failed = True
@@ -360,12 +364,12 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
         for frame in watch:
             for track in frame.finished:
                 count += 1
-                if crops:
-                    crops.add(name, track)
                 seen = times(first_time=track.first_second, last_time=track.last_second)
                 write_line(stream, {"image": name, **track.to_dict(), **seen})
                 if not stream:
                     say("  ".join([f"{name}: {track}", *seen.values()]))
+                if crops:
+                    crops.add(name, track)
             if frame.picture is None:
                 if silent_since is None and watch.reconnect and watch.source.live and watch.source.broken:
                     tell(f"{name} gives no more frames since {watch.source.clock(frame.second)}; it will be opened "
@@ -380,7 +384,7 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
             when = times(time=frame.second) or {"frame": frame.number, "second": round(frame.second, 3)}
             write_line(stream, {"image": name, **when, **frame.to_dict()})
             for track in frame.tracks:
-                if watch.source.live and track.counts(watch.rules) \
+                if watch.source.live and track.reading.text and track.counts(watch.rules) \
                         and announced.isdisjoint(numbers := {track.number, *track.also}):
                     announced |= numbers
                     since = watch.source.clock(track.first_second)

@@ -775,3 +775,16 @@ def test_a_box_that_is_too_loose_is_another(tmp_path):
     score.add_entry({"image": str(tmp_path / "a.jpg"), "width": 400, "height": 100,
                      "plates": [{"box": [10, 10, 110, 58]}]})
     assert str(score).startswith("1 pictures: 0 of 1 plates found (0.0%), 1 other boxes")
+
+
+def test_what_is_wrong_is_listed(photos, table, tmp_path):
+    """Plates not found, texts not read, boxes that are no plates; a picture that is right has no row."""
+    plates = plates_of_tables([table])
+    score = Score(plates, "B-1Ü7")
+    for name, texts in (("one", ["B-1"]), ("two", ["Ü8", ""])):
+        boxes = [{"box": box, "text": text} for box, text in zip(BOXES[name], texts)]
+        score.add_entry({"image": str(photos / "a" / f"{name}.png"), "width": 360, "height": 240, "plates": boxes})
+    score.add_entry({"image": str(photos / "a" / "none.png"), "width": 360, "height": 240,
+                     "plates": [{"box": (0, 0, 9, 9), "text": "B-1"}]})
+    assert score.wrong == [(photos / "a" / "two.png", 2, 2, 0, "B-1 Ü7", "Ü8"),
+                           (photos / "a" / "none.png", 0, 0, 1, "", "B-1")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from platekit.checkpoints import save_weights
 from platekit.command import run_pictures
 from platekit.images import read_image
 from platekit.read_plates import BACKENDS
+from platekit.tables import BOX, write_rows
 from platekit.video import run_video
 from tests.conftest import ROOT, files_below, make_picture, put_picture, results_of
 from tests.makers import nothing
@@ -317,3 +319,34 @@ def test_a_flag_reaches_what_reads(call, asked, flags, function, name, value):
 @pytest.mark.parametrize("flags", [("--video", "clip.avi", "--resume"), ("--camera", 0, "--resume")])
 def test_videos_are_not_resumed(call, asked, flags):
     assert "exclude" in call(main, *flags, "--json", "a.jsonl").sentence() and not asked
+
+
+def test_what_is_wrong_goes_into_a_table(call, tmp_path):
+    for sample in SAMPLES.glob("*.jpg"):
+        shutil.copy(sample, tmp_path)
+    texts = {path.name: parse(path).plate for path in tmp_path.glob("*.jpg")}
+    wrong = min(texts)
+    rows = [(name, *parse(tmp_path / name).box, "京A00000" if name == wrong else text) for name, text in texts.items()]
+    write_rows(tmp_path / "boxes.csv", ("file", *BOX, "text"), rows)
+    flags = ("--boxes", tmp_path / "boxes.csv", "--json", tmp_path / "out.jsonl", "--wrong")
+    (tmp_path / "a").mkdir()
+    done = call(main, tmp_path, *flags, tmp_path / "a" / "wrong.csv")
+    assert done.status == 0 and f"{len(texts)} of {len(texts)} plates found" in done.out, done
+    _, row = (tmp_path / "a" / "wrong.csv").read_text("utf-8-sig").splitlines()
+    assert row == f"../{wrong},1,1,0,京A00000,{texts[wrong]}"
+    assert "two files" in call(main, tmp_path, *flags, tmp_path / "out.jsonl").sentence()
+    assert "name tables with --boxes" in call(main, tmp_path, "--wrong", tmp_path / "w.csv").sentence()
+
+
+def test_plates_of_videos_are_as_sure_as_asked_for_when_all_is_seen(call, monkeypatch, tmp_path):
+    asked = []
+
+    def run(_: object, read: object, *__: object, rules: object, **___: object) -> int:
+        asked.append((read, rules))
+        return 0
+
+    monkeypatch.setattr(read_plates, "run_video", run)
+    assert call(main, "--video", tmp_path / "a.avi", "--min_confidence", 0.7).status == 0
+    ((read, rules),) = asked
+    assert rules.least == 0.7 and read.__self__.min_confidence == 0  # a frame is less sure
+    assert "--min_confidence must be from 0 to 1" in call(main, "--min_confidence", 2).sentence()

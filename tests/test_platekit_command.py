@@ -23,7 +23,7 @@ from platekit import read_plates
 from platekit.arguments import command_line
 from platekit.command import json_lines, run_pictures, write_line
 from platekit.errors import UserError, run_script
-from platekit.files import fingerprint, write_bytes, writing
+from platekit.files import fingerprint, write_bytes
 from platekit.images import read_image
 from platekit.inputs import find_images
 from platekit.results import PictureResult, Plate
@@ -261,13 +261,14 @@ def test_a_picture_that_cannot_be_written_has_failed_and_the_run_goes_on(folder,
 
 def test_a_full_disk_ends_the_run(folder, tmp_path, monkeypatch):
     """What comes after could not be written either; what was read before goes on with --resume."""
-    def write(path: Path, image: np.ndarray) -> None:
-        with writing(path):
+    def replace(source: Path, target: Path) -> None:
+        if target.suffix == ".png":
             raise OSError(errno.ENOSPC, "No space left on device")
+        os.replace(source, target)
 
     out = tmp_path / "plates.jsonl"
     with monkeypatch.context() as changed, pytest.raises(UserError, match="No space left on device; free some space"):
-        changed.setattr("platekit.command.write_image", write)
+        changed.setattr("platekit.files.replace", replace)
         run_pictures([folder], read, str(out), output=tmp_path / "drawn")
     assert run_pictures([folder], read, str(out), output=tmp_path / "drawn", resume=True) == 1
     assert ["plates" in line for line in lines_of(out)] == [True, False, True]

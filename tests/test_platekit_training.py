@@ -402,7 +402,20 @@ def test_restart_begins_anew(tmp_path, reference):
     with pytest.raises(SystemExit):
         run.train(Noisy(), collate, killed, evaluate)
     assert start(tmp_path / "reference").step == 0  # not where the former training was
+    assert not run.best_path.exists()
     assert Run(tmp_path / "nothing", Net(), SETTINGS, CPU).resume() is False
+
+
+def test_what_a_training_began_with_is_kept_by_a_kill_at_its_first_step(tmp_path):
+    def killed(net, batch):
+        raise SystemExit(1)
+
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            run = start(tmp_path / "run")
+            run.resume()
+            run.train(Noisy(), collate, killed, lambda net: {"score": 0.5}, trained=True)
+        assert start(tmp_path / "run").best_path.exists()
 
 
 @pytest.mark.parametrize(("settings", "facts", "named"), [

@@ -416,7 +416,7 @@ def test_every_nth_frame_of_a_file_is_looked_at(drive, tmp_path, capsys):
 
 @pytest.mark.parametrize(("live", "number", "sources"), [
     (False, signal.SIGINT, 1), (False, signal.SIGINT, 2), (True, signal.SIGINT, 1), (True, signal.SIGINT, 2),
-    (True, signal.SIGTERM, 1)])
+    (True, signal.SIGTERM, 1), (True, getattr(signal, "SIGHUP", signal.SIGTERM), 1)])
 def test_ctrl_c_leaves_whole_files(drive, tmp_path, monkeypatch, live, number, sources):
     path, _ = drive
     handler, calls = signal.getsignal(number), []
@@ -1160,10 +1160,11 @@ def test_a_file_whose_last_frame_is_shown_for_long_is_whole(drive, monkeypatch):
 def test_names_may_have_colons(tmp_path, monkeypatch):
     """FFmpeg takes what is before one for a protocol; OpenCV opens mp4 and avi by it."""
     monkeypatch.chdir(tmp_path)
-    written = VideoFile(Path("10:30:00.avi"), 20)
+    written = VideoFile(Path("plain.avi"), 20)
     for frame in range(20):
         written.write(frame / 20, make_picture(HEIGHT, WIDTH, 1))
     written.close()
+    Path("plain.avi").rename("10:30:00.avi")
     assert len(list(FrameSource("10:30:00.avi"))) == 20
 
 
@@ -1211,4 +1212,6 @@ def test_a_picture_of_each_plate_is_kept_and_can_be_trained_on(drive, call, tmp_
     assert len(LPRDataLoader(tmp_path / "crops", labels=labels)) == 4
     done = call(main, "--video", path, "--crops", tmp_path / "crops")
     assert "may have been corrected" in done.sentence() and len(read_labels([tmp_path / "crops" / "labels.csv"])) == 4
+    assert run_video([str(path)], nothing, crops=tmp_path / "none") == 0
+    assert files_below(tmp_path / "none") == []  # the next run may have it
     assert "--crops is for videos" in call(main, path.parent, "--crops", tmp_path / "other").sentence()

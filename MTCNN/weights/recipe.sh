@@ -9,8 +9,8 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 photos=$(realpath "$1") glyphs=$(realpath "$2") plain=$(realpath "$3")
 mkdir -p "$4" && cd "$4"
-MTCNN=$root/MTCNN draw="python $root/ccpd/synthesize.py --glyphs $glyphs"
-generate() { python "$MTCNN/data_preprocessing/gen_$1_train_data.py" --plain_list "$plain" --workers 1 "${@:2}"; }
+MTCNN=$root/MTCNN draw="python $root/ccpd/synthesize.py --workers 2 --glyphs $glyphs"
+generate() { python "$MTCNN/data_preprocessing/gen_$1_train_data.py" --plain_list "$plain" --workers 2 "${@:2}"; }
 assemble() { python "$MTCNN/data_preprocessing/assemble_$1_imglist.py" "${@:2}"; }
 train() { python "$MTCNN/train/Train_$1.py" --workers 1 "${@:2}"; }
 
@@ -50,4 +50,4 @@ for round in 1 2; do
 done
 assemble Onet --samples_train o1{1,2,3,4} o2{1,2,3,4} --take .5 .5 .5 .5 1 1 1 1 --samples_val o2v --list_train o2.txt \
     --list_val o2v.txt
-train Onet --list_train o2.txt --list_val o2v.txt --weights onet1 --epoch 8 --box_loss ends --run runs/onet --save onet
+train Onet --list_train o2.txt --list_val o2v.txt --weights onet1 --epoch 5 --box_loss ends --run runs/onet --save onet
