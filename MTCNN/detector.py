@@ -37,7 +37,7 @@ Net = TypeVar("Net", PNet, ONet)
 ROUNDS = 3  # of ONet
 KEPT_MEMORY = 64 << 20  # bytes at most, for the next picture
 CROPS = 32  # that ONet takes at a time on the CPU; with 64, whose maps need fresh memory, each takes twice as long
-NESTED = 0.7  # share of its area that a box has in common with a better one, of whose plate it then is a part
+NESTED = 0.7  # share of the smaller of two boxes that lies in the other: both are of one plate then
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +82,9 @@ class Detector:
 
         ``scale`` is the factor between pyramid levels: a larger one searches more sizes and takes longer. ``rounds``
         is how often ONet runs: later rounds see the boxes that the one before corrected; they cost little and place
-        boxes better. With 0, PNet's proposals are returned. ``aspects`` are the widths over heights of PNet's windows.
-        Raises UserError when weights are missing or of another shape, and for impossible sizes.
+        boxes better. With 0, PNet's proposals of ``score`` or more are returned. ``aspects`` are the widths over
+        heights of PNet's windows. Raises UserError when weights are missing or of another shape, and for impossible
+        sizes.
         """
         self.device = pick_device(device)
         survive_forks()
@@ -240,7 +241,8 @@ def scores_of_mean_odds(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def drop_nested(boxes: np.ndarray) -> np.ndarray:
-    """Indices of the boxes (N, 4), best first, that don't have ``NESTED`` of their area in common with a better one.
+    """Indices of the boxes (N, 4), best first, without those that share more than ``NESTED`` of the smaller box's area
+    with a better one.
 
     Part of a plate inside the whole plate overlaps it by a small IoU only, so that suppression by IoU keeps both.
     """

@@ -2,7 +2,7 @@
 
 PNet sees windows of 47x12 pixels. A level scales the picture independently in x and y, so that this window covers a
 region of any size and aspect: the boxes of tilted and rotated plates have a median aspect (width / height) of 1.2, and
-no window of 47:12 could overlap such a box by more than a third.
+no window of 47:12 could overlap such a box by an IoU of more than 0.39.
 
 PNet gets the levels on sheets: a large one has its own, the many small ones share one, which spares most of the calls.
 """
@@ -56,9 +56,10 @@ def plan_levels(height: int, width: int, mini_lp: tuple[float, float] = MINI_LP,
     """The levels for a picture of ``height`` x ``width`` pixels, the finest first.
 
     The first window is ``FIRST_WINDOW`` times as large as ``mini_lp`` (width, height); windows grow by 1 / ``scale``
-    until they exceed the picture. The last of each aspect is as large as the picture allows. No level when the
-    picture is smaller than the smallest plate. Raises UserError for a plate smaller than ``SMALLEST``, a scale outside
-    (0, 1), no aspects, and any that is not positive and finite; and for a level of more than ``MOST_PIXELS``.
+    until they exceed the picture. The last of each aspect is as large as the picture allows, unless the one before is
+    within a tenth of that or the picture is smaller than the smallest plate. Raises UserError for a plate smaller than
+    ``SMALLEST``, a scale outside (0, 1), no aspects, and any that is not positive and finite; and for a level of more
+    than ``MOST_PIXELS``.
     """
     return list(_plan_levels(height, width, tuple(mini_lp), scale, tuple(aspects)))
 
@@ -100,7 +101,7 @@ def _plan_levels(height: int, width: int, mini_lp: tuple[float, ...], scale: flo
 def _level_size(height: int, width: int, window: float, aspect: float) -> tuple[int, int]:
     """Width and height of the level on which a window of ``window`` x ``window / aspect`` pixels becomes 47x12.
 
-    Rounded so that PNet's strides divide it without remainder: every output cell then sees this level's pixels alone.
+    Rounded to a window and whole strides beyond it: every output cell then sees this level's pixels alone.
     """
     sides = zip(PNET_SIZE[::-1], PNET_STRIDE[::-1], (width, height), (window, window / aspect))
     wide, high = (seen + stride * max(0, round((side * seen / extent - seen) / stride))
@@ -192,7 +193,7 @@ def arrange(sizes: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], tu
 
     They stand on shelves, the highest first, on the first shelf with room. All x and y are multiples of PNet's strides.
     """
-    room = max([math.isqrt(sum(width * height for width, height in sizes)), *(width for width, _ in sizes)], default=0)
+    room = max([math.isqrt(sum(width * height for width, height in sizes)), *(width for width, _ in sizes)])
     shelves: list[list[int]] = []  # top, and where the next one goes
     places, bottom = [(0, 0)] * len(sizes), 0
     for index in sorted(range(len(sizes)), key=lambda index: -sizes[index][1]):

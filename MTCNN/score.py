@@ -17,8 +17,8 @@ from platekit.tables import Plates
 
 
 class Score:
-    """Counts plates, those found (an IoU above 0.7, one box per plate), and boxes that are none of them; and of the
-    plates whose texts are known those that are read wholly right, in whatever box."""
+    """Counts plates, those found (an IoU above ``IOU_THRESHOLD``, one box per plate), and boxes that are none of them;
+    and of the plates whose texts are known those that are read wholly right, in whatever box."""
 
     # of ``wrong``, a row a picture: texts without those that are read right
     columns: tuple[str, ...] = "file", "plates", "found", "other boxes", "text", "read"
@@ -47,27 +47,29 @@ class Score:
             return
         if self.symbols is not None and not all("text" in plate for plate in entry["plates"]):
             raise UserError("the lines kept by --resume come from another script; name another --json")
-        plates = truth.boxes
-        if reach_outside(plates, entry["height"], entry["width"]):
+        if reach_outside(truth.boxes, entry["height"], entry["width"]):
             self.outside.append(path)
             return
         found = np.array([plate["box"] for plate in entry["plates"]], float).reshape(-1, 4)
-        right = 0
+        missed = truth.boxes
         for box in found:
-            iou = box_iou(box[None], plates)[0]
-            if len(plates) and iou.max() > IOU_THRESHOLD:
-                plates, right = np.delete(plates, iou.argmax(), axis=0), right + 1
+            iou = box_iou(box[None], missed)[0]
+            if len(missed) and iou.max() > IOU_THRESHOLD:
+                missed = np.delete(missed, iou.argmax(), axis=0)
+        plates = len(truth.boxes)
+        right = plates - len(missed)
+        other = len(found) - right
         texts, told = Counter(truth.texts), Counter(plate.get("text") or "" for plate in entry["plates"])
         self.known += texts.total()
         if self.symbols is not None:
             self.strange += sum(not all(symbol in self.symbols for symbol in text) for text in texts.elements())
         self.read += (texts & told).total()
         self.pictures += 1
-        self.plates += right + len(plates)
+        self.plates += plates
         self.found += right
-        self.other += len(found) - right
-        if len(plates) or len(found) > right or texts - told:
-            self.wrong.append((path, right + len(plates), right, len(found) - right,
+        self.other += other
+        if len(missed) or other or texts - told:
+            self.wrong.append((path, plates, right, other,
                                *(" ".join(filter(None, left.elements())) for left in (texts - told, told - texts))))
 
     def __str__(self) -> str:

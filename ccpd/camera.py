@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ class BlurKind(NamedTuple):
 
 
 def gain_field(picture: np.ndarray, gain: np.ndarray) -> None:
-    """Multiply a picture by a gain (H, W) of any smaller size, in place."""
+    """Multiply a picture by a gain (H, W) of any size, in place."""
     gain = cv2.resize(gain.astype(np.float32), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     cv2.multiply(picture, cv2.merge((gain, gain, gain)), dst=picture, dtype=cv2.CV_8U)
 
@@ -119,11 +120,8 @@ def snow(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def fog(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A pale veil, thicker towards the top where the scene is far."""
     density = rng.uniform(0.2, 0.65)
-    veil = (
-        density
-        * np.linspace(1.2, 0.7, picture.shape[0], dtype=np.float32)[:, None].clip(0, 0.85)
-        * np.ones((1, picture.shape[1]), np.float32)
-    )
+    veil = np.repeat(np.linspace(1.2 * density, 0.7 * density, picture.shape[0], dtype=np.float32)[:, None],
+                     picture.shape[1], axis=1)
     return cv2.blendLinear(picture, np.full_like(picture, int(rng.integers(150, 225))), 1.0 - veil, veil)
 
 
@@ -166,13 +164,15 @@ def coded(picture: np.ndarray, quality: int) -> np.ndarray:
 
 def motion_kernel(length: float, angle: float) -> np.ndarray:
     """The path of a moved camera as a normalised kernel (k, k); length in pixels, angle in radians."""
-    size = max(3, int(length) | 1)
-    kernel = np.zeros((size, size), np.float32)
-    middle = size // 2
-    step = np.array([np.cos(angle), np.sin(angle)]) * length / 2
-    start, end = (middle - step) * 256, (middle + step) * 256
-    cv2.line(kernel, tuple(int(v) for v in start), tuple(int(v) for v in end), 1.0, 1, cv2.LINE_AA, 8)
-    return kernel / max(kernel.sum(), 1e-6)
+    reach = max(1, math.ceil(length / 2))
+    kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
+    along = np.linspace(-length / 2, length / 2, max(2, int(8 * length)))  # each point is shared by four pixels
+    x, y = reach + along * np.cos(angle), reach + along * np.sin(angle)
+    left, top = (np.floor(place).astype(int).clip(0, 2 * reach - 1) for place in (x, y))
+    for dx, across in ((0, left + 1 - x), (1, x - left)):
+        for dy, down in ((0, top + 1 - y), (1, y - top)):
+            np.add.at(kernel, (top + dy, left + dx), across * down)
+    return kernel / kernel.sum()
 
 
 def sharpness(part: np.ndarray) -> float:
@@ -229,7 +229,7 @@ def blur_to(picture: np.ndarray, box: tuple[float, float, float, float], blurrin
             low = amount
         else:
             high = amount
-    return blur(picture, (low + high) / 2, kind)
+    return blur(picture, high, kind)
 
 
 def sensor(picture: np.ndarray, rng: np.random.Generator, noise: float, sharpen: bool = True) -> np.ndarray:

@@ -10,23 +10,37 @@ from typing import TypeVar
 import numpy as np
 
 from ccpd.camera import gain_field
-from ccpd.textures import BRANDS, MAKERS, TRIMS, Colour, cloud, foliage, grain, phrase, pick, random_colour, sign, stamp
+from ccpd.textures import (
+    BRANDS,
+    MAKERS,
+    TRIMS,
+    Colour,
+    cloud,
+    foliage,
+    grain,
+    phrase,
+    pick,
+    pick_by_share,
+    random_colour,
+    sign,
+    stamp,
+)
 from platekit.opencv import cv2
 
 Points = Sequence[tuple[float, float]] | np.ndarray
 Values = TypeVar("Values", float, np.ndarray)
-PAINTS = (  # BGR, with how often: white, silver, grey, black, then colours
-    ((225, 228, 228), 0.3),
-    ((165, 168, 165), 0.14),
-    ((95, 98, 98), 0.08),
-    ((28, 26, 26), 0.2),
-    ((45, 35, 130), 0.08),
-    ((120, 60, 30), 0.07),
-    ((95, 130, 160), 0.06),
-    ((60, 75, 110), 0.03),
-    ((50, 160, 200), 0.02),
-    ((170, 90, 40), 0.02),
-)
+PAINTS = {  # BGR, with how often: white, silver, grey, black, then colours
+    (225, 228, 228): 0.3,
+    (165, 168, 165): 0.14,
+    (95, 98, 98): 0.08,
+    (28, 26, 26): 0.2,
+    (45, 35, 130): 0.08,
+    (120, 60, 30): 0.07,
+    (95, 130, 160): 0.06,
+    (60, 75, 110): 0.03,
+    (50, 160, 200): 0.02,
+    (170, 90, 40): 0.02,
+}
 
 
 @dataclass(frozen=True)
@@ -142,8 +156,7 @@ def draw_face(shape: CarShape, window: tuple[float, float, float, float], scale:
               rng: np.random.Generator) -> Face:
     """Paint a car's face without its plate. ``window`` (x1, y1, x2, y2) is the part to paint, in millimetres."""
     face = Face(window, scale, shape.bow)
-    tones, often = zip(*PAINTS)
-    paint = np.array(tones[int(rng.choice(len(tones), p=often))], np.float64)
+    paint = np.array(pick_by_share(rng, PAINTS), np.float64)
     paint = np.clip(paint * rng.uniform(0.8, 1.08) + rng.normal(0, 2, 3), 8, 250)
     w, top, bottom = shape.half_width, shape.top, shape.bottom
     roof = top - rng.uniform(150, 400)

@@ -47,16 +47,16 @@ def find_subsets(root: str | os.PathLike | None = None) -> dict[str, Path]:
     root, stand_in = (Path(os.path.abspath(path)) for path in (root or CCPD_FOLDER, SYNTHETIC_FOLDER))
     if not root.is_dir():
         raise UserError(f"{root} is not a folder; check the path, or {HOW_TO_GET}")
-    found: dict[bool, dict[str, Path]] = {True: {}, False: {}}
+    real: dict[str, Path] = {}
+    drawn: dict[str, Path] = {}
     for folder in subset_folders(root):
-        synthetic = stand_in in folder.parents and root != stand_in
-        known = found[synthetic]
+        known = drawn if stand_in in folder.parents and root != stand_in else real
         if folder.name in known:
             raise UserError(
                 f"{known[folder.name]} and {folder} are both the subset {folder.name}; name one release's folder"
             )
         known[folder.name] = folder
-    chosen = found[False] or found[True]
+    chosen = real or drawn
     if not chosen:
         raise UserError(f"{root} holds no ccpd_* folder with photos; {HOW_TO_GET}")
     return dict(sorted(chosen.items()))

@@ -228,7 +228,8 @@ def evaluate(photos: Iterable[tuple[str, Path]], reader: PlateReader, log: Path,
                 continue
             try:
                 if not warm:
-                    warm = bool(evaluate_photo(reader, path, subset, threshold))
+                    evaluate_photo(reader, path, subset, threshold)
+                    warm = True
                 outcome = dataclasses.replace(evaluate_photo(reader, path, subset, threshold), state=state)
             except UserError as error:
                 problems.append(str(error))

@@ -58,7 +58,7 @@ def is_failure(outcome: Outcome) -> bool:
 
 
 def evenly(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
-    """``count`` of the outcomes, of every subset as many, from its first to its last."""
+    """Up to ``count`` of the outcomes, up to as many of every subset, from its first to its last."""
     by_subset: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         by_subset.setdefault(outcome.subset, []).append(outcome)

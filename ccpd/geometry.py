@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from ccpd.dataset import PHOTO_SIZE
+from ccpd.textures import pick_by_share
 from platekit.corners import bounding_box, is_convex
 from platekit.errors import UserError
 
@@ -91,10 +92,9 @@ def read_tables(path: Path) -> dict[str, list[dict]]:
 def _sample(subset: str, rng: np.random.Generator) -> np.ndarray:
     """The eight variables (8,) of one plate."""
     if subset in MIXTURES:
-        parts = MIXTURES[subset]
-        subset = str(rng.choice(list(parts), p=list(parts.values())))
+        subset = pick_by_share(rng, MIXTURES[subset])
     weights, models = _components(subset)
-    factor, quantiles = models[int(np.searchsorted(weights, rng.random(), side="right").clip(0, len(models) - 1))]
+    factor, quantiles = models[np.searchsorted(weights, rng.random(), side="right")]
     scores = factor @ rng.standard_normal(len(VARIABLES))
     return np.array([np.interp(score, LEVELS, table) for score, table in zip(scores, quantiles)])
 

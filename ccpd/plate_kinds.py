@@ -78,10 +78,10 @@ class PlateKind:
 
 _COLOURS = {colour[0]: colour for colour in (  # name, hue, saturation, value, and whether the symbols are dark
     ("blue", (103, 121), (150, 255), (90, 250), False),
-    ("yellow", (17, 27), (80, 245), (95, 250), True),
+    ("yellow", (17, 27), (110, 250), (110, 250), True),
     ("white", (0, 180), (0, 25), (165, 250), True),
     ("black", (0, 180), (0, 70), (12, 60), False),
-    ("green", (50, 84), (75, 240), (90, 235), True),
+    ("green", (50, 80), (70, 220), (110, 235), True),
 )}
 
 

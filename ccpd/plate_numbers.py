@@ -6,7 +6,7 @@ import numpy as np
 
 from ccpd.plate_kinds import FORCES, KINDS, PlateKind
 from ccpd.symbols import DIGITS, LETTERS, PROVINCES
-from ccpd.textures import pick
+from ccpd.textures import pick, pick_by_share
 
 # Symbols that the alphabet lacks: those of the police, of driving schools, trailers, Hong Kong, Macau, consulates and
 # embassies. All are the last ones, but for older plates of embassies.
@@ -15,7 +15,7 @@ UNREAD_SYMBOLS = {"white": "警", "yellow": "学", "yellow_double": "挂", "blac
 # plates that CCPD's file names tell, but with more plates that have none, as there are elsewhere.
 SERIALS = {(): 12, (0,): 12, (1,): 9, (2,): 8, (3,): 8, (4,): 4, (0, 1): 18, (0, 4): 12, (0, 2): 8, (1, 2): 2,
            (0, 3): 2, (3, 4): 2, (2, 3): 1, (1, 3): 1, (1, 4): 1, (2, 4): 1}
-FORCES_SHARE = 0.5  # of the white plates of one row among training plates, that are of the armed forces
+FORCES_SHARE = 0.5  # of the plates drawn as ``white`` to train on that are of the armed forces
 TWINS = 0.3  # share of the forces' numbers of which both letters are drawn the same: those are harder to read
 
 
@@ -43,8 +43,7 @@ def random_text(rng: np.random.Generator, kind: PlateKind | str) -> str:
             digits[0] = pick(rng, LETTERS)
         return head + city + energy + "".join(digits)
     serial = [pick(rng, DIGITS) for _ in range(5)]
-    shares = np.array(list(SERIALS.values())) / sum(SERIALS.values())
-    for place in list(SERIALS)[rng.choice(len(SERIALS), p=shares)]:
+    for place in pick_by_share(rng, SERIALS):
         serial[place] = pick(rng, LETTERS)
     return head + city + "".join(serial)
 

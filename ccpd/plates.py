@@ -6,6 +6,7 @@ light and perspective are the caller's.
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -20,13 +21,15 @@ from platekit.opencv import cv2
 BOLT_INSET = 13.5  # from the upper and the lower edge
 EMPTY_HOLES = 0.1, 0.4  # share of the upper and of the lower holes that no screw fills
 RED = {"警": 1.0, "使": 0.7, "领": 0.7}  # how often these are red; not on embassies' and consulates' plates of 2018
-BLUE_TONE = 110.0  # mean grey level of a drawn blue plate: what a real one's is compared with to tell the light
+# Mean grey level of a drawn blue plate, what a real one's is compared with to tell the light: CCPD's figures are of
+# grey. The mean of its channels is 120, so that drawn blue plates are a little darker than their light says.
+BLUE_TONE = 110.0
 BRIGHTEST = 200.0  # mean grey level of a white plate whose ground is white
 
 
 def tone_of(plate: np.ndarray, kind: PlateKind) -> float:
     """How much brighter a drawn plate is than a blue one in the same light."""
-    return 1.0 if kind.hue == KINDS["blue"].hue else float(plate.mean()) / BLUE_TONE
+    return 1.0 if kind.colour == "blue" else float(plate.mean()) / BLUE_TONE
 
 
 def tone_of_box(tone: float, corners: np.ndarray) -> float:
@@ -71,8 +74,6 @@ class PlateRenderer:
             if not self._files:
                 raise UserError(f"glyph folder {folder} holds no 140_<symbol>.jpg; check --glyphs, or leave it out")
         self._glyphs: dict[tuple, np.ndarray] = {}
-        self._masks: dict[tuple, np.ndarray] = {}
-        self._dirt: dict[tuple, list[np.ndarray]] = {}
 
     def render(self, text: str, kind: PlateKind | str, rng: np.random.Generator,
                pixels_per_mm: float = 0.5) -> np.ndarray:
@@ -126,10 +127,7 @@ class PlateRenderer:
         return 255 - picture
 
     def _ink(self, text: str, kind: PlateKind, scale: float, rng: np.random.Generator) -> np.ndarray:
-        key = (kind, scale)
-        if key not in self._masks:
-            self._masks[key] = _border_and_dot(kind, scale)
-        mask = self._masks[key].copy()
+        mask = _border_and_dot(kind, scale).copy()
         shift = rng.normal(0.0, 0.9, (len(text) + 1, 2)) * scale
         province = (0.84, 0.9, 0.97)[int(rng.integers(3))]  # workshops press the province smaller than its cell
         for i, symbol in enumerate(text):
@@ -249,12 +247,11 @@ class PlateRenderer:
         for part in (plate[:width], plate[height - bottom :], plate[:, :width], plate[:, -width:]):
             part[:] = (tone, tone, tone)
 
-    def _soil(self, plate: np.ndarray, rng: np.random.Generator) -> None:
+    @staticmethod
+    def _soil(plate: np.ndarray, rng: np.random.Generator) -> None:
         """Dust in soft patches and a few specks of mud."""
         size = plate.shape[:2]
-        if size not in self._dirt:  # the patches are the same for every renderer, whatever was drawn before
-            self._dirt[size] = [_patches(size, seed) for seed in range(8)]
-        patch = self._dirt[size][int(rng.integers(8))]
+        patch = _patch(size, int(rng.integers(8)))
         if rng.random() < 0.5:
             cv2.multiply(plate, patch, dst=plate, dtype=cv2.CV_8U)
         for _ in range(int(rng.integers(0, 7))):
@@ -264,8 +261,8 @@ class PlateRenderer:
 
 
 def _red_symbols(text: str, kind: PlateKind, draw: float) -> range:
-    """Which symbols are red: what the forces and those of ``RED`` have so; of other white plates none or the first."""
-    white = kind.name.startswith("white")
+    """Which symbols are red: what the forces and those of ``RED`` have so; of other white plates none, one or two."""
+    white = kind.colour == "white"
     if white and text[0] in LETTERS:
         return range(max(2, kind.small + 1))
     if kind.name == "black" and text[1] in DIGITS and text[0] != "使":
@@ -276,6 +273,7 @@ def _red_symbols(text: str, kind: PlateKind, draw: float) -> range:
     return range((1 if draw < 0.25 else 2 if draw < 0.4 else 0) * white)
 
 
+@functools.cache
 def _border_and_dot(kind: PlateKind, scale: float) -> np.ndarray:
     """The ink that every plate of a kind has, drawn four times too large and shrunk: uint8 (H, W)."""
     fine = 4
@@ -319,7 +317,8 @@ def _glyph_from_font(symbol: str) -> np.ndarray:
     return cell
 
 
-def _patches(size: tuple[int, int], seed: int) -> np.ndarray:
+@functools.cache
+def _patch(size: tuple[int, int], seed: int) -> np.ndarray:
     """Soft dirt as a gain: float32 (H, W, 3), about 0.6..1.1."""
     noise = np.random.default_rng(seed).normal(0.0, 1.0, (7, 20)).astype(np.float32)
     gain = 0.9 + 0.13 * cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)

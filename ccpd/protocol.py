@@ -125,7 +125,7 @@ def exact_interval(hits: float, count: int) -> tuple[float, float]:
 
 
 def character_accuracy(outcome: Outcome) -> float:
-    """Share of the plate's symbols that were read, by the cheapest alignment."""
+    """Share of equal pairs in the cheapest alignment of plate and reading: a symbol too many is wrong too."""
     pairs = edit_alignment(outcome.plate or "", outcome.text or "")
     return sum(a == b for a, b in pairs) / max(1, len(pairs))
 

@@ -20,7 +20,7 @@ from ccpd.plate_kinds import KINDS, PlateKind
 from ccpd.plate_numbers import random_text
 from ccpd.plates import PlateRenderer, in_light_of, tone_of, tone_of_box
 from ccpd.street import neighbour, surroundings
-from ccpd.textures import WORDS, phrase, pick, sign, stamp
+from ccpd.textures import WORDS, phrase, pick, pick_by_share, sign, stamp
 from platekit.corners import box_corners, edges
 from platekit.opencv import cv2
 
@@ -36,7 +36,7 @@ def random_plate(subset: str, kinds: list[str] | None, rng: np.random.Generator)
     elif subset == "ccpd_green":
         kind = KINDS["green"]
     else:
-        kind = KINDS[str(rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values())))]
+        kind = KINDS[pick_by_share(rng, KIND_SHARES)]
     return kind, random_text(rng, kind)
 
 
@@ -173,7 +173,8 @@ def _plate_place(face: Face, kind: PlateKind, bare: bool, rng: np.random.Generat
 
 def mount_plate(photo: np.ndarray, corners: np.ndarray, plate: np.ndarray, brightness: float,
                 rng: np.random.Generator) -> None:
-    """Warp a plate onto ``corners`` (4, 2) in CCPD's order, lit so that its mean comes to ``brightness`` (0..255)."""
+    """Warp a plate, which light may change in place, onto ``corners`` (4, 2) in CCPD's order, lit so that its mean
+    comes to ``brightness`` (0..255)."""
     rows, columns = photo.shape[:2]
     height, width = plate.shape[:2]
     if rng.random() < 0.6:

@@ -95,7 +95,7 @@ def _street(layout: Layout, row: float, rng: np.random.Generator) -> np.ndarray:
     canvas = np.zeros((height, width, 3), np.uint8)
     sky = np.array([rng.uniform(150, 255), rng.uniform(150, 240), rng.uniform(140, 235)])
     canvas[:] = (sky * np.linspace(1.0, 0.85, height)[:, None]).astype(np.uint8)[:, None]
-    unit = max(0.02, 500.0 / max(800.0, layout.distance + 3000))  # pixels per mm at the street's distance, half size
+    unit = max(0.02, 500.0 / (layout.distance + 3000))  # pixels per mm at the street's distance, half size
     kind = rng.random()
     top = max(0, foot - int(rng.uniform(2500, 9000) * unit))
     if kind < 0.4:  # house fronts

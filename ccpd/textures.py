@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -135,6 +135,12 @@ def lettering(text: str) -> np.ndarray:
 def pick(rng: np.random.Generator, options: Sequence[Option]) -> Option:
     """One of the options, each as likely as the others."""
     return options[int(rng.integers(len(options)))]
+
+
+def pick_by_share(rng: np.random.Generator, shares: Mapping[Option, float]) -> Option:
+    """One of the keys, each as likely as its share of the sum."""
+    weights = np.array(list(shares.values()), float)
+    return list(shares)[rng.choice(len(shares), p=weights / weights.sum())]
 
 
 def phrase(rng: np.random.Generator) -> str:

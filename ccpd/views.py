@@ -18,14 +18,15 @@ from ccpd import camera
 from ccpd.dataset import PHOTO_SIZE
 from ccpd.geometry import Pose, sample_pose
 from ccpd.plates import in_light_of, tone_of_box
+from ccpd.textures import pick_by_share
 from platekit.corners import bounding_box, box_corners
 from platekit.opencv import cv2
 
-# Subsets whose poses the views take, and their shares. Base has no published statistics that differ from blur's.
+# Subsets whose poses the views take, and their shares.
 POSES: dict[str, float] = {"ccpd_base": 0.12, "ccpd_blur": 0.22, "ccpd_db": 0.13, "ccpd_fn": 0.15,
                            "ccpd_rotate": 0.2, "ccpd_tilt": 0.18}
 LIKE_CCPD = 0.65  # share of the views that look as the plate whose pose they take; the others look any way
-LEAST_POSED = 4  # pixels of the plate's shorter side, below which a pose is not taken
+LEAST_POSED = 4  # pixels of the shorter side of the plate's box, below which a pose is not taken
 SMALLER = 0.8  # scale down to which samples alone will do; below it areas are averaged first
 SHAKEN = 4.0  # half the plates of CCPD's blur subset are less sharp; half of their views are blurred further
 
@@ -48,7 +49,7 @@ def make_view(image: np.ndarray, box: np.ndarray | None, corners: np.ndarray | N
     matrix = pose = None
     if corners is not None:
         for _ in range(8):
-            pose = sample_pose(_pick(poses, rng), rng)
+            pose = sample_pose(pick_by_share(rng, {pose: POSES[pose] for pose in poses}), rng)
             target = placed(pose.corners, height, width)
             if np.ptp(target, axis=0).min() < LEAST_POSED:  # in a small picture
                 continue
@@ -106,11 +107,6 @@ def _contrast(image: np.ndarray, box: np.ndarray) -> float:
     """Standard deviation of the grey levels in a box."""
     x1, y1, x2, y2 = np.clip(box.round().astype(int), 0, None)
     return float(image[y1:y2, x1:x2].std()) if x2 > x1 and y2 > y1 else 0.0
-
-
-def _pick(poses: Sequence[str], rng: np.random.Generator) -> str:
-    weights = np.array([POSES[pose] for pose in poses])
-    return str(rng.choice(poses, p=weights / weights.sum()))
 
 
 def _visible(box: np.ndarray, height: int, width: int) -> bool:

@@ -6,12 +6,12 @@ inputs, images, opencv, drawing    what a user names, pictures in and out, resul
 boxes, corners, crops              their arithmetic, and what both stages cut out of a picture
 devices, memory, compiled, ahead   where and how it is computed
 checkpoints, onnx_nets             nets on disk
-training, loaders, muon            the loop of all trainings, its processes, its optimiser
+training, loaders, muon            the loop of both stages' trainings, its processes, its optimiser
 average_weights                    the script that makes means of weights
 distributed, sharing, parts        several processes, and results that survive a kill
 results, command                   what is found, and the command line of pictures
 video, frames, containers          videos: their frames, and how long their files say they are
-fusion, tracking                   readings of one plate, plates followed
+fusion, tracking, plate_crops      readings of one plate, plates followed, pictures of them
 
 Only these know the stages: pipeline (PlateReader), read_plates (the command line of the whole), serve (the same as a
 web page).

@@ -30,7 +30,8 @@ def upload(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tenso
 
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:
-    """Pixel values 0..255 of any shape to network input: float32, ``(x - 127.5) / 128``."""
+    """Pixel values 0..255 of any shape to network input, ``(x - 127.5) / 128``: bytes as float32, floats of their type.
+    """
     return pixels.float().sub_(127.5).mul_(1 / 128) if pixels.dtype == torch.uint8 else (pixels - 127.5) / 128
 
 

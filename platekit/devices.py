@@ -46,10 +46,10 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise UserError(f"unknown device '{name}'; use {DEVICE_HELP}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"device '{name}' is not there ({torch.cuda.device_count()} CUDA devices found); "
-                        "use --device cpu")
     if device.type == "cuda":
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise UserError(f"device '{name}' is not there ({torch.cuda.device_count()} CUDA devices found); "
+                            "use --device cpu")
         torch.backends.cudnn.allow_tf32 = False
     if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > cores():
         torch.set_num_threads(cores())

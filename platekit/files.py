@@ -85,7 +85,7 @@ def replace(source: Path, target: Path) -> None:
 
 def free_name(path: Path) -> Path:
     """A new name beside the path."""
-    return next(name for name in map(Path, (f"{path}{number}" for number in itertools.count(1))) if not name.exists())
+    return next(name for number in itertools.count(1) if not (name := Path(f"{path}{number}")).exists())
 
 
 def tell_aside(place: Path) -> None:

@@ -100,17 +100,18 @@ def decode_image(data: np.ndarray, path: str | os.PathLike) -> np.ndarray:
         raise UserError(f"cannot decode {path}: it is a JPEG of more than {MOST_SCANS} scans, or of too many "
                         "parts; save it again in a program for pictures")
     image, too_large = None, not OPENCV_KNOWS_LIMIT and _pixels_by_header(data) > MAX_PIXELS
-    if data[:12].tobytes().startswith(_JPEG2000_STARTS) and _pixels_of_jpeg2000(data) > MAX_PIXELS / 4:
+    start = data[:12].tobytes()
+    if start.startswith(_JPEG2000_STARTS) and _pixels_of_jpeg2000(data) > MAX_PIXELS / 4:
         raise UserError(f"cannot decode {path}: a JPEG 2000 picture of more than {MAX_PIXELS / 4e6:g} megapixels takes "
                         "too much memory; make it smaller, or convert it to JPEG or PNG")
-    if not too_large and not _lacks_bytes(data) and data[:2].tobytes() not in _FLOATS:
+    if not too_large and not _lacks_bytes(data) and start[:2] not in _FLOATS:
         try:
             image = cv2.imdecode(data, cv2.IMREAD_COLOR)
         except cv2.error as error:
             too_large = "CV_IO_MAX_IMAGE" in str(error)
     if too_large or (image is not None and image.shape[0] * image.shape[1] > MAX_PIXELS):
         raise UserError(f"cannot decode {path}: it has more than {MAX_PIXELS / 1e6:g} megapixels; make it smaller")
-    if image is None and data[4:8].tobytes() == b"ftyp" and data[8:11].tobytes() != b"avi":  # AVIF is read
+    if image is None and start[4:8] == b"ftyp" and start[8:11] != b"avi":  # AVIF is read
         raise UserError(f"cannot decode {path}: HEIC pictures and videos are not read here; convert it to JPEG or PNG")
     if image is None:
         raise UserError(f"cannot decode {path}: it is no picture or it is truncated; fetch it again, or "

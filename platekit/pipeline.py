@@ -46,7 +46,7 @@ CUT_OFF_FACTOR = 0.1  # of the confidence then
 
 
 class PlateReader:
-    """Finds and reads plates. All four nets are loaded once, when it is made."""
+    """Finds and reads plates. All nets are loaded once, when it is made."""
 
     def __init__(self, device: str | torch.device = "auto", mini_lp: tuple[float, float] = MINI_LP,
                  scale: float = SCALE, pnet: str | os.PathLike = PNET_WEIGHTS, onet: str | os.PathLike = ONET_WEIGHTS,

@@ -206,9 +206,10 @@ def clockwise(points: np.ndarray) -> np.ndarray:
 
 def rows_of(row: TableRow) -> int:
     """How many rows of symbols the plate has: 2 where the column ``rows`` says so. Raises UserError."""
-    if row.texts.get(ROWS, "") not in ("", "1", "2"):
-        raise UserError(f"{row.place}: rows are 1 or 2, not '{row.texts[ROWS]}'; correct the row")
-    return 2 if row.texts.get(ROWS) == "2" else 1
+    text = row.texts.get(ROWS) or "1"
+    if text not in ("1", "2"):
+        raise UserError(f"{row.place}: rows are 1 or 2, not '{text}'; correct the row")
+    return int(text)
 
 
 def box_of(row: TableRow) -> list[float] | None:

@@ -1,9 +1,10 @@
-"""The training loop of all three trainings: schedule, mixed precision, weight averaging, logs and exact resume.
+"""The training loop of PNet, ONet and LPRNet: schedule, mixed precision, weight averaging, logs and exact resume.
 
 Everything random in a run follows from the seed and the step: the order of an epoch, each sample's augmentation
 (the data set gets a seed with every index) and dropout. A run that was killed and goes on from its last checkpoint
-therefore ends with the same weights as one that was not. Several processes (platekit/distributed.py) train as one does,
-up to rounding and what is drawn for a share and not for a sample: dropout, and a detector batch's colours.
+therefore ends with the same weights as one that was not (on the CPU, by one thread: several sum in any order). Several
+processes (platekit/distributed.py) train as one does, up to rounding and what is drawn for a share and not for a
+sample: dropout, and a detector batch's colours.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def seed_everything(seed: int) -> None:
 
 def add_training_arguments(parser: argparse.ArgumentParser, epochs: int, batch_size: int, learning_rate: float,
                            run: Path, workers: int) -> None:
-    """The flags that all trainings have, with their defaults; ``check_run`` looks at them."""
+    """The flags that these trainings have, with their defaults; ``check_run`` looks at them."""
     learning = parser.add_argument_group("learning")
     learning.add_argument("--epoch", type=int, default=epochs, help="epochs")
     learning.add_argument("--batch_size", type=int, default=batch_size, help="samples of a step")
@@ -160,6 +161,7 @@ class Run(Generic[Net]):
     def __init__(self, folder: str | Path, net: Net, settings: Settings, device: torch.device,
                  facts: dict[str, Any] | None = None, save_seconds: float = SAVE_SECONDS) -> None:
         self.folder, self.net, self.settings, self.device = Path(folder), net.to(device), settings, device
+        self.last, self.best_path = self.folder / "last.pth", self.folder / "best.pth"
         keep_freed_memory()
         distributed.share_batch_norm(net)
         self.facts = facts or {}
@@ -170,14 +172,6 @@ class Run(Generic[Net]):
         self.step, self.best, self.saved = 0, -math.inf, 0.0
         self.log: list[dict[str, Any]] = []
         self.sums: dict[str, float] = {}
-
-    @property
-    def last(self) -> Path:
-        return self.folder / "last.pth"
-
-    @property
-    def best_path(self) -> Path:
-        return self.folder / "best.pth"
 
     @property
     def best_so_far(self) -> str:
@@ -239,10 +233,11 @@ class Run(Generic[Net]):
             if int(distributed.total(torch.tensor(self.step))) != self.step * distributed.world():
                 raise UserError(f"process {distributed.rank()} would go on from step {self.step}, others from another; "
                                 "give all machines the same --run folder, on a disk that they share")
-            if self.last.exists() and not self.step and not self.log and distributed.rank() == 0:
+            begins = not self.step and not self.log and distributed.rank() == 0
+            if begins and self.last.exists():
                 self.best_path.unlink(missing_ok=True)
                 self.save()  # a kill from here on must not bring back the training that this one replaces
-            if trained and not self.log and not self.step and distributed.rank() == 0:
+            if begins and trained:
                 figures = evaluate(self.average.eval())
                 if figures["score"] > 0:  # there is something to keep
                     self.finish_epoch({"epoch": 0, "step": 0, **figures, "revision": code_revision()})
@@ -320,7 +315,8 @@ class Run(Generic[Net]):
                     raise stopped(signals)
 
     def train_step(self, batch: Any, loss: Loss, learning_rate: float) -> dict[str, float]:
-        """One step of the optimiser; UserError when the loss is not finite (the last checkpoint stays as it is)."""
+        """One step of the optimiser; UserError when loss or gradient are not finite, or a GPU's memory is too small:
+        the last checkpoint stays as it is."""
         # Dropout depends on the step alone, and differs between processes.
         torch.manual_seed((self.settings.seed * 1_000_003 + self.step + (distributed.rank() << 40)) % 2**63)
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):

@@ -219,7 +219,7 @@ def test_drawn_plates_stand_in_real_surroundings():
     picture[60:120, 100:300] = (250, 0, 250)
     data = RenderedPlates([(PlateRenderer(), 1.0)], Alphabet(), [], [Scene(picture, corners, "藏Z12345")])
     with_scene, with_old_plate, local = 0, 0, []
-    data.shares = np.array([kind == "blue" for kind in data.kinds], float)
+    data.kind_shares = {"blue": 1}
     for seed in range(100):
         crop, label, _ = data.view(seed)
         local += [len(label)] if label[:2] == Alphabet().encode("藏Z") else []
@@ -621,8 +621,8 @@ def test_nine_of_ten_drawn_plates_are_in_the_typeface_that_is_given(tmp_path):
     put_picture(tmp_path / "glyphs" / "140_A.jpg", np.full((140, 70, 3), 255, np.uint8))
     put_picture(tmp_path / "crops" / "皖A12345_1.png", make_picture(24, 94))
     rendered = build_rendered(tmp_path / "glyphs", LPRDataLoader(tmp_path / "crops"), Alphabet())
-    assert [share for _, share in rendered.renderers] == [0.9, 0.1]
-    given, own = (renderer for renderer, _ in rendered.renderers)
+    assert list(rendered.renderers.values()) == [0.9, 0.1]
+    given, own = rendered.renderers
     cells = [renderer.render("AAAAAAA", "blue", np.random.default_rng(0)) for renderer in (given, own)]
     assert np.abs(cells[0].astype(int) - cells[1]).max() > 50
 

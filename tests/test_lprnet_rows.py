@@ -169,7 +169,7 @@ def test_drawn_plates_of_two_rows_have_a_text_only_side_by_side():
     class Doubles(RenderedPlates):
         def __init__(self):
             super().__init__([(PlateRenderer(), 1.0)], Alphabet())
-            self.shares = np.array([kind == "yellow_double" for kind in self.kinds], float)
+            self.kind_shares = {"yellow_double": 1}
 
     data, straight, labels = Doubles(), augment.straight_pose(), []
     for seed in range(60):

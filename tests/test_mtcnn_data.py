@@ -181,7 +181,7 @@ def test_a_view_carries_the_plate_along(monkeypatch):
         aspects.append((view.box[2] - view.box[0]) / (view.box[3] - view.box[1]))
         y, x = np.nonzero(view.image[..., 0].astype(int) - view.image[..., 2] > 100)
         found = np.array([[x.min(), y.min(), x.max() + 1.0, y.max() + 1.0]])
-        assert overlaps(found, view.box[None])[0] > 0.85, seed
+        assert overlaps(found, view.box)[0] > 0.85, seed
         for zone, moved in zip(zones, view.ignore, strict=True):
             np.testing.assert_allclose(moved, bounding_box(transform(box_corners(zone), view.matrix)))
     assert min(aspects) < 1.5 < 2.5 < max(aspects)
@@ -304,11 +304,11 @@ def test_a_swapped_plate_lies_on_the_corners_of_the_old_one():
         y, x = np.nonzero((swapped.astype(int) - image).any(axis=2))
         changed = np.array([[x.min(), y.min(), x.max() + 1.0, y.max() + 1.0]])
         if corners is None:
-            assert overlaps(changed, bounding_box(vertices)[None])[0] > 0.8, seed
+            assert overlaps(changed, bounding_box(vertices))[0] > 0.8, seed
             continue
         with_plate += 1
         tones.append(tone)
-        assert overlaps(changed, bounding_box(corners)[None])[0] > 0.88, seed
+        assert overlaps(changed, bounding_box(corners))[0] > 0.88, seed
         # A green plate is wider than a blue one, one of two rows higher, a motorcycle's most of all.
         assert np.abs(corners - vertices).max() < 60 and np.abs(corners - vertices)[:, 0].max() < 20
         blue, green, red = swapped[150:240, 150:360].reshape(-1, 3).mean(axis=0)
@@ -409,7 +409,7 @@ def test_looks_follow_the_seed_and_leave_the_photo_alone():
 @pytest.mark.parametrize("box", [(300, 500, 500, 560), (300, 500, 450, 620), (300, 500, 400, 610), (0, 0, 90, 30)])
 def test_windows_about_a_plate_are_mostly_of_use(box):
     """Square windows were of use in 13 of 100 cases; these must be in half, for plates of every aspect."""
-    iou = overlaps(windows_around(np.array(box, float), 1000, np.random.default_rng(0)), np.array([box], float))
+    iou = overlaps(windows_around(np.array(box, float), 1000, np.random.default_rng(0)), np.array(box, float))
     kinds = kinds_of(iou)
     assert sum(mask.mean() for mask in kinds.values()) > 0.75
     assert kinds["positive"].mean() > 0.12 and kinds["part"].mean() > 0.15
@@ -437,8 +437,8 @@ def test_drawn_windows_keep_their_word():
     box, zones = np.array([300.0, 500, 500, 560]), np.array([[0.0, 0, 720, 300]])
     chosen = draw_windows(1160, 720, box, zones, Counts(10, 8, 6, 12), rng)
     assert [len(chosen[kind]) for kind in ("positive", "part")] == [10, 8]
-    assert overlaps(chosen["positive"], box[None]).min() > 0.65
-    assert overlaps(chosen["negative"], box[None]).max() < 0.3 and len(chosen["negative"]) > 6
+    assert overlaps(chosen["positive"], box).min() > 0.65
+    assert overlaps(chosen["negative"], box).max() < 0.3 and len(chosen["negative"]) > 6
     assert (chosen["negative"][:, 1] >= 300).all()  # nothing from the zone to leave alone
     without = draw_windows(1160, 720, None, np.zeros((0, 4)), Counts(10, 8, 6, 12), rng)
     assert len(without["positive"]) == 0 and len(without["negative"]) == 18
@@ -701,7 +701,7 @@ def test_mined_windows_are_what_the_net_takes_for_plates(tmp_path):
     pixels = torch.from_numpy(view.image).permute(2, 0, 1)[None]
     chosen = PNetWindows(Counts(2, 2, 2, 2), tmp_path / "pnet", 20)(view, pixels, np.random.default_rng(0))
     assert len(chosen["negative"]) >= 22
-    assert overlaps(chosen["negative"], view.box[None]).max() < 0.3
+    assert overlaps(chosen["negative"], view.box).max() < 0.3
     finder = Detector(tmp_path / "pnet", ONet(), "cpu", thresholds=Thresholds(pnet_score=0.3))
     _, _, scores = finder.scan(pixels)
     assert len(scores) >= 20

@@ -15,7 +15,7 @@ from ccpd import camera
 from ccpd.geometry import relative_corners, sample_pose
 from ccpd.plate_kinds import KINDS
 from ccpd.plates import BLUE_TONE, in_light_of
-from ccpd.textures import pick
+from ccpd.textures import pick, pick_by_share
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from LPRNet.rows import ROWS, Row
 from platekit.corners import bounding_box, box_corners
@@ -23,12 +23,12 @@ from platekit.crops import CROP_SIZE
 from platekit.opencv import cv2
 
 HEIGHT, WIDTH = CROP_SIZE
-POSES = ("ccpd_base", "ccpd_blur", "ccpd_db", "ccpd_fn", "ccpd_rotate", "ccpd_tilt")
-POSE_SHARES = (0.10, 0.12, 0.13, 0.15, 0.25, 0.25)
+POSES = {"ccpd_base": 0.10, "ccpd_blur": 0.12, "ccpd_db": 0.13, "ccpd_fn": 0.15, "ccpd_rotate": 0.25, "ccpd_tilt": 0.25}
 NEARLY_STRAIGHT = 0.5  # share of samples that show a plate as the first look's straightening leaves it
 LIKE_CCPD = 0.5  # share of samples as bright and as blurred as the published figures of a plate of CCPD say
 IN_CROP = 0.19  # blurriness of a plate's crop over its photo's: median of 68 real plates with a photo's below 50
-LOOK_SHARES = (0.10, 0.35, 0.15, 0.20, 0.10, 0.10)  # of POSES, by which brightness and blurriness are drawn
+# Subsets by which brightness and blurriness are drawn.
+LOOKS = {"ccpd_base": 0.10, "ccpd_blur": 0.35, "ccpd_db": 0.15, "ccpd_fn": 0.20, "ccpd_rotate": 0.10, "ccpd_tilt": 0.10}
 GREY = 0.06  # share of the other samples that are grey, as infrared cameras see plates
 CASTS = 0.1  # share of them under light of another colour
 MUD = 0.3  # share of the weather on a plate that is mud
@@ -118,7 +118,7 @@ def random_pose(rng: np.random.Generator) -> np.ndarray:
     """Corners (4, 2) of a plate, in crop pixels, as in a detector's crop or as a later look leaves them."""
     if rng.random() < NEARLY_STRAIGHT:
         return nearly_straight_pose(rng)
-    corners = relative_corners(POSES[rng.choice(len(POSES), p=POSE_SHARES)], rng)
+    corners = relative_corners(pick_by_share(rng, POSES), rng)
     return in_crop(corners, jitter_box((0.0, 0.0, 1.0, 1.0), rng))
 
 
@@ -130,7 +130,7 @@ def view_with_corners(picture: np.ndarray, corners: np.ndarray, rng: np.random.G
 
 
 def view_without_corners(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A crop of a crop whose corners are unknown: corners moved a little, some sheared, some turned further."""
+    """A crop of a crop whose corners are unknown: corners moved a little, half of them sheared too."""
     height, width = picture.shape[:2]
     whole = picture_corners(height, width)
     target = whole / (width, height) * (WIDTH, HEIGHT)
@@ -150,22 +150,26 @@ def turn(corners: np.ndarray, rise: float, lean: float, rng: np.random.Generator
     return in_crop(moved, jitter_box(box, rng) if rng.random() < 0.8 else box)
 
 
+def plate_alone(picture: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """The plate at ``corners`` (4, 2) of a picture, filling the crop."""
+    return warp(picture, corners, picture_corners(HEIGHT, WIDTH))
+
+
 def shows_blue(picture: np.ndarray, corners: np.ndarray) -> bool:
     """Whether the plate at ``corners`` of a picture is a blue one."""
-    return is_blue(warp(picture, corners, picture_corners(HEIGHT, WIDTH)))
+    return is_blue(plate_alone(picture, corners))
 
 
 def tone_in(picture: np.ndarray, corners: np.ndarray) -> float:
     """``ccpd.plates.tone_of`` of the plate at ``corners`` of a real picture, taken to be in ordinary light: above 1 for
     plates with a light ground. Dark ones cannot be told from blue ones in the dark."""
-    plate = warp(picture, corners, picture_corners(HEIGHT, WIDTH))
+    plate = plate_alone(picture, corners)
     return 1.0 if is_blue(plate) else max(1.0, float(plate.mean()) / BLUE_TONE)
 
 
 def match_light(plate: np.ndarray, picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The drawn plate in the light, give or take a fifth, of the blue plate at ``corners`` of a real picture."""
-    real = warp(picture, corners, picture_corners(HEIGHT, WIDTH)).mean()
-    gain = np.clip(real / BLUE_TONE, 0.3, 1.6) * rng.uniform(0.8, 1.2)
+    gain = np.clip(plate_alone(picture, corners).mean() / BLUE_TONE, 0.3, 1.6) * rng.uniform(0.8, 1.2)
     return np.clip(plate * gain, 0, 255).astype(np.uint8)
 
 
@@ -188,7 +192,7 @@ def exchange(picture: np.ndarray, corners: np.ndarray, other: np.ndarray, other_
     gain = np.clip(spread / np.maximum(other_spread, 1), 0.3, 2)[:, 0]
     table = np.clip((np.arange(256)[:, None] - other_mean[:, 0]) * gain + mean[:, 0], 0, 255).astype(np.uint8)
     plate = cv2.LUT(plates[1], table[:, None])
-    share = np.clip((np.arange(STRAIGHT_SIZE[1]) - CUTS[cut - 1]) / 4 + 0.5, 0, 1)  # the seam is four pixels wide
+    share = np.clip((np.arange(STRAIGHT_SIZE[1]) + 0.5 - CUTS[cut - 1]) / 4 + 0.5, 0, 1)  # the seam is four pixels wide
     left, top = np.maximum(corners.min(axis=0), 0).astype(int)
     right, bottom = np.maximum(np.ceil(corners.max(axis=0)), 0).astype(int)
     result = picture.copy()
@@ -205,9 +209,11 @@ def exchange(picture: np.ndarray, corners: np.ndarray, other: np.ndarray, other_
 def light_on_dark(plate: np.ndarray) -> bool:
     """Whether a plate's symbols are lighter than its ground: on blue ones they are, on yellow and green ones not; on
     others they are what differs most from its surroundings."""
+    if is_blue(plate):
+        return True
     blue, green, red = plate.mean(axis=(0, 1))
-    if is_blue(plate) or max(green, red) > 1.2 * blue:
-        return is_blue(plate)
+    if max(green, red) > 1.2 * blue:
+        return False
     grey = plate.mean(axis=2)
     return bool(((grey - cv2.blur(grey, (31, 31))) ** 3).mean() > 0)
 
@@ -244,7 +250,7 @@ def degrade(crop: np.ndarray, rng: np.random.Generator, tone: float = 1.0) -> np
 
 def look_like_ccpd(crop: np.ndarray, rng: np.random.Generator, tone: float = 1.0) -> np.ndarray:
     """The crop as bright and at least as blurred as some plate of CCPD was measured to be, which are blue."""
-    pose = sample_pose(POSES[rng.choice(len(POSES), p=LOOK_SHARES)], rng)
+    pose = sample_pose(pick_by_share(rng, LOOKS), rng)
     image = crop.astype(np.float32)
     if rng.random() < 0.25:
         image = light_gradient(image, rng)

@@ -35,7 +35,7 @@ from platekit.opencv import cv2
 
 __all__ = ["CHARS", "CHARS_DICT", "LPRDataLoader", "collate_fn", "crop_box", "network_crop"]
 
-SIDE_BY_SIDE = {True: 0.5, False: 0.03}  # share of drawn plates of two rows, and of others, shown as if of two rows
+SIDE_BY_SIDE = {True: 0.5, False: 0.03}  # share of plates of two rows, and of others, shown as if of two rows
 ROW_ERROR = 0.6  # how far such plates are from straight, over that of others: a row must not leave its place
 
 
@@ -49,8 +49,12 @@ class Sample(NamedTuple):
 
 def crop_box(picture: np.ndarray, corners: np.ndarray | None = None) -> tuple[float, float, float, float]:
     """The plate's box in a crop: round its ``corners``, or the whole picture without them."""
-    return (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0])) if corners is None \
-        else tuple(bounding_box(corners).tolist())
+    return tuple(bounding_box(plate_in(picture, corners)).tolist())
+
+
+def plate_in(picture: np.ndarray, corners: np.ndarray | None) -> np.ndarray:
+    """The plate's corners (4, 2) in a crop: the known ones, or the picture's own."""
+    return augment.picture_corners(*picture.shape[:2]) if corners is None else corners
 
 
 def network_crop(picture: np.ndarray, corners: np.ndarray | None = None) -> np.ndarray:
@@ -145,7 +149,7 @@ class LPRDataLoader(Dataset):
     def side_by_side(self, picture: np.ndarray, corners: np.ndarray | None, pose: np.ndarray) -> np.ndarray:
         """The rows of a plate at ``corners`` (4, 2), or filling the picture, that straightening has left in ``pose``,
         as LPRNet reads them: uint8 (24, 94, 3)."""
-        plate = augment.picture_corners(*picture.shape[:2]) if corners is None else corners
+        plate = plate_in(picture, corners)
         return augment.rows_side_by_side(pose, lambda place: augment.warp(picture, plate, place),
                                          places_of(self.alphabet)[0])
 
@@ -189,7 +193,7 @@ class LPRDataLoader(Dataset):
             exchanged = augment.exchange(picture, corners, read_image(other.path), other.corners, cut)
             if exchanged is not None:
                 picture, label = exchanged, label[:cut] + other.label[cut:]
-        tone = augment.tone_in(picture, augment.picture_corners(*picture.shape[:2]) if corners is None else corners)
+        tone = augment.tone_in(picture, plate_in(picture, corners))
         confuse = to_train and self.has_double
         side_by_side = rng.random() < SIDE_BY_SIDE[double] if confuse else double
         if side_by_side:

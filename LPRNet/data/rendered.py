@@ -13,7 +13,7 @@ from ccpd.plate_kinds import FORCES, KINDS, PlateKind
 from ccpd.plate_numbers import FORCES_SHARE, UNREAD_SYMBOLS, forces_text, random_text, unread_plate
 from ccpd.plates import PlateRenderer, tone_of, tone_of_box
 from ccpd.symbols import PROVINCES
-from ccpd.textures import pick
+from ccpd.textures import pick, pick_by_share
 from LPRNet.alphabet import Alphabet
 from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName
@@ -22,7 +22,7 @@ from platekit.errors import UserError
 from platekit.images import read_image
 
 # Real plates are blue nearly all.
-KIND_SHARES = {"blue": 6, "green": 7, "yellow": 5, "white": 13, "black": 7, "yellow_double": 9, "motorcycle": 6,
+KIND_SHARES = {"blue": 6, "yellow": 5, "white": 13, "black": 7, "yellow_double": 9, "green": 7, "motorcycle": 6,
                "moped": 7}
 FORCES_KIND_SHARES = {"white": 0.3, "white_police": 0.2, "white_double": 0.5}
 UNREAD_SHARE = 0.35  # of plates with a symbol outside the alphabet, among kinds that can have one; labels omit it
@@ -51,16 +51,14 @@ class RenderedPlates:
 
     def __init__(self, renderers: Sequence[tuple[PlateRenderer, float]], alphabet: Alphabet,
                  pictures: Sequence[np.ndarray] = (), scenes: Sequence[Scene] = ()) -> None:
-        self.renderers, self.alphabet = renderers, alphabet
-        self.pictures, self.scenes = pictures, scenes
-        shares = np.array([KIND_SHARES[kind] for kind in KINDS], dtype=float)
-        self.kinds, self.shares = list(KINDS), shares / shares.sum()
+        self.renderers, self.alphabet = dict(renderers), alphabet
+        self.pictures, self.scenes, self.kind_shares = pictures, scenes, KIND_SHARES
 
     def plate(self, rng: np.random.Generator) -> tuple[PlateKind, str]:
         """A random kind, and a text of it."""
-        kind = KINDS[str(rng.choice(self.kinds, p=self.shares))]
+        kind = KINDS[pick_by_share(rng, self.kind_shares)]
         if kind.name == "white" and rng.random() < FORCES_SHARE:
-            kind = FORCES[str(rng.choice(list(FORCES_KIND_SHARES), p=list(FORCES_KIND_SHARES.values())))]
+            kind = FORCES[pick_by_share(rng, FORCES_KIND_SHARES)]
             return kind, forces_text(rng, kind)
         if kind.name in UNREAD_SYMBOLS and rng.random() < (UNREAD_WHITE if kind.name == "white" else UNREAD_SHARE):
             return unread_plate(rng, kind)
@@ -77,7 +75,7 @@ class RenderedPlates:
         scene = pick(rng, self.scenes) if self.scenes and rng.random() < 0.5 else None
         if scene and kind.name == "blue" and rng.random() < LOCAL:
             text = scene.text[:2] + text[2:]
-        renderer = self.renderers[rng.choice(len(self.renderers), p=[share for _, share in self.renderers])][0]
+        renderer = pick_by_share(rng, self.renderers)
         plate = renderer.render(text, kind, rng)
         tone = tone_of(plate, kind)
         double = kind.upper > 0

@@ -49,10 +49,9 @@ class PNetWindows:
         if self.detector is not None:
             windows, _, scores = self.detector.scan(pixels)
             windows = windows[np.argsort(-scores, kind="stable")[:4000]].astype(float)
-            iou = overlaps(windows, None if view.box is None else view.box[None])
+            iou = overlaps(windows, view.box)
             wrong = windows[(iou < NEGATIVE) & ~touching(windows, view.ignore)]
-            pick = _front_heavy(len(wrong), self.mined, rng)
-            chosen["negative"] = np.concatenate([chosen["negative"], wrong[pick]])
+            chosen["negative"] = np.concatenate([chosen["negative"], _front_heavy(wrong, self.mined, rng)])
         return chosen
 
 
@@ -71,12 +70,11 @@ class ONetWindows:
         height, width = view.image.shape[:2]
         elsewhere = windows_anywhere(height, width, ANYWHERE, rng)
         if view.box is not None:
-            kinds = kinds_of(overlaps(windows, view.box[None]))
+            kinds = kinds_of(overlaps(windows, view.box))
             of_plate = {kind: self.of_plate(kind, view.box, windows[kinds[kind]], corrected, rng)
                         for kind in ("positive", "part")}
             return {**of_plate, "negative": self.negatives(view, view.box, windows[kinds["negative"]], elsewhere, rng)}
-        hard = windows[~touching(windows, view.ignore)]
-        hard = hard[_front_heavy(len(hard), self.counts.near + self.counts.far, rng)]
+        hard = _front_heavy(windows[~touching(windows, view.ignore)], self.counts.near + self.counts.far, rng)
         none = np.zeros((0, 4))
         return {"positive": none, "part": none,
                 "negative": np.concatenate([hard, elsewhere[~touching(elsewhere, view.ignore)]])}
@@ -85,31 +83,28 @@ class ONetWindows:
                  rng: np.random.Generator) -> np.ndarray:
         """Windows of this kind of a plate's ``box`` (4,): the worst of those that ONet ``corrected``, some of PNet's
         ``windows``, all of which are of the kind, and drawn ones."""
-        count, truth = getattr(self.counts, kind), box[None]
+        count = getattr(self.counts, kind)
         spread, edge = DRAWN[kind]
-        own = corrected[kinds_of(overlaps(corrected, truth))[kind]]
-        worst = own[np.argsort(overlaps(own, truth), kind="stable")][:count // 4]
+        own = corrected[kinds_of(overlaps(corrected, box))[kind]]
+        worst = own[np.argsort(overlaps(own, box), kind="stable")][:count // 4]
         seen = windows[rng.permutation(len(windows))[:count // 2 - len(worst)]]
         drawn = np.concatenate([jitter(box, 40, rng, spread=spread), move_edge(box, 60, rng, edge),
                                 windows_around(box, 60, rng)])
-        drawn = choose(drawn, kinds_of(overlaps(drawn, truth))[kind], count - len(worst) - len(seen), rng)
+        drawn = choose(drawn, kinds_of(overlaps(drawn, box))[kind], count - len(worst) - len(seen), rng)
         return np.concatenate([worst, seen, drawn])
 
     def negatives(self, view: View, box: np.ndarray, windows: np.ndarray, elsewhere: np.ndarray,
                   rng: np.random.Generator) -> np.ndarray:
         """Windows of no plate: about the plate's ``box`` (4,), PNet's wrong ``windows`` there and further away, and
         some anywhere."""
-        truth = box[None]
         around = windows_around(box, 60, rng)
-        around = choose(around, kinds_of(overlaps(around, truth))["negative"] & ~touching(around, view.ignore),
+        around = choose(around, kinds_of(overlaps(around, box))["negative"] & ~touching(around, view.ignore),
                         (self.counts.near + 1) // 2, rng)
         windows = windows[~touching(windows, view.ignore)]
-        at_plate = touching(windows, truth)
-        near = windows[at_plate]
-        near = near[_front_heavy(len(near), self.counts.near - len(around), rng)]
-        far = windows[~at_plate]
-        far = far[_front_heavy(len(far), self.counts.far, rng)]
-        elsewhere = elsewhere[~touching(elsewhere, view.ignore) & (overlaps(elsewhere, truth) < NEGATIVE)]
+        at_plate = touching(windows, box[None])
+        near = _front_heavy(windows[at_plate], self.counts.near - len(around), rng)
+        far = _front_heavy(windows[~at_plate], self.counts.far, rng)
+        elsewhere = elsewhere[~touching(elsewhere, view.ignore) & (overlaps(elsewhere, box) < NEGATIVE)]
         return np.concatenate([around, near, far, elsewhere])
 
     def look(self, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -133,8 +128,8 @@ class ONetWindows:
         return windows[np.argsort(-scores, kind="stable")].astype(float), np.concatenate(corrected).astype(float)
 
 
-def _front_heavy(length: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """At most ``count`` different places below ``length``: half the first ones, half anywhere behind them."""
-    first = np.arange(min(length, count // 2))
-    rest = np.arange(len(first), length)
-    return np.concatenate([first, rng.permutation(rest)[:count - len(first)]])
+def _front_heavy(windows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """At most ``count`` of the windows (N, 4), none twice: half of them the first ones, half from anywhere behind."""
+    first = min(len(windows), count // 2)
+    rest = rng.permutation(np.arange(first, len(windows)))[:count - first]
+    return np.concatenate([windows[:first], windows[rest]])

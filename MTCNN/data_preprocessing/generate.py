@@ -54,7 +54,7 @@ def cut_samples(picture: torch.Tensor, box: np.ndarray | None, chosen: dict[str,
     for kind in SAMPLE_KINDS:
         windows = chosen[kind]
         offsets = np.zeros((len(windows), 4), np.float32)
-        if box is not None and kind != "negative" and len(windows):
+        if box is not None and kind != "negative":
             offsets = encode_offsets(box[None], windows).astype(np.float32)
         samples[kind] = (to_picture(crop_resize(picture, windows, size)), offsets)
     return samples
@@ -63,7 +63,8 @@ def cut_samples(picture: torch.Tensor, box: np.ndarray | None, chosen: dict[str,
 class ViewSamples(Dataset):
     """The samples of view ``index``; each photo's first view comes before any second one.
 
-    Every draw depends on (seed, index) alone. An unreadable photo gives its error's text instead.
+    Every draw depends on (seed, index) alone. A photo that cannot be read, or whose box lies outside, gives the
+    error's text instead.
     """
 
     def __init__(self, photos: list[Photo], views: int, poses: list[str], seed: int, size: tuple[int, int],

@@ -102,7 +102,7 @@ class SampleWriter:
                 numbers = np.arange(self.rows[kind], self.rows[kind] + len(pixels))
                 lines = np.column_stack([numbers, np.full(len(pixels), LABELS[kind]), offsets.astype(np.float32)])
                 self.arrays[kind].write(np.ascontiguousarray(pixels, dtype=np.uint8).tobytes())
-                self.list_bytes[kind] += self.lists[kind].write(rows_as_text(lines).encode())
+                self.list_bytes[kind] += self.lists[kind].write(as_lines(lines))
                 self.rows[kind] += len(pixels)
         except OSError as error:
             raise UserError(f"cannot write to {self.folder}: {error.strerror}; free some space and run it again, "
@@ -145,11 +145,11 @@ def are_of_a_table(folder: Path) -> bool:
         return False
 
 
-def rows_as_text(rows: np.ndarray) -> str:
-    """A line a row: whole numbers, and at the end four offsets, of which nine digits give back every float32."""
+def as_lines(rows: np.ndarray) -> bytes:
+    """Rows (N, 6) of a kind's list as its lines; nine digits of an offset give back every float32."""
     text = io.BytesIO()
-    np.savetxt(text, rows, (rows.shape[1] - 4) * "%d " + "%.9g %.9g %.9g %.9g")
-    return text.getvalue().decode()
+    np.savetxt(text, rows, "%d %d %.9g %.9g %.9g %.9g")
+    return text.getvalue()
 
 
 def open_array(path: Path) -> np.ndarray:

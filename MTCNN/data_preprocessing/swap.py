@@ -16,7 +16,7 @@ from ccpd.plate_kinds import FORCES, KINDS, PlateKind
 from ccpd.plate_numbers import FORCES_SHARE, UNREAD_SYMBOLS, forces_text, random_text, unread_plate
 from ccpd.plates import BLUE_TONE, PlateRenderer, tone_of
 from ccpd.scenes import mount_plate, plate_scale
-from ccpd.textures import sign
+from ccpd.textures import pick_by_share, sign
 from platekit.opencv import cv2
 
 KIND_SHARES = {"green": 0.14, "yellow": 0.1, "white": 0.16, "black": 0.2, "blue": 0.06, "yellow_double": 0.1,
@@ -30,7 +30,7 @@ MARGIN = 20  # pixels about the plate that are worked on
 
 def swapped_plate(rng: np.random.Generator) -> tuple[PlateKind, str]:
     """A kind by ``KIND_SHARES``, and a number of it."""
-    kind = {**KINDS, **FORCES}[str(rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values())))]
+    kind = {**KINDS, **FORCES}[pick_by_share(rng, KIND_SHARES)]
     if kind.name not in KINDS or (kind.name == "white" and rng.random() < FORCES_SHARE):
         return kind, forces_text(rng, kind)
     if kind.name in UNREAD_SYMBOLS and rng.random() < UNREAD:

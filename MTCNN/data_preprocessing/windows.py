@@ -14,7 +14,7 @@ from MTCNN.pyramid import ASPECTS, MINI_LP
 from platekit.boxes import box_iou, common_area
 
 POSITIVE, PART = 0.65, 0.4  # an IoU above POSITIVE is a positive, one from PART to POSITIVE a part
-NEGATIVE = 0.3  # an IoU below is a negative; what lies between 0.3 and 0.4 is not used
+NEGATIVE = 0.3  # an IoU below is a negative; what lies between it and PART is not used
 LABELS = {"positive": 1, "part": -1, "negative": 0}
 SAMPLE_KINDS = tuple(LABELS)
 LEAST_WINDOW = 4  # pixels of a window's side
@@ -35,11 +35,9 @@ class Counts:
         return self.positive + self.part + self.near + self.far
 
 
-def overlaps(windows: np.ndarray, boxes: np.ndarray | None) -> np.ndarray:
-    """The largest IoU (N,) of each window (N, 4) with one of the boxes (K, 4); 0 when there are none."""
-    if boxes is None or not len(boxes):
-        return np.zeros(len(windows))
-    return box_iou(windows, np.asarray(boxes, dtype=windows.dtype)).max(axis=1)
+def overlaps(windows: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+    """The IoU (N,) of each window (N, 4) with a box (4,); 0 when there is none."""
+    return np.zeros(len(windows)) if box is None else box_iou(windows, box[None].astype(windows.dtype))[:, 0]
 
 
 def touching(windows: np.ndarray, zones: np.ndarray) -> np.ndarray:
@@ -52,12 +50,6 @@ def kinds_of(iou: np.ndarray) -> dict[str, np.ndarray]:
     return {"positive": iou > POSITIVE, "part": (iou >= PART) & (iou <= POSITIVE), "negative": iou < NEGATIVE}
 
 
-def from_centres(centres: np.ndarray, area: np.ndarray, aspect: np.ndarray) -> np.ndarray:
-    """Boxes (N, 4) of given centres (N, 2), areas (N,) and aspects (N,)."""
-    half = np.stack([np.sqrt(area * aspect), np.sqrt(area / aspect)], axis=1) / 2
-    return np.concatenate([centres - half, centres + half], axis=1)
-
-
 def windows_around(box: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Windows (count, 4) about a box: half of them close to it in place, size and aspect, half from a wide range."""
     size = box[2:] - box[:2]
@@ -67,9 +59,10 @@ def windows_around(box: np.ndarray, count: int, rng: np.random.Generator) -> np.
     aspect = np.where(close, np.array(ASPECTS)[rng.choice(nearest, count)], rng.choice(ASPECTS, count))
     aspect = aspect * np.exp(rng.uniform(-0.12, 0.12, count))
     area = size.prod() * np.exp(np.where(close, rng.uniform(-0.4, 0.4, count), rng.uniform(-2.0, 1.6, count)))
-    window = np.stack([np.sqrt(area * aspect), np.sqrt(area / aspect)], axis=1)
-    reach = np.where(close[:, None], 0.15 * size, 0.5 * (size + window))  # the wide half touches the box at most
-    return from_centres(centre + rng.uniform(-1, 1, (count, 2)) * reach, area, aspect)
+    half = np.stack([np.sqrt(area * aspect), np.sqrt(area / aspect)], axis=1) / 2
+    reach = np.where(close[:, None], 0.15 * size, size / 2 + half)  # the wide half touches the box at most
+    centres = centre + rng.uniform(-1, 1, (count, 2)) * reach
+    return np.concatenate([centres - half, centres + half], axis=1)
 
 
 def windows_anywhere(height: int, width: int, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -118,10 +111,10 @@ def draw_windows(height: int, width: int, box: np.ndarray | None, zones: np.ndar
         chosen["negative"] = choose(far, free, counts.near + counts.far, rng)
         return chosen
     around = windows_around(box, 24 * max(1, counts.positive + counts.part), rng)
-    kinds = kinds_of(overlaps(around, box[None]))
+    kinds = kinds_of(overlaps(around, box))
     for kind, count in (("positive", counts.positive), ("part", counts.part)):
         chosen[kind] = choose(around, kinds[kind], count, rng)
     near = choose(around, kinds["negative"] & ~touching(around, zones), counts.near, rng)
-    far = choose(far, free & (overlaps(far, box[None]) < NEGATIVE), counts.far, rng)
+    far = choose(far, free & (overlaps(far, box) < NEGATIVE), counts.far, rng)
     chosen["negative"] = np.concatenate([near, far])
     return chosen

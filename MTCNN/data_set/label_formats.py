@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from platekit.corners import bounding_box
 from platekit.errors import UserError
 from platekit.files import stripped_lines
 from platekit.tables import are_corners, clockwise
@@ -89,7 +90,7 @@ def known_corners(points: np.ndarray, box: np.ndarray, size: np.ndarray) -> np.n
 
 
 def box_within(box: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """A box (4,) in pixels, cut at the picture's edges. Raises ValueError for one that lies outside."""
+    """A box (4,) in the unit of ``size``, cut at the picture's edges. Raises ValueError for one that lies outside."""
     cut = box.clip(0, (*size, *size))
     if not (np.isfinite(box).all() and (np.abs(cut - box) <= BEYOND * max(size)).all() and (cut[2:] > cut[:2]).all()):
         raise ValueError("this is no box in the picture")
@@ -180,7 +181,9 @@ def corners_of_coco(thing: dict[str, Any], box: np.ndarray, size: np.ndarray) ->
     for points in (thing.get("keypoints"), polygons[0] if isinstance(polygons, list) and len(polygons) == 1 else None):
         if isinstance(points, list) and len(points) in (8, 10, 12):
             with contextlib.suppress(ValueError):  # they mean something else
-                return known_corners(without_closing_point(np.array(points, np.float64)), box, size)
+                corners = known_corners(without_closing_point(np.array(points, np.float64)), box, size)
+                if corners is not None:
+                    return corners
     return None
 
 
@@ -199,7 +202,7 @@ def read_labelme(path: Path, size: np.ndarray, attribute: str) -> list[Label]:
             points = np.array(shape["points"], np.float64).reshape(-1, 2)
             if form not in SHAPES:  # it gets a box without area, which is no fault if its class is not asked for
                 points = points[:1]
-            box = np.concatenate([points.min(axis=0), points.max(axis=0)])
+            box = bounding_box(points)
             corners = None
             if len(points) > 1:
                 box = box_within(box, size)

@@ -61,8 +61,9 @@ def split_photos(folders: Iterable[Path], train: Path, val: Path, share: float, 
                  copy: bool = False) -> Counts:
     """Link or copy the photos of CCPD folders into ``train`` and ``val``, below a folder of their subset's name.
 
-    The bytes stay as they are. A file that is there already is kept; another photo of the same name is given a number
-    in front, so that none is lost. Raises UserError when nothing can be read or written, or the sides are one folder.
+    The bytes stay as they are. A file that is there already is kept; another photo of the same name goes into a
+    numbered folder, so that none is lost. Raises UserError when nothing can be read or written, or the sides are one
+    folder.
     """
     sides = train.resolve(), val.resolve()
     if sides[0].is_relative_to(sides[1]) or sides[1].is_relative_to(sides[0]):
@@ -106,7 +107,7 @@ def place(source: Path, folder: Path, copy: bool) -> bool:
     while target.exists():
         if is_there(source, target):
             return False
-        number += 1  # another photo of this name: in front, where the name's first field is free
+        number += 1  # another photo of this name
         target = folder / str(number) / source.name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

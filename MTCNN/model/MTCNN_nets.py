@@ -64,7 +64,7 @@ class PNet(nn.Module):
         self.features = nn.Sequential(OrderedDict([
             ("conv1", nn.Conv2d(3, 10, 3)),
             ("prelu1", nn.PReLU(10)),
-            ("pool1", nn.MaxPool2d((2, 5), ceil_mode=True)),
+            ("pool1", nn.MaxPool2d(PNET_STRIDE, ceil_mode=True)),
             ("conv2", nn.Conv2d(10, 16, (3, 5))),
             ("prelu2", nn.PReLU(16)),
             ("conv3", nn.Conv2d(16, 32, (3, 5))),

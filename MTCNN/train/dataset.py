@@ -39,7 +39,7 @@ class SampleList(Dataset):
 
         Raises UserError when the list or an array is missing, malformed or of another sample ``size``.
         """
-        self.path, self.augment, self.raw = Path(path), augment, raw
+        self.path, self.augment, self.size, self.raw = Path(path), augment, size, raw
         try:
             with open(self.path, encoding="utf-8") as file:
                 arrays = []
@@ -101,18 +101,15 @@ class SampleList(Dataset):
 
     def read(self, indices: np.ndarray) -> torch.Tensor:
         """Pixels uint8 (N, h, w, 3) of the samples."""
-        pixels = None
+        pixels = np.empty((len(indices), *self.size, 3), np.uint8)
         for number in np.unique(self.array[indices]):
             here = np.flatnonzero(self.array[indices] == number)
             here = here[np.argsort(self.row[indices[here]])]  # in the order of the file
-            block = self.arrays[number][self.row[indices[here]]]
-            if pixels is None:
-                pixels = np.empty((len(indices), *block.shape[1:]), np.uint8)
-            pixels[here] = block
+            pixels[here] = self.arrays[number][self.row[indices[here]]]
         return torch.from_numpy(pixels)
 
     def collate(self, keys: list[tuple[int, int]]) -> Batch:
-        """The batch of these (index, seed) keys; what is random in it follows from the seeds."""
+        """The batch of these (index, seed) keys; what is random in it follows from the first seed."""
         indices = np.array([index for index, _ in keys])
         pixels = self.read(indices).permute(0, 3, 1, 2)  # stays channels-last in memory
         if not self.raw:
