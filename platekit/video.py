@@ -245,7 +245,10 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
     videos = AnnotatedVideos(output, sources) if output else None
     kept = PlateCrops(crops) if crops else None
     keep = any(map(is_live, sources)) or not any(map(os.path.exists, sources))  # nothing takes their place
-    with json_lines(json_path, keep) as stream:
+    with contextlib.ExitStack() as stack:
+        if kept:
+            stack.callback(kept.close)
+        stream = stack.enter_context(json_lines(json_path, keep))
         for number, source in enumerate(sources):
             name = source_name(source)
             try:
@@ -278,7 +281,6 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
                 cut_short = not watch.source.live or number + 1 < len(sources)
                 break
     if kept:
-        kept.close()
         print(f"pictures of {len(kept.rows)} plates are in {kept.folder}, and {kept.table.name} says what they show",
               file=sys.stderr)
     if json_path not in (None, "-"):

@@ -1197,7 +1197,7 @@ def test_a_mistyped_video_does_not_replace_results(tmp_path, capsys):
     assert "as it was" in (tmp_path / "good.jsonl1").read_text()
 
 
-def test_a_picture_of_each_plate_is_kept_and_can_be_trained_on(drive, call, tmp_path, capsys):
+def test_a_picture_of_each_plate_is_kept_and_can_be_trained_on(drive, call, tmp_path, capsys, monkeypatch):
     path, cars = drive
     assert run_video([str(path)], Eyes(cars), str(tmp_path / "plates.jsonl"), crops=tmp_path / "crops") == 0
     assert "pictures of 4 plates are in" in capsys.readouterr().err
@@ -1213,5 +1213,10 @@ def test_a_picture_of_each_plate_is_kept_and_can_be_trained_on(drive, call, tmp_
     done = call(main, "--video", path, "--crops", tmp_path / "crops")
     assert "may have been corrected" in done.sentence() and len(read_labels([tmp_path / "crops" / "labels.csv"])) == 4
     assert run_video([str(path)], nothing, crops=tmp_path / "none") == 0
+    with pytest.raises(UserError):
+        run_video([str(path)], nothing, str(tmp_path / "none.csv"), crops=tmp_path / "none")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(video, "open_watch", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+        run_video([str(path)], nothing, crops=tmp_path / "none")
     assert files_below(tmp_path / "none") == []  # the next run may have it
     assert "--crops is for videos" in call(main, path.parent, "--crops", tmp_path / "other").sentence()
