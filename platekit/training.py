@@ -235,8 +235,8 @@ class Run(Generic[Net]):
                                 "give all machines the same --run folder, on a disk that they share")
             begins = not self.step and not self.log and distributed.rank() == 0
             if begins and self.last.exists():
-                self.best_path.unlink(missing_ok=True)
                 self.save()  # a kill from here on must not bring back the training that this one replaces
+                self.best_path.unlink(missing_ok=True)
             if begins and trained:
                 figures = evaluate(self.average.eval())
                 if figures["score"] > 0:  # there is something to keep
