@@ -94,14 +94,9 @@ def parse_arguments() -> argparse.Namespace:
     return settled(parser.parse_args())
 
 
-def alphabet_of(args: argparse.Namespace) -> Alphabet:
-    """The alphabet that the flags name. Raises UserError."""
-    return read_alphabet(args.alphabet, args.max_length) if args.alphabet else Alphabet(CHARS, args.max_length)
-
-
 def settled(args: argparse.Namespace) -> argparse.Namespace:
     """The flags with the defaults that follow from others. UserError for what cannot be, alone or together."""
-    args.plates = alphabet_of(args)
+    args.plates = read_alphabet(args.alphabet, args.max_length) if args.alphabet else Alphabet(CHARS, args.max_length)
     chinese = args.plates.chinese
     if args.rendered_share is None:
         args.rendered_share = 0.5 if chinese else 0.0
