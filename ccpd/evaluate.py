@@ -41,7 +41,7 @@ from MTCNN.detector import ROUNDS
 from MTCNN.paths import PHOTOS_TRAIN, PHOTOS_VAL
 from MTCNN.pyramid import ASPECTS, add_pyramid_arguments
 from platekit.arguments import HelpFormatter, ListOf, add_seed
-from platekit.boxes import box_iou, reach_outside
+from platekit.boxes import box_iou, check_inside
 from platekit.devices import add_device
 from platekit.errors import UserError, run_script
 from platekit.files import alone, file_fingerprint, json_line, printable, write_bytes, write_text, writing
@@ -55,8 +55,8 @@ def evaluate_photo(reader: PlateReader, path: Path, subset: str, iou_threshold: 
     """Run the chain on one photo. Raises UserError for a name that is no annotation and a file that is no picture."""
     annotation = None if shows_no_plate(path) else parse(path)
     result = reader(path)
-    if annotation and reach_outside(np.array([annotation.box]), result.height, result.width):
-        raise UserError(f"{path}: its box lies outside the picture; was it made smaller?")
+    if annotation:
+        check_inside(path, np.array([annotation.box]), result.height, result.width)
     return outcome_of(result, annotation, str(path), subset, iou_threshold)
 
 

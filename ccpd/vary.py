@@ -26,7 +26,7 @@ from ccpd import camera
 from ccpd.annotation import Annotation, has_annotation, parse
 from ccpd.views import POSES, make_view
 from platekit.arguments import HelpFormatter, ListOf, add_seed, command_line
-from platekit.boxes import reach_outside
+from platekit.boxes import check_inside
 from platekit.corners import bounding_box, repeat_box
 from platekit.errors import UserError, run_script
 from platekit.files import write_text
@@ -177,6 +177,24 @@ def change_photo(picture: np.ndarray, annotation: Annotation, name: str, seed: i
     return picture, annotation if matrix is None else moved(annotation, matrix, *picture.shape[:2])
 
 
+def photo_to_change(path: Path) -> tuple[np.ndarray, Annotation]:
+    """A photo and its annotation.
+
+    Raises UserError where it cannot be read, or does not hold what its name says.
+    """
+    annotation, picture = parse(path), read_image(path)
+    check_inside(path, np.array([annotation.box]), *picture.shape[:2])
+    return picture, annotation
+
+
+def keep_seed(out: Path, seed: int) -> None:
+    """Note in the folder what seed its photos are of. Raises UserError where it holds those of another."""
+    note = out / "seed"
+    if note.is_file() and note.read_text("utf-8") != str(seed):
+        raise UserError(f"{out} holds photos of another seed; name another --out, or delete it")
+    write_text(note, str(seed))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--data", nargs="+", action=ListOf, type=Path, required=True, metavar="DIR",
@@ -193,16 +211,11 @@ def main() -> int:
     annotated = [path for path in photos if has_annotation(path)]
     if not annotated:
         raise UserError(f"no photo in {', '.join(map(str, args.data))} has a CCPD name; name other folders")
-    note = args.out / "seed"
-    if note.is_file() and note.read_text("utf-8") != str(args.seed):
-        raise UserError(f"{args.out} holds photos of another seed; name another --out, or delete it")
-    write_text(note, str(args.seed))
+    keep_seed(args.out, args.seed)
     written, done, bare = 0, set(), 0
     for path in tqdm(annotated, unit="photo", leave=False, disable=None):
         try:
-            annotation, picture = parse(path), read_image(path)
-            if reach_outside(np.array([annotation.box]), *picture.shape[:2]):
-                raise UserError(f"{path}: its box lies outside the picture; was it made smaller?")
+            picture, annotation = photo_to_change(path)
         except UserError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue

@@ -7,12 +7,14 @@ compute on: choosing among a few boxes elsewhere would wait for the device at ev
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 
 from platekit.compiled import compiled
+from platekit.errors import UserError
 
 LEAST_SIDE = 2  # pixels of a box: nothing can be read or found in less
 EDGE_SLACK = 2  # pixels by which people draw boxes beyond the picture's edge
@@ -58,6 +60,12 @@ def at_least(boxes: np.ndarray, smallest: float) -> np.ndarray:
 def reach_outside(boxes: np.ndarray, height: int, width: int) -> bool:
     """Whether any of the boxes (N, 4) ends so far beyond the picture that it belongs to another, or a larger one."""
     return bool((boxes[:, 2:] > np.add((width, height), EDGE_SLACK)).any())
+
+
+def check_inside(path: Path, boxes: np.ndarray, height: int, width: int) -> None:
+    """Raises UserError where ``reach_outside`` says so of the photo's boxes."""
+    if reach_outside(boxes, height, width):
+        raise UserError(f"{path}: its box lies outside the picture; was it made smaller?")
 
 
 def box_area(boxes: np.ndarray) -> np.ndarray:

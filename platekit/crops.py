@@ -16,6 +16,7 @@ from platekit.opencv import cv2
 CROP_SIZE = (24, 94)  # height, width of the crop that ONet, STNet and LPRNet see
 SAMPLES_PER_PIXEL = (4, 2)  # of the picture, one below another and side by side, for a pixel of a transformed crop
 LEAST_CROPS = 8  # for a thread
+MIDDLE, SPAN = 127.5, 128  # of pixel values: the nets take (x - MIDDLE) / SPAN
 
 
 def upload(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -30,9 +31,8 @@ def upload(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tenso
 
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:
-    """Pixel values 0..255 of any shape to network input, ``(x - 127.5) / 128``: bytes as float32, floats of their type.
-    """
-    return pixels.float().sub_(127.5).mul_(1 / 128) if pixels.dtype == torch.uint8 else (pixels - 127.5) / 128
+    """Pixel values 0..255, of any shape, to network input, ``(x - MIDDLE) / SPAN``: float32 of bytes, or their type."""
+    return pixels.float().sub_(MIDDLE).mul_(1 / SPAN) if pixels.dtype == torch.uint8 else (pixels - MIDDLE) / SPAN
 
 
 def without_colours(crops: torch.Tensor) -> torch.Tensor:
@@ -43,7 +43,7 @@ def without_colours(crops: torch.Tensor) -> torch.Tensor:
 
 def to_picture(pixels: torch.Tensor) -> np.ndarray:
     """Network input (..., 3, H, W) as BGR uint8 (..., H, W, 3): the inverse of ``normalise``."""
-    return (pixels.detach() * 128 + 127.5).round().clamp(0, 255).byte().movedim(-3, -1).cpu().contiguous().numpy()
+    return (pixels.detach() * SPAN + MIDDLE).round().clamp(0, 255).byte().movedim(-3, -1).cpu().contiguous().numpy()
 
 
 def crop_resize(pixels: torch.Tensor, boxes: np.ndarray, size: tuple[int, int] = CROP_SIZE) -> torch.Tensor:
@@ -80,7 +80,7 @@ def _cut(lines: np.ndarray, boxes: np.ndarray, crops: np.ndarray, first: int, la
         known = min(len(sums), lines.shape[1] - left)
         for row in range(rows):
             part = slice(row * tall, (row + 1) * tall)
-            sums[:] = np.float32(-127.5) * (upper[part].sum() + lower[part].sum())
+            sums[:] = np.float32(-MIDDLE) * (upper[part].sum() + lower[part].sum())
             for sample in range(part.start, part.stop):
                 line, following = lines[above[sample], left:], lines[min(above[sample] + 1, height - 1), left:]
                 for place in range(known):
@@ -93,7 +93,7 @@ def _cut(lines: np.ndarray, boxes: np.ndarray, crops: np.ndarray, first: int, la
                     green += near[sample] * sums[place + 1] + far[sample] * sums[place + 4]
                     red += near[sample] * sums[place + 2] + far[sample] * sums[place + 5]
                 crop = crops[number, row, column]
-                crop[0], crop[1], crop[2] = blue / 128, green / 128, red / 128
+                crop[0], crop[1], crop[2] = blue / SPAN, green / SPAN, red / SPAN
 
 
 @compiled

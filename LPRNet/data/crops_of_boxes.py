@@ -23,7 +23,7 @@ from tqdm import tqdm
 from LPRNet.alphabet import foreign_texts
 from LPRNet.data.crop_names import CropName
 from LPRNet.data.labels import TABLE
-from LPRNet.data.preprocess import Cut
+from LPRNet.data.preprocess import Cut, add_context
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from platekit.arguments import HelpFormatter, ListOf, add_seed, check_range, command_line
 from platekit.errors import UserError, run_script
@@ -82,8 +82,7 @@ def main() -> int:
     parser.add_argument("--boxes", type=Path, nargs="+", action=ListOf, required=True, metavar="FILE",
                         help=f"{BOXES_HELP}; and a column text")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=f"folder of the crops and of {TABLE}")
-    parser.add_argument("--context", type=float, default=0.4, help="surroundings where the corners are known, on each "
-                        "side, as a share of the plate's width")
+    add_context(parser, "surroundings where the corners are known, on each side, as a share of the plate's width")
     add_seed(parser)
     args = parser.parse_args()
     check_range(args, "context", 0, 100)

@@ -61,6 +61,11 @@ class Cut:
         return crop
 
 
+def add_context(parser: argparse.ArgumentParser, text: str) -> None:
+    """``--context``, which is told by ``text``."""
+    parser.add_argument("--context", type=float, default=0.4, help=text)
+
+
 def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]) -> tuple[int, list[str]]:
     """Cut every annotated photo below ``source``; return the number of crops and one line for each photo left out.
 
@@ -118,8 +123,7 @@ def main() -> int:
                         help="give no folder to cut no crops to validate on")
     parser.add_argument("--out", type=Path, default=CROPS_TRAIN.parent,
                         help="crops go to train/ and val/ below it")
-    parser.add_argument("--context", type=float, default=0.4,
-                        help="surroundings on each side, as a share of the plate's width")
+    add_context(parser, "surroundings on each side, as a share of the plate's width")
     parser.add_argument("--plain_list", type=Path, metavar="FILE",
                         help="names (one per line) of photos with unreliable corners: only their box is cut out")
     add_seed(parser)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from MTCNN import paths
-from MTCNN.data_preprocessing.sample_store import SUMMARY, are_of_a_table, open_array
+from MTCNN.data_preprocessing.sample_store import ARRAY, SUMMARY, are_of_a_table, open_array
 from MTCNN.data_preprocessing.windows import SAMPLE_KINDS
 from platekit.arguments import HelpFormatter, add_seed, check_range, command_line, flags_of
 from platekit.errors import UserError
@@ -62,7 +62,7 @@ def assemble(folders: Sequence[Path], target: Path, shares: dict[str, float], si
     rng = np.random.default_rng(seed)
     chosen = {kind: rng.permutation(rows)[:int(unit * shares[kind] + 1e-9)] for kind, rows in rows_of.items()}
     arrays = list(itertools.product(folders, SAMPLE_KINDS))
-    header = "".join(f"# array {file_fingerprint(folder / SUMMARY)} "
+    header = "".join(f"{ARRAY}{file_fingerprint(folder / SUMMARY)} "
                      f"{relative_name(folder / f'{kind}.npy', target.parent)}\n" for folder, kind in arrays)
     with atomic_path(target) as temporary, open(temporary, "wb") as file:
         file.write(as_utf8(header, target))

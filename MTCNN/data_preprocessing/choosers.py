@@ -31,6 +31,7 @@ from MTCNN.model.MTCNN_nets import ONet
 from MTCNN.pyramid import MINI_LP, SCALE
 from platekit.boxes import at_least, suppress
 
+MINED_SCORE = 0.3  # of PNet, for a window to count as what it takes for a plate
 DRAWN = {"positive": (0.1, 0.3), "part": (0.25, 0.6)}  # spread of ``jitter`` and reach of ``move_edge``
 
 
@@ -41,7 +42,7 @@ class PNetWindows:
         self.counts, self.mined = counts, mined
         self.most = counts.total + (mined if weights else 0)  # samples of a view
         self.detector = None if weights is None else Detector(weights, ONet(), "cpu",
-                                                              thresholds=Thresholds(pnet_score=0.3))
+                                                              thresholds=Thresholds(pnet_score=MINED_SCORE))
 
     def __call__(self, view: View, pixels: torch.Tensor, rng: np.random.Generator) -> dict[str, np.ndarray]:
         height, width = view.image.shape[:2]
@@ -58,7 +59,7 @@ class PNetWindows:
 class ONetWindows:
     """Proposals of the pyramid by their overlap with the truth, and jittered truths such as later rounds see."""
 
-    def __init__(self, counts: Counts, pnet: Path, onet: Path | None = None, threshold: float = 0.3,
+    def __init__(self, counts: Counts, pnet: Path, onet: Path | None = None, threshold: float = MINED_SCORE,
                  mini_lp: tuple[float, float] = MINI_LP, scale: float = SCALE) -> None:
         self.counts, self.has_onet = counts, onet is not None
         self.most = counts.total + ANYWHERE  # samples of a view

@@ -14,7 +14,7 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from MTCNN.data_preprocessing.choosers import ONetWindows
+from MTCNN.data_preprocessing.choosers import MINED_SCORE, ONetWindows
 from MTCNN.data_preprocessing.generate import add_common_arguments, run
 from MTCNN.data_preprocessing.windows import Counts
 from MTCNN.model.MTCNN_nets import ONET_SIZE
@@ -33,7 +33,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     mining.add_argument("--pnet", type=Path, default=TRAINED_PNET, metavar="WEIGHTS", help="the trained PNet")
     mining.add_argument("--onet", type=Path, metavar="WEIGHTS",
                         help="a trained ONet, to choose the hard negatives and add the boxes that it corrected itself")
-    mining.add_argument("--threshold", type=float, default=0.3, help="lowest PNet score of a proposal")
+    mining.add_argument("--threshold", type=float, default=MINED_SCORE, help="lowest PNet score of a proposal")
     add_pyramid_arguments(mining)
     samples = parser.add_argument_group("samples of a view, at most")
     samples.add_argument("--positives", type=int, default=12, help="boxes of the plate")

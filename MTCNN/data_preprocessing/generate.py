@@ -29,7 +29,7 @@ from MTCNN.data_preprocessing.swap import PlateSwapper
 from MTCNN.data_preprocessing.windows import SAMPLE_KINDS
 from MTCNN.data_set.split import belongs_to_val
 from platekit.arguments import ListOf, add_glyphs, add_seed, check_range, flags_of
-from platekit.boxes import LEAST_SIDE, at_least, encode_offsets, reach_outside
+from platekit.boxes import LEAST_SIDE, at_least, check_inside, encode_offsets
 from platekit.corners import bounding_box
 from platekit.crops import crop_resize, to_picture
 from platekit.errors import UserError
@@ -81,12 +81,12 @@ class ViewSamples(Dataset):
         photo = self.photos[index % len(self.photos)]
         try:
             image = read_image(photo.path)
+            if photo.box is not None:
+                check_inside(photo.path, photo.box[None], *image.shape[:2])
         except UserError as error:
             return str(error)
         box, corners = photo.box, photo.corners
         if box is not None:
-            if reach_outside(box[None], *image.shape[:2]):
-                return f"{photo.path}: its box lies outside the picture; was it made smaller?"
             box = np.minimum(box, image.shape[1::-1] * 2)
             if not at_least(box[None], LEAST_SIDE)[0]:
                 return f"{photo.path}: its box has no area; correct it"

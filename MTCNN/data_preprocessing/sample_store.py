@@ -25,6 +25,7 @@ from platekit.files import replace, write_text
 
 SUMMARY, PROGRESS = "samples.json", "progress.json"
 PHOTOS = "photos.txt"  # that the samples are of, one path per line
+ARRAY = "# array "  # what a list's lines begin with that name its arrays
 HEADER = 128  # bytes before an array's samples, however many they are
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from MTCNN.model.MTCNN_nets import PNET_STRIDE, ONet, PNet, pool_first
 from platekit.compiled import COMPILES, compiled, in_threads
+from platekit.crops import MIDDLE, SPAN
 
 CELLS = 40  # beside one another that are computed together
 LEAST_ROWS = 16  # of cells for a thread
@@ -155,8 +156,8 @@ def winograd(weights: np.ndarray) -> np.ndarray:
 
 def take_pixels(conv: nn.Module) -> None:
     """Change a convolution of network input to one of pixels 0..255."""
-    weight = conv.get_parameter("weight") / 128
-    conv.bias = constant(conv.get_parameter("bias") - 127.5 * weight.sum(dim=(1, 2, 3)))
+    weight = conv.get_parameter("weight") / SPAN
+    conv.bias = constant(conv.get_parameter("bias") - MIDDLE * weight.sum(dim=(1, 2, 3)))
     conv.weight = constant(weight)
 
 

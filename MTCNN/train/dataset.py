@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from MTCNN.data_preprocessing.sample_store import PHOTOS, SUMMARY, are_of_a_table, open_array
+from MTCNN.data_preprocessing.sample_store import ARRAY, PHOTOS, SUMMARY, are_of_a_table, open_array
 from MTCNN.train.augment import prepare
 from platekit.crops import normalise
 from platekit.errors import UserError
@@ -44,9 +44,9 @@ class SampleList(Dataset):
             with open(self.path, encoding="utf-8") as file:
                 arrays = []
                 for line in file:
-                    if not line.startswith("# array "):
+                    if not line.startswith(ARRAY):
                         break
-                    arrays.append(line.removeprefix("# array ").rstrip("\n").split(" ", 1))
+                    arrays.append(line.removeprefix(ARRAY).rstrip("\n").split(" ", 1))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # an empty list is reported below
                 rows = np.loadtxt(self.path, dtype=np.float64, comments="#", ndmin=2, encoding="utf-8")
