@@ -11,8 +11,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Sequence
-from typing import TypeVar, overload
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar, overload
 
 import numpy as np
 import torch
@@ -68,6 +68,16 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+
+class Look(NamedTuple):
+    """One of ONet's rounds: the windows (N, 4) that it saw, the corrected boxes (N, 4), the scores (N,) of the windows,
+    and the means (N,) of these and of the scores of the round before."""
+
+    windows: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    means: np.ndarray
 
 
 class Detector:
@@ -138,21 +148,11 @@ class Detector:
         """
         height, width = pixels.shape[2:]
         levels = plan_levels(height, width, self.mini_lp, self.scale, self.aspects)
-
-        def scan_from(least: float) -> Found:
-            # Elsewhere than on the CPU all levels share one sheet: few large calls, and one wait for the answer.
-            sheets = make_sheets(pixels, levels, OWN_SHEET if self.device.type == "cpu" else math.inf)
-            return self.scanner.scan(sheets, height, width, least)
-
+        # Elsewhere than on the CPU all levels share one sheet: few large calls, and one wait for the answer.
+        sheets = make_sheets(pixels, levels, OWN_SHEET if self.device.type == "cpu" else math.inf)
         limits = self.thresholds
         low = min(limits.pnet_low, limits.pnet_score)
-        # Behind a rough look lower windows cost time, which few pictures need; an exact scan has them anyway.
-        first = limits.pnet_score if self.scanner.rough else low
-        found = scan_from(first)
-        good = found.scores >= limits.pnet_score
-        if good.sum() >= limits.few:
-            return Found(*(part[good] for part in found))
-        return scan_from(low) if low < first else found
+        return self.scanner.scan(sheets, height, width, limits.pnet_score, low, limits.few)
 
     @torch.inference_mode()
     def propose(self, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -195,13 +195,18 @@ class Detector:
         The scores are the means of the last two rounds' (of their log-odds): for as many plates, fewer other things
         pass.
         """
+        *_, last = self.looks(pixels, boxes, scores, least)
+        return last.boxes, last.means
+
+    def looks(self, pixels: torch.Tensor, boxes: np.ndarray, scores: np.ndarray, least: float) -> Iterator[Look]:
+        """ONet's rounds after the first, one by one: see ``correct``."""
         limits = self.thresholds
         for _ in range(1, self.rounds):
             kept = np.flatnonzero((scores >= least) & at_least(boxes, LEAST_SIDE))
             kept = kept[suppress(boxes[kept], scores[kept], limits.first_overlap, limits.refined)]
-            before = scores[kept]
-            boxes, scores = self.judge(pixels, boxes[kept])
-        return boxes, scores_of_mean_odds(before, scores)
+            windows, before = boxes[kept], scores[kept]
+            boxes, scores = self.judge(pixels, windows)
+            yield Look(windows, boxes, scores, scores_of_mean_odds(before, scores))
 
     @torch.inference_mode()
     def judge(self, pixels: torch.Tensor, boxes: np.ndarray, least: float = 0.0) -> tuple[np.ndarray, np.ndarray]:

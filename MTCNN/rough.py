@@ -72,19 +72,25 @@ def make_rough(net: PNet | ONet | Callable, device: torch.device) -> RoughNet | 
 
 
 @compiled
-def likely_tiles(scores: np.ndarray, least: float) -> np.ndarray:
-    """The tiles that hold a cell (h, w) of score ``least`` or more: the (row, column) of their first cells, (T, 2)."""
+def likely_tiles(scores: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """The tiles that hold a cell (h, w) of score ``least`` or more: the (row, column) of their first cells, (T, 2), and
+    the best score in each (T,)."""
     height, width = scores.shape
     tiles = np.empty((height * ((width + TILE - 1) // TILE), 2), np.int64)
+    best = np.empty(len(tiles), scores.dtype)
     count = 0
     for row in range(height):
         last = -1
         for column in range(width):
-            if scores[row, column] >= least and column // TILE != last:
+            if scores[row, column] < least:
+                continue
+            if column // TILE != last:
                 last = column // TILE
-                tiles[count, 0], tiles[count, 1] = row, TILE * last
+                tiles[count, 0], tiles[count, 1], best[count] = row, TILE * last, scores[row, column]
                 count += 1
-    return tiles[:count]
+            else:
+                best[count - 1] = max(best[count - 1], scores[row, column])
+    return tiles[:count], best[:count]
 
 
 def cells_of(tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ import torch
 from MTCNN.model.fast import FastPNet
 from MTCNN.model.MTCNN_nets import PNET_SIZE, PNET_STRIDE, PNet
 from MTCNN.pyramid import Sheet, output_size
-from MTCNN.rough import PNET_MARGIN, TILE_SIZE, cells_of, cut_tiles, likely_tiles, make_rough
+from MTCNN.rough import PNET_MARGIN, TILE, TILE_SIZE, cells_of, cut_tiles, likely_tiles, make_rough
 from platekit.crops import normalise
 
 BAND_PIXELS = {"cpu": 800_000, "cuda": 8_000_000}  # PNet takes sheets in bands of rows
@@ -36,25 +36,36 @@ class Scanner:
         self.rough = make_rough(pnet, device)
 
     @torch.inference_mode()
-    def scan(self, sheets: Iterable[Sheet], height: int, width: int, least: float) -> Found:
-        """Windows that score ``least`` or more, in no order, in the sheets of a picture of ``height`` x ``width``."""
+    def scan(self, sheets: Iterable[Sheet], height: int, width: int, least: float, low: float, few: int) -> Found:
+        """Windows that score ``least`` or more, in no order, in the sheets of a picture of ``height`` x ``width``.
+
+        Where they are fewer than ``few``, those that score ``low`` or more.
+        """
         found = [Found(np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32), np.zeros(0))]
-        likely: list[tuple[torch.Tensor, np.ndarray, np.ndarray]] = []  # the tiles of all sheets make few large calls
+        likely = []  # the tiles of all sheets make few large calls
         for sheet in sheets:
             for first, pixels in self.bands(sheet.pixels):
                 maps = self.scorer.pooled(pixels)
-                tiles = self.tiles_to_compute(maps, least)
-                if tiles is None:
-                    rows, columns, *answers = self.scan_maps(maps, least)
+                chosen = self.tiles_to_compute(maps, low)
+                if chosen is None:
+                    rows, columns, *answers = self.scan_maps(maps, low)
                     windows, inside = sheet.windows(rows + first, columns, height, width)
                     found.append(Found(*(part[inside] for part in (windows, *answers))))
                 else:
+                    tiles, best = chosen
                     rows, columns = cells_of(tiles)
-                    likely.append((cut_tiles(maps, tiles), *sheet.windows(rows + first, columns, height, width)))
+                    windows, inside = sheet.windows(rows + first, columns, height, width)
+                    likely.append((cut_tiles(maps, tiles).numpy(), windows, inside, best >= least - PNET_MARGIN))
         if likely:
-            maps, windows, inside = zip(*likely)
-            found.append(self.scan_tiles(torch.cat(maps), np.concatenate(windows), np.concatenate(inside), least))
-        return Found(*map(np.concatenate, zip(*found)))
+            parts, windows, inside, sure = map(np.concatenate, zip(*likely))
+            for now in filter(np.any, (sure, ~sure)):
+                cells = now.repeat(TILE)
+                found.append(self.scan_tiles(torch.from_numpy(parts[now]), windows[cells], inside[cells], low))
+                if sum(np.count_nonzero(part.scores >= least) for part in found) >= few:
+                    break  # as in most pictures with a plate
+        all_found = Found(*map(np.concatenate, zip(*found)))
+        good = all_found.scores >= least
+        return all_found if good.sum() < few else Found(*(part[good] for part in all_found))
 
     def bands(self, pixels: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
         """A sheet's pixels in bands, and the first row of PNet's cells in each."""
@@ -72,15 +83,16 @@ class Scanner:
         rows, columns, background, *offsets = found.float().cpu().numpy()
         return rows.astype(int), columns.astype(int), np.stack(offsets, axis=1), plate_scores(background)
 
-    def tiles_to_compute(self, maps: torch.Tensor, least: float) -> np.ndarray | None:
-        """The tiles (T, 2) that PNet may score ``least`` in, by a rough look at the maps of its first layers.
+    def tiles_to_compute(self, maps: torch.Tensor, least: float) -> tuple[np.ndarray, np.ndarray] | None:
+        """The tiles (T, 2) that PNet may score ``least`` in, by a rough look at the maps of its first layers, and their
+        rough scores (T,).
 
         None without a rough net, and when computing them takes longer than all of the maps.
         """
         if self.rough is None:
             return None
-        tiles = likely_tiles(self.rough(maps)[0, 0].numpy(), least - PNET_MARGIN)
-        return tiles if len(tiles) * math.prod(TILE_SIZE) < math.prod(maps.shape[2:]) else None
+        tiles, scores = likely_tiles(self.rough(maps)[0, 0].numpy(), least - PNET_MARGIN)
+        return (tiles, scores) if len(tiles) * math.prod(TILE_SIZE) < math.prod(maps.shape[2:]) else None
 
     def scan_tiles(self, maps: torch.Tensor, windows: np.ndarray, inside: np.ndarray, least: float) -> Found:
         """PNet on tiles (T, C, *TILE_SIZE), their cells' windows, whether these count; returns as ``scan``."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ccpd.cars import CarShape
 from ccpd.dataset import PHOTO_SIZE
@@ -63,11 +65,26 @@ def corners_of_kind(vertices: np.ndarray, kind: PlateKind) -> np.ndarray:
 
     A narrower one is seen from nearer, as wide as the ordinary one.
     """
+    return _corners_in_place(vertices, KINDS["blue"].size_mm, np.multiply(kind.size_mm, _nearer(kind.width_mm)))
+
+
+def corners_of_ordinary(vertices: np.ndarray, size: Sequence[float]) -> np.ndarray:
+    """The corners (4, 2) of the ordinary plate in whose place one of this ``size`` (width, height in mm) has corners
+    ``vertices``: the inverse of ``corners_of_kind``."""
+    return _corners_in_place(vertices, np.multiply(size, _nearer(size[0])), KINDS["blue"].size_mm)
+
+
+def _nearer(width: float) -> float:
+    """By how much nearer a plate of this width (mm) is seen than an ordinary one in its place."""
+    return max(1.0, KINDS["blue"].width_mm / width)
+
+
+def _corners_in_place(vertices: np.ndarray, size: ArrayLike, other: ArrayLike) -> np.ndarray:
+    """The corners (4, 2) of a plate of size ``other`` (width, height) about the middle of one of ``size`` at
+    ``vertices``, and in its plane."""
     unit = np.array([(1, 1), (-1, 1), (-1, -1), (1, -1)], np.float32)
-    ordinary, other = (unit * np.array(one.size_mm, np.float32) for one in (KINDS["blue"], kind))
-    matrix = cv2.getPerspectiveTransform(ordinary, vertices.astype(np.float32))
-    nearer = max(1.0, KINDS["blue"].width_mm / kind.width_mm)
-    return cv2.perspectiveTransform(other[None] * np.float32(nearer), matrix)[0].astype(np.float64)
+    matrix = cv2.getPerspectiveTransform(unit * np.asarray(size, np.float32), vertices.astype(np.float32))
+    return cv2.perspectiveTransform((unit * np.asarray(other, np.float32))[None], matrix)[0].astype(np.float64)
 
 
 def enlarge(corners: np.ndarray, factor: float) -> np.ndarray:

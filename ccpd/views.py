@@ -42,22 +42,13 @@ class View:
 
 
 def make_view(image: np.ndarray, box: np.ndarray | None, corners: np.ndarray | None, ignore: np.ndarray,
-              rng: np.random.Generator, poses: Sequence[str] = tuple(POSES), tone: float = 1.0) -> View:
+              rng: np.random.Generator, poses: Sequence[str] = tuple(POSES), tone: float = 1.0,
+              ordinary: np.ndarray | None = None) -> View:
     """A random view of a photo, which keeps its size. ``ignore``: zones (K, 4) that hold no samples; ``tone`` as by
-    ccpd.plates.tone_of."""
+    ccpd.plates.tone_of; ``ordinary``: the corners (4, 2) that a plate of the usual size would have, of another one."""
     height, width = image.shape[:2]
-    matrix = pose = None
-    if corners is not None:
-        for _ in range(8):
-            pose = sample_pose(pick_by_share(rng, {pose: POSES[pose] for pose in poses}), rng)
-            target = placed(pose.corners, height, width)
-            if np.ptp(target, axis=0).min() < LEAST_POSED:  # in a small picture
-                continue
-            matrix = warp_between(corners, target, height, width)
-            if matrix is not None:
-                break
-    if matrix is None:
-        matrix = mild_warp(box, height, width, rng)
+    posed = None if corners is None else into_pose(corners if ordinary is None else ordinary, height, width, rng, poses)
+    pose, matrix = posed or (None, mild_warp(box, height, width, rng))
     if corners is None and box is not None:
         corners = box_corners(box)
     new_box = None if corners is None else bounding_box(transform(corners, matrix))
@@ -73,6 +64,23 @@ def make_view(image: np.ndarray, box: np.ndarray | None, corners: np.ndarray | N
     if new_box is not None and _contrast(changed, new_box) < 4 < _contrast(warped, new_box):
         changed = warped  # so dark or so bright that nothing is left to see
     return View(changed, new_box, zones, matrix)
+
+
+def into_pose(corners: np.ndarray, height: int, width: int, rng: np.random.Generator, poses: Sequence[str]
+              ) -> tuple[Pose, np.ndarray] | None:
+    """A pose of one of the subsets ``poses``, and the homography (3, 3) that takes ``corners`` (4, 2) there.
+
+    None where none was found that the picture allows, as in a small one.
+    """
+    shares = {subset: POSES[subset] for subset in poses}
+    for _ in range(8):
+        pose = sample_pose(pick_by_share(rng, shares), rng)
+        target = placed(pose.corners, height, width)
+        if np.ptp(target, axis=0).min() >= LEAST_POSED:
+            matrix = warp_between(corners, target, height, width)
+            if matrix is not None:
+                return pose, matrix
+    return None
 
 
 def placed(corners: np.ndarray, height: int, width: int) -> np.ndarray:

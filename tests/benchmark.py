@@ -110,6 +110,7 @@ def stages(threads: int) -> Rows:
     """Every stage, on the bundled photos of 720 x 1160 pixels one at a time; the mean over the photos."""
     reader, plain, published, floor = PlateReader("cpu"), PlainReader(), PlainReader(published=True), Floor()
     detector, recogniser = reader.detector, reader.recogniser
+    limits = detector.thresholds.pnet_score, detector.thresholds.pnet_low, detector.thresholds.few
     tasks: dict[Hashable, Callable[[], object]] = dict(floor.tasks)
     work: dict[str, list[tuple[float, float]]] = {}  # stage -> multiply-adds and bytes for each photo
 
@@ -134,7 +135,7 @@ def stages(threads: int) -> Rows:
         add("decode", photo, partial(read_image, photo), partial(cv2.imread, str(photo)), 0, image.nbytes)
         add("pyramid", photo, lambda p=pixels, n=levels: list(make_sheets(p, n)), partial(plain.pyramid, image), 0,
             image.nbytes + level_bytes)
-        add("PNet", photo, lambda s=sheets: detector.scanner.scan(s, 1160, 720, detector.thresholds.pnet_score),
+        add("PNet", photo, lambda s=sheets: detector.scanner.scan(s, 1160, 720, *limits),
             partial(plain.scan, image, plain_levels))
         add("suppression", photo, partial(detector.choose, *found), partial(plain.suppress, *plain_found), 0,
             20 * len(found[2]))

@@ -17,7 +17,7 @@ import torch
 from ccpd import camera, views
 from ccpd.annotation import parse
 from ccpd.geometry import Pose
-from ccpd.layout import corners_of_kind
+from ccpd.layout import corners_of_kind, corners_of_ordinary
 from ccpd.plate_kinds import FORCES, KINDS
 from ccpd.plates import PlateRenderer, tone_of
 from ccpd.symbols import LETTERS
@@ -31,7 +31,8 @@ from ccpd.views import (
     transform,
     warp_between,
 )
-from MTCNN.data_preprocessing import gen_Onet_train_data, gen_Pnet_train_data
+from MTCNN.data_preprocessing import gen_Onet_train_data, gen_Pnet_train_data, swap
+from MTCNN.data_preprocessing import generate as generation
 from MTCNN.data_preprocessing.assemble import assemble, run
 from MTCNN.data_preprocessing.choosers import ONetWindows, PNetWindows
 from MTCNN.data_preprocessing.generate import ViewSamples, generate, photos_by_split
@@ -49,6 +50,7 @@ from MTCNN.data_preprocessing.windows import (
     windows_around,
 )
 from MTCNN.data_set import preprocess
+from MTCNN.data_set.split import belongs_to_val
 from MTCNN.detector import Detector, Thresholds
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
@@ -242,6 +244,14 @@ def test_no_pose_makes_a_plate_too_small_to_be_seen():
     for seed in range(60):
         view = make_view(image, box, box_corners(box), np.zeros((0, 4)), np.random.default_rng(seed))
         assert (view.box[2:] - view.box[:2]).min() >= 4
+
+
+def test_a_view_without_a_pose_looks_as_no_pose(monkeypatch):
+    monkeypatch.setattr(views, "LEAST_POSED", 1000)
+    monkeypatch.setattr(views, "look_like", None)
+    image, box = make_picture(300, 400), np.array([100.0, 100, 200, 130])
+    for seed in range(10):
+        make_view(image, box, box_corners(box), np.zeros((0, 4)), np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -442,6 +452,11 @@ def test_drawn_windows_keep_their_word():
     assert (chosen["negative"][:, 1] >= 300).all()  # nothing from the zone to leave alone
     without = draw_windows(1160, 720, None, np.zeros((0, 4)), Counts(10, 8, 6, 12), rng)
     assert len(without["positive"]) == 0 and len(without["negative"]) == 18
+    many = draw_windows(1160, 720, None, np.zeros((0, 4)), Counts(1, 1, 100, 0), rng)
+    assert len(many["negative"]) == 100
+    at_edge = draw_windows(1160, 720, np.array([5.0, 20, 205, 80]), np.zeros((0, 4)), Counts(10, 8, 40, 0), rng)
+    windows = np.concatenate(list(at_edge.values()))  # PNet's levels end where the picture does
+    assert (windows >= 0).all() and (windows[:, 2:] <= (720, 1160)).all() and len(at_edge["negative"]) == 40
     small = windows_anywhere(30, 40, 20, rng)
     assert (small >= 0).all() and (small <= (40, 30, 40, 30)).all()
     assert len({tuple(row) for row in choose(small, np.ones(20, bool), 15, rng).tolist()}) == 15
@@ -632,7 +647,7 @@ def test_generators_run_and_repeat(call, tmp_path):
         summary, of_val = (json.loads((folder / split / "samples.json").read_text()) for split in ("train", "val"))
         assert summary["rows"]["positive"] > 20 and summary["rows"]["negative"] > 20 and summary["rows"]["part"] > 10
         assert (summary["steps"], of_val["steps"]) == (2 * 5, 1)
-        assert summary["settings"]["seed"] != of_val["settings"]["seed"]
+        assert (summary["settings"]["split"], of_val["settings"]["split"]) == ("train", "val")
         positives = open_array(folder / "train" / "positive.npy")
         assert positives.shape[1:] == (*size, 3) and positives.std() > 10
         assert "complete" in call(main, *common, *extra, "--out_train", folder / "train", "--out_val",
@@ -766,6 +781,71 @@ def test_later_rounds_start_from_what_onet_corrected(tmp_path, monkeypatch):
     assert windows[0].tolist() == proposal[0].tolist() and len(windows) == 3
 
 
+@pytest.mark.parametrize(("likely", "rounds"), [(0.5, 1), (0.9, 1), (0.05, 3), (0.005, 1)])
+def test_the_first_windows_are_those_that_onet_takes_for_plates(tmp_path, monkeypatch, likely, rounds):
+    """Whatever PNet says; and less likely ones are looked at again where, as in detection, no plate was found."""
+    save_checkpoint(tmp_path / "pnet", PNet().state_dict())
+    chooser = ONetWindows(Counts(8, 4, 2, 2), tmp_path / "pnet", ONet())
+    proposals = np.array([[10.0, 10, 90, 40], [200, 10, 280, 40], [10, 100, 90, 130]])
+    monkeypatch.setattr(chooser.detector, "propose", lambda pixels: (proposals, np.array([0.9, 0.8, 0.4])))
+    monkeypatch.setattr(chooser.detector, "judge",
+                        lambda pixels, boxes: (boxes, np.where(boxes[:, 1] > 50, likely, 0.001)))
+    windows, corrected = chooser.look(torch.zeros(1, 3, 160, 320, dtype=torch.uint8))
+    looked_at = 3 if likely > 0.2 else rounds  # once among the proposals, then in both of the later rounds
+    assert windows[:looked_at].tolist() == [proposals[2].tolist()] * looked_at
+    assert len(windows) == 3 + looked_at - 1 and len(corrected) == looked_at - 1
+
+
+def test_plates_set_aside_are_not_those_that_the_split_took_away(tmp_path):
+    """``preprocess.py`` splits by a hash too: of what it left to train on, as many are set aside as are asked for."""
+    plates = [plate for number in range(400) if not belongs_to_val(plate := f"皖A{number:05d}", 0.1, 0)]
+    for plate in plates:
+        (tmp_path / photo_name(plate)).touch()
+    arguments = gen_Pnet_train_data.parse_arguments(["--dir_train", str(tmp_path), "--hold_out", "0.1"])
+    assert 0.05 < len(photos_by_split(arguments)["val"]) / len(plates) < 0.15
+
+
+def test_neither_the_nets_nor_the_splits_draw_alike(call, tmp_path, monkeypatch):
+    seeds = []
+    monkeypatch.setattr(generation, "generate", lambda folder, data, *_: seeds.append(data.seed) is not None)
+    photos, others = photo_folder(tmp_path / "photos"), photo_folder(tmp_path / "others")
+    for main, out in ((gen_Pnet_train_data.main, "p"), (gen_Onet_train_data.main, "o")):
+        done = call(main, "-dir_train", photos, "-dir_val", others, "--out_train", tmp_path / out, "--out_val",
+                    tmp_path / f"{out}v", *(["--pnet", PNET_WEIGHTS] if out == "o" else []))
+        assert done.status == 0, done
+    assert len(set(seeds)) == 4
+
+
+@pytest.mark.parametrize("how", ["swapped", "told"])
+def test_a_plate_of_another_shape_keeps_it_in_every_view(tmp_path, monkeypatch, how):
+    """Poses are those of long plates: one of 220 x 140 mm is not drawn out to their shape."""
+    monkeypatch.setattr(views, "sample_pose", lambda *_: Pose(box_corners(np.array([200.0, 500, 480, 590])), 70.0, 4.0))
+    photo = read_photos([photo_folder(tmp_path / "photos")])[0]
+    swapper, size = None, None
+    if how == "swapped":
+        monkeypatch.setattr(swap, "KIND_SHARES", {"motorcycle": 1})
+        monkeypatch.setattr(swap, "SIGNS", 0)
+        swapper = PlateSwapper(1)
+    else:
+        size = (220, 140)
+        photo = dataclasses.replace(photo, corners=corners_of_kind(photo.corners, KINDS["motorcycle"]))
+        photo = dataclasses.replace(photo, box=bounding_box(photo.corners))
+    seen = []
+    data = ViewSamples([photo], 6, ["ccpd_base"], 0, (12, 47), None, swapper, size)
+    data.choose = lambda view, pixels, rng: seen.append(view) or dict.fromkeys(SAMPLE_KINDS, np.zeros((0, 4)))
+    for index in range(1, 6):
+        data[index]
+        width, height = seen[-1].box[2:] - seen[-1].box[:2]
+        assert width / height == pytest.approx(220 / 140, rel=0.05)
+
+
+def test_the_ordinary_plate_in_the_place_of_another():
+    vertices = np.array(CORNERS, float)
+    for kind in KINDS.values():
+        there = corners_of_ordinary(corners_of_kind(vertices, kind), kind.size_mm)
+        np.testing.assert_allclose(there, vertices, atol=0.01)
+
+
 def test_some_photos_are_set_aside_to_validate_on_the_same_for_both_nets(call, tmp_path):
     photos = photo_folder(tmp_path / "photos", [f"皖A{number:05d}" for number in range(12)])
     counts = []
@@ -794,7 +874,9 @@ def test_photos_of_one_plate_are_set_aside_together(tmp_path):
 
 @pytest.mark.parametrize(("flags", "what"), [(("--poses", "ccpd_foo"), "ccpd_foo"), (("--hold_out", "1"), "hold_out"),
                                              (("--hold_out", "0.0001"), "too few"),
-                                             (("--threshold", "nan"), "threshold")])
+                                             (("--threshold", "nan"), "threshold"),
+                                             (("--plate_size", "0", "140"), "plate_size"),
+                                             (("--plate_size", "305", "152", "--swap", "0.5"), "plate_size")])
 def test_wrong_flags_of_the_generators_are_refused(call, tmp_path, flags, what):
     photos = photo_folder(tmp_path / "photos")
     done = call(gen_Onet_train_data.main, "-dir_train", photos, "--pnet", PNET_WEIGHTS, "--out_train", tmp_path / "o",

@@ -128,14 +128,11 @@ def test_pnet_alone_places_windows_rightly():
     np.testing.assert_allclose(overlap, scores, atol=0.04)
 
 
-@pytest.mark.parametrize("rough", [True, False])
-def test_where_few_windows_score_well_lower_ones_count_too(rough):
-    """With an exact scan, which has all windows at once, and as behind a rough look, which is asked again."""
+def test_where_few_windows_score_well_lower_ones_count_too():
     found = {}
     for few in (0, 5, 10_000):
         limits = Thresholds(pnet_score=0.45, pnet_low=0.3, few=few)
         finder = make((60.0, 90.0, 180.0, 122.0), thresholds=limits)
-        finder.scanner.rough, finder.scanner.tiles_to_compute = rough, lambda maps, least: None  # all of them
         found[few] = finder.scan(finder.upload(map_picture()))[2]
     assert found[0].min() >= 0.45 and 5 < len(found[0]) < len(found[10_000]) and 0.3 <= found[10_000].min() < 0.4
     assert np.array_equal(found[5], found[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from MTCNN.detector import Detector, Thresholds
 from MTCNN.model.fast import FastPNet
 from MTCNN.model.MTCNN_nets import ONet, PNet
-from MTCNN.rough import TILE_SIZE, cells_of, cut_tiles, likely_tiles
+from MTCNN.rough import TILE, TILE_SIZE, cells_of, cut_tiles, likely_tiles
 from platekit.images import read_image
 from platekit.inputs import find_images
 from platekit.paths import SAMPLES
@@ -57,6 +58,28 @@ def test_the_exact_nets_see_little(monkeypatch):
 
 
 @needs_bfloat16
+def test_cells_that_score_less_are_computed_where_few_score_well(monkeypatch):
+    """Once: then they are the exact scan's."""
+    tiles, lowest = Counter(), {}
+    for few in (0, 10_000):
+        limits = Thresholds(few=few)
+        finder = Detector(device="cpu", thresholds=limits)
+        pixels = finder.upload(read_image(find_images(SAMPLES)[0]))
+        score = finder.scanner.scorer.score
+        monkeypatch.setattr(finder.scanner.scorer, "score",
+                            lambda x, few=few, score=score: tiles.update({few: len(x)}) or score(x))
+        found = finder.scan(pixels)
+        lowest[few] = found.scores.min()
+        with monkeypatch.context() as patch:
+            patch.setattr("MTCNN.rough.multiplies_bfloat16", lambda device: False)
+            wanted = Detector(device="cpu", thresholds=limits).scan(pixels)
+        order, wanted_order = (np.lexsort(part.windows.T) for part in (found, wanted))
+        for part, other in zip(found, wanted):
+            np.testing.assert_allclose(part[order], other[wanted_order], atol=1e-5, rtol=1e-5)
+    assert 0 < tiles[0] < tiles[10_000] and lowest[0] >= 0.45 > lowest[10_000] >= 0.3
+
+
+@needs_bfloat16
 @pytest.mark.parametrize("share", [0.3, 0.003])
 def test_other_weights_have_the_same_cells(share, monkeypatch):
     """Where PNet accepts a third of a picture, tiles would take longer than the picture."""
@@ -84,7 +107,9 @@ def test_tiles_have_the_cells_of_the_whole(size):
         rough = torch.rand(scores.shape[2:])
         rough[0, -1] = 1
         likely = rough >= 0.7
-        tiles = likely_tiles(rough.numpy(), 0.7)
+        tiles, best = likely_tiles(rough.numpy(), 0.7)
+        for (row, column), score in zip(tiles, best, strict=True):
+            assert score == rough[row, column:column + TILE].max() >= 0.7
         patches = cut_tiles(maps, tiles)
         assert patches.shape == (len(tiles), 10, *TILE_SIZE) and len(tiles) <= likely.sum()
         _, found = net.score(patches)

@@ -26,10 +26,10 @@ from MTCNN.data_preprocessing.windows import (
     windows_anywhere,
     windows_around,
 )
-from MTCNN.detector import ROUNDS, Detector, Thresholds
+from MTCNN.detector import Detector, Look, Thresholds
 from MTCNN.model.MTCNN_nets import ONet
 from MTCNN.pyramid import MINI_LP, SCALE
-from platekit.boxes import at_least, suppress
+from platekit.boxes import at_least
 
 MINED_SCORE = 0.3  # of PNet, for a window to count as what it takes for a plate
 DRAWN = {"positive": (0.1, 0.3), "part": (0.25, 0.6)}  # spread of ``jitter`` and reach of ``move_edge``
@@ -41,8 +41,8 @@ class PNetWindows:
     def __init__(self, counts: Counts, weights: Path | None = None, mined: int = 0) -> None:
         self.counts, self.mined = counts, mined
         self.most = counts.total + (mined if weights else 0)  # samples of a view
-        self.detector = None if weights is None else Detector(weights, ONet(), "cpu",
-                                                              thresholds=Thresholds(pnet_score=MINED_SCORE))
+        limits = Thresholds(pnet_score=MINED_SCORE, pnet_low=MINED_SCORE)
+        self.detector = None if weights is None else Detector(weights, ONet(), "cpu", thresholds=limits)
 
     def __call__(self, view: View, pixels: torch.Tensor, rng: np.random.Generator) -> dict[str, np.ndarray]:
         height, width = view.image.shape[:2]
@@ -82,8 +82,8 @@ class ONetWindows:
 
     def of_plate(self, kind: str, box: np.ndarray, windows: np.ndarray, corrected: np.ndarray,
                  rng: np.random.Generator) -> np.ndarray:
-        """Windows of this kind of a plate's ``box`` (4,): the worst of those that ONet ``corrected``, some of PNet's
-        ``windows``, all of which are of the kind, and drawn ones."""
+        """Windows of this kind of a plate's ``box`` (4,): the worst of those that ONet ``corrected``, some of the
+        detector's ``windows``, all of which are of the kind, and drawn ones."""
         count = getattr(self.counts, kind)
         spread, edge = DRAWN[kind]
         own = corrected[kinds_of(overlaps(corrected, box))[kind]]
@@ -96,8 +96,8 @@ class ONetWindows:
 
     def negatives(self, view: View, box: np.ndarray, windows: np.ndarray, elsewhere: np.ndarray,
                   rng: np.random.Generator) -> np.ndarray:
-        """Windows of no plate: about the plate's ``box`` (4,), PNet's wrong ``windows`` there and further away, and
-        some anywhere."""
+        """Windows of no plate: about the plate's ``box`` (4,), the detector's wrong ``windows`` there and further away,
+        and some anywhere."""
         around = windows_around(box, 60, rng)
         around = choose(around, kinds_of(overlaps(around, box))["negative"] & ~touching(around, view.ignore),
                         (self.counts.near + 1) // 2, rng)
@@ -109,24 +109,24 @@ class ONetWindows:
         return np.concatenate([around, near, far, elsewhere])
 
     def look(self, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """The windows that the detector sees in a picture (1, 3, H, W), the best scored first, and those it corrected.
+        """The windows that the detector sees in a picture (1, 3, H, W), the best scored first, and those of them that
+        it corrected itself.
 
-        The latter are what ONet's later rounds start from; without ONet's weights there are none.
+        The latter are what ONet's later rounds see. Without ONet's weights there are none, and PNet's scores count.
         """
         boxes, scores = self.detector.propose(pixels)
-        found, corrected = [(boxes, scores)], [boxes[:0]]
+        later: list[Look] = []
         if self.has_onet:
             limits = self.detector.thresholds
-            for _ in range(1, ROUNDS):
-                boxes, scores = self.detector.judge(pixels, boxes)
-                likely = (scores >= limits.first_score) & at_least(boxes, LEAST_WINDOW)
-                boxes, scores = boxes[likely], scores[likely]
-                found.append((boxes, scores))
-                kept = suppress(boxes, scores, limits.first_overlap, limits.refined)
-                boxes = boxes[kept]
-                corrected.append(boxes)
-        windows, scores = map(np.concatenate, zip(*found))
-        return windows[np.argsort(-scores, kind="stable")].astype(float), np.concatenate(corrected).astype(float)
+            moved, scores = self.detector.judge(pixels, boxes)
+            later = list(self.detector.looks(pixels, moved, scores, limits.first_score))
+            if not (later[-1].means >= limits.score).any():  # so the detector looks at less likely ones too
+                later = list(self.detector.looks(pixels, moved, scores, limits.first_low))
+        windows = np.concatenate([boxes, *(look.windows for look in later)]).astype(float)
+        scores = np.concatenate([scores, *(look.scores for look in later)])
+        large = at_least(windows, LEAST_WINDOW)
+        ranked = np.argsort(-scores, kind="stable")
+        return windows[ranked[large[ranked]]], windows[len(boxes):][large[len(boxes):]]
 
 
 def _front_heavy(windows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

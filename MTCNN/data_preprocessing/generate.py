@@ -11,7 +11,8 @@ import math
 import operator
 import os
 import time
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ccpd.annotation import plate_of
+from ccpd.layout import corners_of_ordinary
 from ccpd.views import POSES, View, make_view
 from MTCNN import paths
 from MTCNN.data_preprocessing.choosers import ONetWindows, PNetWindows
@@ -31,7 +33,7 @@ from MTCNN.data_set.split import belongs_to_val
 from platekit.arguments import ListOf, add_glyphs, add_seed, check_range, flags_of
 from platekit.boxes import LEAST_SIDE, at_least, check_inside, encode_offsets
 from platekit.corners import bounding_box
-from platekit.crops import crop_resize, to_picture
+from platekit.crops import crop_resize, to_picture, upload
 from platekit.errors import UserError
 from platekit.files import alone_in, file_fingerprint, fingerprint, real_path, write_bytes
 from platekit.images import read_image
@@ -67,42 +69,57 @@ class ViewSamples(Dataset):
     error's text instead.
     """
 
-    def __init__(self, photos: list[Photo], views: int, poses: list[str], seed: int, size: tuple[int, int],
-                 choose: Choose, swapper: PlateSwapper | None = None) -> None:
+    def __init__(self, photos: list[Photo], views: int, poses: list[str], seed: int | Sequence[int],
+                 size: tuple[int, int], choose: Choose, swapper: PlateSwapper | None = None,
+                 plate_size: Sequence[float] | None = None) -> None:
+        """``plate_size``: (width, height) of the photos' plates in mm, where it is not the usual one."""
         self.photos, self.views, self.poses, self.seed = photos, views, poses, seed
-        self.size, self.choose, self.swapper = size, choose, swapper
+        self.size, self.choose, self.swapper, self.plate_size = size, choose, swapper, plate_size
 
     def __len__(self) -> int:
         return len(self.photos) * self.views
 
     def __getitem__(self, index: int) -> Samples | str:
         torch.set_num_threads(1)  # crops are small; the processes of the loader are the parallelism
-        rng = np.random.default_rng((self.seed, index))
+        rng = np.random.default_rng((*np.atleast_1d(self.seed), index))
         photo = self.photos[index % len(self.photos)]
         try:
             image = read_image(photo.path)
-            if photo.box is not None:
-                check_inside(photo.path, photo.box[None], *image.shape[:2])
+            box = plate_within(photo, *image.shape[:2])
         except UserError as error:
             return str(error)
-        box, corners = photo.box, photo.corners
-        if box is not None:
-            box = np.minimum(box, image.shape[1::-1] * 2)
-            if not at_least(box[None], LEAST_SIDE)[0]:
-                return f"{photo.path}: its box has no area; correct it"
+        view = self.view_of(image, box, photo, rng, warped=index >= len(self.photos))
+        pixels = upload(view.image)
+        chosen = self.choose(view, pixels, rng)
+        return cut_samples(pixels, view.box, chosen, self.size)
+
+    def view_of(self, image: np.ndarray, box: np.ndarray | None, photo: Photo, rng: np.random.Generator,
+                warped: bool) -> View:
+        """A view of the photo, another plate on it maybe; not ``warped`` it is the photo but for that."""
+        corners, tone = photo.corners, 1.0
         if corners is not None and not ((corners >= 0) & (corners <= image.shape[1::-1])).all():
             corners = None  # the box ends at the picture's edge
-        tone = 1.0
+        # poses are those of ordinary plates: one of another shape goes where it would be in the place of such a plate
+        ordinary = corners
+        if corners is not None and self.plate_size is not None:
+            ordinary = corners_of_ordinary(corners, self.plate_size)
         if self.swapper is not None and corners is not None:
             image, corners, tone = self.swapper(image, corners, rng)
             box = None if corners is None else bounding_box(corners)
-        if index < len(self.photos):  # the first view is the photo as it is
-            view = View(image, box, photo.ignore)
-        else:
-            view = make_view(image, box, corners, photo.ignore, rng, self.poses, tone)
-        pixels = torch.from_numpy(view.image).permute(2, 0, 1).unsqueeze(0)
-        chosen = self.choose(view, pixels, rng)
-        return cut_samples(pixels, view.box, chosen, self.size)
+        if not warped:
+            return View(image, box, photo.ignore)
+        return make_view(image, box, corners, photo.ignore, rng, self.poses, tone, ordinary)
+
+
+def plate_within(photo: Photo, height: int, width: int) -> np.ndarray | None:
+    """The box (4,) of the photo's plate in its picture of this size. Raises UserError for one that cannot be."""
+    if photo.box is None:
+        return None
+    check_inside(photo.path, photo.box[None], height, width)
+    box = np.minimum(photo.box, (width, height) * 2)
+    if not at_least(box[None], LEAST_SIDE)[0]:
+        raise UserError(f"{photo.path}: its box has no area; correct it")
+    return box
 
 
 def generate(folder: Path, data: ViewSamples, settings: dict, workers: int) -> bool:
@@ -172,10 +189,14 @@ def add_common_arguments(parser: argparse.ArgumentParser, net: str) -> None:
                         help="where the validation samples go")
     views = parser.add_argument_group("views")
     views.add_argument("--views", type=int, default=8,
-                       help="views of each training photo: the first as it is, the others warped and changed in light")
+                       help="views of each training photo: the first as it is (but for --swap), the others warped and "
+                            "changed in light")
     views.add_argument("--views_val", type=int, default=2, help="views of each validation photo")
     views.add_argument("--poses", nargs="+", choices=POSES, default=list(POSES), metavar="SUBSET",
                        help=f"CCPD subsets whose plate poses the views take: {', '.join(POSES)}")
+    views.add_argument("--plate_size", nargs=2, type=float, metavar=("WIDTH", "HEIGHT"),
+                       help="of the photos' plates in mm, where their corners are known; without it they are taken for "
+                            "ordinary Chinese ones (440 140), and others get that shape in warped views")
     views.add_argument("--swap", type=float, default=0.0, metavar="SHARE",
                        help="share of the training views in which a drawn plate of any kind hides the photo's own")
     add_glyphs(views)
@@ -192,6 +213,10 @@ def check_arguments(args: argparse.Namespace) -> None:
     for flag in ("workers", *OF_A_VIEW):
         if flag in args:
             check_range(args, flag, 0)
+    if args.plate_size and min(args.plate_size) <= 0:
+        raise UserError("a plate has a width and a height above 0; change --plate_size")
+    if args.plate_size and args.swap:
+        raise UserError("--swap draws plates over ordinary Chinese ones only; leave --plate_size or it out")
     if args.hold_out and args.dir_val not in ([], [paths.PHOTOS_VAL]):
         raise UserError("--dir_val and --hold_out both say what to validate on; leave one of them out")
     if (args.hold_out or args.dir_val) and args.out_train.resolve() == args.out_val.resolve():
@@ -213,7 +238,8 @@ def photos_by_split(args: argparse.Namespace) -> dict[str, list[Photo]]:
     train, val = (read_photos(folders, args.plain_list, args.ignore_list, plates) if folders else []
                   for folders in (args.dir_train, dir_val))
     if args.hold_out:
-        aside = [belongs_to_val(plate_in(photo.path, plates), args.hold_out, 0) for photo in train]
+        # not as preprocess.py splits: of what that leaves to train on the same hash sets nothing aside
+        aside = [belongs_to_val(f"hold_out/{plate_in(photo.path, plates)}", args.hold_out, 0) for photo in train]
         val = list(itertools.compress(train, aside))
         train = [photo for photo, is_aside in zip(train, aside) if not is_aside]
         if not train or not val:
@@ -256,17 +282,20 @@ def generate_split(args: argparse.Namespace, net: str, split: str, photos: list[
     print(f"{split}: {with_plate} photos with a plate and {len(photos) - with_plate} without from "
           f"{', '.join(map(str, sources))}, {views} views each: up to {samples} samples, "
           + (f"{room / 1000:.1f} GB" if room > 1000 else f"{room:.1f} MB"))
-    seed = args.seed * 2 + (split == "val")  # the splits never draw alike
-    settings = {"net": net, "photos": len(photos), "views": views, "seed": seed, "poses": args.poses,
-                "set of files": fingerprint(*files), "plain_list": file_fingerprint(args.plain_list),
-                "ignore_list": file_fingerprint(args.ignore_list), "swap": 0.0, **facts}
+    settings = {"net": net, "split": split, "photos": len(photos), "views": views, "seed": args.seed,
+                "poses": args.poses, "set of files": fingerprint(*files),
+                "plain_list": file_fingerprint(args.plain_list), "ignore_list": file_fingerprint(args.ignore_list),
+                "swap": 0.0, **facts}
     if args.boxes:
         settings["boxes"] = [file_fingerprint(table) for table in args.boxes]
+    if args.plate_size:
+        settings["plate_size"] = args.plate_size
     swapper = None
     if split == "train" and args.swap:
         swapper = PlateSwapper(args.swap, args.glyphs)
         settings |= {"swap": args.swap, "glyphs": str(args.glyphs)}
-    data = ViewSamples(photos, views, args.poses, seed, size, choose, swapper)
+    seed = args.seed, zlib.crc32(f"{net} {split}".encode())  # neither the nets nor the splits draw alike
+    data = ViewSamples(photos, views, args.poses, seed, size, choose, swapper, args.plate_size)
     with alone_in(folder):
         left_out = generate(folder, data, settings, args.workers)
     names = dict.fromkeys(map(os.path.abspath, pictures))  # a photo of several plates is listed once

@@ -105,12 +105,15 @@ def draw_windows(height: int, width: int, box: np.ndarray | None, zones: np.ndar
                  rng: np.random.Generator) -> dict[str, np.ndarray]:
     """PNet's windows of one view: kind -> (N, 4). ``box`` is the plate's; negatives don't touch the ``zones``."""
     chosen = {kind: np.zeros((0, 4)) for kind in SAMPLE_KINDS}
-    far = windows_anywhere(height, width, 3 * counts.far + 8, rng)
+    count = counts.far + (counts.near if box is None else 0)
+    far = windows_anywhere(height, width, 3 * count + 8, rng)
     free = ~touching(far, zones)
     if box is None:
-        chosen["negative"] = choose(far, free, counts.near + counts.far, rng)
+        chosen["negative"] = choose(far, free, count, rng)
         return chosen
     around = windows_around(box, 24 * max(1, counts.positive + counts.part), rng)
+    # as PNet sees them: what lies beyond the edge would tell them apart
+    around = around[((around[:, :2] >= 0) & (around[:, 2:] <= (width, height))).all(axis=1)]
     kinds = kinds_of(overlaps(around, box))
     for kind, count in (("positive", counts.positive), ("part", counts.part)):
         chosen[kind] = choose(around, kinds[kind], count, rng)
