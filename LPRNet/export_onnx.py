@@ -16,6 +16,7 @@ if __package__ in (None, ""):  # run as a file: import from the repository root
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from ccpd.annotation import parse
@@ -23,6 +24,7 @@ from LPRNet.onnx_reader import Probabilities, Transforms, facts_of
 from LPRNet.paths import CROPS_VAL, LPRNET_ONNX, LPRNET_WEIGHTS, STN_ONNX, STN_WEIGHTS
 from LPRNet.recogniser import Recogniser, load_reader
 from platekit.arguments import HelpFormatter, add_seed, flags_of, for_help
+from platekit.checkpoints import belongs_with
 from platekit.crops import CROP_SIZE, crop_resize
 from platekit.errors import UserError, run_script
 from platekit.images import read_image
@@ -80,11 +82,14 @@ def main() -> None:
     print(f"exporting {args.lprnet} and {args.stn}")
     first, last = sample_crops(recogniser)
     noise = {f"random {count}": random_crops(count) for count in (1, 2, 3, 16, 64)}
-    for net, path, output, crops, facts in (
-            (Transforms(reader), args.stn_onnx, "transforms", first, {}),
-            (Probabilities(reader), args.lprnet_onnx, "probabilities", last, facts_of(alphabet))):
+
+    def write(net: nn.Module, path: Path, output: str, crops: torch.Tensor, facts: dict[str, str]) -> None:
         samples = {f"samples {count}": crops[:count] for count in range(1, len(crops) + 1)}
         export(net, first[:2], (0,), path, [output], {**samples, **noise}, facts)
+
+    write(Transforms(reader), args.stn_onnx, "transforms", first, {})
+    write(Probabilities(reader), args.lprnet_onnx, "probabilities", last,
+          facts_of(alphabet) | belongs_with(args.stn_onnx))
     if crops_folder:
         compare_texts(crops_folder, recogniser, Recogniser(args.lprnet_onnx, args.stn_onnx, "cpu"))
     else:

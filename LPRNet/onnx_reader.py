@@ -12,6 +12,7 @@ from torch.nn import functional
 from LPRNet.alphabet import TIME_STEPS, Alphabet
 from LPRNet.model.LPRNET import fold_batch_norm
 from LPRNet.model.STN import STNet
+from platekit.checkpoints import tell_if_apart
 from platekit.crops import CROP_SIZE
 from platekit.errors import UserError
 from platekit.onnx_nets import OnnxNet
@@ -79,6 +80,7 @@ class OnnxReader:
                 from None
         self.alphabet = Alphabet(chars, max_length, rows)
         self._net.must_give((2, 3, *CROP_SIZE), (2, len(self.alphabet), TIME_STEPS))
+        tell_if_apart(self._net.facts, lprnet_path, stn_path)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return self._net.outputs(x)[0].clamp(min=1e-37).log()

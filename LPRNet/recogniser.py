@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,19 @@ from LPRNet.onnx_reader import OnnxReader
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.rows import Row, places_of
 from platekit.boxes import checked_boxes
-from platekit.checkpoints import load_state, load_weights, read_checkpoint, save_weights
+from platekit.checkpoints import (
+    belongs_with,
+    load_state,
+    load_weights,
+    read_checkpoint,
+    save_weights,
+    tell_if_apart,
+)
 from platekit.compiled import survive_forks
 from platekit.crops import CROP_SIZE, sample_boxes, to_picture, upload, without_colours
 from platekit.devices import multiplies_bfloat16, pick_device, without_autocast
 from platekit.errors import UserError
+from platekit.images import Picture, for_each
 from platekit.onnx_nets import is_onnx
 
 LOOKS = 3  # at a plate; the first is the crop of its box
@@ -56,9 +65,10 @@ class Reader(nn.Module):
 
 def save_reader(reader: Reader, alphabet: Alphabet, lprnet_path: str | os.PathLike,
                 stn_path: str | os.PathLike) -> None:
-    """Write both nets' weights; LPRNet's file records the alphabet, and the length and rows of its plates."""
-    save_weights(lprnet_path, reader.lprnet, alphabet.facts)
+    """Write both nets' weights; LPRNet's file records the alphabet, the length and rows of its plates, and the other.
+    """
     save_weights(stn_path, reader.stn)
+    save_weights(lprnet_path, reader.lprnet, alphabet.facts | belongs_with(stn_path))
 
 
 def load_reader(lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str | os.PathLike = STN_WEIGHTS
@@ -69,6 +79,7 @@ def load_reader(lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str |
     reader = Reader(len(alphabet)).float()  # whatever the default is
     load_state(reader.lprnet, state, lprnet_path)
     load_weights(reader.stn, stn_path, "stn")
+    tell_if_apart(facts, lprnet_path, stn_path)
     return reader.eval(), alphabet
 
 
@@ -90,6 +101,12 @@ def recorded_alphabet(state: dict[str, Any], facts: dict[str, Any], path: str | 
                             "--alphabet FILE --weights' goes on from it and records one")
         raise UserError(f"{path} does not fit an LPRNet of {len(chars)} classes; name weights of LPRNet")
     return Alphabet(chars, max_length, rows)
+
+
+def fast_reader(nets: Reader, device: torch.device, dtype: torch.dtype = torch.float32) -> FastReader:
+    """The trained nets, in evaluation mode, for inference on the device."""
+    reader = FastReader(nets.stn, nets.lprnet, dtype).to(device).to(memory_format=torch.channels_last)
+    return reader.pack() if device.type == "cpu" else reader
 
 
 def boxes_round(boxes: np.ndarray, margins: Sequence[tuple[float, float]] = MARGINS) -> np.ndarray:
@@ -120,10 +137,10 @@ class Recogniser:
             self.alphabet = self.reader.alphabet
         else:
             nets, self.alphabet = load_reader(lprnet_path, stn_path)
-            self.reader = self.first_reader = self._fast(nets, torch.float32)
+            self.reader = self.first_reader = fast_reader(nets, self.device)
             # Measured with earlier weights: no text of 2,762 sure plates changes, 99 in 100 confidences by under 0.006.
             if multiplies_bfloat16(self.device):
-                self.first_reader = self._fast(nets, torch.bfloat16)
+                self.first_reader = fast_reader(nets, self.device, torch.bfloat16)
         self.places = places_of(self.alphabet)
         if batch_size is not None and batch_size < 1:
             raise UserError(f"the batch size must be at least 1, not {batch_size}")
@@ -188,10 +205,6 @@ class Recogniser:
         return [dataclasses.replace(self.alphabet.agree(of_plate), rows=2)
                 for of_plate in logits.unflatten(0, (len(boxes), -1, len(self.places)))]
 
-    def _fast(self, nets: Reader, dtype: torch.dtype) -> FastReader:
-        reader = FastReader(nets.stn, nets.lprnet, dtype).to(self.device).to(memory_format=torch.channels_last)
-        return reader.pack() if self.device.type == "cpu" else reader
-
     def logits(self, crops: torch.Tensor, reader: Callable) -> torch.Tensor:
         """A reader's logits (N, class_num, T) for crops (N, 3, 24, 94)."""
         return torch.cat([reader(part) for part in crops.split(self.batch_size)])
@@ -226,14 +239,17 @@ class Recogniser:
             theta = compose(theta, self.reader.stn.theta(sample_boxes(pixels, boxes, theta)))
         return theta
 
-    def read_pictures(self, pictures: Sequence[np.ndarray], boxes: Sequence[Sequence[float]] | None = None
+    def read_pictures(self, pictures: Iterable[Picture], boxes: Iterable[Sequence[float]] | None = None
                       ) -> list[Reading]:
-        """Readings of pictures of one plate each: BGR uint8 (H, W, 3), the plate in its box, or filling the picture.
+        """Readings of pictures (paths, files' bytes, or BGR uint8 (H, W, 3)) of one plate each: in its box, or filling
+        the picture.
 
-        Raises ValueError for any other array, a box without area, and another number of boxes than of pictures.
+        Raises UserError for a file that is no picture; ValueError for an array of another kind, a box without area,
+        and another number of boxes than of pictures.
         """
-        return [self.read(*self.prepare(picture, box))[0]
-                for picture, box in zip(pictures, [None] * len(pictures) if boxes is None else boxes, strict=True)]
+        pairs = zip(pictures, itertools.repeat(None)) if boxes is None else zip(pictures, boxes, strict=True)
+        return [for_each(lambda image, box=box: self.read(*self.prepare(image, box))[0], picture)
+                for picture, box in pairs]
 
     @without_autocast
     @torch.inference_mode()

@@ -70,6 +70,9 @@ class Detections:
         return len(self.scores)
 
 
+THRESHOLDS = Thresholds()
+
+
 class Look(NamedTuple):
     """One of ONet's rounds: the windows (N, 4) that it saw, the corrected boxes (N, 4), the scores (N,) of the windows,
     and the means (N,) of these and of the scores of the round before."""
@@ -85,7 +88,7 @@ class Detector:
 
     def __init__(self, pnet: PNet | str | os.PathLike = PNET_WEIGHTS, onet: ONet | str | os.PathLike = ONET_WEIGHTS,
                  device: torch.device | str = "auto", mini_lp: tuple[float, float] = MINI_LP, scale: float = SCALE,
-                 thresholds: Thresholds = Thresholds(), rounds: int = ROUNDS,
+                 thresholds: Thresholds = THRESHOLDS, rounds: int = ROUNDS,
                  aspects: Sequence[float] = ASPECTS) -> None:
         """Nets (put into evaluation mode), or paths of their weights or ONNX files. ``mini_lp`` is the (width, height)
         of the smallest plate.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,10 +22,11 @@ import torch
 from torch import nn
 
 from platekit.errors import UserError
-from platekit.files import is_device, real_path, takes_files, write_bytes, write_text
+from platekit.files import file_fingerprint, is_device, real_path, takes_files, write_bytes, write_text
 
 SUMS = "SHA256SUMS"
 # Under which a checkpoint holds a state dict: last.pth and best.pth of a training here, others' checkpoints.
+# The first that is there counts: a training's average before its net.
 WRAPPERS = "average", "net", "net_state_dict", "model_state_dict", "state_dict"
 MOST_BYTES = 2 << 30  # of a file to read; a training's checkpoint has a hundredth of that
 COUNTER = "num_batches_tracked"  # of batch norm, which files of old versions of torch lack, and nothing here needs
@@ -48,6 +50,18 @@ def save_weights(path: str | os.PathLike, net: nn.Module, facts: dict[str, Any] 
     ``facts`` travel in the state dict's own metadata, so that the file still loads with ``load_state_dict`` anywhere.
     """
     save_state(path, net.state_dict(), facts)
+
+
+def belongs_with(path: str | os.PathLike) -> dict[str, str]:
+    """What a file of weights notes of another one that it was trained with."""
+    return {"with": file_fingerprint(path)}
+
+
+def tell_if_apart(facts: Mapping[str, Any], path: str | os.PathLike, other: str | os.PathLike) -> None:
+    """Say on standard error if the weights at ``path``, which record ``facts``, were trained with others than
+    ``other``'s."""
+    if facts.get("with", fingerprint := file_fingerprint(other)) != fingerprint:
+        print(f"{path} was trained with other weights than {other}; together they may read little", file=sys.stderr)
 
 
 def save_state(path: str | os.PathLike, state: Mapping[str, torch.Tensor],

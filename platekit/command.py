@@ -272,13 +272,19 @@ def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_pa
                 write_line(stream, entry)
                 if score:
                     score.add_entry(entry)
-    if score and str(score):
-        print(score, file=sys.stderr if json_path == "-" else sys.stdout)
-    if wrong and score and rank() == 0:
-        write_rows(wrong, score.columns, ((name_in(wrong.parent, path), *rest) for path, *rest in score.wrong))
-        print(f"{len(score.wrong)} rows of what is wrong are in {wrong}", file=sys.stderr)
+    if score and rank() == 0:
+        tell_score(score, wrong, sys.stderr if json_path == "-" else sys.stdout)
     wait_for_all()  # torchrun ends the others when one has failed
     return int(failed or (folder is not None and folder.lacks_some))
+
+
+def tell_score(score: Score, wrong: Path | None, out: TextIO) -> None:
+    """Print what a run has found, and write the table of what is wrong."""
+    if str(score):
+        print(score, file=out)
+    if wrong:
+        write_rows(wrong, score.columns, ((name_in(wrong.parent, path), *rest) for path, *rest in score.wrong))
+        print(f"{len(score.wrong)} rows of what is wrong are in {wrong}", file=sys.stderr)
 
 
 def run_shared(sources: Callable[[], Iterator[Path]], read_inputs: Callable[..., Iterator[tuple[int, dict[str, Any]]]],

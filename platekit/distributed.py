@@ -76,7 +76,7 @@ def together() -> Iterator[None]:
         if world() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
         raise UserError(f"process {rank()} lost another process of this training, whose own message says why; the same "
-                        "command goes on from the last checkpoint") from None
+                        "command, without --restart, goes on from the last checkpoint") from None
 
 
 def total(share: torch.Tensor) -> torch.Tensor:

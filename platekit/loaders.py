@@ -12,11 +12,12 @@ from torch.utils.data import Dataset
 
 from platekit.devices import local_processes
 from platekit.errors import UserError
+from platekit.signals import HANG_UP
 
 
 def ignore_signals(_: int) -> None:
     """For loader processes: what reaches all of a group is for the one that trains, and ends them in its time."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, *HANG_UP):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -18,13 +18,15 @@ from typing import overload
 import numpy as np
 import torch
 
+from LPRNet.alphabet import Reading
 from LPRNet.details import DetailReader
 from LPRNet.paths import COLOUR_WEIGHTS, LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.recogniser import Recogniser
-from MTCNN.detector import ROUNDS, Detector
+from MTCNN.detector import ROUNDS, THRESHOLDS, Detector, Thresholds
 from MTCNN.paths import ONET_WEIGHTS, PNET_WEIGHTS
 from MTCNN.pyramid import ASPECTS, MINI_LP, SCALE
 from platekit.devices import pick_device
+from platekit.errors import UserError
 from platekit.images import Picture, for_each
 from platekit.results import PictureResult, Plate
 
@@ -45,6 +47,24 @@ CUT_OFF, WHOLE = 0.035, 7
 CUT_OFF_FACTOR = 0.1  # of the confidence then
 
 
+def doubt_cut_off(reading: Reading, beyond: float) -> Reading:
+    """The reading of a Chinese plate whose box reached ``beyond`` (over its width) the picture's right edge: less sure
+    if it lacks a symbol then."""
+    if beyond <= CUT_OFF or len(reading.text) >= WHOLE:
+        return reading
+    return dataclasses.replace(reading, confidence=CUT_OFF_FACTOR * reading.confidence, others=())
+
+
+def without_unlikely(plates: Iterable[Plate]) -> list[Plate]:
+    """Those of the plates, the surest first, that reach a limit."""
+    kept: list[Plate] = []
+    for plate in plates:
+        least_score, least_confidence = FURTHER_LIMITS if kept else FIRST_LIMITS
+        if (plate.detection_score or 0) >= least_score or (plate.confidence or 0) >= least_confidence:
+            kept.append(plate)
+    return kept
+
+
 class PlateReader:
     """Finds and reads plates. All nets are loaded once, when it is made."""
 
@@ -53,16 +73,19 @@ class PlateReader:
                  lprnet: str | os.PathLike = LPRNET_WEIGHTS, stn: str | os.PathLike = STN_WEIGHTS,
                  rounds: int = ROUNDS, aspects: Sequence[float] = ASPECTS, details: bool = False,
                  colour: str | os.PathLike = COLOUR_WEIGHTS, doubtful: bool = False,
-                 min_confidence: float = 0.0) -> None:
+                 min_confidence: float = 0.0, thresholds: Thresholds = THRESHOLDS) -> None:
         """``mini_lp`` is the (width, height) in pixels of the smallest plate to find, ``scale`` the factor between
-        pyramid levels, ``rounds`` and ``aspects`` are the detector's; with ``details`` plates have a colour, by the
+        pyramid levels, ``rounds``, ``aspects`` and ``thresholds`` are the
+        detector's; with ``details`` plates have a colour, by the
         weights ``colour``, and corners too; boxes that reach no limit count if ``doubtful``. Otherwise plates with a
-        confidence below ``min_confidence`` are left out.
+        confidence (0 to 1) below ``min_confidence`` are left out.
 
         Raises UserError when weights are missing or of another shape, and for impossible sizes.
         """
         device = pick_device(device)
-        self.detector = Detector(pnet, onet, device, mini_lp, scale, rounds=rounds, aspects=aspects)
+        if not 0 <= min_confidence <= 1:
+            raise UserError(f"a confidence is a number from 0 to 1, not {min_confidence}; change --min_confidence")
+        self.detector = Detector(pnet, onet, device, mini_lp, scale, thresholds, rounds, aspects)
         self.recogniser = Recogniser(lprnet, stn, device)
         self.doubtful, self.min_confidence = doubtful, min_confidence
         self.details = DetailReader(self.recogniser, colour) if details else None
@@ -89,20 +112,15 @@ class PlateReader:
         detected = time.perf_counter()
         readings = self.recogniser.read(pixels, boxes)
         if self.recogniser.alphabet.chinese:  # other plates may be shorter
-            readings = [dataclasses.replace(reading, confidence=CUT_OFF_FACTOR * reading.confidence, others=())
-                        if share > CUT_OFF and len(reading.text) < WHOLE else reading
-                        for reading, share in zip(readings, found.beyond)]
+            readings = list(map(doubt_cut_off, readings, found.beyond.tolist()))
         details = self.details(pixels, boxes, [reading.text for reading in readings]) if self.details \
             else [None] * len(readings)
         done = time.perf_counter()
-        plates: list[Plate] = []
-        for box, score, reading, detail in zip(boxes.tolist(), scores.tolist(), readings, details):
-            least_score, least_confidence = FURTHER_LIMITS if plates else FIRST_LIMITS
-            if self.doubtful or score >= least_score or reading.confidence >= least_confidence:
-                plates.append(Plate(tuple(box), score, reading.text, reading.confidence, reading.symbol_confidences,
-                                    details=detail, rows=reading.rows, others=reading.others))
+        plates = [Plate(tuple(box), score, reading.text, reading.confidence, reading.symbol_confidences,
+                        details=detail, rows=reading.rows, others=reading.others)
+                  for box, score, reading, detail in zip(boxes.tolist(), scores.tolist(), readings, details)]
         if not self.doubtful:
-            plates = [plate for plate in plates if (plate.confidence or 0.0) >= self.min_confidence]
+            plates = [plate for plate in without_unlikely(plates) if (plate.confidence or 0) >= self.min_confidence]
         height, width = image.shape[:2]
         return PictureResult(width, height, tuple(plates),
                              {"detect": (detected - start) * 1000, "recognise": (done - detected) * 1000})

@@ -70,8 +70,11 @@ def nets_of(args: argparse.Namespace) -> dict[str, Path]:
     return {net: getattr(args, net) or path for net, path in BACKENDS[args.backend].items()}
 
 
-def make_reader(args: argparse.Namespace, doubtful: bool = False) -> PlateReader:
-    """The reader that the flags describe, ``doubtful`` as for ``PlateReader``. Raises UserError as ``PlateReader``."""
+def make_reader(args: argparse.Namespace, doubtful: bool = False, of_frames: bool = False) -> PlateReader:
+    """The reader that the flags describe, ``doubtful`` as for ``PlateReader``. Raises UserError as ``PlateReader``.
+
+    That ``of_frames`` of videos leaves out nothing by ``--min_confidence``: one frame is less sure than all are.
+    """
     if args.backend == "onnx" and args.device not in ("auto", "cpu"):
         raise UserError(f"--backend onnx runs on the CPU, not on {args.device}; leave out --device")
     nets = nets_of(args)
@@ -81,9 +84,11 @@ def make_reader(args: argparse.Namespace, doubtful: bool = False) -> PlateReader
                             "(MTCNN/export_onnx.py, LPRNet/export_onnx.py) and name what that writes")
     device = join(pick_device("cpu" if args.backend == "onnx" else args.device))
     check_range(args, "min_confidence", 0, 1)
+    if args.colour != COLOUR_WEIGHTS and not args.details:
+        raise UserError("--colour is of --details; add that, or leave it out")
     reader = PlateReader(device, args.mini_lp, args.scale, pnet=nets["pnet"], onet=nets["onet"],
                          lprnet=nets["lprnet"], stn=nets["stn"], details=args.details, colour=args.colour,
-                         doubtful=doubtful, min_confidence=args.min_confidence)
+                         doubtful=doubtful, min_confidence=0.0 if of_frames else args.min_confidence)
     hand_back_files()
     return reader
 
@@ -140,12 +145,21 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
+def of_videos(args: argparse.Namespace) -> bool:
+    """Whether videos are read, not pictures."""
+    return bool(args.video) or args.camera is not None
+
+
 def check_inputs(args: argparse.Namespace) -> None:
-    """UserError for inputs that exclude each other or are no pictures by name, and for results in a video's place."""
-    if (args.video or args.camera is not None) and (args.image or args.resume or args.boxes or args.wrong):
+    """UserError for inputs that exclude each other or are no pictures by name, for flags that would have no effect, and
+    for results in a video's place."""
+    videos = of_videos(args)
+    if videos and (args.image or args.resume or args.boxes or args.wrong):
         raise UserError("--image, --resume, --boxes and --wrong exclude --video and --camera; run them one after the "
                         "other")
-    if args.crops and not args.video and args.camera is None:
+    if not videos and (args.every != 1 or args.reconnect):
+        raise UserError("--every and --reconnect are for videos; leave them out")
+    if args.crops and not videos:
         raise UserError("--crops is for videos; MTCNN/data_set/boxes_of_results.py and LPRNet/data/crops_of_boxes.py "
                         "cut the plates out of pictures")
     results_place(args.json, args.video or (), args.output)  # videos may be a list of them
@@ -161,12 +175,11 @@ def main() -> int:
     args = parse_arguments()
     check_inputs(args)
     truth = plates_of_tables(args.boxes)
-    reader = make_reader(args, doubtful=args.hide)
+    reader = make_reader(args, doubtful=args.hide, of_frames=of_videos(args))
     score = Score(truth, reader.recogniser.alphabet.symbols) if args.boxes else None
     output = args.output or (None if args.json else OUTPUTS)
-    if args.video or args.camera is not None:
+    if of_videos(args):
         cameras = [] if args.camera is None else [args.camera]
-        reader.min_confidence = 0.0  # what one frame shows is less sure than what all do
         rules = dataclasses.replace(RULES, least=args.min_confidence)
         return run_video(find_videos(args.video or [], output) + cameras, reader.read, args.json, output,
                          show=args.show, every=args.every, hide=args.hide, reconnect=args.reconnect, rules=rules,

@@ -34,13 +34,14 @@ from platekit.arguments import add_seed, check_range
 from platekit.checkpoints import check_save, read_content, save_checkpoint
 from platekit.devices import add_device, trains_in_bfloat16
 from platekit.errors import UserError
-from platekit.files import alone_in, file_fingerprint, write_text
+from platekit.files import alone_in, file_fingerprint, real_path, write_text
 from platekit.loaders import check_shared_memory, check_workers, ignore_signals
 from platekit.memory import keep_freed_memory
 from platekit.muon import Muon, is_inner
 from platekit.revision import code_revision
 from platekit.signals import stop_on_signal
 
+LAST, BEST = "last.pth", "best.pth"  # in a run's folder: to go on from, and of the best epoch so far
 SAVE_SECONDS = 120  # between two checkpoints inside an epoch
 Net = TypeVar("Net", bound=nn.Module)
 Key = tuple[int, int]  # what a data set is indexed with: the sample's index, and the seed of its augmentation
@@ -116,14 +117,19 @@ def add_training_arguments(parser: argparse.ArgumentParser, epochs: int, batch_s
     add_device(running)
 
 
-def check_run(args: argparse.Namespace, save: Sequence[Path]) -> None:
-    """Before a training: UserError for values with which nothing can be trained, and as ``check_save``."""
+def check_run(args: argparse.Namespace, save: Sequence[Path], weights: Iterable[str | Path] = ()) -> None:
+    """Before a training from these weights: UserError for values with which nothing can be trained, for weights that
+    the run replaces, and as ``check_save``."""
     for flag in ("epoch", "batch_size"):
         check_range(args, flag, 1)
     if not 0 < args.learning_rate < math.inf:
         raise UserError(f"--learning_rate must be above 0, not {args.learning_rate}")
     for flag in ("workers", "save_seconds"):
         check_range(args, flag, 0)
+    for path in weights:
+        if real_path(path) in [real_path(args.run / name) for name in (LAST, BEST)]:
+            raise UserError(f"--weights {path} is a file that this training replaces; copy it elsewhere first, or name "
+                            "another --run")
     check_save(save)
 
 
@@ -161,10 +167,12 @@ class Run(Generic[Net]):
     def __init__(self, folder: str | Path, net: Net, settings: Settings, device: torch.device,
                  facts: dict[str, Any] | None = None, save_seconds: float = SAVE_SECONDS) -> None:
         self.folder, self.net, self.settings, self.device = Path(folder), net.to(device), settings, device
-        self.last, self.best_path = self.folder / "last.pth", self.folder / "best.pth"
+        self.last, self.best_path = self.folder / LAST, self.folder / BEST
         keep_freed_memory()
         distributed.share_batch_norm(net)
         self.facts = facts or {}
+        self.revision = code_revision()  # now: the files may be others before the first epoch ends
+        self.restarted = False
         self.save_seconds = save_seconds
         self.bfloat16 = settings.bfloat16 and trains_in_bfloat16(device)
         self.optimizers = optimizers_of(net, settings)
@@ -180,6 +188,7 @@ class Run(Generic[Net]):
 
     def resume(self, restart: bool = False) -> bool:
         """Go on from ``last.pth`` where there is one; UserError when it belongs to another training."""
+        self.restarted = restart
         if restart or not self.last.exists():
             return False
         try:
@@ -196,7 +205,8 @@ class Run(Generic[Net]):
                          if key in theirs and theirs[key] != value]
             if differing:
                 raise UserError(f"{self.last} comes from a training with another {' and '.join(differing)}; name "
-                                "another folder, or start anew with --restart (--weights goes on from its weights)")
+                                f"another folder (--weights {self.best_path} goes on from its weights), or start anew "
+                                "with --restart")
         try:
             self.net.load_state_dict(state["net"])
             self.average.load_state_dict(state["average"])
@@ -240,7 +250,7 @@ class Run(Generic[Net]):
             if begins and trained:
                 figures = evaluate(self.average.eval())
                 if figures["score"] > 0:  # there is something to keep
-                    self.finish_epoch({"epoch": 0, "step": 0, **figures, "revision": code_revision()})
+                    self.finish_epoch({"epoch": 0, "step": 0, **figures, "revision": self.revision})
             try:
                 self.train_epochs(data, collate, loss, evaluate, workers, signals)
             except RuntimeError:  # of another process that is lost
@@ -286,9 +296,10 @@ class Run(Generic[Net]):
                    **{name: value / len(batches) for name, value in self.sums.items()},
                    **evaluate(self.average.eval()),
                    "samples_per_second": (len(batches) - first) * self.settings.batch_size / seconds,
-                   "seconds": seconds, "revision": code_revision()}
+                   "seconds": seconds, "revision": self.revision}
             self.finish_epoch(row)
-            if signals:
+            if signals and self.step < steps:  # at the end nothing is left but to write the weights
+                self.tell_stopped(steps)
                 raise stopped(signals)
 
     def train_epoch(self, loader: DataLoader, batches: EpochBatches, steps: int, loss: Loss,
@@ -310,9 +321,13 @@ class Run(Generic[Net]):
                 if signals or time.monotonic() - self.saved >= self.save_seconds:
                     self.save()
                 if signals:  # the other processes end with this one: they may be a step behind
-                    tqdm.write(f"stopped and saved after {self.step} of {steps} steps; the same command goes on",
-                               file=sys.stderr)
+                    self.tell_stopped(steps)
                     raise stopped(signals)
+
+    def tell_stopped(self, steps: int) -> None:
+        """Say that the checkpoint is written, and what goes on from it."""
+        again = "the same command, without --restart," if self.restarted else "the same command"
+        tqdm.write(f"stopped and saved after {self.step} of {steps} steps; {again} goes on", file=sys.stderr)
 
     def train_step(self, batch: Any, loss: Loss, learning_rate: float) -> dict[str, float]:
         """One step of the optimiser; UserError when loss or gradient are not finite, or a GPU's memory is too small:

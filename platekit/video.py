@@ -84,10 +84,10 @@ class Watch:
 
     def __init__(self, source: str | os.PathLike | int, read: ReadFrame, rules: Rules = RULES,
                  live: bool | None = None, every: int = 1, reconnect: float = 0.0, pictures: bool = False) -> None:
-        """``read`` gives the plates of a frame, ``rules`` say which of them count; ``live`` and ``every`` are
-        ``FrameSource``'s. A live source that ends by itself is opened again by a try every ``reconnect`` seconds (0: it
-        is not). With ``pictures`` tracks keep those of their plates: ``track.reading.best.picture``. Raises UserError
-        when the source cannot be opened."""
+        """``read`` gives the plates of a frame, sure or not; ``rules`` say which of them count (``rules.least`` is what
+        ``min_confidence`` is for pictures); ``live`` and ``every`` are ``FrameSource``'s. A live source that ends by
+        itself is opened again by a try every ``reconnect`` seconds (0: it is not). With ``pictures`` tracks keep those
+        of their plates: ``track.reading.best.picture``. Raises UserError when the source cannot be opened."""
         self.source, self.read, self.rules = FrameSource(source, live, every), read, rules
         self.reconnect, self.pictures = reconnect, pictures
         self.frames, self.seconds, self.last = 0, 0.0, -1  # how many, in how long, and the last one's number

@@ -19,7 +19,9 @@ from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
 from LPRNet.model.STN import STNet
 from LPRNet.recogniser import LOOKS, MARGINS, SURE, Reader, Recogniser, save_reader
 from platekit.crops import crop_resize, upload
+from platekit.errors import UserError
 from platekit.images import read_image
+from platekit.inputs import find_images
 from platekit.opencv import cv2
 from platekit.paths import SAMPLES
 from tests.conftest import make_picture, needs_bfloat16
@@ -250,6 +252,29 @@ def test_pictures_and_boxes_that_do_not_fit_are_refused():
     assert recogniser.read_pictures([picture], [(1e6, 0, 2e7, 9)])[0].text == ""  # it lies far outside
     with pytest.raises(ValueError):
         recogniser.read_pictures([picture, picture], [(0, 0, 90, 30)])
+
+
+def test_pictures_of_plates_may_be_files_or_their_bytes():
+    recogniser, path = Recogniser(device="cpu"), find_images(SAMPLES)[0]
+    box = parse(path).box
+    for pictures in ([path, str(path)], iter([path.read_bytes(), read_image(path)])):
+        readings = recogniser.read_pictures(pictures, [box, box])
+        assert [reading.text for reading in readings] == [parse(path).plate] * 2
+    assert len(recogniser.read_pictures(path for _ in range(2))) == 2
+    with pytest.raises(UserError, match=r"no\.jpg"):
+        recogniser.read_pictures(["no.jpg"])
+
+
+def test_nets_that_were_not_trained_together_are_told_apart(tmp_path, capsys):
+    for name in "ab":
+        reader = Reader(4)
+        torch.nn.init.normal_(next(reader.stn.parameters()))
+        save_reader(reader, Alphabet("xyz-"), tmp_path / f"{name}_lprnet", tmp_path / f"{name}_stn")
+    Recogniser(tmp_path / "a_lprnet", tmp_path / "a_stn", "cpu")
+    Recogniser(device="cpu")  # earlier files note nothing
+    assert capsys.readouterr().err == ""
+    Recogniser(tmp_path / "a_lprnet", tmp_path / "b_stn", "cpu")
+    assert f"a_lprnet was trained with other weights than {tmp_path / 'b_stn'}" in capsys.readouterr().err
 
 
 def _of_forces(rng, kind):

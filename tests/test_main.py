@@ -350,3 +350,10 @@ def test_plates_of_videos_are_as_sure_as_asked_for_when_all_is_seen(call, monkey
     ((read, rules),) = asked
     assert rules.least == 0.7 and read.__self__.min_confidence == 0  # a frame is less sure
     assert "--min_confidence must be from 0 to 1" in call(main, "--min_confidence", 2).sentence()
+
+
+@pytest.mark.parametrize(("flags", "what"), [(("--every", 5), "are for videos"), (("--reconnect",), "are for videos"),
+                                             (("--colour", "my.pth"), "is of --details")])
+def test_flags_that_would_have_no_effect_are_refused(call, flags, what):
+    done = call(main, *flags)
+    assert done.status == 2 and what in done.sentence()

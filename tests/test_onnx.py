@@ -100,6 +100,13 @@ def test_an_alphabet_of_ones_own_travels_with_the_file(exported):
     assert recogniser.straighten(pictures[0]).shape == (24, 94, 3)
 
 
+def test_files_that_were_not_exported_together_are_told_apart(exported, capsys):
+    OnnxReader(exported / "own.onnx", exported / "own_stn.onnx")
+    assert capsys.readouterr().err == ""
+    OnnxReader(exported / "own.onnx", exported / "stn.onnx")
+    assert "own.onnx was trained with other weights" in capsys.readouterr().err
+
+
 INPUTS = {"pnet": ((1, 12, 47), (1, 77, 203)), "onet": ((1, 24, 94), (3, 24, 94)), "stn": ((1, 24, 94), (3, 24, 94)),
           "lprnet": ((1, 24, 94), (3, 24, 94))}  # crops, height and width
 OTHERS = "is asked for by no file of this project: pip install openvino ncnn pnnx"

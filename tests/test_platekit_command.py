@@ -542,7 +542,8 @@ def test_the_weights_that_flags_name_are_those_used(call, tmp_path, monkeypatch,
 
     monkeypatch.setattr(module, name, take)
     put_picture(tmp_path / "皖A12345_1.png", make_picture(20, 60))
-    needed = {train_colour: ("--img_dirs_train", tmp_path), evaluate: ("--data", tmp_path, "--out", "out")}
+    needed = {train_colour: ("--img_dirs_train", tmp_path), evaluate: ("--data", tmp_path, "--out", "out"),
+              read_plates: ("--details",)}
     done = call(module.main, *(part for flag in flags for part in (f"--{flag}", tmp_path / f"my_{flag}")),
                 *needed.get(module, ()), cwd=tmp_path)
     assert done.sentence().endswith("so far"), done

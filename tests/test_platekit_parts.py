@@ -132,6 +132,14 @@ def test_a_file_that_is_whole_is_resumed_by_reading_what_is_new(photos, whole, t
     assert f"{COUNT + 1} lines are kept, whose pictures are not drawn" in capsys.readouterr().out
 
 
+def test_results_that_another_program_wrote_anew_are_resumed(photos, whole, tmp_path):
+    target, nets = tmp_path / "plates.jsonl", Nets()
+    compact = "\n".join(json.dumps(json.loads(line), separators=(",", ":")) for line in whole.splitlines())
+    target.write_text(compact + "\n")
+    assert run_pictures([photos], nets, str(target), resume=True) == 1
+    assert nets.read == [] and target.read_bytes() == whole
+
+
 def test_what_failed_is_read_again_when_resumed(photos, whole, tmp_path):
     target, nets = tmp_path / "plates.jsonl", Nets()
     run_pictures([photos], nets, str(target))

@@ -17,7 +17,7 @@ import torch
 from ccpd.annotation import parse
 from LPRNet.alphabet import Alphabet, Reading
 from LPRNet.recogniser import Recogniser
-from MTCNN.detector import Detections, Detector
+from MTCNN.detector import Detections, Detector, Thresholds
 from platekit.errors import UserError
 from platekit.images import read_image
 from platekit.opencv import cv2
@@ -52,6 +52,16 @@ def test_a_doubtful_box_that_nobody_can_read_is_no_plate(monkeypatch, found, pla
     reader.min_confidence = 0.5
     left = [str(number) for number in plates if found[number][1] >= 0.5]
     assert [plate.text for plate in reader(np.zeros((60, 80, 3), np.uint8)).plates] == left
+
+
+def test_a_confidence_in_percent_is_refused():
+    with pytest.raises(UserError, match="a number from 0 to 1, not 90"):
+        PlateReader("cpu", min_confidence=90)
+
+
+def test_the_detectors_thresholds_are_those_that_were_given():
+    assert len(PlateReader("cpu")(SAMPLE_PHOTOS[0]).plates) == 1
+    assert PlateReader("cpu", thresholds=Thresholds(score=1.1))(SAMPLE_PHOTOS[0]).plates == ()
 
 
 def test_a_plate_that_the_edge_cuts_off_is_not_read_surely():

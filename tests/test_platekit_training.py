@@ -30,6 +30,7 @@ from platekit.training import (
     EpochBatches,
     Run,
     Settings,
+    check_run,
     start_weights,
 )
 from tests.conftest import ROOT, lines_of, needs_locks
@@ -257,7 +258,7 @@ def test_a_run_that_crashed_in_an_epoch_ends_with_the_same_bits(tmp_path, refere
 
 @pytest.mark.parametrize(("number", "ends"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
 @pytest.mark.parametrize("at", [2, 5, 7])
-def test_a_polite_kill_lets_the_step_end_and_saves_it(tmp_path, reference, number, ends, at):
+def test_a_polite_kill_lets_the_step_end_and_saves_it(tmp_path, reference, capsys, number, ends, at):
     calls = 0
 
     def interrupted(net, batch):
@@ -270,17 +271,52 @@ def test_a_polite_kill_lets_the_step_end_and_saves_it(tmp_path, reference, numbe
     with pytest.raises(ends) as end:
         start(tmp_path / "run").train(Noisy(), collate, interrupted, evaluate)
     assert calls == at and getattr(end.value, "code", 143) == 143
+    assert f"stopped and saved after {at} of 15 steps; the same command goes on" in capsys.readouterr().err
     run = start(tmp_path / "run")
     assert run.step == at and len(run.log) == at // 5  # five batches an epoch
     best = run.train(Noisy(), collate, loss, evaluate)
     assert same(state_of(run.net), reference[0]) and same(state_of(best), reference[2])
 
 
+def test_a_polite_kill_when_all_steps_are_done_loses_nothing(tmp_path, reference):
+    """Its weights are still to be written."""
+    def interrupted(net):
+        if run.step == 15:
+            os.kill(os.getpid(), signal.SIGINT)
+        return evaluate(net)
+
+    run = start(tmp_path / "run")
+    assert same(state_of(run.train(Noisy(), collate, loss, interrupted)), reference[2])
+
+
+def test_what_goes_on_after_a_restart_is_the_command_without_it(tmp_path, capsys):
+    def interrupted(net, batch):
+        os.kill(os.getpid(), signal.SIGINT)
+        return loss(net, batch)
+
+    run = start(tmp_path / "run")
+    run.resume(restart=True)
+    with pytest.raises(KeyboardInterrupt):
+        run.train(Noisy(), collate, interrupted, evaluate)
+    assert "the same command, without --restart, goes on" in capsys.readouterr().err
+
+
+def test_weights_that_a_training_replaces_are_no_start(tmp_path):
+    args = argparse.Namespace(epoch=1, batch_size=1, learning_rate=1e-3, workers=0, save_seconds=1, run=tmp_path)
+    check_run(args, [tmp_path / "saved"], [tmp_path / "saved", tmp_path / "other" / "best.pth"])
+    for name in ("best.pth", "last.pth"):
+        with pytest.raises(UserError, match=f"{name} is a file that this training replaces; copy it elsewhere"):
+            check_run(args, [], [tmp_path / "other", tmp_path / "x" / ".." / name])
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no groups of processes there")
-def test_a_signal_to_all_processes_of_a_group_loses_no_step(tmp_path, workers):
+def test_a_signal_to_all_processes_of_a_group_loses_no_step(tmp_path, workers, number):
     """As timeout and systemd send it: loader processes must not die of it before the step is saved."""
-    code = ("import sys, torch\nfrom pathlib import Path\ntorch.set_num_threads(1)\n"
+    code = ("import signal, sys, torch\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # nohup ignores it
+            "torch.multiprocessing.set_start_method('spawn')\n"  # forked ones have this process's way with signals
+            "from pathlib import Path\ntorch.set_num_threads(1)\n"
             "from tests.test_platekit_training import *\n"
             "def said(net, batch):\n    print('a step', flush=True)\n    return loss(net, batch)\n"
             f"start(Path(sys.argv[1])).train(Noisy(40_000), collate, said, evaluate, workers={workers})\n")
@@ -288,9 +324,9 @@ def test_a_signal_to_all_processes_of_a_group_loses_no_step(tmp_path, workers):
                           start_new_session=True) as process:
         for _ in range(2):  # by then both loader processes have begun
             process.stdout.readline()
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, getattr(signal, number))
         process.stdout.read()
-    assert process.returncode == 143 and start(tmp_path / "run").step > 0
+    assert process.returncode == 128 + getattr(signal, number) and start(tmp_path / "run").step > 0
 
 
 def test_a_second_signal_acts_as_usual_and_ignored_ones_stay_so(monkeypatch):

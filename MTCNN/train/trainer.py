@@ -105,7 +105,7 @@ def parse_arguments(recipe: Recipe, description: str, arguments: list[str] | Non
     net.add_argument("--save", type=Path, default=recipe.weights, metavar="FILE", help="where the best weights go")
     add_training_arguments(parser, recipe.epochs, recipe.batch_size, recipe.learning_rate, paths.RUNS / recipe.name, 0)
     args = parser.parse_args(arguments)
-    check_run(args, [args.save])
+    check_run(args, [args.save], [args.weights] if args.weights else [])
     return args
 
 
