@@ -88,7 +88,8 @@ class ONetWindows:
         spread, edge = DRAWN[kind]
         own = corrected[kinds_of(overlaps(corrected, box))[kind]]
         worst = own[np.argsort(overlaps(own, box), kind="stable")][:count // 4]
-        seen = windows[rng.permutation(len(windows))[:count // 2 - len(worst)]]
+        others = windows[~(windows[:, None] == worst).all(axis=2).any(axis=1)]
+        seen = others[rng.permutation(len(others))[:count // 2 - len(worst)]]
         drawn = np.concatenate([jitter(box, 40, rng, spread=spread), move_edge(box, 60, rng, edge),
                                 windows_around(box, 60, rng)])
         drawn = choose(drawn, kinds_of(overlaps(drawn, box))[kind], count - len(worst) - len(seen), rng)
