@@ -752,7 +752,7 @@ def test_the_boxes_that_onet_placed_worst_are_always_learnt_from(tmp_path, monke
     good, cut = (view.box + size * [0, 0, -share, 0] for share in (0.01, 0.2))
     corrected = np.stack([good] * 50 + [cut])
     chooser = ONetWindows(Counts(8, 4, 2, 2), tmp_path / "pnet")
-    monkeypatch.setattr(chooser, "look", lambda pixels: (corrected, corrected))
+    monkeypatch.setattr(chooser, "look", lambda pixels: (corrected[-3:], corrected))
     pixels = torch.from_numpy(view.image).permute(2, 0, 1)[None]
     for seed in range(10):
         chosen = chooser(view, pixels, np.random.default_rng(seed))["positive"]
