@@ -91,13 +91,17 @@ class Track:
         often = self.frames >= rules.frames or self.reading.confidence >= rules.confidence
         return often and self.reading.confidence >= rules.least
 
+    def so_far(self, name: str) -> dict[str, Any]:
+        """What JSON lines tell of a track at any time: its number, called ``name`` there, its text and how sure that
+        is."""
+        return {name: self.number, "text": self.reading.text, "confidence": round(self.reading.confidence, 4)}
+
     def to_dict(self) -> dict[str, Any]:
         """The track as in the JSON lines, without the name of its video."""
         best = self.reading.best
         colour = {} if self.reading.colour is None else {"colour": self.reading.colour}
         also = {"also": self.also} if self.also else {}
-        return {"track": self.number, **also, "text": self.reading.text,
-                "confidence": round(self.reading.confidence, 4), **colour, "first_frame": self.first_frame,
+        return {**self.so_far("track"), **also, **colour, "first_frame": self.first_frame,
                 "last_frame": self.last_frame, "frames": self.frames, "best_frame": best.frame,
                 "box": [round(float(value), 1) for value in best.box],
                 "first_second": round(self.first_second, 2), "last_second": round(self.last_second, 2)}

@@ -68,8 +68,7 @@ class Frame:
         """
         if self.picture is None:
             raise ValueError("this only tells which tracks have ended; a frame with a picture has a line")
-        tracks = [{"number": track.number, "text": track.reading.text, "confidence": round(track.reading.confidence, 4)}
-                  for track in self.tracks]
+        tracks = [track.so_far("number") for track in self.tracks]
         return {"frame": self.number, **self.result.to_dict(), "tracks": tracks}
 
     @property
@@ -390,8 +389,7 @@ def report(watch: Watch, stream: TextIO | None, video: VideoFile | None, show: b
                         and announced.isdisjoint(numbers := {track.number, *track.also}):
                     announced |= numbers
                     since = watch.source.clock(track.first_second)
-                    write_line(stream, {"image": name, "arrived": track.number, "text": track.reading.text,
-                                        "confidence": round(track.reading.confidence, 4), "first_time": since})
+                    write_line(stream, {"image": name, **track.so_far("arrived"), "first_time": since})
                     if not stream:
                         say(f"{name}: {track.reading}  here since {since}")
             if video or show:
