@@ -24,9 +24,9 @@ from LPRNet.onnx_reader import Probabilities, Transforms, facts_of
 from LPRNet.paths import CROPS_VAL, LPRNET_ONNX, LPRNET_WEIGHTS, STN_ONNX, STN_WEIGHTS
 from LPRNet.recogniser import Recogniser, load_reader
 from platekit.arguments import HelpFormatter, add_seed, flags_of, for_help
-from platekit.checkpoints import belongs_with
 from platekit.crops import CROP_SIZE, crop_resize
 from platekit.errors import UserError, run_script
+from platekit.files import file_fingerprint
 from platekit.images import read_image
 from platekit.inputs import find_images
 from platekit.onnx_nets import check_targets, export
@@ -89,7 +89,7 @@ def main() -> None:
 
     write(Transforms(reader), args.stn_onnx, "transforms", first, {})
     write(Probabilities(reader), args.lprnet_onnx, "probabilities", last,
-          facts_of(alphabet) | belongs_with(args.stn_onnx))
+          facts_of(alphabet) | {"with": file_fingerprint(args.stn_onnx)})
     if crops_folder:
         compare_texts(crops_folder, recogniser, Recogniser(args.lprnet_onnx, args.stn_onnx, "cpu"))
     else:

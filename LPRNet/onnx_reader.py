@@ -15,6 +15,7 @@ from LPRNet.model.STN import STNet
 from platekit.checkpoints import tell_if_apart
 from platekit.crops import CROP_SIZE
 from platekit.errors import UserError
+from platekit.files import file_fingerprint
 from platekit.onnx_nets import OnnxNet
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class OnnxReader:
                 from None
         self.alphabet = Alphabet(chars, max_length, rows)
         self._net.must_give((2, 3, *CROP_SIZE), (2, len(self.alphabet), TIME_STEPS))
-        tell_if_apart(self._net.facts, lprnet_path, stn_path)
+        tell_if_apart(self._net.facts, lprnet_path, file_fingerprint(stn_path), stn_path)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return self._net.outputs(x)[0].clamp(min=1e-37).log()

@@ -25,12 +25,12 @@ from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.rows import Row, places_of
 from platekit.boxes import checked_boxes
 from platekit.checkpoints import (
-    belongs_with,
     load_state,
     load_weights,
     read_checkpoint,
     save_weights,
     tell_if_apart,
+    weights_fingerprint,
 )
 from platekit.compiled import survive_forks
 from platekit.crops import CROP_SIZE, sample_boxes, to_picture, upload, without_colours
@@ -68,7 +68,7 @@ def save_reader(reader: Reader, alphabet: Alphabet, lprnet_path: str | os.PathLi
     """Write both nets' weights; LPRNet's file records the alphabet, the length and rows of its plates, and the other.
     """
     save_weights(stn_path, reader.stn)
-    save_weights(lprnet_path, reader.lprnet, alphabet.facts | belongs_with(stn_path))
+    save_weights(lprnet_path, reader.lprnet, {**alphabet.facts, "with": weights_fingerprint(reader.stn)})
 
 
 def load_reader(lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str | os.PathLike = STN_WEIGHTS
@@ -79,7 +79,7 @@ def load_reader(lprnet_path: str | os.PathLike = LPRNET_WEIGHTS, stn_path: str |
     reader = Reader(len(alphabet)).float()  # whatever the default is
     load_state(reader.lprnet, state, lprnet_path)
     load_weights(reader.stn, stn_path, "stn")
-    tell_if_apart(facts, lprnet_path, stn_path)
+    tell_if_apart(facts, lprnet_path, weights_fingerprint(reader.stn), stn_path)
     return reader.eval(), alphabet
 
 
@@ -245,11 +245,12 @@ class Recogniser:
         the picture.
 
         Raises UserError for a file that is no picture; ValueError for an array of another kind, a box without area,
-        and another number of boxes than of pictures.
+        another number of boxes than of pictures, and one picture instead of several.
         """
-        pairs = zip(pictures, itertools.repeat(None)) if boxes is None else zip(pictures, boxes, strict=True)
-        return [for_each(lambda image, box=box: self.read(*self.prepare(image, box))[0], picture)
-                for picture, box in pairs]
+        if isinstance(pictures, (str, os.PathLike, bytes)):
+            raise ValueError("read_pictures takes several pictures; give a list")
+        pairs = zip(pictures, itertools.repeat(None) if boxes is None else boxes, strict=boxes is not None)
+        return [self.read(*self.prepare(for_each(lambda image: image, picture), box))[0] for picture, box in pairs]
 
     @without_autocast
     @torch.inference_mode()

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from platekit.errors import UserError
-from platekit.files import file_fingerprint, is_device, real_path, takes_files, write_bytes, write_text
+from platekit.files import fingerprint, is_device, real_path, takes_files, write_bytes, write_text
 
 SUMS = "SHA256SUMS"
 # Under which a checkpoint holds a state dict: last.pth and best.pth of a training here, others' checkpoints.
@@ -52,16 +52,16 @@ def save_weights(path: str | os.PathLike, net: nn.Module, facts: dict[str, Any] 
     save_state(path, net.state_dict(), facts)
 
 
-def belongs_with(path: str | os.PathLike) -> dict[str, str]:
-    """What a file of weights notes of another one that it was trained with."""
-    return {"with": file_fingerprint(path)}
+def weights_fingerprint(net: nn.Module) -> str:
+    """The ``fingerprint`` of a net's weights as files hold them, in half precision."""
+    return fingerprint(*(value.detach().cpu().half().numpy().tobytes() for value in net.state_dict().values()))
 
 
-def tell_if_apart(facts: Mapping[str, Any], path: str | os.PathLike, other: str | os.PathLike) -> None:
-    """Say on standard error if the weights at ``path``, which record ``facts``, were trained with others than
-    ``other``'s."""
-    if facts.get("with", fingerprint := file_fingerprint(other)) != fingerprint:
-        print(f"{path} was trained with other weights than {other}; together they may read little", file=sys.stderr)
+def tell_if_apart(facts: Mapping[str, Any], path: str | os.PathLike, mark: str, other: str | os.PathLike) -> None:
+    """Say on standard error if the weights at ``path`` were not made with those at ``other``, whose fingerprint is
+    ``mark``: where they record that of the ones they were made with in ``facts``, as ``with``."""
+    if facts.get("with", mark) != mark:
+        print(f"{path} was made with other weights than {other}; together they may read little", file=sys.stderr)
 
 
 def save_state(path: str | os.PathLike, state: Mapping[str, torch.Tensor],

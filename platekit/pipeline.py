@@ -75,12 +75,11 @@ class PlateReader:
                  colour: str | os.PathLike = COLOUR_WEIGHTS, doubtful: bool = False,
                  min_confidence: float = 0.0, thresholds: Thresholds = THRESHOLDS) -> None:
         """``mini_lp`` is the (width, height) in pixels of the smallest plate to find, ``scale`` the factor between
-        pyramid levels, ``rounds``, ``aspects`` and ``thresholds`` are the
-        detector's; with ``details`` plates have a colour, by the
-        weights ``colour``, and corners too; boxes that reach no limit count if ``doubtful``. Otherwise plates with a
-        confidence (0 to 1) below ``min_confidence`` are left out.
+        pyramid levels; ``rounds``, ``aspects`` and ``thresholds`` are the detector's; with ``details`` plates have a
+        colour, by the weights ``colour``, and corners too; boxes that reach no limit count if ``doubtful``. Otherwise
+        plates with a confidence (0 to 1) below ``min_confidence`` are left out.
 
-        Raises UserError when weights are missing or of another shape, and for impossible sizes.
+        Raises UserError when weights are missing or of another shape, and for impossible sizes and confidences.
         """
         device = pick_device(device)
         if not 0 <= min_confidence <= 1:

@@ -269,7 +269,8 @@ class Run(Generic[Net]):
 
     def train_epochs(self, data: Dataset, collate: Callable, loss: Loss,
                      evaluate: Callable[[Net], dict[str, float]], workers: int, signals: list[int]) -> None:
-        """All epochs that are left; process 0 evaluates and writes. After one of ``signals`` the step is the last."""
+        """All epochs that are left; process 0 evaluates and writes. After one of ``signals`` the step is the last, and
+        ends the training, unless it is that of all epochs."""
         rank = distributed.rank()
         size = len(data)  # type: ignore[arg-type]  # torch's Dataset says nothing of it
         batches = EpochBatches(size, self.settings.batch_size, self.settings.seed, rank, distributed.world())
@@ -298,7 +299,9 @@ class Run(Generic[Net]):
                    "samples_per_second": (len(batches) - first) * self.settings.batch_size / seconds,
                    "seconds": seconds, "revision": self.revision}
             self.finish_epoch(row)
-            if signals and self.step < steps:  # at the end nothing is left but to write the weights
+            if signals and self.step == steps:
+                tqdm.write("all steps are done: the weights are written before this ends", file=sys.stderr)
+            elif signals:
                 self.tell_stopped(steps)
                 raise stopped(signals)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from LPRNet.alphabet import Alphabet
-from LPRNet.LPRNet_Train import reading_loss
+from LPRNet.LPRNet_Train import logits_of, reading_loss
 from LPRNet.model.training import TrainingLPRNet
 from LPRNet.recogniser import Reader
 from MTCNN.detector import Detector
@@ -44,6 +44,12 @@ def test_crops_are_the_same():
     torch.testing.assert_close(cut, sampled, atol=1e-3, rtol=0)
     cut, sampled = (sample_boxes(upload(image, device), boxes, theta.to(device)).cpu() for device in ("cuda", "cpu"))
     torch.testing.assert_close(cut, sampled, atol=0.05, rtol=0)
+
+
+def test_a_training_chooses_by_the_same_logits():
+    nets, crops = Reader(5, 0.0, TrainingLPRNet).eval(), torch.randint(0, 256, (9, 3, *CROP_SIZE), dtype=torch.uint8)
+    wanted = logits_of(nets, crops, torch.device("cpu"))
+    torch.testing.assert_close(logits_of(nets.to(CUDA), crops, CUDA), wanted, atol=0.05, rtol=0.01)
 
 
 def test_bands_of_a_large_picture_change_nothing(monkeypatch):

@@ -17,7 +17,8 @@ from LPRNet.confidence import cool, fit_temperature
 from LPRNet.model.fast import INTEGERS, FastLPRNet, FastReader, pool_rectified, rectify
 from LPRNet.model.LPRNET import LPRNet, fold_batch_norm
 from LPRNet.model.STN import STNet
-from LPRNet.recogniser import LOOKS, MARGINS, SURE, Reader, Recogniser, save_reader
+from LPRNet.recogniser import LOOKS, MARGINS, SURE, Reader, Recogniser, load_reader, save_reader
+from platekit.checkpoints import save_weights
 from platekit.crops import crop_resize, upload
 from platekit.errors import UserError
 from platekit.images import read_image
@@ -261,6 +262,9 @@ def test_pictures_of_plates_may_be_files_or_their_bytes():
         readings = recogniser.read_pictures(pictures, [box, box])
         assert [reading.text for reading in readings] == [parse(path).plate] * 2
     assert len(recogniser.read_pictures(path for _ in range(2))) == 2
+    for wrong in (path, str(path), [[path]]):
+        with pytest.raises(ValueError, match=r"give a list|a picture is"):
+            recogniser.read_pictures(wrong)
     with pytest.raises(UserError, match=r"no\.jpg"):
         recogniser.read_pictures(["no.jpg"])
 
@@ -272,9 +276,11 @@ def test_nets_that_were_not_trained_together_are_told_apart(tmp_path, capsys):
         save_reader(reader, Alphabet("xyz-"), tmp_path / f"{name}_lprnet", tmp_path / f"{name}_stn")
     Recogniser(tmp_path / "a_lprnet", tmp_path / "a_stn", "cpu")
     Recogniser(device="cpu")  # earlier files note nothing
+    save_weights(tmp_path / "same", load_reader(tmp_path / "a_lprnet", tmp_path / "a_stn")[0].stn, {"a": "word"})
+    Recogniser(tmp_path / "a_lprnet", tmp_path / "same", "cpu")
     assert capsys.readouterr().err == ""
     Recogniser(tmp_path / "a_lprnet", tmp_path / "b_stn", "cpu")
-    assert f"a_lprnet was trained with other weights than {tmp_path / 'b_stn'}" in capsys.readouterr().err
+    assert f"a_lprnet was made with other weights than {tmp_path / 'b_stn'}" in capsys.readouterr().err
 
 
 def _of_forces(rng, kind):

@@ -781,8 +781,8 @@ def test_later_rounds_start_from_what_onet_corrected(tmp_path, monkeypatch):
     assert windows[0].tolist() == proposal[0].tolist() and len(windows) == 3
 
 
-@pytest.mark.parametrize(("likely", "rounds"), [(0.5, 1), (0.9, 1), (0.05, 3), (0.005, 1)])
-def test_the_first_windows_are_those_that_onet_takes_for_plates(tmp_path, monkeypatch, likely, rounds):
+@pytest.mark.parametrize(("likely", "looked_at"), [(0.5, 3), (0.9, 3), (0.05, 3), (0.005, 1)])
+def test_the_first_windows_are_those_that_onet_takes_for_plates(tmp_path, monkeypatch, likely, looked_at):
     """Whatever PNet says; and less likely ones are looked at again where, as in detection, no plate was found."""
     save_checkpoint(tmp_path / "pnet", PNet().state_dict())
     chooser = ONetWindows(Counts(8, 4, 2, 2), tmp_path / "pnet", ONet())
@@ -791,7 +791,7 @@ def test_the_first_windows_are_those_that_onet_takes_for_plates(tmp_path, monkey
     monkeypatch.setattr(chooser.detector, "judge",
                         lambda pixels, boxes: (boxes, np.where(boxes[:, 1] > 50, likely, 0.001)))
     windows, corrected = chooser.look(torch.zeros(1, 3, 160, 320, dtype=torch.uint8))
-    looked_at = 3 if likely > 0.2 else rounds  # once among the proposals, then in both of the later rounds
+    # once among the proposals, then in both of the later rounds
     assert windows[:looked_at].tolist() == [proposals[2].tolist()] * looked_at
     assert len(windows) == 3 + looked_at - 1 and len(corrected) == looked_at - 1
 
@@ -876,6 +876,7 @@ def test_photos_of_one_plate_are_set_aside_together(tmp_path):
                                              (("--hold_out", "0.0001"), "too few"),
                                              (("--threshold", "nan"), "threshold"),
                                              (("--plate_size", "0", "140"), "plate_size"),
+                                             (("--plate_size", "nan", "140"), "plate_size"),
                                              (("--plate_size", "305", "152", "--swap", "0.5"), "plate_size")])
 def test_wrong_flags_of_the_generators_are_refused(call, tmp_path, flags, what):
     photos = photo_folder(tmp_path / "photos")

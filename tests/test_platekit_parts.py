@@ -134,10 +134,14 @@ def test_a_file_that_is_whole_is_resumed_by_reading_what_is_new(photos, whole, t
 
 def test_results_that_another_program_wrote_anew_are_resumed(photos, whole, tmp_path):
     target, nets = tmp_path / "plates.jsonl", Nets()
-    compact = "\n".join(json.dumps(json.loads(line), separators=(",", ":")) for line in whole.splitlines())
-    target.write_text(compact + "\n")
-    assert run_pictures([photos], nets, str(target), resume=True) == 1
-    assert nets.read == [] and target.read_bytes() == whole
+    entries = list(map(json.loads, whole.splitlines()))
+    target.write_text("".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries))
+    (failed,) = (Path(entry["image"]) for entry in entries if "error" in entry)
+    put_picture(failed, make_picture(20, 20))
+    assert run_pictures([photos], nets, str(target), resume=True) == 0
+    assert nets.read == [failed.name]
+    others = [json.loads(line) for line in target.read_bytes().splitlines() if failed.name.encode() not in line]
+    assert others == [entry for entry in entries if entry["image"] != str(failed)]
 
 
 def test_what_failed_is_read_again_when_resumed(photos, whole, tmp_path):

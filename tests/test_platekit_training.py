@@ -278,7 +278,7 @@ def test_a_polite_kill_lets_the_step_end_and_saves_it(tmp_path, reference, capsy
     assert same(state_of(run.net), reference[0]) and same(state_of(best), reference[2])
 
 
-def test_a_polite_kill_when_all_steps_are_done_loses_nothing(tmp_path, reference):
+def test_a_polite_kill_when_all_steps_are_done_loses_nothing(tmp_path, reference, capsys):
     """Its weights are still to be written."""
     def interrupted(net):
         if run.step == 15:
@@ -287,6 +287,7 @@ def test_a_polite_kill_when_all_steps_are_done_loses_nothing(tmp_path, reference
 
     run = start(tmp_path / "run")
     assert same(state_of(run.train(Noisy(), collate, loss, interrupted)), reference[2])
+    assert "all steps are done" in capsys.readouterr().err
 
 
 def test_what_goes_on_after_a_restart_is_the_command_without_it(tmp_path, capsys):

@@ -213,7 +213,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     for flag in ("workers", *OF_A_VIEW):
         if flag in args:
             check_range(args, flag, 0)
-    if args.plate_size and min(args.plate_size) <= 0:
+    if args.plate_size and not all(0 < side < math.inf for side in args.plate_size):
         raise UserError("a plate has a width and a height above 0; change --plate_size")
     if args.plate_size and args.swap:
         raise UserError("--swap draws plates over ordinary Chinese ones only; leave --plate_size or it out")
