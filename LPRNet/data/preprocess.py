@@ -62,7 +62,7 @@ class Cut:
 
 
 def add_context(parser: argparse.ArgumentParser, text: str) -> None:
-    """``--context``, which is told by ``text``."""
+    """The flag ``--context``; ``text`` says what it is there."""
     parser.add_argument("--context", type=float, default=0.4, help=text)
 
 
