@@ -31,18 +31,18 @@ from tqdm import tqdm
 from LPRNet.alphabet import CHARS, MAX_LENGTH, TIME_STEPS, Alphabet, foreign_texts, read_alphabet
 from LPRNet.confidence import cool, fit_temperature, read_right
 from LPRNet.data.labels import LABELS_HELP, Labels, read_labels
-from LPRNet.data.load_data import LPRDataLoader, collate_fn, network_crop
+from LPRNet.data.load_data import LPRDataLoader, crop_box
 from LPRNet.data.rendered import build_rendered
 from LPRNet.data.training_plates import TrainingPlates, collate_with_corners, share_with_corners
 from LPRNet.model.STN import plate_corners, straightening_loss
 from LPRNet.model.training import TrainingLPRNet
 from LPRNet.paths import CROPS_TRAIN, CROPS_VAL, LPRNET_WEIGHTS, RUN, STN_WEIGHTS, TRAINED
-from LPRNet.recogniser import CROPS, Reader, fast_reader, save_reader
+from LPRNet.recogniser import CROPS, LOOKS, Reader, fast_reader, save_reader, transforms
 from LPRNet.transfer import start_from
 from platekit import distributed
 from platekit.arguments import HelpFormatter, ListOf, add_glyphs, check_range, command_line, flags_of, for_help
 from platekit.checkpoints import load_weights
-from platekit.crops import CROP_SIZE, normalise
+from platekit.crops import CROP_SIZE, normalise, upload
 from platekit.devices import pick_device
 from platekit.errors import UserError, run_script
 from platekit.files import file_fingerprint, fingerprint, real_path
@@ -67,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     data.add_argument("--alphabet", metavar="FILE",
                       help="symbols of other plates, one per line or all in one (default: those of Chinese plates)")
     data.add_argument("--max_length", type=int, default=MAX_LENGTH, metavar="N",
-                      help=f"symbols a plate has at most, up to {TIME_STEPS}")
+                      help=f"symbols a label has at most, up to {TIME_STEPS}")
     data.add_argument("--hold_out", type=float, metavar="SHARE",
                       help="share of the training plates set aside, also to choose the best weights by (default: 0.1, "
                            "or 0 where --img_dirs_val or its default is used)")
@@ -103,6 +103,9 @@ def settled(args: argparse.Namespace) -> argparse.Namespace:
     if args.rendered_share and not chinese:
         raise UserError(f"the generator draws Chinese plates; leave out --rendered_share, or name the provinces in "
                         f"{args.alphabet} too")
+    if args.rendered_share and args.max_length < MAX_LENGTH:
+        raise UserError(f"drawn plates have up to {MAX_LENGTH} symbols; leave out --max_length, or give "
+                        "--rendered_share 0")
     if args.glyphs and not args.rendered_share:
         raise UserError("--glyphs is for drawn plates, of which there are none; leave it out, or give --rendered_share")
     if args.epoch_samples is not None:
@@ -192,8 +195,8 @@ def reading_loss(alphabet: Alphabet, device: torch.device, straightening: float)
 
 @torch.inference_mode()
 def find_corners(reader: Reader, picture: np.ndarray) -> np.ndarray:
-    """The corners (4, 2) of the plate in a crop, where the spatial transformer takes them to be."""
-    theta = reader.stn.theta(collate_fn([(network_crop(picture), [])])[0])
+    """The corners (4, 2) of the plate in a crop, where the spatial transformer takes them to be when reading."""
+    theta = transforms(reader.stn, upload(picture), np.array([crop_box(picture)]), LOOKS)
     return plate_corners(theta, picture.shape[:2])[0].numpy()
 
 
@@ -220,12 +223,13 @@ def build_nets(args: argparse.Namespace, alphabet: Alphabet, real: LPRDataLoader
     to be laid out alike: the loaded transformer then finds the corners in the ``real`` crops, and two rows stay
     readable.
 
-    Where hardly any sample tells a plate's corners the spatial transformer is not trained: what it learns from the
-    readings alone serves one look, but leads astray over three (of 200 plates 3 were read then, at one look all 200).
+    Where hardly any sample tells a plate's corners, or none counts, the spatial transformer is not trained: what it
+    learns from the readings alone serves one look, but leads astray over three (of 200 plates 3 were read then, at one
+    look all 200).
     """
     reader = Reader(len(alphabet), args.dropout_rate, TrainingLPRNet).to(memory_format=torch.channels_last)
     taught = args.rendered_share + (1 - args.rendered_share) * share_with_corners(real)
-    if "stn" in args.without or taught < LEAST_TAUGHT:  # a new one is the identity
+    if not args.straightening or taught < LEAST_TAUGHT:  # a new one is the identity
         reader.stn.requires_grad_(False)
     reader.lprnet.per_sample = "sample_norm" not in args.without
     if args.weights:

@@ -47,8 +47,8 @@ class Reading:
 
 
 class Alphabet:
-    """Symbols in class order, the last one being the CTC blank, and how many of them a plate has at most, in how many
-    ``rows`` at most: 1 or 2 (by default 2 for Chinese plates)."""
+    """Symbols in class order, the last one being the CTC blank, and how many of them a label has at most, in how many
+    ``rows`` at most: 1 or 2 (by default 2 for Chinese plates). A reading may be longer."""
 
     def __init__(self, chars: Sequence[str] = CHARS, max_length: int = MAX_LENGTH, rows: int | None = None) -> None:
         if len(chars) < 2 or len(set(chars)) != len(chars):
@@ -90,10 +90,10 @@ class Alphabet:
         """Whether a file name's text is a plate's.
 
         Chinese ones have a province and at least six symbols more, or, of the forces, two letters and five digits, or
-        WJ, a province and five symbols.
+        WJ, a province and five symbols, or a symbol that this alphabet has and ``CHARS`` lacks.
         """
         return 0 < len(text) <= self.max_length and all(map(self.__contains__, text)) and \
-            (self.chars != CHARS or CHINESE.fullmatch(text) is not None)
+            (not self.chinese or CHINESE.fullmatch(text) is not None or not set(text) <= set(CHARS))
 
     def encode(self, text: str, source: str = "label") -> list[int]:
         """Classes of ``text``; UserError naming ``source`` for a symbol outside the alphabet."""

@@ -17,7 +17,7 @@ from torch.nn import functional
 from ccpd.symbols import PROVINCES
 from LPRNet.model.STN import plate_corners
 from LPRNet.paths import COLOUR_WEIGHTS
-from LPRNet.recogniser import LOOKS, Recogniser
+from LPRNet.recogniser import LOOKS, Recogniser, transforms
 from platekit.checkpoints import load_weights
 from platekit.corners import FROM_UPPER_LEFT
 from platekit.crops import sample_boxes
@@ -74,7 +74,7 @@ class DetailReader:
         return details
 
     def _details(self, pixels: torch.Tensor, boxes: np.ndarray, texts: Sequence[str]) -> list[Details]:
-        theta = self.recogniser.transforms(pixels, boxes, LOOKS)
+        theta = transforms(self.recogniser.reader.stn, pixels, boxes, LOOKS)
         likely = self.net(sample_boxes(pixels, boxes, theta)).softmax(dim=1).cpu()
         if self.recogniser.alphabet.chinese:  # other plates have other lengths
             likely *= likely.new_tensor(list(map(length_likelihoods, texts)))  # the default device may be another

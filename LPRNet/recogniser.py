@@ -115,6 +115,16 @@ def boxes_round(boxes: np.ndarray, margins: Sequence[tuple[float, float]] = MARG
     return (boxes[:, None] + np.concatenate([-size, size], axis=2)).reshape(-1, 4)
 
 
+@torch.no_grad()
+def transforms(stn: STNet, pixels: torch.Tensor, boxes: np.ndarray, looks: int) -> torch.Tensor:
+    """The spatial transforms (N, 2, 3), within each of the ``boxes`` (N, 4) of a uint8 picture (1, 3, H, W), after so
+    many looks."""
+    theta = torch.eye(2, 3, dtype=torch.float32, device=pixels.device).repeat(len(boxes), 1, 1)
+    for _ in range(looks):
+        theta = compose(theta, stn.theta(sample_boxes(pixels, boxes, theta)))
+    return theta
+
+
 class Recogniser:
     """Reads plate crops. The nets are loaded once; a reading does not depend on what else is in the batch, but for
     rounding: of 200 real crops no text did, and confidences up to 0.003."""
@@ -221,7 +231,7 @@ class Recogniser:
         With ``places`` of rows, the rows side by side, as of a plate that has them: (N * len(places), 3, 24, 94),
         those of one box in a row.
         """
-        theta = self.transforms(pixels, boxes, LOOKS - 1)
+        theta = transforms(self.reader.stn, pixels, boxes, LOOKS - 1)
         if not places:
             return sample_boxes(pixels, boxes, theta)
 
@@ -231,13 +241,6 @@ class Recogniser:
 
         side_by_side = [torch.cat([part(row) for row in rows], dim=3) for rows in places]
         return torch.stack(side_by_side, dim=1).flatten(0, 1)
-
-    def transforms(self, pixels: torch.Tensor, boxes: np.ndarray, looks: int) -> torch.Tensor:
-        """The spatial transforms (N, 2, 3), within each box, after so many looks."""
-        theta = torch.eye(2, 3, dtype=torch.float32, device=self.device).repeat(len(boxes), 1, 1)
-        for _ in range(looks):
-            theta = compose(theta, self.reader.stn.theta(sample_boxes(pixels, boxes, theta)))
-        return theta
 
     def read_pictures(self, pictures: Iterable[Picture], boxes: Iterable[Sequence[float]] | None = None
                       ) -> list[Reading]:

@@ -11,7 +11,9 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from platekit.corners import repeat_box
+import numpy as np
+
+from platekit.corners import is_upright, repeat_box
 from platekit.errors import UserError
 
 # The index tables of the data set. Their order differs from the recogniser's alphabet; 警, 学 and the letter O are on
@@ -49,9 +51,9 @@ class Annotation:
     blurriness: int  # variance of the Laplacian: the higher, the sharper
 
     @property
-    def corners_are_box(self) -> bool:
-        """Whether the vertices say nothing of the pose."""
-        return repeat_box(self.vertices, self.box)
+    def without_pose(self) -> bool:
+        """Whether the vertices say nothing of the pose: they merely repeat the box, or make no plate in their order."""
+        return repeat_box(self.vertices, self.box) or not is_upright(np.array(self.vertices))
 
     def file_name(self, suffix: str = ".jpg") -> str:
         """The CCPD file name, the inverse of ``parse``. Raises UserError for what such a name cannot express."""

@@ -219,9 +219,9 @@ def main() -> int:
         except UserError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue
-        bare += annotation.corners_are_box
+        bare += annotation.without_pose
         for change in args.changes:
-            if annotation.corners_are_box and change in MOVING:
+            if annotation.without_pose and change in MOVING:
                 continue
             changed, new_annotation = change_photo(picture, annotation, change, args.seed)
             target = args.out / f"ccpd_{change}" / new_annotation.file_name()

@@ -46,6 +46,11 @@ def is_convex(corners: np.ndarray) -> bool:
     return bool((cross > 1e-3 * np.linalg.norm(sides, axis=1) * np.linalg.norm(following, axis=1)).all())
 
 
+def is_upright(corners: np.ndarray) -> bool:
+    """Whether corners (4, 2), in CCPD's order, make a plate that faces the camera and reads from left to right."""
+    return is_convex(corners) and bool(edges(corners)[0][0] > 0)
+
+
 def repeat_box(corners: np.typing.ArrayLike, box: Iterable[float]) -> bool:
     """Whether a plate's corners (4, 2), in CCPD's order, merely repeat those of its box, within two pixels: such say
     nothing of its pose."""

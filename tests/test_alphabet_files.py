@@ -209,6 +209,8 @@ def test_what_counts_as_a_label():
     assert all(map(chinese.is_label, ("皖A12345", "皖AD12345", "KA12345", "WJ皖1234A")))
     others = "A12345", "014578", "WJ1234A", "WA皖12345", "KAA1234", "KA123456", "皖A1234567", "holiday7", ""
     assert not any(map(chinese.is_label, others))
+    more = Alphabet((*CHARS[:-1], "使", "-"))  # a file called IMG_0001.jpg shows no plate IMG by that
+    assert all(map(more.is_label, ("皖A12345", "使014578"))) and not any(map(more.is_label, ("IMG", "A12345")))
     assert own.is_label("A1") and not any(map(own.is_label, ("A1B2C", "X1", "")))
     assert own.max_length == 4 and chinese.max_length == 8 and chinese.chars == CHARS
 

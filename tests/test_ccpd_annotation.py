@@ -203,4 +203,10 @@ def test_real_photos_go_before_the_stand_in(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("corner", "repeats"), [("386&473", True), ("385&474", True), ("383&473", False)])
 def test_corners_that_repeat_the_box_say_nothing_of_the_pose(corner, repeats):
     name = f"025-95_113-154&383_386&473-{corner}_154&473_154&383_386&383-0_0_22_27_27_33_16-37-15.jpg"
-    assert parse(name).corners_are_box is repeats
+    assert parse(name).without_pose is repeats
+
+
+@pytest.mark.parametrize("corners", ["160&390_380&383_386&470_154&473", "386&470_154&473_386&390_160&383"])
+def test_corners_in_another_order_say_nothing_of_the_pose(corners):
+    """From the upper left one on, by which a plate would be upside down, and crosswise."""
+    assert parse(f"025-95_113-154&383_386&473-{corners}-0_0_22_27_27_33_16-37-15.jpg").without_pose

@@ -69,12 +69,14 @@ def test_ablations_train_without_the_transformer_and_over_the_batch(call, crops,
     assert "without torchrun" in train(call, crops, tmp_path, "--without", "sample_norm").sentence()
 
 
-@pytest.mark.parametrize(("shown", "drawn", "learns"), [(0, 0, False), (0, 0.5, True), (20, 0, True), (1, 0, False)])
-def test_the_transformer_learns_where_corners_are_known(call, crops, weights, tmp_path, shown, drawn, learns):
+@pytest.mark.parametrize(("shown", "drawn", "counts", "learns"), [
+    (0, 0, 0.2, False), (0, 0.5, 0.2, True), (20, 0, 0.2, True), (1, 0, 0.2, False), (20, 0.5, 0, False)])
+def test_the_transformer_learns_where_corners_are_known(call, crops, weights, tmp_path, shown, drawn, counts, learns):
     shutil.copytree(crops, tmp_path / "crops")
     for path in sorted((tmp_path / "crops" / "train").iterdir())[:shown]:
         path.rename(path.with_stem(f"{path.stem}_90&20_3&22_2&3_91&1"))
-    done = train(call, tmp_path / "crops", tmp_path, "--weights", *weights, "--rendered_share", drawn)
+    done = train(call, tmp_path / "crops", tmp_path, "--weights", *weights, "--rendered_share", drawn,
+                 "--straightening", counts)
     assert done.status == 0, done.err
     start, now = (torch.load(path, weights_only=True) for path in (weights[1], tmp_path / "run" / "last.pth"))
     assert any((now["net"][f"stn.{name}"] != value).any() for name, value in start.items()) == learns
@@ -209,7 +211,7 @@ def test_bad_folders_end_in_one_sentence_and_leave_nothing(call, crops, tmp_path
     ("--learning_rate", -1), ("--learning_rate", "nan"), ("--workers", -1),
     ("--epoch", 0), ("--batch_size", 0), ("--epoch_samples", 0), ("--epoch_samples", -3), ("--hold_out", 1),
     ("--hold_out", -0.2), ("--rendered_share", 1.5), ("--rendered_share", -1), ("--glyphs", "missing"),
-    ("--device", "cuda:77"), ("--device", "abacus"), ("--weights", "missing.pth", "missing.pth"),
+    ("--max_length", 7), ("--device", "cuda:77"), ("--device", "abacus"), ("--weights", "missing.pth", "missing.pth"),
 ])
 def test_bad_values_end_in_one_sentence_and_leave_nothing(call, crops, tmp_path, arguments):
     done = train(call, crops, tmp_path / "out", *arguments)

@@ -28,9 +28,9 @@ NEARLY_STRAIGHT = 0.5  # share of samples that show a plate as the first look's 
 LIKE_CCPD = 0.5  # share of samples as bright and as blurred as the published figures of a plate of CCPD say
 IN_CROP = 0.19  # blurriness of a plate's crop over its photo's: median of 68 real plates with a photo's below 50
 # Subsets by which brightness and blurriness are drawn.
-LOOKS = {"ccpd_base": 0.10, "ccpd_blur": 0.35, "ccpd_db": 0.15, "ccpd_fn": 0.20, "ccpd_rotate": 0.10, "ccpd_tilt": 0.10}
-GREY = 0.06  # share of the other samples that are grey, as infrared cameras see plates
-CASTS = 0.1  # share of them under light of another colour
+LIGHTS = {"ccpd_base": 0.10, "ccpd_blur": 0.35, "ccpd_db": 0.15, "ccpd_fn": 0.20, "ccpd_rotate": 0.10, "ccpd_tilt": 0.10}
+GREY = 0.12  # share of all samples that are grey: infrared cameras see plates so, and doubtful ones are read so too
+CASTS = 0.1  # share of the other samples under light of another colour
 MUD = 0.3  # share of the weather on a plate that is mud
 LEFT_CUT, RIGHT_CUT = 0.12, 0.12  # shares of boxes that cut into the first and into the last symbol
 STRAIGHT_SIZE = (70, 220)  # height and width of a straightened plate: two millimetres a pixel
@@ -63,9 +63,16 @@ def warp(picture: np.ndarray, source: np.ndarray, target: np.ndarray, background
          ) -> np.ndarray:
     """Move corners ``source`` of the picture to ``target`` in a crop (24, 94).
 
-    Round the picture its border is repeated, or a ``background`` crop shows where one is given.
+    Round the picture its border is repeated, or a ``background`` crop shows where one is given. A large picture is
+    first made smaller by a power of two, as ``sample_boxes`` does.
     """
     size = (WIDTH * SUPERSAMPLING, HEIGHT * SUPERSAMPLING)
+    step = np.sqrt(cv2.contourArea(source.astype(np.float32)) / max(1.0, cv2.contourArea(target.astype(np.float32))))
+    if step >= 2 * SUPERSAMPLING:
+        factor = 2 ** int(np.log2(step / SUPERSAMPLING))
+        height, width = picture.shape[:2]
+        picture = cv2.resize(picture, (-(-width // factor), -(-height // factor)), interpolation=cv2.INTER_AREA)
+        source = source * (picture.shape[1] / width, picture.shape[0] / height)
     # Corners are edges of pixels; OpenCV counts from their centres.
     matrix = cv2.getPerspectiveTransform((source - 0.5).astype(np.float32),
                                          (target * SUPERSAMPLING - 0.5).astype(np.float32))
@@ -244,13 +251,15 @@ def random_background(pictures: Sequence[np.ndarray], rng: np.random.Generator) 
 
 
 def degrade(crop: np.ndarray, rng: np.random.Generator, tone: float = 1.0) -> np.ndarray:
-    """Light, lens, weather, sensor and JPEG: any, or those of CCPD's photos. ``tone`` as by ccpd.plates.tone_of."""
-    return look_like_ccpd(crop, rng, tone) if rng.random() < LIKE_CCPD else look_anyhow(crop, rng)
+    """Light, lens, weather, sensor and JPEG: any, or those of CCPD's photos; some without colours. ``tone`` as by
+    ccpd.plates.tone_of."""
+    crop = look_like_ccpd(crop, rng, tone) if rng.random() < LIKE_CCPD else look_anyhow(crop, rng)
+    return cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR) if rng.random() < GREY else crop
 
 
 def look_like_ccpd(crop: np.ndarray, rng: np.random.Generator, tone: float = 1.0) -> np.ndarray:
     """The crop as bright and at least as blurred as some plate of CCPD was measured to be, which are blue."""
-    pose = sample_pose(pick_by_share(rng, LOOKS), rng)
+    pose = sample_pose(pick_by_share(rng, LIGHTS), rng)
     image = crop.astype(np.float32)
     if rng.random() < 0.25:
         image = light_gradient(image, rng)
@@ -293,8 +302,6 @@ def look_anyhow(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
     severity = rng.random()
     image = crop.astype(np.float32)
-    if rng.random() < GREY:
-        image[:] = image.mean(axis=2, keepdims=True)
     if rng.random() < 0.6 * severity:
         image = light_gradient(image, rng)
     if rng.random() < 0.22 * severity:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from platekit.corners import is_upright
 from platekit.errors import UserError
 
 # float32 holds whole numbers of seven digits, and int takes no thousands of them, which a name in a table may have.
@@ -40,8 +41,9 @@ class CropName:
         if match["corners"]:
             numbers = [int(number) for number in re.findall(r"-?\d+", match["corners"])]
             corners = tuple(zip(numbers[::2], numbers[1::2]))
-            if any(len(set(values)) == 1 for values in zip(*corners)):
-                raise UserError(f"{path}: the corners in its name enclose nothing; correct the name")
+            if not is_upright(np.array(corners)):
+                raise UserError(f"{path}: the corners in its name are not the right-bottom, left-bottom, left-top and "
+                                "right-top one of a plate; correct the name")
         return cls(match["plate"], int(match["number"] or 1), corners)
 
     def stem(self) -> str:

@@ -72,6 +72,11 @@ class Crop:
     label: list[int]
     corners: np.ndarray | None
 
+    @property
+    def in_scene(self) -> bool:
+        """Whether its name tells the corners: it shows surroundings too."""
+        return self.name.corners is not None
+
     def __str__(self) -> str:
         """What ``run_facts`` fingerprints: a training that goes on must find the same crops."""
         return f"{self.path.name} {self.name.plate}" + " in two rows" * (self.name.rows > 1)
@@ -160,7 +165,7 @@ class LPRDataLoader(Dataset):
         nothing, as an untrained transformer may find them, are left out.
         """
         for index, crop in enumerate(tqdm(self.crops, desc="corners", unit="crop", leave=False)):
-            if crop.name.corners is None:
+            if not crop.in_scene:
                 try:
                     picture = read_image(crop.path)
                 except UserError:  # said when its turn comes
@@ -186,7 +191,7 @@ class LPRDataLoader(Dataset):
         rng = np.random.default_rng(seed)
         crop = self.crops[index]
         picture, corners, label = read_image(crop.path), crop.corners, crop.label
-        known, double = crop.name.corners is not None, crop.name.rows > 1
+        known, double = crop.in_scene, crop.name.rows > 1
         other = None if partner is None else self.crops[partner]
         if other and corners is not None and other.corners is not None and self.same_layout(crop, other):
             cut = int(rng.choice(len(augment.CUTS), p=augment.CUT_SHARES)) + 1

@@ -85,7 +85,7 @@ def cut_folder(source: Path, target: Path, context: float, plain_names: set[str]
         try:
             annotation = parse(path)
             alphabet.encode(annotation.plate, source=str(path))
-            known = not annotation.corners_are_box and path.name not in plain_names
+            known = not annotation.without_pose and path.name not in plain_names
             cut = Cut(annotation.box, round(context * (annotation.box[2] - annotation.box[0])) if known else 0)
             (left, top), place = cut.start, path.relative_to(source).as_posix()  # a name may occur in several subsets
             corners = tuple((x - left, y - top) for x, y in annotation.vertices) if cut.margin else None

@@ -70,8 +70,8 @@ class RenderedPlates:
         kind, text = self.plate(rng)
         return self.view_of(kind, text, rng)
 
-    def view_of(self, kind: PlateKind, text: str, rng: np.random.Generator) -> Sample:
-        """A plate with this text, drawn anyhow."""
+    def view_of(self, kind: PlateKind, text: str, rng: np.random.Generator, as_rows: bool = True) -> Sample:
+        """A plate with this text, drawn anyhow; unless ``as_rows`` is False some with their rows side by side."""
         scene = pick(rng, self.scenes) if self.scenes and rng.random() < 0.5 else None
         if scene and kind.name == "blue" and rng.random() < LOCAL:
             text = scene.text[:2] + text[2:]
@@ -79,7 +79,7 @@ class RenderedPlates:
         plate = renderer.render(text, kind, rng)
         tone = tone_of(plate, kind)
         double = kind.upper > 0
-        side_by_side = rng.random() < SIDE_BY_SIDE[double]
+        side_by_side = as_rows and rng.random() < SIDE_BY_SIDE[double]
         pose = augment.nearly_straight_pose(rng, ROW_ERROR) if side_by_side else augment.random_pose(rng)
         if scene:
             plate = augment.match_light(plate, scene.picture, scene.corners, rng)
@@ -106,8 +106,9 @@ def build_rendered(glyphs: Path | None, real: LPRDataLoader, alphabet: Alphabet)
     """
 
     def some(with_corners: bool) -> Iterator[tuple[np.ndarray, CropName]]:
-        crops = [crop for crop in real.crops if (crop.name.corners is not None) == with_corners]
-        for crop in crops[:: 1 + len(crops) // SURROUNDINGS]:
+        crops = [crop for crop in real.crops if crop.in_scene == with_corners]
+        chosen = np.linspace(0, len(crops) - 1, min(len(crops), SURROUNDINGS)).astype(int)
+        for crop in (crops[index] for index in chosen):
             with contextlib.suppress(UserError):  # training says which cannot be read
                 yield read_image(crop.path), crop.name
 

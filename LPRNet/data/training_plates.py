@@ -60,7 +60,7 @@ class TrainingPlates(Dataset):
 
 def share_with_corners(data: LPRDataLoader) -> float:
     """The share of the samples of real crops that tell their plate's corners."""
-    known = [crop.name.corners is not None for crop in data.crops]
+    known = [crop.in_scene for crop in data.crops]
     return float(sample_shares(data)[known].sum())
 
 
@@ -70,7 +70,7 @@ def sample_shares(data: LPRDataLoader) -> np.ndarray:
     Crops with surroundings are taken evenly, ``IN_SCENE`` of all if neither kind is rare: their plates are as frequent
     as on the street, which is what decides between two provinces in blur. The others come by ``first_symbol_shares``.
     """
-    in_scene = np.array([crop.name.corners is not None for crop in data.crops])
+    in_scene = np.array([crop.in_scene for crop in data.crops])
     if in_scene.all():
         return in_scene / len(data)
     shares = np.zeros(len(data))

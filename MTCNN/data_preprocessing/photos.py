@@ -61,7 +61,7 @@ def read_photos(folders: Iterable[str | os.PathLike], plain: str | os.PathLike |
                 continue
             corners = np.array(annotation.vertices, dtype=np.float64)
             box = np.array(annotation.box, dtype=np.float64)
-            bare = path.name in plain_names or annotation.corners_are_box
+            bare = path.name in plain_names or annotation.without_pose
             photos.append(Photo(path, box, None if bare else corners, zones))
     if unknown:
         print(f"left out {len(unknown)} pictures without a CCPD name that are not below {PLATE_FREE}"
