@@ -20,7 +20,7 @@ from LPRNet.alphabet import CHARS, Alphabet, Reading
 from LPRNet.model.fast import FastReader
 from LPRNet.model.LPRNET import LPRNet
 from LPRNet.model.STN import STNet, compose
-from LPRNet.onnx_reader import OnnxReader
+from LPRNet.onnx_reader import OnnxReader, OnnxSTN
 from LPRNet.paths import LPRNET_WEIGHTS, STN_WEIGHTS
 from LPRNet.rows import Row, places_of
 from platekit.boxes import checked_boxes
@@ -116,7 +116,7 @@ def boxes_round(boxes: np.ndarray, margins: Sequence[tuple[float, float]] = MARG
 
 
 @torch.no_grad()
-def transforms(stn: STNet, pixels: torch.Tensor, boxes: np.ndarray, looks: int) -> torch.Tensor:
+def transforms(stn: STNet | OnnxSTN, pixels: torch.Tensor, boxes: np.ndarray, looks: int) -> torch.Tensor:
     """The spatial transforms (N, 2, 3), within each of the ``boxes`` (N, 4) of a uint8 picture (1, 3, H, W), after so
     many looks."""
     theta = torch.eye(2, 3, dtype=torch.float32, device=pixels.device).repeat(len(boxes), 1, 1)
