@@ -28,7 +28,8 @@ NEARLY_STRAIGHT = 0.5  # share of samples that show a plate as the first look's 
 LIKE_CCPD = 0.5  # share of samples as bright and as blurred as the published figures of a plate of CCPD say
 IN_CROP = 0.19  # blurriness of a plate's crop over its photo's: median of 68 real plates with a photo's below 50
 # Subsets by which brightness and blurriness are drawn.
-LIGHTS = {"ccpd_base": 0.10, "ccpd_blur": 0.35, "ccpd_db": 0.15, "ccpd_fn": 0.20, "ccpd_rotate": 0.10, "ccpd_tilt": 0.10}
+LIGHTS = {"ccpd_base": 0.10, "ccpd_blur": 0.35, "ccpd_db": 0.15, "ccpd_fn": 0.20, "ccpd_rotate": 0.10,
+          "ccpd_tilt": 0.10}
 GREY = 0.12  # share of all samples that are grey, as infrared cameras see plates, and as doubtful ones are read too
 CASTS = 0.1  # share of the other samples under light of another colour
 MUD = 0.3  # share of the weather on a plate that is mud
