@@ -63,7 +63,7 @@ def draw(rendered: RenderedPlates, stn: STNet, count: int, seed: int) -> tuple[t
     rng = np.random.default_rng(seed)
     for start in tqdm(range(0, count, BATCH), desc="draw", unit="batch"):
         plates = [rendered.plate(rng) for _ in range(min(BATCH, count - start))]
-        crops = collate_fn([rendered.view_of(kind, text, rng, as_rows=False)[:2] for kind, text in plates])[0]
+        crops = collate_fn([rendered.view_of(kind, text, rng, for_colour=True)[:2] for kind, text in plates])[0]
         colours.append(mean_colours(stn(crops)))
         labels += [COLOURS.index(kind.colour) for kind, _ in plates]
     return torch.cat(colours), torch.tensor(labels)

@@ -361,11 +361,9 @@ def test_a_bluish_green_plate_is_not_taken_for_a_blue_one(colour, blue):
 
 def test_some_views_are_grey_and_some_in_light_of_another_colour(monkeypatch):
     crop = np.full((24, 94, 3), (160, 110, 60), np.uint8)
-    monkeypatch.setattr(augment, "GREY", 1)
-    for seed in range(20):  # as the reader's views in grey: not of nearly equal channels
-        view = augment.degrade(crop, np.random.default_rng(seed))
-        assert (view == view[..., :1]).all()
-    monkeypatch.setattr(augment, "GREY", 0)
+    for grey in (True, False):  # as the reader's views in grey: not of nearly equal channels
+        views = [augment.degrade(crop, np.random.default_rng(seed), grey=grey) for seed in range(20)]
+        assert all((view == view[..., :1]).all() == grey for view in views)
 
     def blue_over_red(crop: np.ndarray) -> np.ndarray:
         means = np.array([augment.look_anyhow(crop, np.random.default_rng(seed)).mean(axis=(0, 1))
@@ -648,11 +646,14 @@ def test_up_to_so_many_crops_surround_drawn_plates(tmp_path, monkeypatch, crops,
     assert len(build_rendered(None, LPRDataLoader(tmp_path), Alphabet()).pictures) == pictures
 
 
-def test_plates_of_two_rows_can_be_asked_for_as_they_are():
+def test_plates_for_the_colour_are_in_colour_and_keep_their_rows():
     rendered, kind = RenderedPlates([(PlateRenderer(), 1.0)], Alphabet()), KINDS["yellow_double"]
-    labels = {as_rows: [rendered.view_of(kind, "皖A12345", np.random.default_rng(seed), as_rows).label
-                        for seed in range(20)] for as_rows in (True, False)}
-    assert any(labels[True]) and not any(labels[False])  # a text is that of rows side by side
+    samples = {for_colour: [rendered.view_of(kind, "皖A12345", np.random.default_rng(seed), for_colour)
+                            for seed in range(40)] for for_colour in (False, True)}
+    grey = {key: [bool((sample.crop == sample.crop[..., :1]).all()) for sample in kept]
+            for key, kept in samples.items()}
+    assert any(sample.label for sample in samples[False]) and any(grey[False])  # a text is that of rows side by side
+    assert not any(sample.label for sample in samples[True]) and not any(grey[True])
 
 
 def test_nine_of_ten_drawn_plates_are_in_the_typeface_that_is_given(tmp_path):

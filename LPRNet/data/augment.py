@@ -251,11 +251,11 @@ def random_background(pictures: Sequence[np.ndarray], rng: np.random.Generator) 
     return background
 
 
-def degrade(crop: np.ndarray, rng: np.random.Generator, tone: float = 1.0) -> np.ndarray:
-    """Light, lens, weather, sensor and JPEG: any, or those of CCPD's photos; some without colours. ``tone`` as by
-    ccpd.plates.tone_of."""
+def degrade(crop: np.ndarray, rng: np.random.Generator, tone: float = 1.0, grey: float = GREY) -> np.ndarray:
+    """Light, lens, weather, sensor and JPEG: any, or those of CCPD's photos; a share ``grey`` without colours. ``tone``
+    as by ccpd.plates.tone_of."""
     crop = look_like_ccpd(crop, rng, tone) if rng.random() < LIKE_CCPD else look_anyhow(crop, rng)
-    return cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR) if rng.random() < GREY else crop
+    return cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR) if rng.random() < grey else crop
 
 
 def look_like_ccpd(crop: np.ndarray, rng: np.random.Generator, tone: float = 1.0) -> np.ndarray:

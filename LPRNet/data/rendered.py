@@ -70,8 +70,8 @@ class RenderedPlates:
         kind, text = self.plate(rng)
         return self.view_of(kind, text, rng)
 
-    def view_of(self, kind: PlateKind, text: str, rng: np.random.Generator, as_rows: bool = True) -> Sample:
-        """A plate with this text, drawn anyhow; unless ``as_rows`` is False some with their rows side by side."""
+    def view_of(self, kind: PlateKind, text: str, rng: np.random.Generator, for_colour: bool = False) -> Sample:
+        """A plate with this text, drawn anyhow; some with their rows side by side, some grey, unless ``for_colour``."""
         scene = pick(rng, self.scenes) if self.scenes and rng.random() < 0.5 else None
         if scene and kind.name == "blue" and rng.random() < LOCAL:
             text = scene.text[:2] + text[2:]
@@ -79,7 +79,7 @@ class RenderedPlates:
         plate = renderer.render(text, kind, rng)
         tone = tone_of(plate, kind)
         double = kind.upper > 0
-        side_by_side = as_rows and rng.random() < SIDE_BY_SIDE[double]
+        side_by_side = not for_colour and rng.random() < SIDE_BY_SIDE[double]
         pose = augment.nearly_straight_pose(rng, ROW_ERROR) if side_by_side else augment.random_pose(rng)
         if scene:
             plate = augment.match_light(plate, scene.picture, scene.corners, rng)
@@ -96,7 +96,8 @@ class RenderedPlates:
         label = self.alphabet.encode(readable) if side_by_side == double else []
         if not side_by_side:
             tone = tone_of_box(tone, pose)
-        return Sample(augment.degrade(view, rng, tone), label, augment.straight_pose() if side_by_side else pose)
+        view = augment.degrade(view, rng, tone, grey=0 if for_colour else augment.GREY)
+        return Sample(view, label, augment.straight_pose() if side_by_side else pose)
 
 
 def build_rendered(glyphs: Path | None, real: LPRDataLoader, alphabet: Alphabet) -> RenderedPlates:
