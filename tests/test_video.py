@@ -523,6 +523,16 @@ def test_a_jump_of_a_files_clock_is_not_filled(tmp_path):
         assert len(list(source)) == 21 + 1 + 20
 
 
+def test_where_frames_are_lost_an_annotated_video_holds_the_one_before(tmp_path):
+    video = VideoFile(tmp_path / "video.avi", 20)
+    for place in (0, 1, 4, 6):
+        video.write(place / 20, np.full((48, 64, 3), 10 + 10 * place, np.uint8))
+    video.close()
+    with FrameSource(str(video.path)) as source:
+        shown = [round(float(frame.mean()), -1) for _, frame in source]
+    assert shown == [10, 20, 20, 20, 50, 50, 70]
+
+
 @pytest.mark.parametrize(("number", "wrong", "count"), [(10, 9e6, 59), (10, 30.0, 59 + 590), (50, 0.0, 60)])
 def test_a_wrong_time_stamp_loses_one_frame_at_most(tmp_path, number, wrong, count):
     video = VideoFile(tmp_path / "video.avi", 20)
