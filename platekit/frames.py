@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class FrameSource:
         be told by its name. Raises UserError when it cannot be opened."""
         if every < 1:
             raise UserError(f"every N-th frame is given for an N from 1 on, not for {every}")
-        source = source if isinstance(source, int) else os.fspath(source)
+        source = source if isinstance(source, int) else local_path(os.fspath(source))
         self.name = source_name(source)
         if isinstance(source, int) and not 0 <= source < MOST_CAMERAS:
             raise UserError(f"there is no camera {source}; cameras count from 0")
@@ -208,6 +209,14 @@ class FrameSource:
             return not self._stopped
 
 
+def local_path(source: str) -> str:
+    """The path that a file's address (``file://``) names, which OpenCV would not decode; anything else is itself."""
+    path = re.sub(r"^file://(localhost(?=/))?", "", source, flags=re.IGNORECASE)
+    if path == source or os.path.exists(path):  # downloads have such names
+        return path
+    return unquote(path.lstrip("/") if os.name == "nt" else path, errors="surrogateescape")  # a drive's name is first
+
+
 def source_name(source: str | int) -> str:
     """What a source is called in results: without the user, passwords and keys that a stream's address may hold."""
     if isinstance(source, int):
@@ -217,7 +226,7 @@ def source_name(source: str | int) -> str:
 
 def is_live(source: str | int) -> bool:
     """Whether a source may go on by itself: a camera, an address or a device."""
-    if isinstance(source, int) or "://" in source.replace("file://", ""):
+    if isinstance(source, int) or "://" in local_path(source):
         return True
     try:
         return stat.S_ISCHR(os.stat(source).st_mode)

@@ -21,7 +21,7 @@ from platekit.command import add_arguments, results_place, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import UserError, run_script
-from platekit.frames import MOST_CAMERAS, VIDEOS, is_live
+from platekit.frames import MOST_CAMERAS, VIDEOS, is_live, local_path
 from platekit.inputs import expand_inputs, is_same_folder, read_lines
 from platekit.memory import hand_back_files
 from platekit.onnx_nets import is_onnx
@@ -101,16 +101,18 @@ def camera_number(text: str) -> int:
 
 
 def find_videos(entries: Sequence[str], output: Path | None) -> list[str]:
-    """The videos of files, folders, patterns and lists, but for annotated ones; an address is itself, in a list too.
+    """The videos of files, folders, patterns and lists, but for annotated ones; an address is itself, in a list too,
+    unless it is a file's.
 
     An entry without any is passed on as it is, so that opening it reports it; UserError where no other one is named,
     and for a list that cannot be read.
     """
     videos, problems = [], []
+    entries = list(map(local_path, entries))
     entries = [entry for entry in entries if not is_same_folder(entry, output)] or entries  # as for pictures
     for entry in entries:
         if entry.lower().endswith(".txt") and os.path.isfile(entry):
-            videos += [line if is_live(line) else str(Path(line)) for line in read_lines(entry)]
+            videos += [line if is_live(line) else str(Path(line)) for line in map(local_path, read_lines(entry))]
             continue
         try:
             videos += [entry] if is_live(entry) else map(str, expand_inputs([entry], output, VIDEOS))

@@ -241,6 +241,8 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
         raise UserError("torchrun shares pictures, not videos; start one process for each video")
     if reconnect and len(sources) > 1:
         raise UserError("--reconnect watches one stream or camera; start one process for each")
+    if reconnect and not is_live(sources[0]):
+        raise UserError(f"{sources[0]} is no stream or camera, which could come back; leave out --reconnect")
     json_path = results_place(json_path, sources, output)
     check_display(show)
     failed, cut_short = False, False

@@ -911,11 +911,35 @@ def test_ctrl_c_ends_the_wait_for_a_stream_that_is_away(tmp_path, monkeypatch, c
     assert files_below(tmp_path) == ["a.jsonl"] and capsys.readouterr().err.count("cannot open") == 1
 
 
-def test_a_file_that_is_cut_off_is_not_opened_again(drive, tmp_path, capsys):
+def test_a_file_that_is_cut_off_is_not_opened_again(drive, tmp_path):
     (tmp_path / "half.avi").write_bytes(drive[0].read_bytes()[:drive[0].stat().st_size // 2])
-    assert run_video([str(tmp_path / "half.avi")], nothing, reconnect=True) == 1
-    said = capsys.readouterr().err
-    assert said.count("error:") == 1 and "it is cut off" in said
+    watch = Watch(tmp_path / "half.avi", nothing, reconnect=0.01)
+    assert 0 < sum(frame.picture is not None for frame in watch) < 60 and watch.source.broken
+    for path in (str(tmp_path / "half.avi"), f"file://{tmp_path}/half.avi", "none.avi"):
+        with pytest.raises(UserError, match="leave out --reconnect"):
+            run_video([path], nothing, reconnect=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a ? is in no name there")
+def test_the_address_of_a_file_is_its_path(call, drive, tmp_path, monkeypatch):
+    monkeypatch.setattr("platekit.read_plates.make_reader", lambda args, **_: SimpleNamespace(read=nothing))
+    path, decoded = tmp_path / "in" / "皖 1%?.avi", tmp_path / "in" / "a%20b.avi"
+    path.parent.mkdir()
+    shutil.copy(drive[0], path)
+    shutil.copy(drive[0], decoded)
+    (tmp_path / "list.txt").write_text(path.as_uri())
+    for number, (address, names) in enumerate({
+            path.as_uri(): [path], f"FILE://localhost{path}": [path], str(tmp_path / "list.txt"): [path],
+            f"file://{decoded}": [decoded], path.parent.as_uri(): [decoded, path]}.items()):
+        output = tmp_path / str(number)
+        done = call(main, "--video", address, "--json", output / "plates.jsonl", "--output", output)
+        assert done.status == 0, done
+        lines = results_of(output / "plates.jsonl")
+        assert len(lines) == 60 * len(names) and {line["image"] for line in lines} == set(map(str, names))
+        assert files_below(output) == sorted(["plates.jsonl", *(name.name for name in names)])
+    with FrameSource(path.as_uri()) as source:
+        assert not source.live and len(list(source)) == 60
+    assert "cannot open" in call(main, "--video", "file:///none%00.avi").err
 
 
 class Files(SimpleHTTPRequestHandler):
