@@ -28,9 +28,13 @@ OPENING = 15000  # milliseconds that a stream may take to open: no signal ends t
 HANGS = 1.0  # seconds that a place without a frame takes where nothing comes any more
 WHOLE = 0.9  # share of a file's stated length from which on it counts as whole: some state a guess
 MOST_CAMERAS = 2**31  # numbers from there on, and those below 0, end OpenCV, not only its call
-_SECRET = re.compile(
-    r"(?<![\w-])([\w-]*(?:user(?:name)?|usr|login\w*|pass\w*|pas|pwd?|token|secret|auth|signature|sig|credentials?|jwt|policy|hdnts|"
-    r"(?:api|access|stream|auth|secret)_?key|[_-]key|(?<![a-z])key)=)[^&/?]*", re.IGNORECASE)
+_HOST = r"(?:[\w-]+(?:\.[\w-]+)+|localhost|\[[\da-f:.]+\])(?::\d+)?(?=[/?#]|$)"
+# A password may have / and @ in it, so that what stands before the last thing that looks like a host is left out.
+_USER = re.compile(rf"://(?!{_HOST}|[^:@/?#]*(?:[/?#]|$))(?:.*@(?={_HOST})|.*@)", re.IGNORECASE)
+_SECRET = (
+    r"(?<![\w-])([\w-]*(?:user(?:name)?|usr|login\w*|pass\w*|pas|pwd?|token|secret|auth|sig(?:nature)?|hmac|md5|"
+    r"credentials?|jwt|policy|hdnts|(?:api|access|stream|auth|secret)_?key|[_-]key|(?<![a-z])(?:key|sign))=)")
+
 
 
 class FrameSource:
@@ -221,7 +225,11 @@ def source_name(source: str | int) -> str:
     """What a source is called in results: without the user, passwords and keys that a stream's address may hold."""
     if isinstance(source, int):
         return f"camera:{source}"
-    return _SECRET.sub(r"\1***", re.sub(r"//[^/]*@", "//", source)) if "://" in source else source
+    if "://" not in source:
+        return source
+    place, mark, query = _USER.sub("://", source, count=1).partition("?")
+    hidden = re.sub(rf"{_SECRET}[^&/]*", r"\1***", place, flags=re.IGNORECASE)
+    return hidden + mark + re.sub(rf"{_SECRET}[^&]*", r"\1***", query, flags=re.IGNORECASE)  # base64 has / in it
 
 
 def is_live(source: str | int) -> bool:

@@ -21,7 +21,7 @@ from platekit.command import add_arguments, results_place, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import UserError, run_script
-from platekit.frames import MOST_CAMERAS, VIDEOS, is_live, local_path
+from platekit.frames import MOST_CAMERAS, VIDEOS, is_live, local_path, source_name
 from platekit.inputs import expand_inputs, is_same_folder, read_lines
 from platekit.memory import hand_back_files
 from platekit.onnx_nets import is_onnx
@@ -170,7 +170,8 @@ def check_inputs(args: argparse.Namespace) -> None:
     check_range(args, "every", 1)
     for entry in args.image or []:
         if "://" in entry or (entry.lower().endswith(VIDEOS) and not os.path.isdir(entry)):
-            raise UserError(f"{entry} is a video or an address; name it with --video, or save it if it is a picture")
+            raise UserError(f"{source_name(entry)} is a video or an address; name it with --video, or save it if it is "
+                            "a picture")
 
 
 def main() -> int:

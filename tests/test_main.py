@@ -357,3 +357,8 @@ def test_plates_of_videos_are_as_sure_as_asked_for_when_all_is_seen(call, monkey
 def test_flags_that_would_have_no_effect_are_refused(call, flags, what):
     done = call(main, *flags)
     assert done.status == 2 and what in done.sentence()
+
+
+def test_an_address_that_is_no_picture_is_named_without_its_password(call, asked):
+    done = call(main, "rtsp://user:se/cret@10.0.0.5/1")
+    assert "error: rtsp://10.0.0.5/1 is a video or an address" in done.sentence() and not asked

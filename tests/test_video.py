@@ -610,13 +610,21 @@ def test_what_is_live_and_what_it_is_called():
     assert not any(is_live(source) for source in ("clip.mp4", "file:///home/clip.mp4", 300 * "x", "zero\0byte"))
     assert source_name("rtsp://user:secret@host:554/1") == "rtsp://host:554/1" and source_name(2) == "camera:2"
     assert source_name("rtsp://user:s@cr@t@host/1") == "rtsp://host/1"
+    for user in ("user:s/cr/t@", "user:s@c/t@", "user:1/2@", "user:s?c#t@", "user:@/@", "token@", "user@here:s/c@"):
+        for place in ("10.0.0.5:554", "localhost/cam@1", "[::1]:554/1?n=a@b"):
+            assert source_name(f"rtsp://{user}{place}") == f"rtsp://{place}"
+        assert source_name(f"rtsp://{user}host/1") == "rtsp://host/1"
+    for address in ("http://host/@user/1", "http://host.example:80/a@b.c", "http://[::1]:80/a@b", "http://host?a@b"):
+        assert source_name(address) == address
+    assert source_name("http://host/1?token=a/b=?c@d&n=1") == "http://host/1?token=***&n=1"
     assert source_name("rtsp://host/user=a&password=secret&channel=1") == "rtsp://host/user=***&password=***&channel=1"
     assert source_name("srt://host:9?mode=caller&passphrase=a") == "srt://host:9?mode=caller&passphrase=***"
     assert source_name("http://host/v?monkey=a&turkey=b") == "http://host/v?monkey=a&turkey=b"
     assert source_name("http://host/v?token=a&api_key=b&n=1") == "http://host/v?token=***&api_key=***&n=1"
     assert source_name("http://host/1?pwd=secret") == "http://host/1?pwd=***" and source_name("a//b@c") == "a//b@c"
+    assert source_name("http://host/key=a/1?design=2") == "http://host/key=***/1?design=2"
     for secret in ("loginuse", "loginpas", "apikey", "accessToken", "streamkey", "sig", "X-Amz-Signature", "usr", "pw",
-                   "wsSecret"):
+                   "wsSecret", "sign", "Signature", "md5", "hmac"):
         assert source_name(f"http://host/1?{secret}=a&n=1") == f"http://host/1?{secret}=***&n=1"
     assert source_name("day/pass=1/clip.mp4") == "day/pass=1/clip.mp4"  # a file keeps its own name
 
