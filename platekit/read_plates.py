@@ -164,6 +164,8 @@ def check_inputs(args: argparse.Namespace) -> None:
     if args.crops and not videos:
         raise UserError("--crops is for videos; MTCNN/data_set/boxes_of_results.py and LPRNet/data/crops_of_boxes.py "
                         "cut the plates out of pictures")
+    if args.crops and args.hide:
+        raise UserError("--crops keeps pictures of what --hide makes unreadable; leave one of them out")
     results_place(args.json, args.video or (), args.output)  # videos may be a list of them
     if args.hide and args.json and not args.output and not args.show:
         raise UserError("--hide is for pictures and videos; name a folder for them with --output DIR")

@@ -353,8 +353,9 @@ def test_plates_of_videos_are_as_sure_as_asked_for_when_all_is_seen(call, monkey
 
 
 @pytest.mark.parametrize(("flags", "what"), [(("--every", 5), "are for videos"), (("--reconnect",), "are for videos"),
-                                             (("--colour", "my.pth"), "is of --details")])
-def test_flags_that_would_have_no_effect_are_refused(call, flags, what):
+                                             (("--colour", "my.pth"), "is of --details"),
+                                             (("--video", "a.mp4", "--hide", "--crops", "a"), "leave one of them out")])
+def test_flags_that_would_have_no_effect_or_undo_another_are_refused(call, flags, what):
     done = call(main, *flags)
     assert done.status == 2 and what in done.sentence()
 
