@@ -86,7 +86,7 @@ class Watch:
         """``read`` gives the plates of a frame, sure or not; ``rules`` say which of them count (``rules.least`` is what
         ``min_confidence`` is for pictures); ``live`` and ``every`` are ``FrameSource``'s. A live source that ends by
         itself is opened again by a try every ``reconnect`` seconds (0: it is not). With ``pictures`` tracks keep those
-        of their plates: ``track.reading.best.picture``. Raises UserError when the source cannot be opened."""
+        of their plates: ``track.reading.pictured``. Raises UserError when the source cannot be opened."""
         self.source, self.read, self.rules = FrameSource(source, live, every), read, rules
         self.reconnect, self.pictures = reconnect, pictures
         self.frames, self.seconds, self.last = 0, 0.0, -1  # how many, in how long, and the last one's number

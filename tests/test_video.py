@@ -39,6 +39,7 @@ from platekit.frames import FrameSource, is_live, source_name
 from platekit.fusion import FusedReading
 from platekit.images import read_image
 from platekit.inputs import find_images
+from platekit.plate_crops import PlateCrops
 from platekit.read_plates import main
 from platekit.results import Details, PictureResult, Plate
 from platekit.tracking import Rules, Track, Tracker, likeness
@@ -1143,6 +1144,34 @@ def test_a_track_goes_on_as_the_mean_of_its_steps():
     for frame, right in ((1, 10), (2, 30)):
         track.see(frame, frame + 1, dataclasses.replace(PLATE, box=(10 + right, 10, 90 + right, 35)))
     assert track.expected(4).tolist() == [40 + 2 * 15, 10, 120 + 2 * 15, 35]
+
+
+def pictures_of(texts: Sequence[tuple[str, float]]) -> Track:
+    """A track that read these texts, so surely, one a frame; each frame's picture has its number's brightness."""
+    plates = [Plate((0, 0, 40, 12), 0.9, text, sure, rows=1 + frame % 2, picture=np.full((12, 40, 3), frame, np.uint8))
+              for frame, (text, sure) in enumerate(texts)]
+    track = Track(1, 0, 1, plates[0])
+    for frame, plate in enumerate(plates[1:], 1):
+        track.see(frame, frame + 1, plate)
+    return track
+
+
+def test_of_a_plate_with_many_texts_the_picture_of_its_own_is_kept():
+    others = [(f"皖A1234{symbol}", 0.3) for symbol in "ABCDEFGHJKLM"]
+    reading = pictures_of([*[("皖A12345", 0.2)] * 3, *others]).reading
+    assert reading.text == "皖A12345" and reading.best.frame == 0 and reading.pictured is reading.best
+
+
+def test_a_crop_is_of_the_frame_that_it_names_where_the_best_ones_is_not_kept(tmp_path):
+    """What all frames agree on was read when another text led."""
+    others = [(f"皖AF1234{symbol}", 0.3 + number / 100) for number, symbol in enumerate("ABCDEFGHJKL")]
+    track = pictures_of([("皖A12345", 0.2), *others, *[("皖A12345", 0.19)] * 30])
+    assert track.reading.text == "皖A12345" and track.reading.best.frame == 0
+    crops = PlateCrops(tmp_path)
+    crops.add("clip.avi", track)
+    ((name, text, rows, _),) = crops.rows
+    assert (name, text, rows) == ("00001_clip_avi_11.png", "皖A12345", 2)
+    assert (read_image(tmp_path / name) == 11).all()
 
 
 def test_of_very_many_texts_the_surest_is_kept():
