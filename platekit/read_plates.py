@@ -182,18 +182,19 @@ def main() -> int:
     truth = plates_of_tables(args.boxes)
     reader = make_reader(args, doubtful=args.hide, of_frames=of_videos(args))
     score = Score(truth, reader.recogniser.alphabet.symbols) if args.boxes else None
-    output = args.output or (None if args.json else OUTPUTS)
+    written = args.output or OUTPUTS  # also by a run before: no input
+    output = None if args.json and not args.output else written
     if of_videos(args):
         cameras = [] if args.camera is None else [args.camera]
         rules = dataclasses.replace(RULES, least=args.min_confidence)
-        return run_video(find_videos(args.video or [], output) + cameras, reader.read, args.json, output,
+        return run_video(find_videos(args.video or [], written) + cameras, reader.read, args.json, output,
                          show=args.show, every=args.every, hide=args.hide, reconnect=args.reconnect, rules=rules,
                          crops=args.crops)
     settings = (*nets_of(args).values(), args.mini_lp, args.scale, args.colour if args.details else None, args.hide,
                 args.min_confidence)
     return run_pictures(args.image or [samples_from_here()], lambda image, _: reader.read(image), args.json, output,
                         show=args.show, resume=args.resume, settings=settings, score=score, wrong=args.wrong,
-                        hide=args.hide)
+                        hide=args.hide, leave_out=written)
 
 
 def command() -> None:

@@ -104,6 +104,18 @@ def test_without_flags_a_line_a_plate_and_pictures_in_outputs(call, weights, pho
     assert files_below(tmp_path / "outputs") == ["a.jpg"] and str(Path("outputs/a.jpg")) in done.out
 
 
+def test_what_a_run_before_has_drawn_is_not_read(call, asked, photos, monkeypatch):
+    """Nor where JSON lines are asked for, and nothing is drawn."""
+    monkeypatch.chdir(photos)
+    (photos / "outputs").mkdir()
+    for name in ("outputs/a.avi", "b.avi"):
+        (photos / name).touch()
+    for flags in ((".",), ("--video", ".")):
+        assert call(main, *flags, "--json", "a.jsonl").status == 0
+    pictures, videos = asked
+    assert (pictures["output"], pictures["leave_out"]) == (None, Path("outputs")) and videos["sources"] == ["b.avi"]
+
+
 def test_patterns_and_broken_files_among_the_others(call, weights, photos, tmp_path):
     alone = results_of(call(main, "--image", photos, "--json", "-", *weights).out)
     (photos / "aa.jpg").write_text("no picture")

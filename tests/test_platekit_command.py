@@ -304,6 +304,11 @@ def test_the_pictures_of_a_run_before_are_no_input(folder, capsys):
             run_pictures(inputs, read, output=folder / "drawn")
         assert "drawn" not in "".join(line.partition(": ")[0] for line in capsys.readouterr().out.splitlines())
         assert set(files_below(folder / "drawn")) == {"a.png", "c.png"}
+    for inputs, names in (([folder, folder / "drawn"], ["a.png", "b.jpg", "c.png"]),
+                          ([folder / "drawn"], ["drawn/a.png", "drawn/c.png"])):  # where nothing else is named
+        run_pictures(inputs, read, "-", leave_out=folder / "drawn")
+        found = [os.path.relpath(line["image"], folder) for line in results_of(capsys.readouterr().out)]
+        assert found == list(map(os.path.normpath, names))
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

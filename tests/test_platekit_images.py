@@ -167,7 +167,9 @@ def test_a_pattern_does_not_go_round_in_circles(tmp_path, monkeypatch, base):
     names = [f"{start}in/a.png", f"{start}in/b/c.png"]
     for pattern in ("in/**/*.png", "i?/**/*.png"):
         assert list(map(str, expand_inputs([start + pattern]))) == names
-    assert len(list(expand_inputs([f"{start}in/**"]))) == 4  # the folder itself
+    assert len(list(expand_inputs([f"{start}in/**"]))) == 2  # the folder itself
+    for name in ("in/.hidden", "in/b/.e.png"):  # read where it is named
+        assert len(list(expand_inputs([start + name]))) == 1
     assert list(map(str, expand_inputs([f"{start}in/.hid*/**/*.png"]))) == [f"{start}in/.hidden/d.png"]
 
 
