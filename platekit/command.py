@@ -330,7 +330,8 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
     def load(item: Numbered) -> Input:
         one = Input(*item)
         try:
-            one.image = read_image(one.path)
+            with enough_memory(one.path):
+                one.image = read_image(one.path)
         except UserError as error:
             one.error = error
             try:
@@ -354,7 +355,8 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
             one.image = (hide_plates if hide else draw_plates)(one.image, one.result.plates)
             if folder:
                 try:
-                    write_image(folder.path_for(one.path), one.image)
+                    with enough_memory(folder.path_for(one.path)):
+                        write_image(folder.path_for(one.path), one.image)
                 except DiskFull:
                     raise
                 except UserError as error:

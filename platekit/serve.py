@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from platekit.arguments import HelpFormatter, add_seed
-from platekit.devices import add_device
+from platekit.devices import add_device, lacks_memory
 from platekit.errors import UserError, need, reason, run_script
 from platekit.images import decode_image
 from platekit.inputs import find_images
@@ -62,8 +62,8 @@ def make_app() -> Starlette:
 
     ``POST /read`` takes a picture's file as its body, or a form that holds one, and answers with the JSON of a line of
     main.py, in which ``image`` is the query's ``name``, or the form's for its file. Errors are JSON too: 400 what is no
-    picture or more than one, 408 what does not arrive, 413 what is too large, 503 when too many wait or the GPU's
-    memory is too small, 500 for everything else. The flags in ``PLATES_FLAGS`` make the reader.
+    picture or more than one, 408 what does not arrive, 413 what is too large, 503 when too many wait or memory is too
+    small, 500 for everything else. The flags in ``PLATES_FLAGS`` make the reader.
     """
     return app_of(reader_of_environment)
 
@@ -151,11 +151,14 @@ class Desk:
                 self.waiting -= 1
         except UserError as error:
             raise HTTPException(400, str(error)) from None
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            raise HTTPException(503, f"cannot read {name_of(request)}: the GPU's memory is too small for it") from None
         except (asyncio.TimeoutError, ClientDisconnect):
             raise HTTPException(408, f"the picture did not arrive within {SECONDS} seconds; try again") from None
+        except Exception as error:
+            if not lacks_memory(error):
+                raise
+            torch.cuda.empty_cache()
+            whose = "the GPU's" if isinstance(error, torch.OutOfMemoryError) else "the server's"
+            raise HTTPException(503, f"cannot read {name_of(request)}: {whose} memory is too small for it") from None
         finally:
             self.held -= sum(map(len, parts))
         return JSONResponse({"image": name_of(request), **result.to_dict()})
@@ -164,10 +167,8 @@ class Desk:
         """The reader's result; failures that no picture explains are counted."""
         try:
             result = self.reader.read(image)
-        except (UserError, torch.OutOfMemoryError):
-            raise
-        except Exception:
-            self.failures += 1
+        except Exception as error:
+            self.failures += not (isinstance(error, UserError) or lacks_memory(error))
             raise
         self.failures = 0
         return result

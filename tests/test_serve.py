@@ -203,7 +203,8 @@ class Reader:
         while not Path("go").exists():
             time.sleep(0.01)
         if image.shape[1] < 30:
-            raise torch.OutOfMemoryError if image.shape[1] < 20 else RuntimeError("it broke")
+            width = image.shape[1]
+            raise MemoryError if width < 10 else torch.OutOfMemoryError if width < 20 else RuntimeError("it broke")
         return PictureResult(image.shape[1], image.shape[0], ())
 
 serve.make_reader = lambda args: Reader()
@@ -248,7 +249,8 @@ def test_too_many_at_a_time_are_told_to_come_again_and_who_goes_is_not_read(own_
 
 
 @pytest.mark.parametrize(("width", "status", "reason"), [
-    (15, 503, "the GPU's memory is too small"), (25, 500, "cannot be read")])
+    (5, 503, "the server's memory is too small"), (15, 503, "the GPU's memory is too small"),
+    (25, 500, "cannot be read")])
 def test_what_goes_wrong_inside_is_json_too(own_server, tmp_path, width, status, reason):
     (tmp_path / "go").touch()
     answer, entry = post(own_server, png(width), "a.png")
@@ -260,10 +262,10 @@ def test_a_server_that_cannot_read_any_more_says_so(own_server, tmp_path):
     """Whatever watches it starts it again, as after an error of the GPU that does not go away."""
     (tmp_path / "go").touch()
     told = []
-    for width in (25, 25, 15, 25, 50):  # two that break, one too large for the GPU, one that breaks, one that is read
+    for width in (25, 25, 15, 5, 25, 50):  # two that break, two too large for memory, one that breaks, one that is read
         post(own_server, png(width), "a.png")
         told.append(ask(own_server, "GET", "/health")[0])
-    assert told == [200, 200, 200, 503, 200]
+    assert told == [200, 200, 200, 200, 503, 200]
 
 
 def test_the_address_is_uvicorns_where_it_makes_the_server(monkeypatch, capsys):
