@@ -236,20 +236,21 @@ def name_in(folder: Path, path: object) -> str:
 def run_pictures(inputs: Iterable[str | os.PathLike], read: ReadPicture, json_path: str | None = None,
                  output: Path | None = None, *, show: bool = False, resume: bool = False,
                  settings: Sequence[object] = (), score: Score | None = None, wrong: Path | None = None,
-                 hide: bool = False) -> int:
+                 hide: bool = False, leave_out: Path | None = None) -> int:
     """Read every input and report it, and print the ``score`` of all, whose table of what is ``wrong`` goes into that
     file; an input that cannot be read is reported and the run goes on.
 
     Without ``json_path`` one line per plate is printed. With a file there the processes that torchrun started share the
     inputs, and ``resume`` keeps the lines of a run that was cut short, if its ``settings`` were the same: what results
     depend on, files of weights among it as paths. Annotated pictures have the plates blotted out if ``hide``.
+    ``leave_out`` is a folder that is no input, by default ``output``.
     Returns the exit status: 0, or 1 when some inputs failed or an annotated picture could not be written.
     """
     # The pattern * names what a run before has written too.
-    named = list(inputs)
-    inputs = [entry for entry in named if not is_same_folder(entry, output)] or named
-    must_name_pictures(inputs, output)
-    sources = functools.partial(expand_what_is_there, inputs, output)  # anew for every walk: inputs are never all held
+    named, leave_out = list(inputs), leave_out or output
+    inputs = [entry for entry in named if not is_same_folder(entry, leave_out)] or named
+    must_name_pictures(inputs, leave_out)
+    sources = functools.partial(expand_what_is_there, inputs, leave_out)  # anew for every walk: they're never all held
     json_path = results_place(json_path, inputs, output)
     if wrong:
         check_table(wrong, score, json_path)
@@ -329,7 +330,8 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
     def load(item: Numbered) -> Input:
         one = Input(*item)
         try:
-            one.image = read_image(one.path)
+            with enough_memory(one.path):
+                one.image = read_image(one.path)
         except UserError as error:
             one.error = error
             try:
@@ -353,7 +355,8 @@ def read_all(numbered: Iterable[Numbered], read: ReadPicture, folder: OutputFold
             one.image = (hide_plates if hide else draw_plates)(one.image, one.result.plates)
             if folder:
                 try:
-                    write_image(folder.path_for(one.path), one.image)
+                    with enough_memory(folder.path_for(one.path)):
+                        write_image(folder.path_for(one.path), one.image)
                 except DiskFull:
                     raise
                 except UserError as error:

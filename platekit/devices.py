@@ -7,6 +7,7 @@ import contextlib
 import functools
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -17,6 +18,8 @@ from platekit.errors import UserError
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+# As torch, OpenCV, onnxruntime and C++ say it, in errors of no kind of their own.
+_NO_MEMORY = re.compile(r"allocate (?:memory|\d)|not enough memory|bad_?\s?alloc|out of memory", re.IGNORECASE)
 DEVICE_HELP = "auto (a CUDA GPU where there is one, else the CPU), cpu, cuda or cuda:N"
 
 
@@ -104,14 +107,25 @@ def without_autocast(method: Callable[Concatenate[Any, Arguments], Result]
     return call
 
 
+def lacks_memory(error: Exception) -> bool:
+    """Whether this is an error because there is too little memory, the GPU's or the machine's."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return not isinstance(error, (UserError, OSError)) and _NO_MEMORY.search(str(error)) is not None
+
+
 @contextlib.contextmanager
 def enough_memory(name: object) -> Iterator[None]:
-    """UserError instead of torch's own where a GPU's memory is too small for what is called ``name``."""
+    """UserError instead of the libraries' own where memory is too small for what is called ``name``."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        torch.cuda.empty_cache()
-        raise UserError(f"cannot read {name}: the GPU's memory is too small for it; use --device cpu") from None
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        if isinstance(error, torch.OutOfMemoryError):
+            torch.cuda.empty_cache()
+            raise UserError(f"cannot read {name}: the GPU's memory is too small for it; use --device cpu") from None
+        raise UserError(f"there is too little memory for {name}; make it smaller, or end other programs") from None
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -27,9 +28,13 @@ OPENING = 15000  # milliseconds that a stream may take to open: no signal ends t
 HANGS = 1.0  # seconds that a place without a frame takes where nothing comes any more
 WHOLE = 0.9  # share of a file's stated length from which on it counts as whole: some state a guess
 MOST_CAMERAS = 2**31  # numbers from there on, and those below 0, end OpenCV, not only its call
-_SECRET = re.compile(
-    r"(?<![\w-])([\w-]*(?:user(?:name)?|usr|login\w*|pass\w*|pas|pwd?|token|secret|auth|signature|sig|credentials?|jwt|policy|hdnts|"
-    r"(?:api|access|stream|auth|secret)_?key|[_-]key|(?<![a-z])key)=)[^&/?]*", re.IGNORECASE)
+_HOST = r"(?:[\w-]+(?:\.[\w-]+)+|localhost|\[[\da-f:.]+\])(?::\d+)?(?=[/?#]|$)"
+# A password may have / and @ in it, so that what stands before the last thing that looks like a host is left out.
+_USER = re.compile(rf"://(?!{_HOST}|[^:@/?#]*(?:[/?#]|$))(?:.*@(?={_HOST})|.*@)", re.IGNORECASE)
+_SECRET = (
+    r"(?<![\w-])([\w-]*(?:user(?:name)?|usr|login\w*|pass\w*|pas|pwd?|token|secret|auth|sig(?:nature)?|hmac|md5|"
+    r"credentials?|jwt|policy|hdnts|(?:api|access|stream|auth|secret)_?key|[_-]key|(?<![a-z])(?:key|sign))=)")
+
 
 
 class FrameSource:
@@ -46,7 +51,7 @@ class FrameSource:
         be told by its name. Raises UserError when it cannot be opened."""
         if every < 1:
             raise UserError(f"every N-th frame is given for an N from 1 on, not for {every}")
-        source = source if isinstance(source, int) else os.fspath(source)
+        source = source if isinstance(source, int) else local_path(os.fspath(source))
         self.name = source_name(source)
         if isinstance(source, int) and not 0 <= source < MOST_CAMERAS:
             raise UserError(f"there is no camera {source}; cameras count from 0")
@@ -208,16 +213,28 @@ class FrameSource:
             return not self._stopped
 
 
+def local_path(source: str) -> str:
+    """The path that a file's address (``file://``) names, which OpenCV would not decode; anything else is itself."""
+    path = re.sub(r"^file://(localhost(?=/))?", "", source, flags=re.IGNORECASE)
+    if path == source or os.path.exists(path):  # downloads have such names
+        return path
+    return unquote(path.lstrip("/") if os.name == "nt" else path, errors="surrogateescape")  # a drive's name is first
+
+
 def source_name(source: str | int) -> str:
     """What a source is called in results: without the user, passwords and keys that a stream's address may hold."""
     if isinstance(source, int):
         return f"camera:{source}"
-    return _SECRET.sub(r"\1***", re.sub(r"//[^/]*@", "//", source)) if "://" in source else source
+    if "://" not in source:
+        return source
+    place, mark, query = _USER.sub("://", source, count=1).partition("?")
+    hidden = re.sub(rf"{_SECRET}[^&/]*", r"\1***", place, flags=re.IGNORECASE)
+    return hidden + mark + re.sub(rf"{_SECRET}[^&]*", r"\1***", query, flags=re.IGNORECASE)  # base64 has / in it
 
 
 def is_live(source: str | int) -> bool:
     """Whether a source may go on by itself: a camera, an address or a device."""
-    if isinstance(source, int) or "://" in source.replace("file://", ""):
+    if isinstance(source, int) or "://" in local_path(source):
         return True
     try:
         return stat.S_ISCHR(os.stat(source).st_mode)

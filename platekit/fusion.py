@@ -67,6 +67,15 @@ class FusedReading:
         return self._surest.get(self.text) or max(self._surest.values(), key=lambda sighting: sighting.confidence)
 
     @property
+    def pictured(self) -> Sighting | None:
+        """The sighting whose picture shows the plate: ``best``, or the surest that has one where that has none (any
+        more); None where no pictures are kept."""
+        if self.best.picture is not None:
+            return self.best
+        with_picture = (sighting for sighting in self._surest.values() if sighting.picture is not None)
+        return max(with_picture, key=lambda sighting: sighting.confidence, default=None)
+
+    @property
     def colour(self) -> str | None:
         """The colour with most votes; None where none was told."""
         return max(self._colours, key=self._colours.__getitem__, default=None)
@@ -82,7 +91,7 @@ class FusedReading:
                 del self._surest[min(self._surest, key=lambda other: self._surest[other].confidence)]
             pictured = [text for text, known in self._surest.items() if known.picture is not None]
             if len(pictured) > KEPT_PICTURES:
-                least = min(pictured, key=lambda other: self._surest[other].confidence)
+                least = min(pictured, key=lambda other: (other == self.text, self._surest[other].confidence))
                 self._surest[least] = replace(self._surest[least], picture=None)
 
     def _fuse(self) -> None:

@@ -72,7 +72,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     """Read a picture as BGR uint8 (H, W, 3), turned upright by its EXIF orientation.
 
     Any path works, non-ASCII ones on Windows too. Raises UserError for what is missing, empty, no picture, or larger
-    than ``MAX_PIXELS``.
+    than ``MAX_PIXELS``, and MemoryError or OpenCV's own where there is too little memory.
     """
     try:
         facts = os.stat(path)
@@ -108,6 +108,8 @@ def decode_image(data: np.ndarray, path: str | os.PathLike) -> np.ndarray:
         try:
             image = cv2.imdecode(data, cv2.IMREAD_COLOR)
         except cv2.error as error:
+            if "Insufficient memory" in str(error):
+                raise
             too_large = "CV_IO_MAX_IMAGE" in str(error)
     if too_large or (image is not None and image.shape[0] * image.shape[1] > MAX_PIXELS):
         raise UserError(f"cannot decode {path}: it has more than {MAX_PIXELS / 1e6:g} megapixels; make it smaller")
@@ -180,7 +182,9 @@ def write_image(path: str | os.PathLike, image: np.ndarray, quality: int = 92) -
     suffix = Path(path).suffix or ".jpg"
     try:
         done, data = cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    except cv2.error:
+    except cv2.error as error:
+        if "Insufficient memory" in str(error):
+            raise
         done = False
     if not done:
         height, width = image.shape[:2]

@@ -25,7 +25,8 @@ def walk_images(folder: str | os.PathLike, leave_out: Path | None = None, suffix
                 ) -> Iterator[Path]:
     """The pictures below a folder, sorted within each, one by one and without the subfolder ``leave_out``.
 
-    Of one folder at a time the names are held. Raises UserError as ``find_images``.
+    Hidden ones are left out too: they hold previews, and what macOS keeps beside a photo. Of one folder at a time the
+    names are held. Raises UserError as ``find_images``.
     """
     folder = Path(folder)
     if not os.path.isdir(folder):  # Path.is_dir raises where a name is too long or its folder may not be entered
@@ -46,7 +47,8 @@ def _files_below(folder: Path, leave_out: Path | None, suffixes: tuple[str, ...]
     try:
         with os.scandir(folder) as entries:
             names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries
-                           if not (entry.is_symlink() and os.path.isdir(entry.path)))  # links can go round in circles
+                           if not (entry.name.startswith(".")
+                                   or (entry.is_symlink() and os.path.isdir(entry.path))))  # it can go round in circles
     except OSError:
         yield folder  # reading it reports why
         return

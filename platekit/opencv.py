@@ -20,10 +20,13 @@ def unusable(problem: str) -> BaseException:
 
 try:
     import cv2
+except ModuleNotFoundError as error:
+    raise unusable(f"OpenCV is not installed ({error}); run 'pip install \"opencv-python-headless>=5\"', or for --show "
+                   "opencv-python") from None
 except ImportError as error:  # the wheel of opencv-python needs libGL and glib from the system
     raise unusable(
-        f"OpenCV cannot be loaded ({error}); on Debian or Ubuntu run 'apt-get install libgl1 libglib2.0-0', "
-        "or replace the wheel: 'pip uninstall opencv-python' and 'pip install opencv-python-headless>=5'"
+        f"OpenCV cannot be loaded ({error}); on Debian or Ubuntu run 'apt-get install libgl1 libglib2.0-0', or replace "
+        "the wheel: 'pip uninstall opencv-python' and 'pip install \"opencv-python-headless>=5\"'"
     ) from None
 
 if int(cv2.__version__.split(".")[0]) < 5:

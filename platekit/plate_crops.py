@@ -45,8 +45,8 @@ class PlateCrops:
 
     def add(self, source: str, track: Track) -> None:
         """Write the surest picture of a plate of a source, if it has a text, and the table, the least sure first."""
-        best = track.reading.best
-        if best.picture is None or not track.reading.text:
+        best = track.reading.pictured
+        if best is None or best.picture is None or not track.reading.text:
             return
         name = os.fsencode(re.sub(r"[^\w-]+", "_", Path(source).name))[:LONGEST_NAME].decode(errors="ignore")
         path = self.folder / f"{len(self.rows) + 1:05d}_{name}_{best.frame}.png"

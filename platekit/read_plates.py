@@ -21,7 +21,7 @@ from platekit.command import add_arguments, results_place, run_pictures
 from platekit.devices import pick_device
 from platekit.distributed import join
 from platekit.errors import UserError, run_script
-from platekit.frames import MOST_CAMERAS, VIDEOS, is_live
+from platekit.frames import MOST_CAMERAS, VIDEOS, is_live, local_path, source_name
 from platekit.inputs import expand_inputs, is_same_folder, read_lines
 from platekit.memory import hand_back_files
 from platekit.onnx_nets import is_onnx
@@ -101,16 +101,18 @@ def camera_number(text: str) -> int:
 
 
 def find_videos(entries: Sequence[str], output: Path | None) -> list[str]:
-    """The videos of files, folders, patterns and lists, but for annotated ones; an address is itself, in a list too.
+    """The videos of files, folders, patterns and lists, but for annotated ones; an address is itself, in a list too,
+    unless it is a file's.
 
     An entry without any is passed on as it is, so that opening it reports it; UserError where no other one is named,
     and for a list that cannot be read.
     """
     videos, problems = [], []
+    entries = list(map(local_path, entries))
     entries = [entry for entry in entries if not is_same_folder(entry, output)] or entries  # as for pictures
     for entry in entries:
         if entry.lower().endswith(".txt") and os.path.isfile(entry):
-            videos += [line if is_live(line) else str(Path(line)) for line in read_lines(entry)]
+            videos += [line if is_live(line) else str(Path(line)) for line in map(local_path, read_lines(entry))]
             continue
         try:
             videos += [entry] if is_live(entry) else map(str, expand_inputs([entry], output, VIDEOS))
@@ -162,13 +164,16 @@ def check_inputs(args: argparse.Namespace) -> None:
     if args.crops and not videos:
         raise UserError("--crops is for videos; MTCNN/data_set/boxes_of_results.py and LPRNet/data/crops_of_boxes.py "
                         "cut the plates out of pictures")
+    if args.crops and args.hide:
+        raise UserError("--crops keeps pictures of what --hide makes unreadable; leave one of them out")
     results_place(args.json, args.video or (), args.output)  # videos may be a list of them
     if args.hide and args.json and not args.output and not args.show:
         raise UserError("--hide is for pictures and videos; name a folder for them with --output DIR")
     check_range(args, "every", 1)
     for entry in args.image or []:
         if "://" in entry or (entry.lower().endswith(VIDEOS) and not os.path.isdir(entry)):
-            raise UserError(f"{entry} is a video or an address; name it with --video, or save it if it is a picture")
+            raise UserError(f"{source_name(entry)} is a video or an address; name it with --video, or save it if it is "
+                            "a picture")
 
 
 def main() -> int:
@@ -177,18 +182,19 @@ def main() -> int:
     truth = plates_of_tables(args.boxes)
     reader = make_reader(args, doubtful=args.hide, of_frames=of_videos(args))
     score = Score(truth, reader.recogniser.alphabet.symbols) if args.boxes else None
-    output = args.output or (None if args.json else OUTPUTS)
+    written = args.output or OUTPUTS  # also by a run before: no input
+    output = None if args.json and not args.output else written
     if of_videos(args):
         cameras = [] if args.camera is None else [args.camera]
         rules = dataclasses.replace(RULES, least=args.min_confidence)
-        return run_video(find_videos(args.video or [], output) + cameras, reader.read, args.json, output,
+        return run_video(find_videos(args.video or [], written) + cameras, reader.read, args.json, output,
                          show=args.show, every=args.every, hide=args.hide, reconnect=args.reconnect, rules=rules,
                          crops=args.crops)
     settings = (*nets_of(args).values(), args.mini_lp, args.scale, args.colour if args.details else None, args.hide,
                 args.min_confidence)
     return run_pictures(args.image or [samples_from_here()], lambda image, _: reader.read(image), args.json, output,
                         show=args.show, resume=args.resume, settings=settings, score=score, wrong=args.wrong,
-                        hide=args.hide)
+                        hide=args.hide, leave_out=written)
 
 
 def command() -> None:

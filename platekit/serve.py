@@ -17,10 +17,11 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -29,7 +30,7 @@ import numpy as np
 import torch
 
 from platekit.arguments import HelpFormatter, add_seed
-from platekit.devices import add_device
+from platekit.devices import add_device, lacks_memory
 from platekit.errors import UserError, need, reason, run_script
 from platekit.images import decode_image
 from platekit.inputs import find_images
@@ -51,6 +52,8 @@ HELD_BYTES = 4 * MAX_BYTES  # of all files at a time
 MOST = 16  # pictures at a time, all but one of them waiting
 SECONDS = 60  # for a picture to arrive
 LAST_SECONDS = 5  # for what is under way when the server is stopped
+HANGS = 60  # seconds of reading one picture: it takes a new start too
+LOOKS = 0.5  # seconds between looks whether who waits is still there, and whether reading hangs
 FAILURES = 3  # pictures one after the other that failed here, whatever they were: it takes a new start
 MOST_PARTS = 20  # of a form
 STARTUP_FAILED = 3  # the status by which uvicorn's workers say that starting them again is of no use
@@ -58,12 +61,12 @@ STARTUP_FAILED = 3  # the status by which uvicorn's workers say that starting th
 
 def make_app() -> Starlette:
     """The server as an ASGI application: the page at ``/``, pictures to ``/read``, and ``/health``, whose status is 503
-    once ``FAILURES`` pictures have failed in a row.
+    once ``FAILURES`` pictures have failed in a row, and while one is read for longer than ``HANGS``.
 
     ``POST /read`` takes a picture's file as its body, or a form that holds one, and answers with the JSON of a line of
     main.py, in which ``image`` is the query's ``name``, or the form's for its file. Errors are JSON too: 400 what is no
-    picture or more than one, 408 what does not arrive, 413 what is too large, 503 when too many wait or the GPU's
-    memory is too small, 500 for everything else. The flags in ``PLATES_FLAGS`` make the reader.
+    picture or more than one, 408 what does not arrive, 413 what is too large, 503 when too many wait, memory is too
+    small or reading hangs, 500 for everything else. The flags in ``PLATES_FLAGS`` make the reader.
     """
     return app_of(reader_of_environment)
 
@@ -88,7 +91,7 @@ def app_of(make: Callable[[], PlateReader]) -> Starlette:
     return Starlette(routes=[
         Route("/", lambda _: FileResponse(PAGE)),
         Route("/read", desk.answer, methods=["POST"]),
-        Route("/health", lambda _: JSONResponse({"status": "broken"}, 503) if desk.failures >= FAILURES
+        Route("/health", lambda _: JSONResponse({"status": "broken"}, 503) if desk.broken
               else JSONResponse({"status": "ok"})),
     ], exception_handlers={HTTPException: refuse, Exception: refuse})
 
@@ -121,9 +124,21 @@ class Desk:
         self.places = asyncio.Semaphore(2)
         self.held = self.waiting = 0  # bytes of files, and pictures
         self.failures = 0  # since the last picture that was read
+        self.began: float | None = None  # when the picture that is read now was begun
         self.reader = self.computing.submit(make).result()
         # The first reading compiles and loads: before the first visitor comes.
         self.computing.submit(self.reader, find_images(SAMPLES)[0]).result()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a picture is read for too long: nothing ends that but its thread."""
+        began = self.began
+        return began is not None and time.monotonic() - began > HANGS
+
+    @property
+    def broken(self) -> bool:
+        """Whether the server has to be started anew."""
+        return self.hangs or self.failures >= FAILURES
 
     async def answer(self, request: Request) -> Response:
         """The plates of the picture that a request brings, or an HTTPException."""
@@ -141,34 +156,61 @@ class Desk:
                 raise HTTPException(503, "too many pictures are waiting; try again", {"Retry-After": "1"})
             self.waiting += 1
             try:
-                async with self.places:
-                    if await request.is_disconnected():
-                        raise ClientDisconnect
-                    loop = asyncio.get_running_loop()
-                    image = await loop.run_in_executor(self.decoding, decode, parts, request)
-                    result = await loop.run_in_executor(self.computing, self.read, image)
+                result = await self.while_wanted(request, self.read_in_turn(request, parts))
             finally:
                 self.waiting -= 1
         except UserError as error:
             raise HTTPException(400, str(error)) from None
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            raise HTTPException(503, f"cannot read {name_of(request)}: the GPU's memory is too small for it") from None
         except (asyncio.TimeoutError, ClientDisconnect):
             raise HTTPException(408, f"the picture did not arrive within {SECONDS} seconds; try again") from None
+        except Exception as error:
+            if not lacks_memory(error):
+                raise
+            torch.cuda.empty_cache()
+            whose = "the GPU's" if isinstance(error, torch.OutOfMemoryError) else "the server's"
+            raise HTTPException(503, f"cannot read {name_of(request)}: {whose} memory is too small for it") from None
         finally:
             self.held -= sum(map(len, parts))
         return JSONResponse({"image": name_of(request), **result.to_dict()})
 
+    async def read_in_turn(self, request: Request, parts: list[bytes]) -> PictureResult:
+        """What is in a request's picture, once those before it are read."""
+        from starlette.requests import ClientDisconnect
+
+        async with self.places:
+            if await request.is_disconnected():
+                raise ClientDisconnect
+            loop = asyncio.get_running_loop()
+            image = await loop.run_in_executor(self.decoding, decode, parts, request)
+            return await loop.run_in_executor(self.computing, self.read, image)
+
+    async def while_wanted(self, request: Request, work: Coroutine[Any, Any, PictureResult]) -> PictureResult:
+        """What ``work`` comes to; it gives its place up when the client goes, and when another one's reading hangs."""
+        from starlette.exceptions import HTTPException
+        from starlette.requests import ClientDisconnect
+
+        task = asyncio.create_task(work)
+        try:
+            while not task.done():
+                if self.hangs:
+                    raise HTTPException(503, "reading hangs; the server has to be started again", {"Retry-After": "60"})
+                if await request.is_disconnected():
+                    raise ClientDisconnect
+                await asyncio.wait({task}, timeout=LOOKS)
+            return task.result()
+        finally:
+            task.cancel()
+
     def read(self, image: np.ndarray) -> PictureResult:
         """The reader's result; failures that no picture explains are counted."""
+        self.began = time.monotonic()
         try:
             result = self.reader.read(image)
-        except (UserError, torch.OutOfMemoryError):
+        except Exception as error:
+            self.failures += not (isinstance(error, UserError) or lacks_memory(error))
             raise
-        except Exception:
-            self.failures += 1
-            raise
+        finally:
+            self.began = None
         self.failures = 0
         return result
 

@@ -86,7 +86,7 @@ class Watch:
         """``read`` gives the plates of a frame, sure or not; ``rules`` say which of them count (``rules.least`` is what
         ``min_confidence`` is for pictures); ``live`` and ``every`` are ``FrameSource``'s. A live source that ends by
         itself is opened again by a try every ``reconnect`` seconds (0: it is not). With ``pictures`` tracks keep those
-        of their plates: ``track.reading.best.picture``. Raises UserError when the source cannot be opened."""
+        of their plates: ``track.reading.pictured``. Raises UserError when the source cannot be opened."""
         self.source, self.read, self.rules = FrameSource(source, live, every), read, rules
         self.reconnect, self.pictures = reconnect, pictures
         self.frames, self.seconds, self.last = 0, 0.0, -1  # how many, in how long, and the last one's number
@@ -131,11 +131,12 @@ class VideoFile:
         self._work: Future[None] | None = None
         self._writer: cv2.VideoWriter | None = None
         self._size, self._next, self._left_out = (0, 0), 0, 0.0  # of its seconds those that nothing fills
+        self._held: np.ndarray | None = None  # the frame before
         self._back = False  # whether the last frame's second was before those of frames that came earlier
 
     def write(self, second: float, picture: np.ndarray) -> None:
-        """Add the frame of this second; it fills the places since the one before, so that the video keeps time, but
-        for gaps of more than ``LONGEST_GAP``.
+        """Add the frame of this second; the one before fills the places up to it, so that the video keeps time and no
+        frame is shown before its second, but for gaps of more than ``LONGEST_GAP``.
 
         It is encoded while the caller goes on; what goes wrong then is raised by the next call, or by ``close``.
         """
@@ -166,9 +167,11 @@ class VideoFile:
             self._left_out += (place - self._next) / self.rate
             place = self._next
         self._back = back
-        for _ in range(self._next, place + 1):  # none for faster frames than stated
+        for _ in range(self._next, place):
+            self._writer.write(picture if self._held is None else self._held)
+        if place >= self._next:  # not for faster frames than stated
             self._writer.write(picture)
-        self._next = max(self._next, place + 1)
+        self._held, self._next = picture, max(self._next, place + 1)
 
     def close(self) -> None:
         """End the file. Raises UserError when it is shorter than it says: OpenCV does not tell of failed writes."""
@@ -238,6 +241,8 @@ def run_video(sources: Sequence[str | int], read: ReadFrame, json_path: str | No
         raise UserError("torchrun shares pictures, not videos; start one process for each video")
     if reconnect and len(sources) > 1:
         raise UserError("--reconnect watches one stream or camera; start one process for each")
+    if reconnect and not is_live(sources[0]):
+        raise UserError(f"{sources[0]} is no stream or camera, which could come back; leave out --reconnect")
     json_path = results_place(json_path, sources, output)
     check_display(show)
     failed, cut_short = False, False

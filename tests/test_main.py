@@ -104,6 +104,18 @@ def test_without_flags_a_line_a_plate_and_pictures_in_outputs(call, weights, pho
     assert files_below(tmp_path / "outputs") == ["a.jpg"] and str(Path("outputs/a.jpg")) in done.out
 
 
+def test_what_a_run_before_has_drawn_is_not_read(call, asked, photos, monkeypatch):
+    """Nor where JSON lines are asked for, and nothing is drawn."""
+    monkeypatch.chdir(photos)
+    (photos / "outputs").mkdir()
+    for name in ("outputs/a.avi", "b.avi"):
+        (photos / name).touch()
+    for flags in ((".",), ("--video", ".")):
+        assert call(main, *flags, "--json", "a.jsonl").status == 0
+    pictures, videos = asked
+    assert (pictures["output"], pictures["leave_out"]) == (None, Path("outputs")) and videos["sources"] == ["b.avi"]
+
+
 def test_patterns_and_broken_files_among_the_others(call, weights, photos, tmp_path):
     alone = results_of(call(main, "--image", photos, "--json", "-", *weights).out)
     (photos / "aa.jpg").write_text("no picture")
@@ -353,7 +365,13 @@ def test_plates_of_videos_are_as_sure_as_asked_for_when_all_is_seen(call, monkey
 
 
 @pytest.mark.parametrize(("flags", "what"), [(("--every", 5), "are for videos"), (("--reconnect",), "are for videos"),
-                                             (("--colour", "my.pth"), "is of --details")])
-def test_flags_that_would_have_no_effect_are_refused(call, flags, what):
+                                             (("--colour", "my.pth"), "is of --details"),
+                                             (("--video", "a.mp4", "--hide", "--crops", "a"), "leave one of them out")])
+def test_flags_that_would_have_no_effect_or_undo_another_are_refused(call, flags, what):
     done = call(main, *flags)
     assert done.status == 2 and what in done.sentence()
+
+
+def test_an_address_that_is_no_picture_is_named_without_its_password(call, asked):
+    done = call(main, "rtsp://user:se/cret@10.0.0.5/1")
+    assert "error: rtsp://10.0.0.5/1 is a video or an address" in done.sentence() and not asked

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -86,6 +89,24 @@ def test_a_picture_too_large_for_the_gpu_is_its_own_error(folder):
     assert run_pictures([folder / "a.png", folder / "c.png"], read_small, str(folder / "out.jsonl")) == 1
     first, second = lines_of(folder / "out.jsonl")
     assert "use --device cpu" in first["error"] and len(second["plates"]) == 2
+
+
+@pytest.mark.parametrize("place", ["read", "platekit.images.cv2.imdecode", "platekit.images.cv2.imencode"])
+def test_a_picture_for_which_there_is_no_memory_is_its_own_error(folder, monkeypatch, capsys, place):
+    def without_memory(work: Callable[..., Any]) -> Callable[..., Any]:
+        calls = itertools.count()
+        return lambda *args: work(*args) if next(calls) else cv2.copyMakeBorder(
+            np.zeros((1, 1, 3), np.uint8), 0, 2**30, 0, 2**20, cv2.BORDER_CONSTANT)
+
+    reading = without_memory(read) if place == "read" else read
+    if place != "read":
+        monkeypatch.setattr(place, without_memory(getattr(cv2, place.rpartition(".")[2])))
+    monkeypatch.setattr("platekit.command.spare_threads", lambda: 1)
+    assert run_pictures([folder / "a.png", folder / "c.png"], reading, "-", folder / "drawn") == 1
+    out, said = capsys.readouterr()
+    name = folder / "drawn" / "a.png" if place.endswith("imencode") else folder / "a.png"
+    assert said.startswith(f"error: there is too little memory for {name}; ") and said.count("\n") == 1
+    assert len(results_of(out)) == 2 and files_below(folder / "drawn") == ["c.png"]
 
 
 def test_the_command_that_comes_next_suits_the_shell(monkeypatch):
@@ -304,6 +325,11 @@ def test_the_pictures_of_a_run_before_are_no_input(folder, capsys):
             run_pictures(inputs, read, output=folder / "drawn")
         assert "drawn" not in "".join(line.partition(": ")[0] for line in capsys.readouterr().out.splitlines())
         assert set(files_below(folder / "drawn")) == {"a.png", "c.png"}
+    for inputs, names in (([folder, folder / "drawn"], ["a.png", "b.jpg", "c.png"]),
+                          ([folder / "drawn"], ["drawn/a.png", "drawn/c.png"])):  # where nothing else is named
+        run_pictures(inputs, read, "-", leave_out=folder / "drawn")
+        found = [os.path.relpath(line["image"], folder) for line in results_of(capsys.readouterr().out)]
+        assert found == list(map(os.path.normpath, names))
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

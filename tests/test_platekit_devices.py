@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from platekit import ahead, devices
-from platekit.devices import cpu_quota, pick_device
+from platekit.devices import cpu_quota, enough_memory, pick_device
 from platekit.errors import UserError
 
 
@@ -80,3 +83,24 @@ def test_processes_of_one_machine_share_its_cores(monkeypatch, cores, processes,
     monkeypatch.setattr(ahead, "cores", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
     assert ahead.spare_threads() == threads
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("work", [
+    lambda: torch.empty(2**50), lambda: np.empty(2**60, np.uint8),
+    lambda: cv2.copyMakeBorder(np.zeros((1, 1, 3), np.uint8), 0, 2**30, 0, 2**20, cv2.BORDER_CONSTANT),
+    lambda: fail(Exception("[ONNXRuntimeError] : 1 : FAIL : Failed to allocate memory for requested buffer of size 9")),
+    lambda: fail(RuntimeError("std::bad_alloc"))])
+def test_too_little_memory_is_a_sentence(work: Callable[[], object]):
+    with pytest.raises(UserError, match=r"too little memory for a\.jpg; make it smaller, or end other programs"), \
+            enough_memory("a.jpg"):
+        work()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), UserError("not enough memory cards")])
+def test_other_errors_stay_what_they_are(error):
+    with pytest.raises(type(error), match=str(error)), enough_memory("a.jpg"):
+        raise error

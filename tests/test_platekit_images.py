@@ -167,7 +167,9 @@ def test_a_pattern_does_not_go_round_in_circles(tmp_path, monkeypatch, base):
     names = [f"{start}in/a.png", f"{start}in/b/c.png"]
     for pattern in ("in/**/*.png", "i?/**/*.png"):
         assert list(map(str, expand_inputs([start + pattern]))) == names
-    assert len(list(expand_inputs([f"{start}in/**"]))) == 4  # the folder itself
+    assert len(list(expand_inputs([f"{start}in/**"]))) == 2  # the folder itself
+    for name in ("in/.hidden", "in/b/.e.png"):  # read where it is named
+        assert len(list(expand_inputs([start + name]))) == 1
     assert list(map(str, expand_inputs([f"{start}in/.hid*/**/*.png"]))) == [f"{start}in/.hidden/d.png"]
 
 
@@ -277,12 +279,16 @@ def test_a_name_as_long_as_the_file_system_takes(tmp_path):
     assert files_below(tmp_path) == [name]
 
 
-@pytest.mark.parametrize("script", ["main.py", "ccpd/synthesize.py", "LPRNet/data/preprocess.py"])
-def test_a_missing_library_of_opencv_is_one_sentence(tmp_path, script):
-    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+@pytest.mark.parametrize(("script", "problem", "remedy"), [
+    *((script, "raise ImportError('libGL.so.1: cannot open shared object file')", "apt-get install libgl1")
+      for script in ("main.py", "ccpd/synthesize.py", "LPRNet/data/preprocess.py")),
+    ("main.py", "import cv2.none", "is not installed (No module named 'cv2.none'; 'cv2' is not a package); run 'pip")])
+def test_a_missing_library_of_opencv_is_one_sentence(tmp_path, script, problem, remedy):
+    (tmp_path / "cv2.py").write_text(problem)
     done = subprocess.run([sys.executable, ROOT / script, "--help"], env={**os.environ, "PYTHONPATH": str(tmp_path)},
                           capture_output=True, text=True)
-    assert done.returncode == 1 and "apt-get install libgl1" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and remedy in done.stderr and "Traceback" not in done.stderr
+    assert "'pip install \"opencv-python-headless>=5\"'" in done.stderr  # without the quotes > would write a file
 
 
 def test_without_opencv_a_program_of_somebody_elses_gets_an_import_error(tmp_path):

@@ -203,7 +203,8 @@ class Reader:
         while not Path("go").exists():
             time.sleep(0.01)
         if image.shape[1] < 30:
-            raise torch.OutOfMemoryError if image.shape[1] < 20 else RuntimeError("it broke")
+            width = image.shape[1]
+            raise MemoryError if width < 10 else torch.OutOfMemoryError if width < 20 else RuntimeError("it broke")
         return PictureResult(image.shape[1], image.shape[0], ())
 
 serve.make_reader = lambda args: Reader()
@@ -247,8 +248,46 @@ def test_too_many_at_a_time_are_told_to_come_again_and_who_goes_is_not_read(own_
     assert 6 <= len((tmp_path / "reads").read_text()) <= 8  # two may have been at it when they went
 
 
+def test_who_has_gone_keeps_no_place(own_server, tmp_path):
+    """Though the picture that is read takes long."""
+    def send() -> socket.socket:
+        line = socket.create_connection(own_server, timeout=60)
+        line.sendall(b"POST /read HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % len(png(50)) + png(50))
+        return line
+
+    lines = [send() for _ in range(serve.MOST)]
+    with send() as line:
+        lines.append(line)  # too many: one of them is told so
+        (refused,) = select.select(lines, [], [], 60)[0]
+        assert refused.recv(100).startswith(b"HTTP/1.1 503 ")
+    for line in lines:
+        line.close()
+    for _ in range(100):
+        with send() as line:
+            if not select.select([line], [], [], 1)[0]:  # it waits
+                (tmp_path / "go").touch()
+            answer = line.recv(100)
+        if answer.startswith(b"HTTP/1.1 200 "):
+            break
+        time.sleep(0.2)
+    assert (tmp_path / "go").exists() and answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("own_server", ["serve.HANGS = 1"], indirect=True)
+def test_where_reading_hangs_nobody_waits_and_health_says_so(own_server, tmp_path):
+    for _ in range(3):  # also those who come later
+        status, entry = post(own_server, png(50))
+        assert status == 503 and "reading hangs" in entry["error"]
+    assert ask(own_server, "GET", "/health")[0] == 503
+    (tmp_path / "go").touch()
+    while ask(own_server, "GET", "/health")[0] != 200:
+        time.sleep(0.01)
+    assert post(own_server, png(50))[0] == 200
+
+
 @pytest.mark.parametrize(("width", "status", "reason"), [
-    (15, 503, "the GPU's memory is too small"), (25, 500, "cannot be read")])
+    (5, 503, "the server's memory is too small"), (15, 503, "the GPU's memory is too small"),
+    (25, 500, "cannot be read")])
 def test_what_goes_wrong_inside_is_json_too(own_server, tmp_path, width, status, reason):
     (tmp_path / "go").touch()
     answer, entry = post(own_server, png(width), "a.png")
@@ -260,10 +299,10 @@ def test_a_server_that_cannot_read_any_more_says_so(own_server, tmp_path):
     """Whatever watches it starts it again, as after an error of the GPU that does not go away."""
     (tmp_path / "go").touch()
     told = []
-    for width in (25, 25, 15, 25, 50):  # two that break, one too large for the GPU, one that breaks, one that is read
+    for width in (25, 25, 15, 5, 25, 50):  # two that break, two too large for memory, one that breaks, one that is read
         post(own_server, png(width), "a.png")
         told.append(ask(own_server, "GET", "/health")[0])
-    assert told == [200, 200, 200, 503, 200]
+    assert told == [200, 200, 200, 200, 503, 200]
 
 
 def test_the_address_is_uvicorns_where_it_makes_the_server(monkeypatch, capsys):

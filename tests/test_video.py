@@ -39,6 +39,7 @@ from platekit.frames import FrameSource, is_live, source_name
 from platekit.fusion import FusedReading
 from platekit.images import read_image
 from platekit.inputs import find_images
+from platekit.plate_crops import PlateCrops
 from platekit.read_plates import main
 from platekit.results import Details, PictureResult, Plate
 from platekit.tracking import Rules, Track, Tracker, likeness
@@ -523,6 +524,16 @@ def test_a_jump_of_a_files_clock_is_not_filled(tmp_path):
         assert len(list(source)) == 21 + 1 + 20
 
 
+def test_where_frames_are_lost_an_annotated_video_holds_the_one_before(tmp_path):
+    video = VideoFile(tmp_path / "video.avi", 20)
+    for place in (0, 1, 4, 6):
+        video.write(place / 20, np.full((48, 64, 3), 10 + 10 * place, np.uint8))
+    video.close()
+    with FrameSource(str(video.path)) as source:
+        shown = [round(float(frame.mean()), -1) for _, frame in source]
+    assert shown == [10, 20, 20, 20, 50, 50, 70]
+
+
 @pytest.mark.parametrize(("number", "wrong", "count"), [(10, 9e6, 59), (10, 30.0, 59 + 590), (50, 0.0, 60)])
 def test_a_wrong_time_stamp_loses_one_frame_at_most(tmp_path, number, wrong, count):
     video = VideoFile(tmp_path / "video.avi", 20)
@@ -600,13 +611,21 @@ def test_what_is_live_and_what_it_is_called():
     assert not any(is_live(source) for source in ("clip.mp4", "file:///home/clip.mp4", 300 * "x", "zero\0byte"))
     assert source_name("rtsp://user:secret@host:554/1") == "rtsp://host:554/1" and source_name(2) == "camera:2"
     assert source_name("rtsp://user:s@cr@t@host/1") == "rtsp://host/1"
+    for user in ("user:s/cr/t@", "user:s@c/t@", "user:1/2@", "user:s?c#t@", "user:@/@", "token@", "user@here:s/c@"):
+        for place in ("10.0.0.5:554", "localhost/cam@1", "[::1]:554/1?n=a@b"):
+            assert source_name(f"rtsp://{user}{place}") == f"rtsp://{place}"
+        assert source_name(f"rtsp://{user}host/1") == "rtsp://host/1"
+    for address in ("http://host/@user/1", "http://host.example:80/a@b.c", "http://[::1]:80/a@b", "http://host?a@b"):
+        assert source_name(address) == address
+    assert source_name("http://host/1?token=a/b=?c@d&n=1") == "http://host/1?token=***&n=1"
     assert source_name("rtsp://host/user=a&password=secret&channel=1") == "rtsp://host/user=***&password=***&channel=1"
     assert source_name("srt://host:9?mode=caller&passphrase=a") == "srt://host:9?mode=caller&passphrase=***"
     assert source_name("http://host/v?monkey=a&turkey=b") == "http://host/v?monkey=a&turkey=b"
     assert source_name("http://host/v?token=a&api_key=b&n=1") == "http://host/v?token=***&api_key=***&n=1"
     assert source_name("http://host/1?pwd=secret") == "http://host/1?pwd=***" and source_name("a//b@c") == "a//b@c"
+    assert source_name("http://host/key=a/1?design=2") == "http://host/key=***/1?design=2"
     for secret in ("loginuse", "loginpas", "apikey", "accessToken", "streamkey", "sig", "X-Amz-Signature", "usr", "pw",
-                   "wsSecret"):
+                   "wsSecret", "sign", "Signature", "md5", "hmac"):
         assert source_name(f"http://host/1?{secret}=a&n=1") == f"http://host/1?{secret}=***&n=1"
     assert source_name("day/pass=1/clip.mp4") == "day/pass=1/clip.mp4"  # a file keeps its own name
 
@@ -901,11 +920,35 @@ def test_ctrl_c_ends_the_wait_for_a_stream_that_is_away(tmp_path, monkeypatch, c
     assert files_below(tmp_path) == ["a.jsonl"] and capsys.readouterr().err.count("cannot open") == 1
 
 
-def test_a_file_that_is_cut_off_is_not_opened_again(drive, tmp_path, capsys):
+def test_a_file_that_is_cut_off_is_not_opened_again(drive, tmp_path):
     (tmp_path / "half.avi").write_bytes(drive[0].read_bytes()[:drive[0].stat().st_size // 2])
-    assert run_video([str(tmp_path / "half.avi")], nothing, reconnect=True) == 1
-    said = capsys.readouterr().err
-    assert said.count("error:") == 1 and "it is cut off" in said
+    watch = Watch(tmp_path / "half.avi", nothing, reconnect=0.01)
+    assert 0 < sum(frame.picture is not None for frame in watch) < 60 and watch.source.broken
+    for path in (str(tmp_path / "half.avi"), f"file://{tmp_path}/half.avi", "none.avi"):
+        with pytest.raises(UserError, match="leave out --reconnect"):
+            run_video([path], nothing, reconnect=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a ? is in no name there")
+def test_the_address_of_a_file_is_its_path(call, drive, tmp_path, monkeypatch):
+    monkeypatch.setattr("platekit.read_plates.make_reader", lambda args, **_: SimpleNamespace(read=nothing))
+    path, decoded = tmp_path / "in" / "皖 1%?.avi", tmp_path / "in" / "a%20b.avi"
+    path.parent.mkdir()
+    shutil.copy(drive[0], path)
+    shutil.copy(drive[0], decoded)
+    (tmp_path / "list.txt").write_text(path.as_uri())
+    for number, (address, names) in enumerate({
+            path.as_uri(): [path], f"FILE://localhost{path}": [path], str(tmp_path / "list.txt"): [path],
+            f"file://{decoded}": [decoded], path.parent.as_uri(): [decoded, path]}.items()):
+        output = tmp_path / str(number)
+        done = call(main, "--video", address, "--json", output / "plates.jsonl", "--output", output)
+        assert done.status == 0, done
+        lines = results_of(output / "plates.jsonl")
+        assert len(lines) == 60 * len(names) and {line["image"] for line in lines} == set(map(str, names))
+        assert files_below(output) == sorted(["plates.jsonl", *(name.name for name in names)])
+    with FrameSource(path.as_uri()) as source:
+        assert not source.live and len(list(source)) == 60
+    assert "cannot open" in call(main, "--video", "file:///none%00.avi").err
 
 
 class Files(SimpleHTTPRequestHandler):
@@ -1101,6 +1144,34 @@ def test_a_track_goes_on_as_the_mean_of_its_steps():
     for frame, right in ((1, 10), (2, 30)):
         track.see(frame, frame + 1, dataclasses.replace(PLATE, box=(10 + right, 10, 90 + right, 35)))
     assert track.expected(4).tolist() == [40 + 2 * 15, 10, 120 + 2 * 15, 35]
+
+
+def pictures_of(texts: Sequence[tuple[str, float]]) -> Track:
+    """A track that read these texts, so surely, one a frame; each frame's picture has its number's brightness."""
+    plates = [Plate((0, 0, 40, 12), 0.9, text, sure, rows=1 + frame % 2, picture=np.full((12, 40, 3), frame, np.uint8))
+              for frame, (text, sure) in enumerate(texts)]
+    track = Track(1, 0, 1, plates[0])
+    for frame, plate in enumerate(plates[1:], 1):
+        track.see(frame, frame + 1, plate)
+    return track
+
+
+def test_of_a_plate_with_many_texts_the_picture_of_its_own_is_kept():
+    others = [(f"皖A1234{symbol}", 0.3) for symbol in "ABCDEFGHJKLM"]
+    reading = pictures_of([*[("皖A12345", 0.2)] * 3, *others]).reading
+    assert reading.text == "皖A12345" and reading.best.frame == 0 and reading.pictured is reading.best
+
+
+def test_a_crop_is_of_the_frame_that_it_names_where_the_best_ones_is_not_kept(tmp_path):
+    """What all frames agree on was read when another text led."""
+    others = [(f"皖AF1234{symbol}", 0.3 + number / 100) for number, symbol in enumerate("ABCDEFGHJKL")]
+    track = pictures_of([("皖A12345", 0.2), *others, *[("皖A12345", 0.19)] * 30])
+    assert track.reading.text == "皖A12345" and track.reading.best.frame == 0
+    crops = PlateCrops(tmp_path)
+    crops.add("clip.avi", track)
+    ((name, text, rows, _),) = crops.rows
+    assert (name, text, rows) == ("00001_clip_avi_11.png", "皖A12345", 2)
+    assert (read_image(tmp_path / name) == 11).all()
 
 
 def test_of_very_many_texts_the_surest_is_kept():
