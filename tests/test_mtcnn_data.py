@@ -67,7 +67,7 @@ from platekit.inputs import find_images, read_lines
 from platekit.opencv import cv2
 from platekit.paths import SAMPLES
 from tests.conftest import files_below, make_picture, needs_locks, put_picture
-from tests.makers import CORNERS, photo, photo_folder, photo_name
+from tests.makers import CORNERS, noise, photo, photo_folder, photo_name
 
 # the split
 
@@ -191,7 +191,7 @@ def test_a_view_carries_the_plate_along(monkeypatch):
 
 def test_a_view_looks_as_its_pose_says(monkeypatch):
     monkeypatch.setattr(views, "_weather", lambda image, rng: image)
-    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (1160, 720, 3), dtype=np.uint8), (0, 0), 0.6)
+    image = cv2.GaussianBlur(noise(1160, 720), (0, 0), 0.6)
     box = np.array([200.0, 500, 480, 590])
     for seed in range(8):
         corners = box_corners(box)
@@ -273,7 +273,7 @@ def test_a_plate_gets_smaller_as_a_sensor_would_see_it(monkeypatch, seed):
 
 def test_most_views_that_look_as_ccpd_are_coded_as_its_photos_were():
     """Coding a picture once more, as it was coded before, changes next to nothing."""
-    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (1160, 720, 3), dtype=np.uint8), (0, 0), 1)
+    image = cv2.GaussianBlur(noise(1160, 720), (0, 0), 1)
     box = np.array([200.0, 500, 480, 590])
     coarse = []
     for seed in range(20):
