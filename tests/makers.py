@@ -1,7 +1,10 @@
-"""What several tests need: pictures, crops, photos and samples to learn from, and an invented country's plates."""
+"""What several tests need: pictures, crops, photos and samples to learn from, invented plates, and torchrun."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +24,7 @@ from MTCNN.data_preprocessing.sample_store import SampleWriter
 from MTCNN.train.trainer import parse_arguments
 from platekit.results import PictureResult
 from platekit.tables import write_rows
-from tests.conftest import make_picture, put_picture
+from tests.conftest import ROOT, make_picture, put_picture
 
 CORNERS = ((270, 150), (104, 140), (100, 96), (266, 106))  # right-bottom, left-bottom, left-top, right-top
 # The Republic of Ødemark: two letters, a dash, three digits and a letter, black on orange.
@@ -55,6 +58,11 @@ def options_for(recipe, folder, lists, *extra, precision=("--float32",)):
     return parse_arguments(recipe, "", ["--list_train", str(lists), "--list_val", str(lists), "--run",
                                         str(folder / "run"), "--save", str(folder / "weights"), "--device", "cpu",
                                         *precision, *map(str, extra)])
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """A picture (H, W, 3) whose pixels have nothing to do with each other."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def photo_name(plate: str, corners=CORNERS, area: str = "025") -> str:
@@ -141,3 +149,21 @@ def slow(read: Callable, seconds: float) -> Callable:
         time.sleep(seconds)
         return read(*arguments)
     return wait
+
+
+def torchrun(processes: int, *command: object) -> subprocess.Popen:
+    """``torchrun``; ``--`` parts its flags from the script's, of which ``--run`` looks like one of them."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    return subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--standalone",
+                             f"--nproc_per_node={processes}", "--", *map(str, command)], env=env,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+
+
+class Malicious:
+    """Leaves a trace when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.trace),)

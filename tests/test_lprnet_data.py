@@ -33,6 +33,7 @@ from platekit.errors import UserError
 from platekit.images import read_image
 from platekit.opencv import cv2
 from tests.conftest import files_below, full_disk, make_picture, put_picture
+from tests.makers import noise
 
 # Names.
 
@@ -380,11 +381,11 @@ def test_some_views_are_grey_and_some_in_light_of_another_colour(monkeypatch):
 
 def test_a_large_plate_is_averaged_as_the_reader_averages_it():
     """Of fine noise in thousands of pixels next to nothing is left, in training as in reading."""
-    noise = np.random.default_rng(3).integers(0, 256, (600, 1920, 3), np.uint8)
-    corners = augment.picture_corners(*noise.shape[:2])
-    view = augment.warp(noise, corners, augment.picture_corners(24, 94))
-    assert np.std(view) < 1.5 * np.std(network_crop(noise)) + 1
-    assert abs(view.mean() - noise.mean()) < 1
+    picture = noise(600, 1920, 3)
+    corners = augment.picture_corners(*picture.shape[:2])
+    view = augment.warp(picture, corners, augment.picture_corners(24, 94))
+    assert np.std(view) < 1.5 * np.std(network_crop(picture)) + 1
+    assert abs(view.mean() - picture.mean()) < 1
 
 
 def test_most_white_plates_that_are_not_the_forces_are_the_polices():

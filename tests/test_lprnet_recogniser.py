@@ -168,6 +168,12 @@ def test_readings_do_not_depend_on_the_other_boxes():
     assert recogniser.read(pixels, boxes[:0]) == []
 
 
+def test_the_nets_take_one_crop_at_a_time_at_least():
+    assert Recogniser(device="cpu", batch_size=1).batch_size == 1 and Recogniser(device="cpu").batch_size > 1
+    with pytest.raises(UserError, match="at least 1, not 0"):
+        Recogniser(device="cpu", batch_size=0)
+
+
 @pytest.mark.parametrize("same", [True, False], ids=["one reader", "another one first"])
 def test_a_doubtful_plate_is_looked_at_in_other_boxes_too(same, monkeypatch):
     """Of two plates the one whose first view is unsure gets the views of the boxes round it, and only that one."""

@@ -46,6 +46,7 @@ from MTCNN.data_preprocessing.windows import (
     kinds_of,
     move_edge,
     overlaps,
+    touching,
     windows_anywhere,
     windows_around,
 )
@@ -67,7 +68,7 @@ from platekit.inputs import find_images, read_lines
 from platekit.opencv import cv2
 from platekit.paths import SAMPLES
 from tests.conftest import files_below, make_picture, needs_locks, put_picture
-from tests.makers import CORNERS, photo, photo_folder, photo_name
+from tests.makers import CORNERS, noise, photo, photo_folder, photo_name
 
 # the split
 
@@ -191,7 +192,7 @@ def test_a_view_carries_the_plate_along(monkeypatch):
 
 def test_a_view_looks_as_its_pose_says(monkeypatch):
     monkeypatch.setattr(views, "_weather", lambda image, rng: image)
-    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (1160, 720, 3), dtype=np.uint8), (0, 0), 0.6)
+    image = cv2.GaussianBlur(noise(1160, 720), (0, 0), 0.6)
     box = np.array([200.0, 500, 480, 590])
     for seed in range(8):
         corners = box_corners(box)
@@ -273,7 +274,7 @@ def test_a_plate_gets_smaller_as_a_sensor_would_see_it(monkeypatch, seed):
 
 def test_most_views_that_look_as_ccpd_are_coded_as_its_photos_were():
     """Coding a picture once more, as it was coded before, changes next to nothing."""
-    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (1160, 720, 3), dtype=np.uint8), (0, 0), 1)
+    image = cv2.GaussianBlur(noise(1160, 720), (0, 0), 1)
     box = np.array([200.0, 500, 480, 590])
     coarse = []
     for seed in range(20):
@@ -419,11 +420,24 @@ def test_looks_follow_the_seed_and_leave_the_photo_alone():
 @pytest.mark.parametrize("box", [(300, 500, 500, 560), (300, 500, 450, 620), (300, 500, 400, 610), (0, 0, 90, 30)])
 def test_windows_about_a_plate_are_mostly_of_use(box):
     """Square windows were of use in 13 of 100 cases; these must be in half, for plates of every aspect."""
-    iou = overlaps(windows_around(np.array(box, float), 1000, np.random.default_rng(0)), np.array(box, float))
-    kinds = kinds_of(iou)
+    box = np.array(box, float)
+    windows = windows_around(box, 1000, np.random.default_rng(0))
+    kinds = kinds_of(overlaps(windows, box))
     assert sum(mask.mean() for mask in kinds.values()) > 0.75
     assert kinds["positive"].mean() > 0.12 and kinds["part"].mean() > 0.15
     assert not (kinds["positive"] & kinds["part"]).any() and not (kinds["part"] & kinds["negative"]).any()
+    size, sizes = box[2:] - box[:2], windows[:, 2:] - windows[:, :2]
+    off = np.abs(windows[:, :2] + windows[:, 2:] - box[:2] - box[2:]) / 2
+    close = (off <= 0.15 * size).all(axis=1)
+    assert 0.45 < close.mean() < 0.6 and (off <= (size + sizes) / 2 + 1e-9).all()  # all touch it at least
+    growth = np.log(sizes.prod(axis=1) / size.prod())
+    assert abs(np.median(growth[close])) < 0.1 and growth[close].std() < 0.6 < growth[~close].std()
+
+
+def test_a_window_touches_a_zone_that_it_has_any_part_of():
+    windows = np.array([[0.0, 0, 10, 10]])
+    assert [touching(windows, np.array([[left, 0.0, 20, 10]])).item() for left in (9.95, 10)] == [True, False]
+    assert not touching(windows, np.zeros((0, 4))).any()
 
 
 def test_moved_edges_cut_off_one_end_or_go_beyond_it():
@@ -757,6 +771,10 @@ def test_the_boxes_that_onet_placed_worst_are_always_learnt_from(tmp_path, monke
     for seed in range(10):
         chosen = chooser(view, pixels, np.random.default_rng(seed))["positive"]
         assert len(chosen) == 8 and (chosen == cut).all(axis=1).sum() == 1
+    seen = view.box + size * [0, 0, 1, 0] * np.linspace(0.005, 0.05, 30)[:, None]
+    monkeypatch.setattr(chooser, "look", lambda pixels: (seen, corrected))
+    chosen = chooser(view, pixels, np.random.default_rng(0))["positive"]
+    assert len(chosen) == 8 and (chosen[:, None] == seen).all(axis=2).sum() == 2  # with two corrected ones half of all
 
 
 def test_proposals_are_of_the_score_that_was_asked_for():

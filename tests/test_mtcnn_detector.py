@@ -33,6 +33,7 @@ from platekit.inputs import find_images
 from platekit.opencv import cv2
 from platekit.paths import SAMPLES
 from tests.conftest import make_picture, put_picture
+from tests.makers import noise
 
 HEIGHT, WIDTH = 200, 250
 
@@ -224,7 +225,7 @@ def test_nothing_is_left_after_onet():
                                   (300, 13)])
 def test_any_size_of_picture(size):
     torch.manual_seed(0)
-    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    image = noise(*size)
     pnet = PNet()
     finder = Detector(pnet, ONet(), "cpu", thresholds=Thresholds(pnet_score=0.0, first_score=0.0, score=0.0))
     plates = finder.detect(image)
@@ -291,7 +292,7 @@ def test_the_pyramid_searches_several_aspects():
 
 def test_large_levels_in_bands_give_the_same(monkeypatch):
     torch.manual_seed(0)
-    image = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
+    image = noise(150, 200)
     finder = Detector(PNet(), ONet(), "cpu", thresholds=Thresholds(pnet_score=0.4))
     whole = finder.scan(finder.upload(image))
     monkeypatch.setitem(BAND_PIXELS, "cpu", 4000)
@@ -416,7 +417,7 @@ def test_all_of_the_nets_and_levels_is_on_the_device(monkeypatch):
 
 @pytest.mark.parametrize("size", [(1160, 720), (1161, 720), (700, 500)], ids=["in halves", "odd", "enlarged"])
 def test_levels_are_what_opencv_makes_of_the_whole(size):
-    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    image = noise(*size)
     height, width = 798, 587
     assert height * width > OWN_SHEET
     sheet = torch.zeros(1, 900, 700, 3, dtype=torch.uint8).permute(0, 3, 1, 2)

@@ -13,6 +13,7 @@ from platekit.boxes import at_least, box_iou, clip_boxes, decode_offsets, encode
 from platekit.crops import _sample_by_opencv, _sample_by_torch, crop_resize, normalise, sample_boxes, upload
 from platekit.opencv import cv2
 from tests.conftest import make_picture
+from tests.makers import noise
 
 corner = st.floats(-2000, 2000, width=32)
 side = st.floats(0.5, 1500, width=32)
@@ -74,7 +75,7 @@ def test_normalising_leaves_the_picture_alone():
 
 
 def test_a_crop_of_the_whole_picture_is_the_mean_of_areas():
-    image = np.random.default_rng(0).integers(0, 256, (72, 282, 3), dtype=np.uint8)  # three times 24x94
+    image = noise(72, 282)  # three times 24x94
     crop = crop_resize(upload(image), np.array([[0.0, 0.0, 282.0, 72.0]]))
     means = image.reshape(24, 3, 94, 3, 3).mean(axis=(1, 3))
     assert crop.shape == (1, 3, 24, 94)
@@ -92,7 +93,7 @@ def test_a_crop_of_its_own_size_is_the_pixels_themselves():
 @given(st.integers(0, 40), st.integers(0, 20), st.integers(1, 3), st.integers(1, 3))
 def test_a_crop_moves_with_its_box(x, y, across, down):
     """The same content at another place gives the same crop, whatever the box's size."""
-    plate = np.random.default_rng(x).integers(0, 256, (24 * down, 94 * across, 3), dtype=np.uint8)
+    plate = noise(24 * down, 94 * across, seed=x)
     picture = np.full((24 * down + 40, 94 * across + 60, 3), 90, dtype=np.uint8)
     picture[y:y + plate.shape[0], x:x + plate.shape[1]] = plate
     box = np.array([[x, y, x + plate.shape[1], y + plate.shape[0]]], dtype=np.float32)

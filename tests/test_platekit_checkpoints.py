@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import nn
 from platekit.checkpoints import load_weights, read_checkpoint, save_checkpoint, save_weights
 from platekit.errors import UserError
 from tests.conftest import files_below, full_disk
+from tests.makers import Malicious
 
 
 class Small(nn.Module):
@@ -148,16 +148,6 @@ def test_a_file_too_large_for_weights_is_not_read(tmp_path):
         file.truncate(1 << 40)  # takes no room
     with pytest.raises(UserError, match="more than 2 GB"):
         read_checkpoint(tmp_path / "large.pth")
-
-
-class Malicious:
-    """Leaves a trace when it is unpickled."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.trace),)
 
 
 @pytest.mark.parametrize("form", ["bare pickle", "torch file", "inside a state dict"])

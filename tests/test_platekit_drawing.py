@@ -10,6 +10,7 @@ import pytest
 from ccpd.symbols import PROVINCES
 from platekit.drawing import COLOUR, draw_plates, draw_text, hide_plates, text_width
 from platekit.results import Plate
+from tests.makers import noise
 
 
 def test_every_province_has_ink_of_its_own():
@@ -79,7 +80,7 @@ def test_a_box_at_the_border_is_seen_on_all_sides(box):
 
 
 def test_a_hidden_plate_is_a_few_squares_and_the_rest_is_as_it_was():
-    image = np.random.default_rng(0).integers(0, 256, (100, 200, 3), dtype=np.uint8)
+    image = noise(100, 200)
     hidden = hide_plates(image.copy(), [Plate((50.4, 40.2, 119.7, 60.9), 0.9, "皖A12345", 0.8)])
     changed = (hidden != image).any(axis=2)
     rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
@@ -91,7 +92,7 @@ def test_a_hidden_plate_is_a_few_squares_and_the_rest_is_as_it_was():
 
 @pytest.mark.parametrize("box", [(-60, 20, -20, 40), (20, -60, 60, -20), (210, 20, 250, 40), (20, 110, 60, 130)])
 def test_what_is_hidden_outside_the_picture_changes_nothing(box):
-    image = np.random.default_rng(0).integers(0, 256, (100, 200, 3), dtype=np.uint8)
+    image = noise(100, 200)
     assert (hide_plates(image.copy(), [Plate(box)]) == image).all()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import os
 import pickle
 import re
 import shutil
@@ -13,7 +12,6 @@ import struct
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +29,7 @@ from platekit import checkpoints
 from platekit.checkpoints import SUMS, load_weights, read_checkpoint, read_sums, save_weights
 from platekit.errors import UserError
 from tests.conftest import ROOT, make_picture, put_picture
+from tests.makers import Malicious
 
 BUNDLED = (PNET_WEIGHTS, ONET_WEIGHTS, LPRNET_WEIGHTS, STN_WEIGHTS, COLOUR_WEIGHTS)
 SOURCES = sorted(path for package in ("ccpd", "LPRNet", "MTCNN", "platekit") for path in (ROOT / package).rglob("*.py"))
@@ -106,16 +105,6 @@ def test_a_kill_between_weights_and_sum_leaves_weights_that_are_read(tmp_path, m
 
 
 # no code in files
-
-class Malicious:
-    """Leaves a trace when it is unpickled."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.trace),)
-
 
 @pytest.mark.parametrize("flag", ["--pnet", "--onet", "--lprnet", "--stn"])
 def test_weights_with_code_are_refused_by_main_in_one_sentence(call, tmp_path, flag):
