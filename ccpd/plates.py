@@ -20,6 +20,8 @@ from platekit.opencv import cv2
 
 BOLT_INSET = 13.5  # from the upper and the lower edge
 EMPTY_HOLES = 0.1, 0.4  # share of the upper and of the lower holes that no screw fills
+DOTS = 0.9, 1.15  # least and largest diameter of dots over the standard's
+BLACK_DOTS = 0.5  # share of the dots between red symbols, or behind them, that are as dark as the other symbols
 RED = {"警": 1.0, "使": 0.7, "领": 0.7}  # how often these are red; not on embassies' and consulates' plates of 2018
 # Mean grey level of a drawn blue plate, what a real one's is compared with to tell the light: CCPD's figures are of
 # grey. The mean of its channels is 120, so that drawn blue plates are a little darker than their light says.
@@ -127,7 +129,12 @@ class PlateRenderer:
         return 255 - picture
 
     def _ink(self, text: str, kind: PlateKind, scale: float, rng: np.random.Generator) -> np.ndarray:
-        mask = _border_and_dot(kind, scale).copy()
+        mask = _border(kind, scale).copy()
+        if kind.name != "green":  # green plates carry an emblem there
+            # OpenCV draws circles half a pixel too large, and counts from the centre of the first pixel.
+            radius = max(0.3, kind.dot_width / 2 * rng.uniform(*DOTS) * scale - 0.55)
+            centre = [round((mm * scale - 0.5) * 256) for mm in (kind.dot_mm, kind.dot_y_mm)]
+            cv2.circle(mask, centre, round(radius * 256), 255, -1, cv2.LINE_AA, 8)
         shift = rng.normal(0.0, 0.9, (len(text) + 1, 2)) * scale
         province = (0.84, 0.9, 0.97)[int(rng.integers(3))]  # workshops press the province smaller than its cell
         for i, symbol in enumerate(text):
@@ -179,8 +186,14 @@ class PlateRenderer:
                 bottom, end = kind.rows[1][0] - 6.0, edges[-1]
             inner = (slice(round(top * scale), round(bottom * scale)),
                      slice(round(edges[red.start] * scale), round(end * scale)))
+            reach = kind.dot_width / 2 * DOTS[1] + 2.0
+            dot = tuple(slice(round((mm - reach) * scale), round((mm + reach) * scale))
+                        for mm in (kind.dot_y_mm, kind.dot_mm))
+            as_others = plate[dot].copy() if draw[6] < BLACK_DOTS else None
             table = (ground + (np.array([25.0, 25.0, 190.0], np.float32) - ground) * steps).astype(np.uint8)
             plate[inner] = cv2.applyColorMap(np.ascontiguousarray(mask[inner]), table.reshape(256, 1, 3))
+            if as_others is not None:
+                plate[dot] = as_others
         return plate
 
     @staticmethod
@@ -274,8 +287,8 @@ def _red_symbols(text: str, kind: PlateKind, draw: float) -> range:
 
 
 @functools.cache
-def _border_and_dot(kind: PlateKind, scale: float) -> np.ndarray:
-    """The ink that every plate of a kind has, drawn four times too large and shrunk: uint8 (H, W)."""
+def _border(kind: PlateKind, scale: float) -> np.ndarray:
+    """The border line of a kind's plates, drawn four times too large and shrunk: uint8 (H, W)."""
     fine = 4
     width, height = round(kind.width_mm * scale), round(kind.height_mm * scale)
     mask = np.zeros((height * fine, width * fine), np.uint8)
@@ -292,9 +305,6 @@ def _border_and_dot(kind: PlateKind, scale: float) -> np.ndarray:
         turn = np.deg2rad(np.linspace(start, start + 90, 10))
         outline += [(cx + radius * np.cos(a), cy + radius * np.sin(a)) for a in turn]
     cv2.polylines(mask, [np.round(outline).astype(np.int32)], True, 255, line, cv2.LINE_AA)
-    if kind.name != "green":  # green plates carry an emblem there
-        centre = round(kind.dot_mm * unit), round(kind.dot_y_mm * unit)
-        cv2.circle(mask, centre, max(1, round(5 * unit)), 255, -1, cv2.LINE_AA)
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
 
 

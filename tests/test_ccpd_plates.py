@@ -94,6 +94,28 @@ def test_screws_and_frames_leave_the_symbols_to_be_read(renderer, monkeypatch, n
     assert worst < 0.03
 
 
+@pytest.mark.parametrize(("name", "width"), [("blue", 10), ("white", 14.5), ("yellow_double", 11.5), ("moped", 10)])
+def test_dots_are_about_as_large_as_the_standards(renderer, name, width):
+    kind, widths = KINDS[name], []
+    where = tuple(slice(round(2 * mm - 20), round(2 * mm + 21)) for mm in (kind.dot_y_mm, kind.dot_mm))
+    for seed in range(60):
+        ink = renderer._ink("8" * kind.symbols, kind, 2.0, np.random.default_rng(seed))[where]
+        widths.append(np.sqrt(ink.mean() / 255 * ink.size / np.pi))  # a circle of that area, at two pixels per mm
+    assert 0.85 * width < min(widths) < 0.95 * width and 1.1 * width < max(widths) < 1.2 * width
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("white", "KA12345"), ("white_double", "KA12345"), ("white_police", "WJ皖12345")])
+def test_the_dot_beside_red_symbols_is_red_or_black(renderer, name, text):
+    kind, reds = FORCES[name], []
+    x, y = round(kind.dot_mm), round(kind.dot_y_mm)
+    for seed in range(60):
+        plate = renderer.render(text, kind, np.random.default_rng(seed), 1.0)[y - 10:y + 11, x - 10:x + 11].astype(int)
+        dark = plate[5:16, 5:16][plate[5:16, 5:16, 1] <= np.median(plate[8:13, 8:13, 1]) + 20]
+        reds.append(bool(np.median(dark[:, 2] - dark[:, 1]) > 60))
+    assert 15 < sum(reds) < 45
+
+
 @pytest.mark.parametrize("behind", range(1, 7))
 def test_the_dot_may_stand_elsewhere(renderer, behind):
     kind = KINDS["black"].with_dot_behind(behind)
