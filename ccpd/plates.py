@@ -19,6 +19,7 @@ from platekit.errors import UserError
 from platekit.opencv import cv2
 
 BOLT_INSET = 13.5  # from the upper and the lower edge
+YELLOW_RIM = 8.5  # about the green field of large new-energy vehicles' plates
 EMPTY_HOLES = 0.1, 0.4  # share of the upper and of the lower holes that no screw fills
 DOTS = 0.9, 1.15  # least and largest diameter of dots over the standard's
 BLACK_DOTS = 0.5  # share of the dots between red symbols, or behind them, that are as dark as the other symbols
@@ -199,7 +200,8 @@ class PlateRenderer:
     @staticmethod
     def _paint_green(mask: np.ndarray, text: str, kind: PlateKind, scale: float, ground: np.ndarray, ink: np.ndarray,
                      draw: np.ndarray) -> np.ndarray:
-        """White at the top, green at the bottom; of large vehicles green with a yellow field behind the first two."""
+        """White at the top, green at the bottom; of large vehicles green in a yellow rim, and yellow behind the first
+        two symbols."""
         height, width = mask.shape
         white = np.full(3, 200.0 + 55.0 * draw[5], np.float32) * (0.6 + 0.4 * ground.max() / 255.0)
         white += 0.2 * draw[7] * (ground - white)
@@ -207,8 +209,9 @@ class PlateRenderer:
         plate = np.empty((height, width, 3), np.uint8)
         plate[:] = white + (ground - white) * weight
         if text[2] in DIGITS:
-            plate[:] = ground
-            plate[:, :round(135 * scale)] = _hsv(20 + 5 * draw[7], 190, ground.max())
+            rim = max(1, round(YELLOW_RIM * scale))
+            plate[:] = _hsv(20 + 5 * draw[7], 190, ground.max())
+            plate[rim:-rim, round(135 * scale):-rim] = ground
         light = cv2.convertScaleAbs(mask, alpha=float(ink.max()) / 255.0 - 1.0, beta=255.0)  # paint swallows light
         cv2.multiply(plate, cv2.merge((light, light, light)), dst=plate, scale=1 / 255.0)
         centre = (round(kind.dot_mm * scale), round(kind.dot_y_mm * scale))  # the emblem: a ring around a white E
@@ -233,7 +236,8 @@ class PlateRenderer:
             return
         grey = 60.0 + 160.0 * style[1]
         radius = max(1.0, (5.0 + 4.0 * style[2]) * scale)
-        rows = (BOLT_INSET, kind.height_mm - BOLT_INSET)[:2 if style[3] < 0.7 and not kind.upper else 1]
+        # A motorcycle's plate has no room for holes below its symbols.
+        rows = (BOLT_INSET, kind.height_mm - BOLT_INSET)[:2 if style[3] < 0.7 and kind.foot_mm > BOLT_INSET else 1]
         jitter = rng.normal(0.0, 1.5, (4, 2))
         empty = rng.random(4) < np.repeat(EMPTY_HOLES, 2)
         places = ((x, y) for y in rows for x in (kind.bolts * kind.width_mm, (1 - kind.bolts) * kind.width_mm))
@@ -293,7 +297,7 @@ def _border(kind: PlateKind, scale: float) -> np.ndarray:
     width, height = round(kind.width_mm * scale), round(kind.height_mm * scale)
     mask = np.zeros((height * fine, width * fine), np.uint8)
     unit = scale * fine
-    inset, radius, line = 4.5 * unit, 10.0 * unit, max(1, round(3.0 * unit))
+    inset, radius, line = 4.0 * unit, 10.0 * unit, max(1, round(2.5 * unit))
     if kind.dark_text:  # dark lines run closer to the rim and are thinner
         inset, line = 3.0 * unit, max(1, round(2.0 * unit))
     left, top, right, bottom = inset, inset, width * fine - 1 - inset, height * fine - 1 - inset
