@@ -18,6 +18,7 @@ from platekit.corners import share_of_box
 from platekit.errors import UserError
 from platekit.opencv import cv2
 
+CORNER_RADIUS = 10.0
 BOLT_INSET = 13.5  # from the upper and the lower edge
 YELLOW_RIM = 8.5  # about the green field of large new-energy vehicles' plates
 EMPTY_HOLES = 0.1, 0.4  # share of the upper and of the lower holes that no screw fills
@@ -80,7 +81,8 @@ class PlateRenderer:
 
     def render(self, text: str, kind: PlateKind | str, rng: np.random.Generator,
                pixels_per_mm: float = 0.5) -> np.ndarray:
-        """Draw a plate seen straight on: uint8 BGR (height, width, 3), (70, 220, 3) for blue at 0.5.
+        """Draw a plate seen straight on: uint8 BGR (height, width, 3), (70, 220, 3) for blue at 0.5. The picture goes
+        on beyond the rounded corners, which ``plate_mask`` tells.
 
         ``kind`` is one of ``KINDS``, by its name too, or of ``FORCES``. The same generator state gives the same one.
         Raises UserError when ``text`` has the wrong length.
@@ -297,10 +299,31 @@ def _border(kind: PlateKind, scale: float) -> np.ndarray:
     width, height = round(kind.width_mm * scale), round(kind.height_mm * scale)
     mask = np.zeros((height * fine, width * fine), np.uint8)
     unit = scale * fine
-    inset, radius, line = 4.0 * unit, 10.0 * unit, max(1, round(2.5 * unit))
+    inset, line = 4.0 * unit, max(1, round(2.5 * unit))
     if kind.dark_text:  # dark lines run closer to the rim and are thinner
         inset, line = 3.0 * unit, max(1, round(2.0 * unit))
-    left, top, right, bottom = inset, inset, width * fine - 1 - inset, height * fine - 1 - inset
+    cv2.polylines(mask, [_outline(mask.shape, inset, CORNER_RADIUS * unit)], True, 255, line, cv2.LINE_AA)
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def plate_mask(plate: np.ndarray, kind: PlateKind) -> np.ndarray:
+    """What of a drawn plate's picture is the plate: float32 (H, W), 1 inside, 0 beyond its rounded corners."""
+    return _rounded(plate.shape[:2], CORNER_RADIUS / kind.height_mm)
+
+
+@functools.cache
+def _rounded(size: tuple[int, int], radius: float) -> np.ndarray:
+    """The mask (H, W) of a rectangle whose corners have a ``radius`` in heights."""
+    fine = 4
+    height, width = size
+    mask = np.zeros((height * fine, width * fine), np.float32)
+    cv2.fillPoly(mask, [_outline(mask.shape, 0.0, radius * height * fine)], 1.0)
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _outline(size: tuple[int, ...], inset: float, radius: float) -> np.ndarray:
+    """A rectangle with rounded corners, ``inset`` from the edges of a picture (height, width): int32 points (40, 2)."""
+    left, top, right, bottom = inset, inset, size[1] - 1 - inset, size[0] - 1 - inset
     corners = ((left, top, 180), (right, top, 270), (right, bottom, 0), (left, bottom, 90))
     outline = []
     for x, y, start in corners:
@@ -308,8 +331,7 @@ def _border(kind: PlateKind, scale: float) -> np.ndarray:
         cy = y + radius if y == top else y - radius
         turn = np.deg2rad(np.linspace(start, start + 90, 10))
         outline += [(cx + radius * np.cos(a), cy + radius * np.sin(a)) for a in turn]
-    cv2.polylines(mask, [np.round(outline).astype(np.int32)], True, 255, line, cv2.LINE_AA)
-    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
+    return np.round(outline).astype(np.int32)
 
 
 def _glyph_from_font(symbol: str) -> np.ndarray:
