@@ -41,6 +41,7 @@ class PlateKind:
     bolts: float = 0.25  # share of the width between either end and the screws next to it
     small: int = -1  # which symbol is small, above the dot; -1: none
     typeface: str = "140_"  # what the file names of its glyphs begin with
+    dot_width: float = 10.0
 
     @property
     def size_mm(self) -> tuple[float, float]:
@@ -88,7 +89,7 @@ _COLOURS = {colour[0]: colour for colour in (  # name, hue, saturation, value, a
 def _double(name: str, colour: str) -> PlateKind:
     """A plate of two rows as trucks have it."""
     return PlateKind(name, 440.0, _DOUBLE_CELLS, 220.0, *_COLOURS[colour], height_mm=220.0, upper=2, bolts=0.205,
-                      typeface="220_")
+                      typeface="220_", dot_width=11.5)
 
 
 def _motorcycle(name: str, colour: str) -> PlateKind:
@@ -100,7 +101,7 @@ def _motorcycle(name: str, colour: str) -> PlateKind:
 KINDS: dict[str, PlateKind] = {
     kind.name: kind
     for kind in (
-        *(PlateKind(name, 440.0, _blue_cells(), 134.5, *_COLOURS[name])
+        *(PlateKind(name, 440.0, _blue_cells(), 134.5, *_COLOURS[name], dot_width=14.5 if name == "white" else 10.0)
           for name in ("blue", "yellow", "white", "black")),
         _double("yellow_double", "yellow"),
         PlateKind("green", 480.0, _GREEN_CELLS, 137.0, *_COLOURS["green"], bolts=0.267,

@@ -18,8 +18,12 @@ from platekit.corners import share_of_box
 from platekit.errors import UserError
 from platekit.opencv import cv2
 
+CORNER_RADIUS = 10.0
 BOLT_INSET = 13.5  # from the upper and the lower edge
+YELLOW_RIM = 8.5  # about the green field of large new-energy vehicles' plates
 EMPTY_HOLES = 0.1, 0.4  # share of the upper and of the lower holes that no screw fills
+DOTS = 0.9, 1.15  # least and largest diameter of dots over the standard's
+BLACK_DOTS = 0.5  # share of the dots between red symbols, or behind them, that are as dark as the other symbols
 RED = {"警": 1.0, "使": 0.7, "领": 0.7}  # how often these are red; not on embassies' and consulates' plates of 2018
 # Mean grey level of a drawn blue plate, what a real one's is compared with to tell the light: CCPD's figures are of
 # grey. The mean of its channels is 120, so that drawn blue plates are a little darker than their light says.
@@ -77,7 +81,8 @@ class PlateRenderer:
 
     def render(self, text: str, kind: PlateKind | str, rng: np.random.Generator,
                pixels_per_mm: float = 0.5) -> np.ndarray:
-        """Draw a plate seen straight on: uint8 BGR (height, width, 3), (70, 220, 3) for blue at 0.5.
+        """Draw a plate seen straight on: uint8 BGR (height, width, 3), (70, 220, 3) for blue at 0.5. The picture goes
+        on beyond the rounded corners, which ``plate_mask`` tells.
 
         ``kind`` is one of ``KINDS``, by its name too, or of ``FORCES``. The same generator state gives the same one.
         Raises UserError when ``text`` has the wrong length.
@@ -127,7 +132,12 @@ class PlateRenderer:
         return 255 - picture
 
     def _ink(self, text: str, kind: PlateKind, scale: float, rng: np.random.Generator) -> np.ndarray:
-        mask = _border_and_dot(kind, scale).copy()
+        mask = _border(kind, scale).copy()
+        if kind.name != "green":  # green plates carry an emblem there
+            # OpenCV draws circles half a pixel too large, and counts from the centre of the first pixel.
+            radius = max(0.3, kind.dot_width / 2 * rng.uniform(*DOTS) * scale - 0.55)
+            centre = [round((mm * scale - 0.5) * 256) for mm in (kind.dot_mm, kind.dot_y_mm)]
+            cv2.circle(mask, centre, round(radius * 256), 255, -1, cv2.LINE_AA, 8)
         shift = rng.normal(0.0, 0.9, (len(text) + 1, 2)) * scale
         province = (0.84, 0.9, 0.97)[int(rng.integers(3))]  # workshops press the province smaller than its cell
         for i, symbol in enumerate(text):
@@ -179,14 +189,21 @@ class PlateRenderer:
                 bottom, end = kind.rows[1][0] - 6.0, edges[-1]
             inner = (slice(round(top * scale), round(bottom * scale)),
                      slice(round(edges[red.start] * scale), round(end * scale)))
+            reach = kind.dot_width / 2 * DOTS[1] + 2.0
+            dot = tuple(slice(round((mm - reach) * scale), round((mm + reach) * scale))
+                        for mm in (kind.dot_y_mm, kind.dot_mm))
+            as_others = plate[dot].copy() if draw[6] < BLACK_DOTS else None
             table = (ground + (np.array([25.0, 25.0, 190.0], np.float32) - ground) * steps).astype(np.uint8)
             plate[inner] = cv2.applyColorMap(np.ascontiguousarray(mask[inner]), table.reshape(256, 1, 3))
+            if as_others is not None:
+                plate[dot] = as_others
         return plate
 
     @staticmethod
     def _paint_green(mask: np.ndarray, text: str, kind: PlateKind, scale: float, ground: np.ndarray, ink: np.ndarray,
                      draw: np.ndarray) -> np.ndarray:
-        """White at the top, green at the bottom; of large vehicles green with a yellow field behind the first two."""
+        """White at the top, green at the bottom; of large vehicles green in a yellow rim, and yellow behind the first
+        two symbols."""
         height, width = mask.shape
         white = np.full(3, 200.0 + 55.0 * draw[5], np.float32) * (0.6 + 0.4 * ground.max() / 255.0)
         white += 0.2 * draw[7] * (ground - white)
@@ -194,8 +211,9 @@ class PlateRenderer:
         plate = np.empty((height, width, 3), np.uint8)
         plate[:] = white + (ground - white) * weight
         if text[2] in DIGITS:
-            plate[:] = ground
-            plate[:, :round(135 * scale)] = _hsv(20 + 5 * draw[7], 190, ground.max())
+            rim = max(1, round(YELLOW_RIM * scale))
+            plate[:] = _hsv(20 + 5 * draw[7], 190, ground.max())
+            plate[rim:-rim, round(135 * scale):-rim] = ground
         light = cv2.convertScaleAbs(mask, alpha=float(ink.max()) / 255.0 - 1.0, beta=255.0)  # paint swallows light
         cv2.multiply(plate, cv2.merge((light, light, light)), dst=plate, scale=1 / 255.0)
         centre = (round(kind.dot_mm * scale), round(kind.dot_y_mm * scale))  # the emblem: a ring around a white E
@@ -220,7 +238,8 @@ class PlateRenderer:
             return
         grey = 60.0 + 160.0 * style[1]
         radius = max(1.0, (5.0 + 4.0 * style[2]) * scale)
-        rows = (BOLT_INSET, kind.height_mm - BOLT_INSET)[:2 if style[3] < 0.7 and not kind.upper else 1]
+        # A motorcycle's plate has no room for holes below its symbols.
+        rows = (BOLT_INSET, kind.height_mm - BOLT_INSET)[:2 if style[3] < 0.7 and kind.foot_mm > BOLT_INSET else 1]
         jitter = rng.normal(0.0, 1.5, (4, 2))
         empty = rng.random(4) < np.repeat(EMPTY_HOLES, 2)
         places = ((x, y) for y in rows for x in (kind.bolts * kind.width_mm, (1 - kind.bolts) * kind.width_mm))
@@ -274,16 +293,37 @@ def _red_symbols(text: str, kind: PlateKind, draw: float) -> range:
 
 
 @functools.cache
-def _border_and_dot(kind: PlateKind, scale: float) -> np.ndarray:
-    """The ink that every plate of a kind has, drawn four times too large and shrunk: uint8 (H, W)."""
+def _border(kind: PlateKind, scale: float) -> np.ndarray:
+    """The border line of a kind's plates, drawn four times too large and shrunk: uint8 (H, W)."""
     fine = 4
     width, height = round(kind.width_mm * scale), round(kind.height_mm * scale)
     mask = np.zeros((height * fine, width * fine), np.uint8)
     unit = scale * fine
-    inset, radius, line = 4.5 * unit, 10.0 * unit, max(1, round(3.0 * unit))
+    inset, line = 4.0 * unit, max(1, round(2.5 * unit))
     if kind.dark_text:  # dark lines run closer to the rim and are thinner
         inset, line = 3.0 * unit, max(1, round(2.0 * unit))
-    left, top, right, bottom = inset, inset, width * fine - 1 - inset, height * fine - 1 - inset
+    cv2.polylines(mask, [_outline(mask.shape, inset, CORNER_RADIUS * unit)], True, 255, line, cv2.LINE_AA)
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def plate_mask(plate: np.ndarray, kind: PlateKind) -> np.ndarray:
+    """What of a drawn plate's picture is the plate: float32 (H, W), 1 inside, 0 beyond its rounded corners."""
+    return _rounded(plate.shape[:2], CORNER_RADIUS / kind.height_mm)
+
+
+@functools.cache
+def _rounded(size: tuple[int, int], radius: float) -> np.ndarray:
+    """The mask (H, W) of a rectangle whose corners have a ``radius`` in heights."""
+    fine = 4
+    height, width = size
+    mask = np.zeros((height * fine, width * fine), np.float32)
+    cv2.fillPoly(mask, [_outline(mask.shape, 0.0, radius * height * fine)], 1.0)
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _outline(size: tuple[int, ...], inset: float, radius: float) -> np.ndarray:
+    """A rectangle with rounded corners, ``inset`` from the edges of a picture (height, width): int32 points (40, 2)."""
+    left, top, right, bottom = inset, inset, size[1] - 1 - inset, size[0] - 1 - inset
     corners = ((left, top, 180), (right, top, 270), (right, bottom, 0), (left, bottom, 90))
     outline = []
     for x, y, start in corners:
@@ -291,11 +331,7 @@ def _border_and_dot(kind: PlateKind, scale: float) -> np.ndarray:
         cy = y + radius if y == top else y - radius
         turn = np.deg2rad(np.linspace(start, start + 90, 10))
         outline += [(cx + radius * np.cos(a), cy + radius * np.sin(a)) for a in turn]
-    cv2.polylines(mask, [np.round(outline).astype(np.int32)], True, 255, line, cv2.LINE_AA)
-    if kind.name != "green":  # green plates carry an emblem there
-        centre = round(kind.dot_mm * unit), round(kind.dot_y_mm * unit)
-        cv2.circle(mask, centre, max(1, round(5 * unit)), 255, -1, cv2.LINE_AA)
-    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
+    return np.round(outline).astype(np.int32)
 
 
 def _glyph_from_font(symbol: str) -> np.ndarray:

@@ -18,7 +18,7 @@ from ccpd.geometry import Pose, sample_pose
 from ccpd.layout import HEIGHT, WIDTH, Layout, corners_of_kind, enlarge, layout_of
 from ccpd.plate_kinds import KINDS, PlateKind
 from ccpd.plate_numbers import random_text
-from ccpd.plates import PlateRenderer, in_light_of, tone_of, tone_of_box
+from ccpd.plates import PlateRenderer, in_light_of, plate_mask, tone_of, tone_of_box
 from ccpd.street import neighbour, surroundings
 from ccpd.textures import WORDS, phrase, pick, pick_by_share, sign, stamp
 from platekit.corners import box_corners, edges
@@ -69,7 +69,7 @@ def render_photo(subset: str, renderer: PlateRenderer, rng: np.random.Generator,
     if not bare:
         drawn = renderer.render(text, kind, rng, plate_scale(layout.pixels_per_mm))
         tone = tone_of(drawn, kind)
-        mount_plate(photo, pose.corners, drawn, in_light_of(pose.brightness, tone), rng)
+        mount_plate(photo, pose.corners, drawn, plate_mask(drawn, kind), in_light_of(pose.brightness, tone), rng)
     photo = _light_and_weather(photo, subset, dark, rng)
     photo = camera.develop(photo, rng, harsh=0.15 if dark else 0.9)
     if not bare:  # weather and development changed the exposure of the plate
@@ -171,10 +171,10 @@ def _plate_place(face: Face, kind: PlateKind, bare: bool, rng: np.random.Generat
             face.paste(sign(140, 440, rng), -half, -high, 2 * half, 2 * high)
 
 
-def mount_plate(photo: np.ndarray, corners: np.ndarray, plate: np.ndarray, brightness: float,
+def mount_plate(photo: np.ndarray, corners: np.ndarray, plate: np.ndarray, mask: np.ndarray, brightness: float,
                 rng: np.random.Generator) -> None:
     """Warp a plate, which light may change in place, onto ``corners`` (4, 2) in CCPD's order, lit so that its mean
-    comes to ``brightness`` (0..255)."""
+    comes to ``brightness`` (0..255). ``mask`` as by ccpd.plates.plate_mask."""
     rows, columns = photo.shape[:2]
     height, width = plate.shape[:2]
     if rng.random() < 0.6:
@@ -195,7 +195,7 @@ def mount_plate(photo: np.ndarray, corners: np.ndarray, plate: np.ndarray, brigh
     source = box_corners((0, 0, width, height)).astype(np.float32) - 0.5
     matrix = cv2.getPerspectiveTransform(source, (corners - (x1, y1)).astype(np.float32))
     size = (x2 - x1, y2 - y1)
-    weight = cv2.warpPerspective(np.ones((height, width), np.float32), matrix, size, flags=cv2.INTER_LINEAR)
+    weight = cv2.warpPerspective(mask, matrix, size, flags=cv2.INTER_LINEAR)
     warped = cv2.warpPerspective(plate, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     part = np.ascontiguousarray(photo[y1:y2, x1:x2])
     photo[y1:y2, x1:x2] = cv2.blendLinear(warped, part, weight, 1.0 - weight)

@@ -94,6 +94,28 @@ def test_screws_and_frames_leave_the_symbols_to_be_read(renderer, monkeypatch, n
     assert worst < 0.03
 
 
+@pytest.mark.parametrize(("name", "width"), [("blue", 10), ("white", 14.5), ("yellow_double", 11.5), ("moped", 10)])
+def test_dots_are_about_as_large_as_the_standards(renderer, name, width):
+    kind, widths = KINDS[name], []
+    where = tuple(slice(round(2 * mm - 20), round(2 * mm + 21)) for mm in (kind.dot_y_mm, kind.dot_mm))
+    for seed in range(60):
+        ink = renderer._ink("8" * kind.symbols, kind, 2.0, np.random.default_rng(seed))[where]
+        widths.append(np.sqrt(ink.mean() / 255 * ink.size / np.pi))  # a circle of that area, at two pixels per mm
+    assert 0.85 * width < min(widths) < 0.95 * width and 1.1 * width < max(widths) < 1.2 * width
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("white", "KA12345"), ("white_double", "KA12345"), ("white_police", "WJ皖12345")])
+def test_the_dot_beside_red_symbols_is_red_or_black(renderer, name, text):
+    kind, reds = FORCES[name], []
+    x, y = round(kind.dot_mm), round(kind.dot_y_mm)
+    for seed in range(60):
+        plate = renderer.render(text, kind, np.random.default_rng(seed), 1.0)[y - 10:y + 11, x - 10:x + 11].astype(int)
+        dark = plate[5:16, 5:16][plate[5:16, 5:16, 1] <= np.median(plate[8:13, 8:13, 1]) + 20]
+        reds.append(bool(np.median(dark[:, 2] - dark[:, 1]) > 60))
+    assert 15 < sum(reds) < 45
+
+
 @pytest.mark.parametrize("behind", range(1, 7))
 def test_the_dot_may_stand_elsewhere(renderer, behind):
     kind = KINDS["black"].with_dot_behind(behind)
@@ -233,6 +255,38 @@ def test_screws_are_where_the_standard_has_holes(renderer, name, left):
     weights = cover[rows, columns, 0]
     assert np.average(columns, weights=weights) == pytest.approx(left, abs=2)
     assert np.average(rows, weights=weights) == pytest.approx(13.5, abs=2)
+
+
+@pytest.mark.parametrize(("name", "lower"), [
+    ("blue", True), ("green", True), ("yellow_double", True), ("white_double", True), ("motorcycle", False)])
+def test_there_are_lower_holes_where_there_is_room_below_the_symbols(renderer, name, lower):
+    kind, seen, rows = {**KINDS, **FORCES}[name], 0, []
+    for seed in range(100):
+        cover = np.zeros((round(kind.height_mm), round(kind.width_mm), 3), np.uint8)
+        renderer._bolts(cover, kind, 1.0, np.random.default_rng(seed))
+        below = np.flatnonzero(cover.any(axis=(1, 2)))
+        below = below[below > kind.height_mm / 2]
+        seen += below.size > 0
+        rows += [below.mean()] if below.size else []
+    assert 40 < seen < 80 and kind.height_mm - np.mean(rows) == pytest.approx(13.5, abs=2) if lower else not seen
+
+
+@pytest.mark.parametrize(("name", "inset", "width"), [("blue", 4.0, 2.5), ("black", 4.0, 2.5), ("yellow", 3.0, 2.0)])
+def test_the_border_line_is_as_far_from_the_edge_as_on_real_plates(renderer, name, inset, width):
+    """Of 600 real blue plates, measured by the height of their symbols."""
+    kind = KINDS[name]
+    line = np.mean([renderer._ink("8" * 7, kind, 2.0, np.random.default_rng(seed))[:24, 420:440].mean(axis=1)
+                    for seed in range(20)], axis=0) / 255
+    assert line.sum() / 2 == pytest.approx(width, abs=0.4)
+    assert np.average((np.arange(24) + 0.5) / 2, weights=line) == pytest.approx(inset, abs=0.4)
+
+
+def test_the_green_field_of_large_vehicles_plates_has_a_yellow_rim(renderer, monkeypatch):
+    monkeypatch.setattr(renderer, "_frame", lambda *_: None)
+    for seed in range(10):
+        plate = renderer.render("京B12345D", "green", np.random.default_rng(seed), 1.0).astype(int)
+        rim, field = (np.median(part.reshape(-1, 3), axis=0) for part in (plate[6:8, 250:330], plate[16:20, 250:330]))
+        assert rim[2] > rim[0] + 40 and rim[2] > rim[1] and field[1] > field[2]
 
 
 def test_bad_glyph_folders_and_texts_are_refused(tmp_path, renderer):

@@ -16,10 +16,10 @@ from ccpd.dataset import PHOTO_SIZE, SUBSETS, find_subsets
 from ccpd.geometry import sample_pose
 from ccpd.layout import corners_of_kind
 from ccpd.plate_kinds import KINDS
-from ccpd.plates import PlateRenderer
+from ccpd.plates import PlateRenderer, plate_mask
 from ccpd.scenes import _inside, annotate, mount_plate, render_photo
 from ccpd.synthesize import main, photo_file, synthesize
-from platekit.corners import is_convex
+from platekit.corners import box_corners, is_convex
 from platekit.errors import UserError
 from platekit.images import read_image
 from tests.conftest import make_picture, put_picture
@@ -101,13 +101,26 @@ def test_the_annotation_ends_where_the_plate_does_and_begins_at_its_lower_right_
     corners = sample_pose(subset, np.random.default_rng(0)).corners
     photo, plate = np.zeros((1160, 720, 3), np.uint8), np.full((140, 440, 3), 128, np.uint8)
     plate[:20, :40], plate[-20:, -40:] = (0, 0, 255), (255, 0, 0)  # upper left red, lower right blue
-    mount_plate(photo, corners, plate, 128, SimpleNamespace(random=lambda: 0.99))  # in even light
+    sharp = np.ones((140, 440), np.float32)  # no rounded corners
+    mount_plate(photo, corners, plate, sharp, 128, SimpleNamespace(random=lambda: 0.99))  # in even light
     annotation = annotate(photo, corners, "皖A12345")
     y, x = np.nonzero(photo.max(axis=2) > 64)
     np.testing.assert_allclose(annotation.box, (x.min(), y.min(), x.max(), y.max()), atol=1.5)
     for channel, vertex in ((0, 0), (2, 2)):
         marked = np.argwhere((photo[..., channel] > 200) & (photo[..., 2 - channel] < 60)).mean(axis=0)[::-1]
         assert np.linalg.norm(np.subtract(annotation.vertices, marked), axis=1).argmin() == vertex
+
+
+def test_at_a_plates_rounded_corners_the_car_shows():
+    photo, plate = np.full((200, 300, 3), (0, 90, 0), np.uint8), np.full((140, 220, 3), 200, np.uint8)
+    corners = box_corners((40, 30, 260, 170)).astype(float)
+    mask = plate_mask(plate, KINDS["motorcycle"])
+    assert mask[70, [0, -1]].min() == mask[[0, -1], 110].min() == 1 == mask.max() and mask.mean() > 0.995
+    mount_plate(photo, corners, plate, mask, 200, SimpleNamespace(random=lambda: 0.99))
+    for x, inward in ((40, 1), (259, -1)):
+        for y, down in ((30, 1), (169, -1)):
+            assert (photo[y:y + 2 * down:down, x:x + 2 * inward:inward] == (0, 90, 0)).all()
+            assert photo[y + 5 * down, x + 5 * inward].min() > 150  # a radius of 10 mm, here of 10 pixels
 
 
 @pytest.mark.parametrize(("turned", "sheared", "tilt"), [(0, 0, (0, 0)), (20.6, 0, (20, 0)), (-20.6, 0, (20, 0)),

@@ -558,6 +558,19 @@ def test_round_the_picture_shows_the_border_or_the_background():
     assert (background == 10).all()
 
 
+def test_at_a_drawn_plates_rounded_corners_its_surroundings_show(monkeypatch):
+    renderer, whole = PlateRenderer(), augment.picture_corners(24, 94)
+    monkeypatch.setattr(renderer, "render", lambda text, kind, rng: np.full((70, 220, 3), 200, np.uint8))
+    monkeypatch.setattr(augment, "random_background", lambda pictures, rng: np.zeros((24, 94, 3), np.uint8))
+    monkeypatch.setattr(augment, "nearly_straight_pose", lambda rng, error: whole)
+    monkeypatch.setattr(augment, "random_pose", lambda rng: whole)
+    monkeypatch.setattr(augment, "degrade", lambda crop, rng, tone: crop)
+    rendered = RenderedPlates([(renderer, 1.0)], Alphabet())
+    crop, _, _ = rendered.view_of(KINDS["blue"], "皖A12345", np.random.default_rng(0), as_rows=False)
+    assert crop[[0, 0, -1, -1], [0, -1, 0, -1]].max() < 120 and crop[2:-2, 2:-2].min() == 200
+    assert crop[0, 4:-4].min() > 150 and crop[4:-4, 0].min() > 150
+
+
 def test_a_view_as_photographed_is_the_jittered_box():
     """The corners' box lies on the crop's edges but for the jitter, which stays within its bounds."""
     corners = np.array([[310, 150], [90, 150], [90, 50], [310, 50]], dtype=np.float32)

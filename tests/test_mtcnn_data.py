@@ -17,9 +17,9 @@ import torch
 from ccpd import camera, views
 from ccpd.annotation import parse
 from ccpd.geometry import Pose
-from ccpd.layout import corners_of_kind, corners_of_ordinary
+from ccpd.layout import corners_of_kind, corners_of_ordinary, enlarge
 from ccpd.plate_kinds import FORCES, KINDS
-from ccpd.plates import PlateRenderer, tone_of
+from ccpd.plates import PlateRenderer, plate_mask, tone_of
 from ccpd.symbols import LETTERS
 from ccpd.views import (
     View,
@@ -381,8 +381,27 @@ def test_a_swapped_plate_is_lit_as_the_old_one():
     tones = []
     for tone in (20, 60, 110):
         image = np.full((400, 500, 3), tone, np.uint8)
-        tones.append(replace_plate(image, vertices, vertices, plate, np.random.default_rng(1))[180:240, 140:370].mean())
+        swapped = replace_plate(image, vertices, vertices, plate, plate_mask(plate, KINDS["blue"]),
+                                np.random.default_rng(1))
+        tones.append(swapped[180:240, 140:370].mean())
     assert tones[0] < 0.5 * tones[1] < tones[1] < 0.75 * tones[2]
+
+
+def test_at_the_corners_of_a_swapped_plate_the_photo_shows(monkeypatch):
+    """Of signs too, which are told from plates by what stands on them."""
+    swapper, white = PlateSwapper(1), np.full((182, 572, 3), 255, np.uint8)
+    monkeypatch.setattr(swap, "swapped_plate", lambda rng: (KINDS["white"], "KA12345"))
+    monkeypatch.setattr(swapper.renderer, "render", lambda *_: white.copy())
+    monkeypatch.setattr(swap, "sign", lambda *_: white.copy())
+    monkeypatch.setattr(swap.camera, "blur_to", lambda photo, *_: photo)
+    image, vertices = np.full((500, 800, 3), 60, np.uint8), box_corners((100, 200, 650, 375)).astype(float)
+    left, top, right, bottom = bounding_box(enlarge(vertices, swap.RIM)).round().astype(int) + (1, 1, -2, -2)
+    for signs in (0, 1):
+        monkeypatch.setattr(swap, "SIGNS", signs)
+        swapped, _, _ = swapper(image, vertices, np.random.default_rng(1))
+        changed = (swapped != image).any(axis=2)
+        assert not changed[[top, top, bottom, bottom], [left, right, left, right]].any()
+        assert changed[250:330, [left, right]].all() and changed[[top, bottom], 300:400].all()
 
 
 def test_a_box_without_corners_is_moved_mildly():

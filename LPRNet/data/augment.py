@@ -60,12 +60,13 @@ def jitter_box(box: Sequence[float] | np.ndarray, rng: np.random.Generator) -> n
     return np.array([x1 + dx[0], y1 + dy[0], x2 + dx[1], y2 + dy[1]])
 
 
-def warp(picture: np.ndarray, source: np.ndarray, target: np.ndarray, background: np.ndarray | None = None
-         ) -> np.ndarray:
+def warp(picture: np.ndarray, source: np.ndarray, target: np.ndarray, background: np.ndarray | None = None,
+         mask: np.ndarray | None = None) -> np.ndarray:
     """Move corners ``source`` of the picture to ``target`` in a crop (24, 94).
 
-    Round the picture its border is repeated, or a ``background`` crop shows where one is given. A large picture is
-    first made smaller by a power of two, as ``sample_boxes`` does.
+    Round the picture its border is repeated, or a ``background`` crop shows where one is given, there and where the
+    picture's ``mask``, float32 (H, W) of 0..1, is not 1. A large picture is first made smaller by a power of two, as
+    ``sample_boxes`` does.
     """
     size = (WIDTH * SUPERSAMPLING, HEIGHT * SUPERSAMPLING)
     step = np.sqrt(cv2.contourArea(source.astype(np.float32)) / max(1.0, cv2.contourArea(target.astype(np.float32))))
@@ -77,12 +78,12 @@ def warp(picture: np.ndarray, source: np.ndarray, target: np.ndarray, background
     # Corners are edges of pixels; OpenCV counts from their centres.
     matrix = cv2.getPerspectiveTransform((source - 0.5).astype(np.float32),
                                          (target * SUPERSAMPLING - 0.5).astype(np.float32))
-    if background is None:
-        large = cv2.warpPerspective(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    else:
-        large = cv2.resize(background, size, interpolation=cv2.INTER_LINEAR)
-        cv2.warpPerspective(picture, matrix, size, dst=large, flags=cv2.INTER_LINEAR,
-                            borderMode=cv2.BORDER_TRANSPARENT)
+    large = cv2.warpPerspective(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    if background is not None:
+        height, width = picture.shape[:2]
+        mask = np.ones((height, width), np.float32) if mask is None else cv2.resize(mask, (width, height))
+        weight = cv2.warpPerspective(mask, matrix, size, flags=cv2.INTER_LINEAR)
+        large = cv2.blendLinear(large, cv2.resize(background, size, interpolation=cv2.INTER_LINEAR), weight, 1 - weight)
     return cv2.resize(large, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
 
 

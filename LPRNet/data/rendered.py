@@ -11,7 +11,7 @@ import numpy as np
 
 from ccpd.plate_kinds import FORCES, KINDS, PlateKind
 from ccpd.plate_numbers import FORCES_SHARE, UNREAD_SYMBOLS, forces_text, random_text, unread_plate
-from ccpd.plates import PlateRenderer, tone_of, tone_of_box
+from ccpd.plates import PlateRenderer, plate_mask, tone_of, tone_of_box
 from ccpd.symbols import PROVINCES
 from ccpd.textures import pick, pick_by_share
 from LPRNet.alphabet import Alphabet
@@ -77,6 +77,7 @@ class RenderedPlates:
             text = scene.text[:2] + text[2:]
         renderer = pick_by_share(rng, self.renderers)
         plate = renderer.render(text, kind, rng)
+        mask = plate_mask(plate, kind)
         tone = tone_of(plate, kind)
         double = kind.upper > 0
         side_by_side = not for_colour and rng.random() < SIDE_BY_SIDE[double]
@@ -88,7 +89,7 @@ class RenderedPlates:
 
         def show(corners: np.ndarray) -> np.ndarray:
             behind = augment.warp(scene.picture, scene.corners, corners) if scene else background
-            return augment.warp(plate, augment.picture_corners(*plate.shape[:2]), corners, behind)
+            return augment.warp(plate, augment.picture_corners(*plate.shape[:2]), corners, behind, mask)
 
         view = augment.rows_side_by_side(pose, show) if side_by_side else show(pose)
         # What is one row shown as two, or two as one, is no text: the reader tells them apart by that.

@@ -14,7 +14,7 @@ from ccpd import camera
 from ccpd.layout import corners_of_kind, enlarge
 from ccpd.plate_kinds import FORCES, KINDS, PlateKind
 from ccpd.plate_numbers import FORCES_SHARE, UNREAD_SYMBOLS, forces_text, random_text, unread_plate
-from ccpd.plates import BLUE_TONE, PlateRenderer, tone_of
+from ccpd.plates import BLUE_TONE, PlateRenderer, plate_mask, tone_of
 from ccpd.scenes import mount_plate, plate_scale
 from ccpd.textures import pick_by_share, sign
 from platekit.opencv import cv2
@@ -58,15 +58,19 @@ class PlateSwapper:
         scale = plate_scale(float(np.linalg.norm(corners[0] - corners[1])) / kind.width_mm)
         if rng.random() < SIGNS:
             plate = sign(round(KINDS["blue"].height_mm * scale), round(KINDS["blue"].width_mm * scale), rng)
-            return replace_plate(image, corners, enlarge(corners, RIM), plate, rng), None, 1.0
+            mask = plate_mask(plate, KINDS["blue"])  # its corners do not give it away
+            return replace_plate(image, corners, enlarge(corners, RIM), plate, mask, rng), None, 1.0
         plate = self.renderer.render(text, kind, rng, scale)
         target, tone = enlarge(corners_of_kind(corners, kind), RIM), tone_of(plate, kind)
-        return replace_plate(image, corners, target, plate, rng), target, tone
+        return replace_plate(image, corners, target, plate, plate_mask(plate, kind), rng), target, tone
 
 
-def replace_plate(image: np.ndarray, corners: np.ndarray, target: np.ndarray, plate: np.ndarray,
+def replace_plate(image: np.ndarray, corners: np.ndarray, target: np.ndarray, plate: np.ndarray, mask: np.ndarray,
                   rng: np.random.Generator) -> np.ndarray:
-    """A copy of the photo with ``plate`` at ``target``, in the light and no sharper than what was at ``corners``."""
+    """A copy of the photo with ``plate`` at ``target``, in the light and no sharper than what was at ``corners``.
+
+    ``mask`` as by ccpd.plates.plate_mask.
+    """
     height, width = image.shape[:2]
     low = np.clip(np.floor(target.min(axis=0)).astype(int) - MARGIN, 0, (width, height))
     high = np.clip(np.ceil(target.max(axis=0)).astype(int) + MARGIN, 0, (width, height))
@@ -79,7 +83,7 @@ def replace_plate(image: np.ndarray, corners: np.ndarray, target: np.ndarray, pl
     box = (*np.clip(target.min(axis=0) - low, 0, None), *(target.max(axis=0) - low))
     sharp = camera.sharpness(part[round(box[1]):round(box[3]), round(box[0]):round(box[2])])
     mounted = part.copy()
-    mount_plate(mounted, target - low, plate, light * float(plate.mean()), rng)
+    mount_plate(mounted, target - low, plate, mask, light * float(plate.mean()), rng)
     mounted = camera.blur_to(mounted, box, sharp * rng.uniform(0.6, 1.3), 0.05 * (box[2] - box[0]),
                              camera.random_blur(rng))
     cover = np.zeros(part.shape[:2], np.float32)
