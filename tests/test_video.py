@@ -1132,6 +1132,23 @@ def test_a_track_ends_after_eight_frames_without_its_plate(missed, numbers):
     assert {track.number for tracks in found for track in tracks} == numbers
 
 
+@pytest.mark.parametrize(("text", "sure"), [("皖A12345", 0.9), ("皖A12346", 0.6)])
+@pytest.mark.parametrize(("between", "missed", "count"), [
+    (1.0, 2, 1), (1.0, 3, 2), (0.4, 6, 1), (0.4, 8, 2), (10.0, 0, 1), (10.0, 1, 2), (0.04, 30, 1)])
+def test_where_few_frames_are_looked_at_a_plate_away_for_seconds_is_another(text, sure, between, missed, count):
+    """Also a car with nearly the same text; what is not looked at does not count as away."""
+    tracker, done = Tracker(), []
+    for look in range(20 + missed):
+        away = 4 <= look < 4 + missed
+        plate = Plate((10, 10, 90, 35), 0.9, "皖A12345" if look < 4 else text, 0.9 if look < 4 else sure)
+        tracker.follow(look, [] if away else [plate], look * between)
+        done += tracker.finished()
+    early = len(done)
+    done += tracker.finished(end=True)
+    assert len(done) == count and early == count - 1
+    assert [track.first_second for track in done] == [0, (4 + missed) * between][:count]
+
+
 def test_of_two_tracks_that_a_plate_may_be_of_the_nearer_one_gets_it():
     """Neither box overlaps it, and nothing was read."""
     tracker = Tracker()
