@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -628,6 +628,36 @@ def test_what_is_live_and_what_it_is_called():
                    "wsSecret", "sign", "Signature", "md5", "hmac"):
         assert source_name(f"http://host/1?{secret}=a&n=1") == f"http://host/1?{secret}=***&n=1"
     assert source_name("day/pass=1/clip.mp4") == "day/pass=1/clip.mp4"  # a file keeps its own name
+
+
+def test_a_camera_goes_with_the_clock(drive, monkeypatch):
+    """A small computer may get the time from the network after the start. A summer's time ends, too."""
+    shift = timedelta()
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, zone: Any = None) -> datetime:
+            return datetime.now(zone) + shift
+
+    monkeypatch.setattr("platekit.frames.datetime", Clock)
+    with FrameSource(drive[0]) as source:
+        first = datetime.fromisoformat(source.clock(5))
+        assert datetime.fromisoformat(source.clock(7)) - first == timedelta(seconds=2)
+        shift = timedelta(days=90)
+        assert abs(datetime.fromisoformat(source.clock(5)) - first - shift) < timedelta(seconds=1)
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone cannot be set here")
+def test_the_time_of_day_is_that_of_the_season(drive, monkeypatch):
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    try:
+        with FrameSource(drive[0]) as source:
+            times = [datetime.fromisoformat(source.clock(days * 86400)) for days in (0, 91, 182, 273)]
+        assert {moment.utcoffset() for moment in times} == {timedelta(hours=1), timedelta(hours=2)}
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("number", [-1, 2**31])
