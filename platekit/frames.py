@@ -26,6 +26,7 @@ USUAL_RATE, MOST_RATE = 25.0, 240.0  # frames a second; what is above is a clock
 MISSES = 5  # places without a frame, one after the other, from which on a source is at its end: some are only damaged
 OPENING = 15000  # milliseconds that a stream may take to open: no signal ends that call
 HANGS = 1.0  # seconds that a place without a frame takes where nothing comes any more
+CLOCK_SET = timedelta(seconds=1)  # a larger difference: the clock was set, or the computer has slept
 WHOLE = 0.9  # share of a file's stated length from which on it counts as whole: some state a guess
 MOST_CAMERAS = 2**31  # numbers from there on, and those below 0, end OpenCV, not only its call
 _HOST = r"(?:[\w-]+(?:\.[\w-]+)+|localhost|\[[\da-f:.]+\])(?::\d+)?(?=[/?#]|$)"
@@ -133,8 +134,11 @@ class FrameSource:
                 return True
 
     def clock(self, second: float) -> str:
-        """The time of day (ISO 8601) ``second`` seconds after the source was opened."""
-        return (self._opened + timedelta(seconds=second)).isoformat(timespec="milliseconds")
+        """The time of day (ISO 8601) ``second`` seconds after the source was opened, as the clock is set now."""
+        opened = datetime.now().astimezone() - timedelta(seconds=time.monotonic() - self._start)
+        if abs(opened - self._opened) > CLOCK_SET:
+            self._opened = opened
+        return (self._opened + timedelta(seconds=second)).astimezone().isoformat(timespec="milliseconds")
 
     def close(self) -> None:
         """Stop, and let the source go."""

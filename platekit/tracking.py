@@ -16,7 +16,8 @@ from platekit.results import Plate
 
 @dataclass(frozen=True)
 class Rules:
-    """When plates of two frames are one. Times count the frames that were looked at; distances are plate widths."""
+    """When plates of two frames are one. Times count the frames that were looked at, but for ``seconds``; distances are
+    plate widths."""
 
     overlap: float = 0.2  # IoU of the expected and the found box
     near: float = 0.5  # or this distance between their centres
@@ -30,6 +31,7 @@ class Rules:
     unsure: float = 0.5  # a ``surer`` reading and one at least this sure, not half alike, are of two plates
     missed: int = 8  # a track ends after so many frames without its plate
     memory: int = 50  # a plate that comes back within so many frames is the same one
+    seconds: float = 3.0  # nor after more seconds, where few frames are looked at, if one of them was without it
     frames: int = 3  # a track counts from so many frames on, or from ``confidence`` on
     confidence: float = 0.9
     least: float = 0.0  # and never below this confidence
@@ -114,7 +116,7 @@ class Tracker:
     """Follows plates: every frame's plates go to ``follow``, and ``finished`` gives the tracks that are over."""
 
     def __init__(self, rules: Rules = RULES) -> None:
-        self.rules, self._time, self._count = rules, 0, 0
+        self.rules, self._time, self._count, self._second = rules, 0, 0, 0.0
         self._live: list[Track] = []
         self._lost: list[Track] = []  # over, but their plates may come back
 
@@ -123,7 +125,7 @@ class Tracker:
 
         Frame numbers rise, gaps are frames that were not looked at.
         """
-        self._time += 1
+        self._time, self._second = self._time + 1, second
         tracks: dict[int, Track] = {}  # by plate
         for track, index in self._match(frame, plates):
             track.see(frame, self._time, plates[index], second)
@@ -133,7 +135,7 @@ class Tracker:
                 self._count += 1
                 tracks[index] = Track(self._count, frame, self._time, plate, second)
                 self._live.append(tracks[index])
-        over = [track for track in self._live if self._time - track.seen > self.rules.missed]
+        over = [track for track in self._live if self._time - track.seen > self.rules.missed or self._late(track)]
         self._live = [track for track in self._live if track not in over]
         self._lost += over
         return [tracks[index] for index in range(len(plates))]
@@ -149,7 +151,8 @@ class Tracker:
         self._lost.sort(key=lambda track: track.born)
         done = []
         for track in list(self._lost):
-            if not end and self._time - track.seen <= self.rules.missed + self.rules.memory:
+            wait = self.rules.missed + (0 if self._late(track) else self.rules.memory)
+            if not end and self._time - track.seen <= wait:
                 continue
             self._lost.remove(track)
             later = next((other for other in self._lost + self._live if self._same_plate(track, other)), None)
@@ -159,15 +162,21 @@ class Tracker:
                 done.append(track)
         return done
 
+    def _late(self, track: Track, later: Track | None = None) -> bool:
+        """Whether a plate that is seen now, or was first seen as ``later``, comes too many seconds after the track."""
+        time, second = (later.born, later.first_second) if later else (self._time, self._second)
+        return time - track.seen > 1 and second - track.last_second > self.rules.seconds
+
     def _match(self, frame: int, plates: Sequence[Plate]) -> list[tuple[Track, int]]:
         """Pairs of track and index of a plate, the best pairs first taken."""
-        if not self._live or not plates:
+        live = [track for track in self._live if not self._late(track)]
+        if not live or not plates:
             return []
-        expected = np.stack([track.expected(frame) for track in self._live])
+        expected = np.stack([track.expected(frame) for track in live])
         boxes = np.array([plate.box for plate in plates], dtype=float)
         overlaps = box_iou(expected, boxes).tolist()
         pairs = []
-        for row, track in enumerate(self._live):
+        for row, track in enumerate(live):
             for index, plate in enumerate(plates):
                 alike = likeness(track.reading.text, plate.text or "")
                 width = max(expected[row, 2] - expected[row, 0], boxes[index, 2] - boxes[index, 0])
@@ -179,7 +188,7 @@ class Tracker:
             if row not in rows and index not in indices:
                 rows.add(row)
                 indices.add(index)
-                matches.append((self._live[row], index))
+                matches.append((live[row], index))
         return matches
 
     def _may_be(self, track: Track, plate: Plate, overlap: float, distance: float, alike: float) -> bool:
@@ -197,6 +206,8 @@ class Tracker:
     def _same_plate(self, earlier: Track, later: Track) -> bool:
         """Whether ``later`` is the plate of ``earlier`` again, after it was hidden or misread."""
         if later.born - earlier.seen > self.rules.memory or earlier.born > later.seen + self.rules.memory:
+            return False
+        if self._late(earlier, later) or self._late(later, earlier):
             return False
         if earlier.reading.text == later.reading.text:
             return bool(earlier.reading.text)

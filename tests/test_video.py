@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -630,6 +630,36 @@ def test_what_is_live_and_what_it_is_called():
     assert source_name("day/pass=1/clip.mp4") == "day/pass=1/clip.mp4"  # a file keeps its own name
 
 
+def test_a_camera_goes_with_the_clock(drive, monkeypatch):
+    """A small computer may get the time from the network after the start. A summer's time ends, too."""
+    shift = timedelta()
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, zone: Any = None) -> datetime:
+            return datetime.now(zone) + shift
+
+    monkeypatch.setattr("platekit.frames.datetime", Clock)
+    with FrameSource(drive[0]) as source:
+        first = datetime.fromisoformat(source.clock(5))
+        assert datetime.fromisoformat(source.clock(7)) - first == timedelta(seconds=2)
+        shift = timedelta(days=90)
+        assert abs(datetime.fromisoformat(source.clock(5)) - first - shift) < timedelta(seconds=1)
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone cannot be set here")
+def test_the_time_of_day_is_that_of_the_season(drive, monkeypatch):
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    try:
+        with FrameSource(drive[0]) as source:
+            times = [datetime.fromisoformat(source.clock(days * 86400)) for days in (0, 91, 182, 273)]
+        assert {moment.utcoffset() for moment in times} == {timedelta(hours=1), timedelta(hours=2)}
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @pytest.mark.parametrize("number", [-1, 2**31])
 def test_a_camera_that_cannot_be_does_not_end_the_program(number):
     with pytest.raises(UserError, match="cameras count from 0"):
@@ -1130,6 +1160,23 @@ def test_a_track_ends_after_eight_frames_without_its_plate(missed, numbers):
     tracker = Tracker()
     found = [tracker.follow(frame, [PLATE] if not 3 <= frame < 3 + missed else []) for frame in range(20)]
     assert {track.number for tracks in found for track in tracks} == numbers
+
+
+@pytest.mark.parametrize(("text", "sure"), [("皖A12345", 0.9), ("皖A12346", 0.6)])
+@pytest.mark.parametrize(("between", "missed", "count"), [
+    (1.0, 2, 1), (1.0, 3, 2), (0.4, 6, 1), (0.4, 8, 2), (10.0, 0, 1), (10.0, 1, 2), (0.04, 30, 1)])
+def test_where_few_frames_are_looked_at_a_plate_away_for_seconds_is_another(text, sure, between, missed, count):
+    """Also a car with nearly the same text; what is not looked at does not count as away."""
+    tracker, done = Tracker(), []
+    for look in range(20 + missed):
+        away = 4 <= look < 4 + missed
+        plate = Plate((10, 10, 90, 35), 0.9, "皖A12345" if look < 4 else text, 0.9 if look < 4 else sure)
+        tracker.follow(look, [] if away else [plate], look * between)
+        done += tracker.finished()
+    early = len(done)
+    done += tracker.finished(end=True)
+    assert len(done) == count and early == count - 1
+    assert [track.first_second for track in done] == [0, (4 + missed) * between][:count]
 
 
 def test_of_two_tracks_that_a_plate_may_be_of_the_nearer_one_gets_it():
