@@ -65,7 +65,7 @@ def warp(picture: np.ndarray, source: np.ndarray, target: np.ndarray, background
     """Move corners ``source`` of the picture to ``target`` in a crop (24, 94).
 
     Round the picture its border is repeated, or a ``background`` crop shows where one is given, there and where the
-    picture's ``mask``, float32 (H, W) of 0..1, is not 1. A large picture is first made smaller by a power of two, as
+    picture's ``mask``, float32 (H, W), is below a half. A large picture is first made smaller by a power of two, as
     ``sample_boxes`` does.
     """
     size = (WIDTH * SUPERSAMPLING, HEIGHT * SUPERSAMPLING)
@@ -82,8 +82,8 @@ def warp(picture: np.ndarray, source: np.ndarray, target: np.ndarray, background
     if background is not None:
         height, width = picture.shape[:2]
         mask = np.ones((height, width), np.float32) if mask is None else cv2.resize(mask, (width, height))
-        weight = cv2.warpPerspective(mask, matrix, size, flags=cv2.INTER_LINEAR)
-        large = cv2.blendLinear(large, cv2.resize(background, size, interpolation=cv2.INTER_LINEAR), weight, 1 - weight)
+        inside = cv2.compare(cv2.warpPerspective(mask, matrix, size, flags=cv2.INTER_LINEAR), 0.5, cv2.CMP_GT)
+        large = cv2.copyTo(large, inside, cv2.resize(background, size, interpolation=cv2.INTER_LINEAR))
     return cv2.resize(large, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
 
 
