@@ -15,7 +15,6 @@ import numpy as np
 
 from ccpd.plate_kinds import KINDS, PlateKind
 from ccpd.symbols import DIGITS, LETTERS, PROVINCES
-from platekit.corners import share_of_box
 from platekit.errors import UserError
 from platekit.opencv import cv2
 
@@ -36,29 +35,6 @@ COVERED_INK = 4.0  # how far it reaches over symbols: less than half of a stroke
 # What is in front of plates, BGR: rubber, steel, chrome, mud, leaves, trousers, rust.
 IN_FRONT = ((25, 25, 28), (70, 70, 72), (150, 152, 155), (60, 85, 110), (50, 110, 75), (105, 70, 50), (45, 70, 120))
 RED = {"警": 1.0, "使": 0.7, "领": 0.7}  # how often these are red; not on embassies' and consulates' plates of 2018
-# Mean grey level of a drawn blue plate, what a real one's is compared with to tell the light: CCPD's figures are of
-# grey. The mean of its channels is 120, so that drawn blue plates are a little darker than their light says.
-BLUE_TONE = 110.0
-BRIGHTEST = 200.0  # mean grey level of a white plate whose ground is white
-
-
-def tone_of(plate: np.ndarray, kind: PlateKind) -> float:
-    """How much brighter a drawn plate is than a blue one in the same light."""
-    return 1.0 if kind.colour == "blue" else float(plate.mean()) / BLUE_TONE
-
-
-def tone_of_box(tone: float, corners: np.ndarray) -> float:
-    """The tone of the box round a plate of that tone at ``corners`` (4, 2): what it shows beside the plate has none."""
-    return 1 + share_of_box(corners) * (tone - 1)
-
-
-def in_light_of(blue: float, tone: float) -> float:
-    """How bright (0..255) a plate of that tone is in a light in which a blue one is as bright as ``blue``.
-
-    The published figures are those of CCPD's plates, which are blue nearly all.
-    """
-    # a ground that is white gets no brighter, but in a light that bleaches blue ones too
-    return min(blue * tone, max(blue, BRIGHTEST))
 
 
 def _hsv(hue: float, saturation: float, value: float) -> np.ndarray:
