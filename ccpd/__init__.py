@@ -5,6 +5,7 @@ dataset      the subsets, the releases, and the search for their folders
 geometry     how plates lie in the photos, as statistics with a sampler; fit_geometry fits them
 plates       pictures of plates, from plate_kinds and plate_numbers
 scenes       whole photos, from layout, cars, street, textures and camera
+tones        how bright plates are beside blue ones in the same light
 symbols      what plates are written in
 synthesize   the script that draws a stand-in for the data set
 views        photos seen anew, in the poses, light and blur of CCPD's, to train on

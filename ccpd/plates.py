@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from ccpd.plate_kinds import KINDS, PlateKind
 from ccpd.symbols import DIGITS, LETTERS, PROVINCES
-from platekit.corners import share_of_box
 from platekit.errors import UserError
 from platekit.opencv import cv2
 
@@ -24,30 +24,17 @@ YELLOW_RIM = 8.5  # about the green field of large new-energy vehicles' plates
 EMPTY_HOLES = 0.1, 0.4  # share of the upper and of the lower holes that no screw fills
 DOTS = 0.9, 1.15  # least and largest diameter of dots over the standard's
 BLACK_DOTS = 0.5  # share of the dots between red symbols, or behind them, that are as dark as the other symbols
+COVERED = 0.05  # share of plates with something in front of them
+COVERED_AREA = 0.12  # the largest share of a plate that is hidden
+COVERED_INK = 4.0  # how far it reaches over symbols, less than half of a stroke
+# What is in front of plates, BGR: rubber and shoes, steel, mud, leaves, trousers, rust.
+IN_FRONT = ((25, 25, 28), (70, 70, 72), (150, 152, 155), (60, 85, 110), (50, 110, 75), (105, 70, 50), (45, 70, 120))
+COVERED = 0.05  # share of plates with something in front of them
+COVERED_AREA = 0.12  # the most of a plate that it hides
+COVERED_INK = 4.0  # how far it reaches over symbols: less than half of a stroke, so that L has its foot still
+# What is in front of plates, BGR: rubber, steel, chrome, mud, leaves, trousers, rust.
+IN_FRONT = ((25, 25, 28), (70, 70, 72), (150, 152, 155), (60, 85, 110), (50, 110, 75), (105, 70, 50), (45, 70, 120))
 RED = {"警": 1.0, "使": 0.7, "领": 0.7}  # how often these are red; not on embassies' and consulates' plates of 2018
-# Mean grey level of a drawn blue plate, what a real one's is compared with to tell the light: CCPD's figures are of
-# grey. The mean of its channels is 120, so that drawn blue plates are a little darker than their light says.
-BLUE_TONE = 110.0
-BRIGHTEST = 200.0  # mean grey level of a white plate whose ground is white
-
-
-def tone_of(plate: np.ndarray, kind: PlateKind) -> float:
-    """How much brighter a drawn plate is than a blue one in the same light."""
-    return 1.0 if kind.colour == "blue" else float(plate.mean()) / BLUE_TONE
-
-
-def tone_of_box(tone: float, corners: np.ndarray) -> float:
-    """The tone of the box round a plate of that tone at ``corners`` (4, 2): what it shows beside the plate has none."""
-    return 1 + share_of_box(corners) * (tone - 1)
-
-
-def in_light_of(blue: float, tone: float) -> float:
-    """How bright (0..255) a plate of that tone is in a light in which a blue one is as bright as ``blue``.
-
-    The published figures are those of CCPD's plates, which are blue nearly all.
-    """
-    # a ground that is white gets no brighter, but in a light that bleaches blue ones too
-    return min(blue * tone, max(blue, BRIGHTEST))
 
 
 def _hsv(hue: float, saturation: float, value: float) -> np.ndarray:
@@ -102,6 +89,8 @@ class PlateRenderer:
             self._frame(plate, kind, scale, rng)
         if rng.random() < 0.45:
             self._soil(plate, rng)
+        if rng.random() < COVERED:
+            cover_plate(plate, kind, rng)
         return plate
 
     # What is printed: a mask (H, W), 255 where the paint of symbols, dot and border line is.
@@ -304,6 +293,51 @@ def _border(kind: PlateKind, scale: float) -> np.ndarray:
         inset, line = 3.0 * unit, max(1, round(2.0 * unit))
     cv2.polylines(mask, [_outline(mask.shape, inset, CORNER_RADIUS * unit)], True, 255, line, cv2.LINE_AA)
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def cover_plate(plate: np.ndarray, kind: PlateKind, rng: np.random.Generator) -> None:
+    """Hide a sliver of a drawn plate in place, at most ``COVERED_AREA`` of it; every symbol can be read still."""
+    height, width = plate.shape[:2]
+    scale = height / kind.height_mm
+    layer = np.zeros((height, width), np.uint8)
+    for points, radius in _in_front(kind, rng):
+        ends = np.round((np.multiply(points, scale) - 0.5) * 16).astype(np.int32)
+        cv2.polylines(layer, [ends], False, 255, max(1, int(2 * radius * scale)), cv2.LINE_AA, 4)
+    colour = np.multiply(IN_FRONT[int(rng.integers(len(IN_FRONT)))], rng.uniform(0.7, 1.3))
+    thing = cv2.multiply(_patch((height, width), int(rng.integers(8))), (*colour, 0.0), dtype=cv2.CV_8U)
+    cv2.copyTo(thing, cv2.compare(layer, 127, cv2.CMP_GT), plate)
+
+
+def _in_front(kind: PlateKind, rng: np.random.Generator) -> list[tuple[np.ndarray, float]]:
+    """What hides a part of a plate, as strokes: points (2, 2) and the radius round them.
+
+    The bar of a rack, or a pole, goes through the gap beside the dot. From below, or from above, come a bumper's edge,
+    clods of mud or leaves, or a tow hook, a ball hitch or a leg.
+    """
+    style, above = rng.random(), rng.random() < 0.3
+    left, right = max(((left + width, beyond) for (left, width), (beyond, _) in pairwise(kind.cells)),
+                      key=lambda gap: gap[1] - gap[0])
+    if style < 0.2 and not kind.upper and right - left > 30:
+        radius = rng.uniform(5, (right - left) / 2 - 4)
+        ends = rng.uniform(left + 4 + radius, right - 4 - radius, 2)
+        return [(np.column_stack((ends, (-50.0, kind.height_mm + 50))), radius)]
+    free = min(kind.row(index)[0] for index in range(kind.symbols)) if above else kind.foot_mm
+    reach = (free + COVERED_INK) * rng.uniform(0.4, 1.0)
+    place = rng.uniform(0, kind.width_mm)
+    if style < 0.4:
+        reach, radius = min(reach, 0.9 * COVERED_AREA * kind.height_mm), 60.0
+        strokes = [(np.array([(-99.0, reach - radius), (kind.width_mm + 99.0, reach - radius)]), radius)]
+    elif style < 0.6:
+        strokes = []
+        for x, radius in zip(place + rng.normal(0, 20, 6), rng.uniform(0.2, 0.5, 6) * reach):
+            y = rng.uniform(-radius, reach - radius)
+            strokes.append((np.array([(x, y), (x + rng.normal(0, radius), y)]), radius))
+    else:
+        radius = rng.uniform(6, 40)
+        strokes = [(np.array([(place, reach - radius), (place + rng.normal(0, 20), -99.0)]), radius)]
+    for points, _ in strokes:
+        points[:, 1] = points[:, 1] if above else kind.height_mm - points[:, 1]
+    return strokes
 
 
 def plate_mask(plate: np.ndarray, kind: PlateKind) -> np.ndarray:

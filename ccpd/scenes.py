@@ -18,9 +18,10 @@ from ccpd.geometry import Pose, sample_pose
 from ccpd.layout import HEIGHT, WIDTH, Layout, corners_of_kind, enlarge, layout_of
 from ccpd.plate_kinds import KINDS, PlateKind
 from ccpd.plate_numbers import random_text
-from ccpd.plates import PlateRenderer, in_light_of, plate_mask, tone_of, tone_of_box
+from ccpd.plates import PlateRenderer, plate_mask
 from ccpd.street import neighbour, surroundings
 from ccpd.textures import WORDS, phrase, pick, pick_by_share, sign, stamp
+from ccpd.tones import in_light_of, tone_of, tone_of_box
 from platekit.corners import box_corners, edges
 from platekit.opencv import cv2
 

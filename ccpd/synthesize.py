@@ -35,7 +35,7 @@ from platekit.files import file_fingerprint, fingerprint, write_bytes, write_tex
 from platekit.opencv import cv2
 
 DRAWING = ("camera", "cars", "geometry", "layout", "plate_kinds", "plate_numbers", "plates", "scenes", "street",
-           "symbols", "textures")  # modules
+           "symbols", "textures", "tones")  # modules
 INDEX = "index.json"  # in each subset folder: which photo number became which file
 
 

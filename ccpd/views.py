@@ -17,8 +17,8 @@ import numpy as np
 from ccpd import camera
 from ccpd.dataset import PHOTO_SIZE
 from ccpd.geometry import Pose, sample_pose
-from ccpd.plates import in_light_of, tone_of_box
 from ccpd.textures import pick_by_share
+from ccpd.tones import in_light_of, tone_of_box
 from platekit.corners import bounding_box, box_corners
 from platekit.opencv import cv2
 
@@ -45,7 +45,7 @@ def make_view(image: np.ndarray, box: np.ndarray | None, corners: np.ndarray | N
               rng: np.random.Generator, poses: Sequence[str] = tuple(POSES), tone: float = 1.0,
               ordinary: np.ndarray | None = None) -> View:
     """A random view of a photo, which keeps its size. ``ignore``: zones (K, 4) that hold no samples; ``tone`` as by
-    ccpd.plates.tone_of; ``ordinary``: the corners (4, 2) that a plate of the usual size would have, of another one."""
+    ccpd.tones.tone_of; ``ordinary``: the corners (4, 2) that a plate of the usual size would have, of another one."""
     height, width = image.shape[:2]
     posed = None if corners is None else into_pose(corners if ordinary is None else ordinary, height, width, rng, poses)
     pose, matrix = posed or (None, mild_warp(box, height, width, rng))
@@ -189,7 +189,7 @@ def look_like(image: np.ndarray, box: np.ndarray, pose: Pose, rng: np.random.Gen
               ) -> np.ndarray:
     """The picture, its plate in ``box`` (4,) as bright and at least as blurred as the pose's, the rest at random.
 
-    The poses' figures are those of blue plates; ``tone`` as by ccpd.plates.tone_of.
+    The poses' figures are those of blue plates; ``tone`` as by ccpd.tones.tone_of.
     """
     shaken = pose.blurriness < SHAKEN and bool(rng.random() < 0.5)
     if shaken:  # before the light: in the dark a sharp plate has the figure of a blurred one

@@ -10,9 +10,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from ccpd import plates
 from ccpd.plate_kinds import FORCES, KINDS
 from ccpd.plate_numbers import UNREAD_SYMBOLS, forces_text, random_text, unread_plate
-from ccpd.plates import PlateRenderer
+from ccpd.plates import PlateRenderer, cover_plate
 from ccpd.symbols import DIGITS, LETTERS, PROVINCES
 from LPRNet.alphabet import CHARS
 from platekit.errors import UserError
@@ -92,6 +93,30 @@ def test_screws_and_frames_leave_the_symbols_to_be_read(renderer, monkeypatch, n
             cell = slice(round(top), round(top + height)), slice(round(left), round(left + width))
             worst = max(worst, (cover[cell].any(axis=2) & ink[cell]).sum() / ink[cell].sum())
     assert worst < 0.03
+
+
+@pytest.mark.parametrize("name", {**KINDS, **FORCES})
+def test_what_stands_in_front_of_a_plate_leaves_the_symbols_to_be_read(renderer, name):
+    kind, worst, areas = {**KINDS, **FORCES}[name], 0.0, []
+    for seed in range(80):
+        ink = renderer._ink("8" * kind.symbols, kind, 2.0, np.random.default_rng(seed)) > 127
+        plate = np.zeros((*ink.shape, 3), np.uint8)
+        cover_plate(plate, kind, np.random.default_rng(seed))
+        hidden = plate.any(axis=2)
+        areas.append(hidden.mean())
+        for index, (left, width) in enumerate(kind.cells):
+            top, height = kind.row(index)
+            cell = slice(round(2 * top), round(2 * (top + height))), slice(round(2 * left), round(2 * (left + width)))
+            worst = max(worst, (hidden & ink)[cell].sum() / ink[cell].sum())
+    assert worst < 0.1 and 0.001 < min(areas) < 0.01 and 0.05 < max(areas) < 0.12
+
+
+def test_few_plates_are_partly_hidden(renderer, monkeypatch):
+    hidden = []
+    monkeypatch.setattr(plates, "cover_plate", lambda plate, *_: hidden.append(plate))
+    for seed in range(600):
+        renderer.render("皖A12345", "blue", np.random.default_rng(seed), 0.2)
+    assert 15 < len(hidden) < 50
 
 
 @pytest.mark.parametrize(("name", "width"), [("blue", 10), ("white", 14.5), ("yellow_double", 11.5), ("moped", 10)])

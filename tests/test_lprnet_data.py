@@ -318,18 +318,6 @@ def test_exchanged_plates_take_the_colours_of_the_first():
     assert abs(mixed[:, 80:].mean() - dark[:, 80:].mean()) < 6 < bright[:, 80:].mean() - dark[:, 80:].mean()
 
 
-@pytest.mark.parametrize(("kind", "light"), [
-    ("blue", True), ("black", True), ("white", False), ("yellow", False), ("green", False)])
-def test_whether_symbols_are_light_is_seen_in_half_a_shadow_too(kind, light):
-    right = 0
-    for seed in range(40):
-        rng = np.random.default_rng(seed)
-        plate = PlateRenderer().render("皖AD12345"[:KINDS[kind].symbols], kind, rng).astype(float)
-        plate[:, :rng.integers(60, 160)] *= 0.5
-        right += augment.light_on_dark(plate) == light
-    assert right >= 36
-
-
 @pytest.mark.parametrize("kind", ["yellow", "white", "green"])
 def test_a_black_plate_gets_no_dark_symbols(kind):
     renderer, rng = PlateRenderer(), np.random.default_rng(2)
@@ -351,13 +339,6 @@ def test_views_of_light_plates_are_lighter_than_those_of_blue_ones(tmp_path, mon
         return np.mean([data.view(0, seed)[0] for seed in range(200)])
 
     assert brightness("white") > 1.2 * brightness("blue")
-
-
-@pytest.mark.parametrize(("colour", "blue"), [
-    ((72, 84, 48), False), ((95, 138, 74), False), ((192, 207, 123), True), ((110, 119, 71), True)])
-def test_a_bluish_green_plate_is_not_taken_for_a_blue_one(colour, blue):
-    """Mean colours of real plates: two green ones, and two blue ones in greenish light."""
-    assert augment.is_blue(np.full((24, 94, 3), colour, np.uint8)) == blue
 
 
 def test_some_views_are_grey_and_some_in_light_of_another_colour(monkeypatch):

@@ -19,8 +19,9 @@ from ccpd.annotation import parse
 from ccpd.geometry import Pose
 from ccpd.layout import corners_of_kind, corners_of_ordinary, enlarge
 from ccpd.plate_kinds import FORCES, KINDS
-from ccpd.plates import PlateRenderer, plate_mask, tone_of
+from ccpd.plates import PlateRenderer, plate_mask
 from ccpd.symbols import LETTERS
+from ccpd.tones import tone_of
 from ccpd.views import (
     View,
     bounding_box,
@@ -385,6 +386,21 @@ def test_a_swapped_plate_is_lit_as_the_old_one():
                                 np.random.default_rng(1))
         tones.append(swapped[180:240, 140:370].mean())
     assert tones[0] < 0.5 * tones[1] < tones[1] < 0.75 * tones[2]
+
+
+def test_a_plate_in_the_place_of_a_white_one_is_not_taken_to_be_in_bright_light():
+    vertices = box_corners((130, 170, 380, 250)).astype(float)
+    blue = PlateRenderer().render("皖A12345", "blue", np.random.default_rng(0))
+    brightness = []
+    for kind, level in (("blue", 100), ("white", 140)):
+        own = PlateRenderer().render("皖A12345", kind, np.random.default_rng(0))
+        own = np.clip(own * (level / own.mean()), 0, 255).astype(np.uint8)
+        image = np.full((400, 500, 3), 90, np.uint8)
+        image[170:250, 130:380] = cv2.resize(own, (250, 80), interpolation=cv2.INTER_AREA)
+        swapped = [replace_plate(image, vertices, vertices, blue.copy(), plate_mask(blue, KINDS["blue"]),
+                                 np.random.default_rng(seed))[180:240, 140:370].mean() for seed in range(8)]
+        brightness.append(np.mean(swapped))
+    assert brightness[1] == pytest.approx(brightness[0], rel=0.1)
 
 
 def test_at_the_corners_of_a_swapped_plate_the_photo_shows(monkeypatch):

@@ -14,8 +14,8 @@ import numpy as np
 from ccpd import camera
 from ccpd.geometry import relative_corners, sample_pose
 from ccpd.plate_kinds import KINDS
-from ccpd.plates import BLUE_TONE, in_light_of
 from ccpd.textures import pick, pick_by_share
+from ccpd.tones import BLUE_TONE, in_light_of, is_blue, light_on_dark
 from LPRNet.model.STN import STRAIGHT_CORNERS
 from LPRNet.rows import ROWS, Row
 from platekit.corners import bounding_box, box_corners
@@ -65,7 +65,7 @@ def warp(picture: np.ndarray, source: np.ndarray, target: np.ndarray, background
     """Move corners ``source`` of the picture to ``target`` in a crop (24, 94).
 
     Round the picture its border is repeated, or a ``background`` crop shows where one is given, there and where the
-    picture's ``mask``, float32 (H, W) of 0..1, is not 1. A large picture is first made smaller by a power of two, as
+    picture's ``mask``, float32 (H, W), is below a half. A large picture is first made smaller by a power of two, as
     ``sample_boxes`` does.
     """
     size = (WIDTH * SUPERSAMPLING, HEIGHT * SUPERSAMPLING)
@@ -82,8 +82,8 @@ def warp(picture: np.ndarray, source: np.ndarray, target: np.ndarray, background
     if background is not None:
         height, width = picture.shape[:2]
         mask = np.ones((height, width), np.float32) if mask is None else cv2.resize(mask, (width, height))
-        weight = cv2.warpPerspective(mask, matrix, size, flags=cv2.INTER_LINEAR)
-        large = cv2.blendLinear(large, cv2.resize(background, size, interpolation=cv2.INTER_LINEAR), weight, 1 - weight)
+        inside = cv2.compare(cv2.warpPerspective(mask, matrix, size, flags=cv2.INTER_NEAREST), 0.5, cv2.CMP_GT)
+        large = cv2.copyTo(large, inside, cv2.resize(background, size, interpolation=cv2.INTER_LINEAR))
     return cv2.resize(large, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
 
 
@@ -169,13 +169,6 @@ def shows_blue(picture: np.ndarray, corners: np.ndarray) -> bool:
     return is_blue(plate_alone(picture, corners))
 
 
-def tone_in(picture: np.ndarray, corners: np.ndarray) -> float:
-    """``ccpd.plates.tone_of`` of the plate at ``corners`` of a real picture, taken to be in ordinary light: above 1 for
-    plates with a light ground. Dark ones cannot be told from blue ones in the dark."""
-    plate = plate_alone(picture, corners)
-    return 1.0 if is_blue(plate) else max(1.0, float(plate.mean()) / BLUE_TONE)
-
-
 def match_light(plate: np.ndarray, picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The drawn plate in the light, give or take a fifth, of the blue plate at ``corners`` of a real picture."""
     gain = np.clip(plate_alone(picture, corners).mean() / BLUE_TONE, 0.3, 1.6) * rng.uniform(0.8, 1.2)
@@ -215,24 +208,6 @@ def exchange(picture: np.ndarray, corners: np.ndarray, other: np.ndarray, other_
     return result
 
 
-def light_on_dark(plate: np.ndarray) -> bool:
-    """Whether a plate's symbols are lighter than its ground: on blue ones they are, on yellow and green ones not; on
-    others they are what differs most from its surroundings."""
-    if is_blue(plate):
-        return True
-    blue, green, red = plate.mean(axis=(0, 1))
-    if max(green, red) > 1.2 * blue:
-        return False
-    grey = plate.mean(axis=2)
-    return bool(((grey - cv2.blur(grey, (31, 31))) ** 3).mean() > 0)
-
-
-def is_blue(plate: np.ndarray) -> bool:
-    """Whether a picture of a plate alone is that of a blue one."""
-    blue, green, red = plate.mean(axis=(0, 1))
-    return bool(blue > 1.2 * max(red, 0.75 * green))  # some green ones are bluish
-
-
 def random_background(pictures: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """A crop (24, 94, 3) without a readable plate: a flat colour with a gradient, or a blurred piece of a picture."""
     if len(pictures) and rng.random() < 0.6:
@@ -254,7 +229,7 @@ def random_background(pictures: Sequence[np.ndarray], rng: np.random.Generator) 
 
 def degrade(crop: np.ndarray, rng: np.random.Generator, tone: float = 1.0, grey: float = GREY) -> np.ndarray:
     """Light, lens, weather, sensor and JPEG: any, or those of CCPD's photos; a share ``grey`` without colours. ``tone``
-    as by ccpd.plates.tone_of."""
+    as by ccpd.tones.tone_of."""
     crop = look_like_ccpd(crop, rng, tone) if rng.random() < LIKE_CCPD else look_anyhow(crop, rng)
     return cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR) if rng.random() < grey else crop
 

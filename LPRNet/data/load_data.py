@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ccpd.plates import tone_of_box
+from ccpd.tones import tone_in, tone_of_box
 from LPRNet.alphabet import CHARS, CHARS_DICT, CHINESE, TIME_STEPS, Alphabet
 from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName
@@ -198,7 +198,7 @@ class LPRDataLoader(Dataset):
             exchanged = augment.exchange(picture, corners, read_image(other.path), other.corners, cut)
             if exchanged is not None:
                 picture, label = exchanged, label[:cut] + other.label[cut:]
-        tone = augment.tone_in(picture, plate_in(picture, corners))
+        tone = tone_in(augment.plate_alone(picture, plate_in(picture, corners)))
         confuse = to_train and self.has_double
         side_by_side = rng.random() < SIDE_BY_SIDE[double] if confuse else double
         if side_by_side:

@@ -11,9 +11,10 @@ import numpy as np
 
 from ccpd.plate_kinds import FORCES, KINDS, PlateKind
 from ccpd.plate_numbers import FORCES_SHARE, UNREAD_SYMBOLS, forces_text, random_text, unread_plate
-from ccpd.plates import PlateRenderer, plate_mask, tone_of, tone_of_box
+from ccpd.plates import PlateRenderer, plate_mask
 from ccpd.symbols import PROVINCES
 from ccpd.textures import pick, pick_by_share
+from ccpd.tones import tone_of, tone_of_box
 from LPRNet.alphabet import Alphabet
 from LPRNet.data import augment
 from LPRNet.data.crop_names import CropName

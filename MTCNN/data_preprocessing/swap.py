@@ -14,9 +14,11 @@ from ccpd import camera
 from ccpd.layout import corners_of_kind, enlarge
 from ccpd.plate_kinds import FORCES, KINDS, PlateKind
 from ccpd.plate_numbers import FORCES_SHARE, UNREAD_SYMBOLS, forces_text, random_text, unread_plate
-from ccpd.plates import BLUE_TONE, PlateRenderer, plate_mask, tone_of
+from ccpd.plates import PlateRenderer, plate_mask
 from ccpd.scenes import mount_plate, plate_scale
 from ccpd.textures import pick_by_share, sign
+from ccpd.tones import BLUE_TONE, tone_in, tone_of
+from platekit.corners import box_corners
 from platekit.opencv import cv2
 
 KIND_SHARES = {"green": 0.14, "yellow": 0.1, "white": 0.16, "black": 0.2, "blue": 0.06, "yellow_double": 0.1,
@@ -76,10 +78,10 @@ def replace_plate(image: np.ndarray, corners: np.ndarray, target: np.ndarray, pl
     high = np.clip(np.ceil(target.max(axis=0)).astype(int) + MARGIN, 0, (width, height))
     window = slice(low[1], high[1]), slice(low[0], high[0])
     part = np.ascontiguousarray(image[window])
-    inside = np.zeros(part.shape[:2], np.uint8)
-    cv2.fillConvexPoly(inside, (corners - low).round().astype(np.int32), 255)
-    tone = cv2.mean(part, inside)
-    light = np.clip(sum(tone[:3]) / 3 / BLUE_TONE, 0.1, 1.8) * rng.uniform(0.85, 1.2)
+    straight = box_corners((0, 0, 220, 70)).astype(np.float32)
+    own = cv2.warpPerspective(part, cv2.getPerspectiveTransform((corners - low).astype(np.float32), straight),
+                              (220, 70), borderMode=cv2.BORDER_REPLICATE)
+    light = np.clip(float(own.mean()) / BLUE_TONE / tone_in(own), 0.1, 1.8) * rng.uniform(0.85, 1.2)
     box = (*np.clip(target.min(axis=0) - low, 0, None), *(target.max(axis=0) - low))
     sharp = camera.sharpness(part[round(box[1]):round(box[3]), round(box[0]):round(box[2])])
     mounted = part.copy()
