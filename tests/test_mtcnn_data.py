@@ -612,6 +612,9 @@ def test_lists_hold_each_sample_once(tmp_path):
             assemble(folders, target, shares, None, 0)
         assert target.read_bytes() == before
     (tmp_path / "b" / "negative.txt").write_text(whole)
+    for unit in (2, 0.5):  # all 25 positives, and as many others as the shares say
+        relative = {"positive": unit, "part": unit / 2, "negative": 0.8 * unit}
+        assert list(assemble([tmp_path / "b"], target, relative, None, 0).values()) == [25, 12, 20]
     small = assemble([tmp_path / "a"], target, {"positive": 1, "part": 1, "negative": 1}, 30, 0)
     assert sum(small.values()) == 30
     for size in (3, 8, 29):
@@ -1062,8 +1065,9 @@ def test_the_command_takes_the_shares_of_folders(tmp_path):
 @pytest.mark.parametrize("flags", [(), ("--copy",)])
 def test_photos_are_linked_or_copied_as_asked(call, tmp_path, flags):
     (photo,) = find_images(photo_folder(tmp_path / "ccpd", ["皖A12345"]))
-    assert call(preprocess.main, "--img_dirs", tmp_path / "ccpd", "--dir_train", tmp_path / "train", "--dir_val",
-                tmp_path / "val", "--val_share", 0, *flags).status == 0
+    done = call(preprocess.main, "--img_dirs", tmp_path / "ccpd", "--dir_train", tmp_path / "train", "--dir_val",
+                tmp_path / "val", "--val_share", 0, *flags)
+    assert done.status == 0 and "wrote 1 photos" in done.out and "0 were there already" in done.out
     assert os.path.samefile(photo, find_images(tmp_path / "train")[0]) == (not flags)
 
 

@@ -321,6 +321,8 @@ def test_weights_are_read_once(tmp_path):
     finder.detect([map_picture(), map_picture()])
     again = create_mtcnn_net(map_picture(), (50, 15), "cpu", tmp_path / "p", tmp_path / "o")
     np.testing.assert_array_equal(boxes, again)
+    again = create_mtcnn_net(map_picture(), [50, 15], "cpu", tmp_path / "p", tmp_path / "o")
+    np.testing.assert_array_equal(boxes, again)
     with pytest.raises(UserError, match="not found"):
         Detector(tmp_path / "p", tmp_path / "o", "cpu")
 
@@ -349,6 +351,14 @@ def test_nested_boxes_are_one_plate():
     assert drop_nested(boxes[:0]).tolist() == []
     plates = make(BOXES["upright"]).finish(boxes[:3], np.array([0.99, 0.98, 0.97]), 100, 400)
     assert plates.boxes.tolist() == boxes[[0, 2]].tolist() and plates.scores.tolist() == pytest.approx([0.99, 0.97])
+    for left, kept in ((64, [0]), (66, [0, 1])):  # 36 or 34 of 50 columns lie in the better one
+        assert drop_nested(np.array([[0.0, 0, 100, 30], [left, 5, left + 50, 25]])).tolist() == kept
+
+
+def test_how_far_a_plate_reaches_beyond_the_right_edge_is_told():
+    boxes = np.array([[0.0, 0, 100, 30], [360, 0, 460, 30], [-20, 60, 80, 90]])
+    plates = make(BOXES["upright"]).finish(boxes, np.array([0.99, 0.98, 0.97]), 100, 400)
+    assert plates.beyond.tolist() == [0, 0.6, 0]
 
 
 def test_a_detector_can_be_sent_to_another_process():

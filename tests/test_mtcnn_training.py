@@ -109,6 +109,9 @@ def test_overlap_of_corrected_boxes():
     wanted = encode_offsets(boxes, anchors)
     assert box_overlaps(wanted, wanted).item() == pytest.approx(1)
     assert box_overlaps(torch.zeros(1, 4), wanted).item() == pytest.approx(90 * 27 / (2 * 3000 - 90 * 27))
+    inner, inside_out = torch.tensor([[0.1, 0.1, -0.1, -0.1], [0.6, 0, -0.6, 0]])
+    found = box_overlaps(torch.zeros(2, 4), torch.stack([inner, inside_out]))
+    assert found.tolist() == pytest.approx([0.64, 0])
 
 
 def test_average_precision():
@@ -156,6 +159,15 @@ def test_a_list_is_sent_to_a_loader_without_its_samples(tmp_path):
     sent = ForkingPickler.dumps(data)
     assert len(sent) < 200 * 12 * 47 * 3
     assert torch.equal(ForkingPickler.loads(sent).read(np.arange(600)), data.read(np.arange(600)))
+
+
+def test_a_list_gives_the_pixels_of_its_rows(tmp_path):
+    lists = write_list(tmp_path, count=10)
+    data, lines = SampleList(lists, augment=False, size=(12, 47)), np.loadtxt(lists)
+    pixels = data.read(np.arange(len(data))[::-1]).numpy()
+    arrays = [np.load(tmp_path / "samples" / f"{kind}.npy") for kind in ("positive", "part", "negative")]
+    for (array, row), found in zip(lines[::-1, :2].astype(int), pixels):
+        np.testing.assert_array_equal(found, arrays[array][row])
 
 
 def test_a_list_in_a_linked_folder_finds_its_samples(tmp_path):
@@ -372,6 +384,11 @@ def test_a_list_without_positives_is_refused_before_the_training(tmp_path):
     lists.write_text("".join(line for line in lists.read_text().splitlines(keepends=True) if line.split()[2] != "1"))
     with pytest.raises(UserError, match="no positive samples"):
         train(Train_Pnet.RECIPE, options_for(Train_Pnet.RECIPE, tmp_path, lists))
+
+
+def test_weights_that_the_run_replaces_are_refused(tmp_path):
+    with pytest.raises(UserError, match="a file that this training replaces"):
+        options_for(Train_Pnet.RECIPE, tmp_path, tmp_path / "list.txt", "--weights", tmp_path / "run" / "best.pth")
 
 
 def test_weights_that_no_epoch_betters_are_kept(tmp_path, capsys):
