@@ -631,6 +631,9 @@ def test_a_photo_in_two_folders_that_are_named_counts_once(photos, table, capsys
     once = read_photos([photos], plates=plates)
     assert len(read_photos([photos / "a", photos], plates=plates)) == len(once)
     assert "4 photos are there twice" in capsys.readouterr().out
+    (photos.parent / "first").mkdir()
+    (photos.parent / "first" / "one.png").symlink_to(photos / "a" / "one.png")
+    assert len(read_photos([photos.parent / "first", photos], plates=plates)) == len(once)  # those after it count too
 
 
 def test_a_zone_to_leave_alone_may_be_named_by_a_path(photos, table, tmp_path):

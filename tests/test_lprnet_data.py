@@ -460,6 +460,18 @@ def test_corners_that_cannot_be_a_plates_are_left_out(tmp_path, corners):
     assert data.crops[0].corners.tolist() == augment.picture_corners(70, 220).tolist()
 
 
+def test_half_of_the_views_are_turned_by_corners_that_were_found(tmp_path, monkeypatch):
+    put_picture(tmp_path / "皖A12345_1.png", make_picture(40, 130))
+    data, turned = LPRDataLoader(tmp_path, augmented=True), []
+    turn = augment.view_with_corners
+    monkeypatch.setattr(augment, "view_with_corners", lambda *given: turned.append(1) or turn(*given))
+    for found, least, most in ((False, 0, 0), (True, 35, 65)):
+        if found:
+            data.find_corners(lambda picture: augment.picture_corners(*picture.shape[:2]))
+        assert all(data.view(0, seed).corners is None for seed in range(100))  # none to teach by
+        assert least <= len(turned) <= most
+
+
 def test_a_training_set_shows_plates_that_no_crop_has_once_the_corners_are_found(tmp_path):
     renderer, rng = PlateRenderer(), np.random.default_rng(4)
     for text in ("皖A12345", "苏B67890", "京N24680", "沪C13579"):
@@ -829,6 +841,20 @@ def test_crops_that_are_there_are_not_cut_again(call, photos):
     times = [path.stat().st_mtime_ns for path in others]
     assert cut_all(call, photos).status == 0
     assert first.exists() and [path.stat().st_mtime_ns for path in others] == times
+
+
+def test_a_crop_from_the_photos_corner_is_cut_again_with_another_context(call, tmp_path):
+    """Its name stays the same: the plate lies at the same place in it."""
+    corners = ((110, 40), (8, 36), (5, 5), (107, 9))
+    name = Annotation("020", (90, 90), (5, 5, 110, 40), corners, "京A12345", 90, 20).file_name()
+    put_picture(tmp_path / "photos" / "ccpd_base" / name, make_picture(200, 300))
+    sizes = []
+    for context in (0.2, 0.6):
+        assert call(preprocess.main, "-dir_train", tmp_path / "photos", "-dir_val", "--out", tmp_path / "out",
+                    "--context", context).status == 0
+        (crop,) = (tmp_path / "out" / "train").iterdir()
+        sizes.append(read_image(crop).shape[:2])
+    assert sizes == [(61, 131), (103, 173)]
 
 
 def test_a_photo_that_was_replaced_is_cut_again(call, photos):

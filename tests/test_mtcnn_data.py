@@ -717,9 +717,10 @@ def test_train_and_validation_never_share_a_folder(call, tmp_path):
     outcome = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", photos / "ccpd_base", "--out_train",
                    tmp_path / "x", "--out_val", tmp_path / "y")
     assert outcome.status == 2 and "share photos" in outcome.sentence()
-    outcome = call(gen_Pnet_train_data.main, "-dir_train", photos / "ccpd_base", "-dir_val", photos, "--out_train",
-                   tmp_path / "x", "--out_val", tmp_path / "y")
-    assert outcome.status == 2 and "share photos" in outcome.sentence()
+    for train, val in (("photos/ccpd_base", photos), (photos, "photos/ccpd_base"), ("photos", photos)):
+        outcome = call(gen_Pnet_train_data.main, "-dir_train", train, "-dir_val", val, "--out_train", tmp_path / "x",
+                       "--out_val", tmp_path / "y", cwd=tmp_path)
+        assert outcome.status == 2 and "share photos" in outcome.sentence()
     (tmp_path / "file").write_text("in the way")
     outcome = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", others, "--out_train",
                    tmp_path / "file" / "x", "--out_val", tmp_path / "y")
