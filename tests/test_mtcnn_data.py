@@ -709,6 +709,13 @@ def test_swapped_plates_are_for_training_only(call, tmp_path):
     assert outcome.status == 2 and "--swap" in outcome.sentence()
 
 
+def test_photos_that_come_after_those_without_a_plate_are_read_too(tmp_path):
+    photo_folder(tmp_path, subset="ccpd_tilt")
+    for name in ("a.jpg", "b.jpg"):
+        put_picture(tmp_path / "ccpd_np" / name, make_picture(40, 60))
+    assert [photo.box is None for photo in read_photos([tmp_path])] == [True, True, False, False, False]
+
+
 def test_train_and_validation_never_share_a_folder(call, tmp_path):
     photos, others = photo_folder(tmp_path / "photos"), photo_folder(tmp_path / "others")
     outcome = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", others, "--out_train", tmp_path / "x",
@@ -717,7 +724,7 @@ def test_train_and_validation_never_share_a_folder(call, tmp_path):
     outcome = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", photos / "ccpd_base", "--out_train",
                    tmp_path / "x", "--out_val", tmp_path / "y")
     assert outcome.status == 2 and "share photos" in outcome.sentence()
-    for train, val in (("photos/ccpd_base", photos), (photos, "photos/ccpd_base"), ("photos", photos)):
+    for train, val in (("photos/ccpd_base", photos), ("photos", photos / "ccpd_base"), ("photos", photos)):
         outcome = call(gen_Pnet_train_data.main, "-dir_train", train, "-dir_val", val, "--out_train", tmp_path / "x",
                        "--out_val", tmp_path / "y", cwd=tmp_path)
         assert outcome.status == 2 and "share photos" in outcome.sentence()

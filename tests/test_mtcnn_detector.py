@@ -22,7 +22,7 @@ from torchvision import ops
 from MTCNN.detector import Detector, Thresholds, drop_nested
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.MTCNN import create_mtcnn_net, main, parse_arguments
-from MTCNN.pyramid import ASPECTS, OWN_SHEET, arrange, make_sheets, plan_levels, resize
+from MTCNN.pyramid import ASPECTS, OWN_SHEET, arrange, make_sheets, output_size, plan_levels, resize
 from MTCNN.scan import BAND_PIXELS
 from platekit.boxes import box_iou, encode_offsets
 from platekit.checkpoints import save_checkpoint
@@ -288,6 +288,12 @@ def test_the_pyramid_searches_several_aspects():
     assert len(plan_levels(1160, 720, aspects=ASPECTS[:1])) < len(levels)
     pixels = sum(level.width * level.height for level in levels)
     assert pixels * 1278 < 2.6e9  # multiply-adds of PNet: 270 + (2400 + 7680) / 10 for each pixel
+
+
+@pytest.mark.parametrize("size", [(12, 47), (13, 51), (14, 52), (61, 204)])
+def test_the_size_of_pnets_answer_is_known_beforehand(size):
+    with torch.inference_mode():
+        assert PNet()(torch.zeros(1, 3, *size))[0].shape[2:] == output_size(*size)
 
 
 def test_large_levels_in_bands_give_the_same(monkeypatch):
