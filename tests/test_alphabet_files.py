@@ -280,6 +280,15 @@ def test_weights_for_the_same_symbols_in_another_order_are_the_same_weights():
         torch.testing.assert_close(other(crops), given(crops)[:, order])
 
 
+def test_new_symbols_begin_as_the_mean_of_the_known_ones_or_at_random():
+    given = LPRNet(len(CHARS)).state_dict()
+    for wanted, known in ((("A", "Ä", "B", "-"), True), (("Ä", "Ö", "-"), False)):
+        made = translated(given, CHARS, LPRNet(len(wanted)).state_dict(), wanted)
+        assert all(value.isfinite().all() for value in made.values())
+        bias = made["container.0.bias"]
+        assert not known or bias[1] == pytest.approx((bias[0] + bias[2]).item() / 2)
+
+
 def test_names_are_no_labels_by_accident(tmp_path):
     for name in ("0001.jpg", "皖A1234_1.jpg"):
         path = put_picture(tmp_path / name[:4] / name, make_picture(24, 94))

@@ -24,6 +24,7 @@ from MTCNN import MTCNN as detection
 from MTCNN.data_preprocessing import assemble_Pnet_imglist, gen_Onet_train_data, gen_Pnet_train_data
 from MTCNN.data_preprocessing.generate import photos_by_split
 from MTCNN.data_preprocessing.photos import read_photos
+from MTCNN.data_preprocessing.sample_store import are_of_a_table
 from MTCNN.data_set import boxes_of_labels, boxes_of_results, label_formats
 from MTCNN.paths import PNET_WEIGHTS
 from MTCNN.score import Score
@@ -479,7 +480,7 @@ def test_ones_own_photos_are_not_validated_by_ccpds_and_the_next_command_starts_
                 tmp_path / "list.txt")
     assert done.status == 0 and "--list_val LIST" in done.out and "--save my_pnet" in done.out, done
     samples = SampleList(tmp_path / "list.txt", False, (12, 47))
-    assert samples.are_of_a_table
+    assert samples.are_of_a_table and not are_of_a_table(tmp_path)
     (listed,) = samples.photo_lists
     assert sorted(read_lines(listed)) == sorted(str(photos / "a" / name) for name in ("none.png", "one.png", "two.png"))
 
@@ -492,8 +493,9 @@ def test_what_was_corrected_in_a_table_is_not_lost(call, photos, table):
 
 
 def test_crops_of_another_text_have_other_names_and_those_of_photos_that_are_away_stay(call, photos, table, tmp_path):
-    cut = partial(call, crops_of_boxes.main, "--boxes", table, "--out", tmp_path / "crops")
+    cut = partial(call, crops_of_boxes.main, "--boxes", table, "--out", "crops", cwd=tmp_path)
     assert cut().status == 0
+    assert (tmp_path / "crops" / "labels.csv").read_text("utf-8-sig").startswith("file,text,photo\n")  # of one row all
     labels = read_labels([tmp_path / "crops" / "labels.csv"])
     (photos / "a" / "one.png").rename(photos / "away.png")
     done = cut()
@@ -629,6 +631,9 @@ def test_a_photo_in_two_folders_that_are_named_counts_once(photos, table, capsys
     once = read_photos([photos], plates=plates)
     assert len(read_photos([photos / "a", photos], plates=plates)) == len(once)
     assert "4 photos are there twice" in capsys.readouterr().out
+    (photos.parent / "first").mkdir()
+    (photos.parent / "first" / "one.png").symlink_to(photos / "a" / "one.png")
+    assert len(read_photos([photos.parent / "first", photos], plates=plates)) == len(once)  # those after it count too
 
 
 def test_a_zone_to_leave_alone_may_be_named_by_a_path(photos, table, tmp_path):

@@ -316,6 +316,9 @@ def test_exchanged_plates_take_the_colours_of_the_first():
     dark = dark // 4
     mixed = augment.exchange(dark, augment.picture_corners(70, 220), bright, augment.picture_corners(70, 220), 2)
     assert abs(mixed[:, 80:].mean() - dark[:, 80:].mean()) < 6 < bright[:, 80:].mean() - dark[:, 80:].mean()
+    bright[20:50, 100:120] = 0  # darker than what the first can show: it stays black
+    mixed = augment.exchange(dark, augment.picture_corners(70, 220), bright, augment.picture_corners(70, 220), 2)
+    assert mixed[:, 80:].max() < 2 * dark.max() and mixed[30:40, 105:115].max() < 30
 
 
 @pytest.mark.parametrize("kind", ["yellow", "white", "green"])
@@ -434,6 +437,18 @@ def test_corners_that_cannot_be_a_plates_are_left_out(tmp_path, corners):
     assert data.crops[0].corners is None
     data.find_corners(lambda picture: augment.picture_corners(70, 220))
     assert data.crops[0].corners.tolist() == augment.picture_corners(70, 220).tolist()
+
+
+def test_half_of_the_views_are_turned_by_corners_that_were_found(tmp_path, monkeypatch):
+    put_picture(tmp_path / "皖A12345_1.png", make_picture(40, 130))
+    data, turned = LPRDataLoader(tmp_path, augmented=True), []
+    turn = augment.view_with_corners
+    monkeypatch.setattr(augment, "view_with_corners", lambda *given: turned.append(1) or turn(*given))
+    for found, least, most in ((False, 0, 0), (True, 35, 65)):
+        if found:
+            data.find_corners(lambda picture: augment.picture_corners(*picture.shape[:2]))
+        assert all(data.view(0, seed).corners is None for seed in range(100))  # none to teach by
+        assert least <= len(turned) <= most
 
 
 def test_a_training_set_shows_plates_that_no_crop_has_once_the_corners_are_found(tmp_path):
@@ -573,6 +588,13 @@ def test_jitter_stays_within_its_bounds(seed, x, y, width, height):
     assert (np.abs(off) <= np.array([0.1, 0.13, 0.12, 0.13]) + 1e-6).all() and off[2] <= 0.1 + 1e-6
 
 
+def test_jitter_is_relative_to_the_box():
+    for seed in range(40):
+        unit, large = (augment.jitter_box((0, 0, width, height), np.random.default_rng(seed))
+                       for width, height in ((1, 1), (200, 60)))
+        np.testing.assert_allclose(unit * (200, 60, 200, 60), large)
+
+
 def test_what_a_first_look_leaves_is_nearly_straight():
     rng = np.random.default_rng(0)
     straight = (np.array(STRAIGHT_CORNERS) + 1) / 2 * (94, 24)
@@ -602,6 +624,49 @@ def test_every_flaw_leaves_a_crop():
         assert np.array_equal(found, augment.degrade(crop, np.random.default_rng(seed)))
         changed += not np.array_equal(found, crop)
     assert changed > 140 and np.array_equal(crop, make_picture(24, 94))
+
+
+@pytest.mark.parametrize(("look", "name", "least", "most"), [
+    (augment.look_like_ccpd, "light_gradient", 0.15, 0.35), (augment.look_like_ccpd, "precipitation", 0.05, 0.2),
+    (augment.look_like_ccpd, "coded_in_photo", 0.2, 0.75), (augment.look_anyhow, "light_gradient", 0.2, 0.4),
+    (augment.look_anyhow, "precipitation", 0.05, 0.2), (augment.look_anyhow, "lower_resolution", 0.4, 0.6),
+    (augment.look_anyhow, "blur", 0.3, 0.5)])
+def test_every_flaw_is_in_its_share_of_the_crops(monkeypatch, look, name, least, most):
+    flaw, seen = getattr(augment, name), []
+    monkeypatch.setattr(augment, name, lambda *given: seen.append(1) is None and flaw(*given))
+    for seed in range(200):
+        look(make_picture(24, 94), np.random.default_rng(seed))
+    assert least < len(seen) / 200 < most
+
+
+def test_some_crops_are_veiled(monkeypatch):
+    monkeypatch.setattr(augment, "precipitation", lambda image, rng: image)
+    monkeypatch.setattr(augment, "light_gradient", lambda image, rng: image)
+    black = np.zeros((24, 94, 3), np.uint8)
+    means = np.array([augment.look_anyhow(black, np.random.default_rng(seed)).mean() for seed in range(200)])
+    assert 0.03 < (means > 45).mean() < 0.2  # what every crop may get is up to 30
+
+
+def test_light_falls_in_ramps_shadows_streaks_and_reflections():
+    flat = np.full((24, 94, 3), 110, np.float32)
+    change = np.stack([augment.light_gradient(flat, np.random.default_rng(seed))[..., 0] for seed in range(300)]) - 110
+    low, high = change.min(axis=(1, 2)), change.max(axis=(1, 2))
+    corners = np.abs(change[:, ::23, ::93]).max(axis=(1, 2))
+    shadow, reflection = (high < 1) & (low < -10), (low > -1e-3) & (high > 10)
+    streak = shadow & (corners < 5)
+    assert ((low < -3) & (high > 3)).mean() > 0.1 and shadow.mean() > 0.15 and reflection.mean() > 0.15
+    assert 0.01 < streak.mean() < shadow.mean() / 2
+    to_the_right = change[shadow, :, 47:].mean(axis=(1, 2)) < change[shadow, :, :47].mean(axis=(1, 2))
+    assert 0.3 < to_the_right.mean() < 0.7
+    widths = (change[reflection].max(axis=1) > 0.5 * high[reflection, None]).sum(axis=1)
+    assert widths.min() > 3 and np.median(widths) > 15
+
+
+def test_snow_is_brighter_than_a_plate_and_mud_darker():
+    flat = np.full((24, 94, 3), 150, np.float32)
+    change = np.stack([augment.precipitation(flat, np.random.default_rng(seed)) for seed in range(100)]) - 150
+    brighter, darker = change.max(axis=(1, 2, 3)) > 3, change.min(axis=(1, 2, 3)) < -3
+    assert brighter.mean() > 0.5 and 0.15 < darker.mean() < 0.45 and not (brighter & darker).any()
 
 
 def test_half_of_the_crops_are_as_dark_and_as_blurred_as_ccpd():
@@ -771,6 +836,20 @@ def test_crops_that_are_there_are_not_cut_again(call, photos):
     times = [path.stat().st_mtime_ns for path in others]
     assert cut_all(call, photos).status == 0
     assert first.exists() and [path.stat().st_mtime_ns for path in others] == times
+
+
+def test_a_crop_from_the_photos_corner_is_cut_again_with_another_context(call, tmp_path):
+    """Its name stays the same: the plate lies at the same place in it."""
+    corners = ((110, 40), (8, 36), (5, 5), (107, 9))
+    name = Annotation("020", (90, 90), (5, 5, 110, 40), corners, "京A12345", 90, 20).file_name()
+    put_picture(tmp_path / "photos" / "ccpd_base" / name, make_picture(200, 300))
+    sizes = []
+    for context in (0.2, 0.6):
+        assert call(preprocess.main, "-dir_train", tmp_path / "photos", "-dir_val", "--out", tmp_path / "out",
+                    "--context", context).status == 0
+        (crop,) = (tmp_path / "out" / "train").iterdir()
+        sizes.append(read_image(crop).shape[:2])
+    assert sizes == [(61, 131), (103, 173)]
 
 
 def test_a_photo_that_was_replaced_is_cut_again(call, photos):

@@ -128,6 +128,16 @@ def test_main_tells_details_where_asked(call, tmp_path):
     assert "  blue 0.99" in printed.out or "  blue 1.000" in printed.out
 
 
+def test_lines_have_probabilities_to_four_places_and_pixels_to_one():
+    third, far = 1 / 3, 100 / 3
+    plate = Plate((far,) * 4, third, "皖A", third, (third,) * 2, Details("blue", third, ((far, far),) * 4), 1,
+                  (("皖B", third),))
+    assert plate.to_dict() == {
+        "text": "皖A", "confidence": 0.3333, "symbol_confidences": [0.3333] * 2,
+        "others": [{"text": "皖B", "confidence": 0.3333}], "colour": "blue", "colour_confidence": 0.3333,
+        "corners": [[33.3, 33.3]] * 4, "rows": 1, "detection_score": 0.3333, "box": [33.3] * 4}
+
+
 def test_a_track_has_the_colour_of_most_of_its_frames():
     fused, other = FusedReading(), FusedReading()
     assert fused.colour is None

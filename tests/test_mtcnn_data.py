@@ -647,6 +647,9 @@ def test_lists_hold_each_sample_once(tmp_path):
             assemble(folders, target, shares, None, 0)
         assert target.read_bytes() == before
     (tmp_path / "b" / "negative.txt").write_text(whole)
+    for unit in (2, 0.5):  # all 25 positives, and as many others as the shares say
+        relative = {"positive": unit, "part": unit / 2, "negative": 0.8 * unit}
+        assert list(assemble([tmp_path / "b"], target, relative, None, 0).values()) == [25, 12, 20]
     small = assemble([tmp_path / "a"], target, {"positive": 1, "part": 1, "negative": 1}, 30, 0)
     assert sum(small.values()) == 30
     for size in (3, 8, 29):
@@ -741,6 +744,13 @@ def test_swapped_plates_are_for_training_only(call, tmp_path):
     assert outcome.status == 2 and "--swap" in outcome.sentence()
 
 
+def test_photos_that_come_after_those_without_a_plate_are_read_too(tmp_path):
+    photo_folder(tmp_path, subset="ccpd_tilt")
+    for name in ("a.jpg", "b.jpg"):
+        put_picture(tmp_path / "ccpd_np" / name, make_picture(40, 60))
+    assert [photo.box is None for photo in read_photos([tmp_path])] == [True, True, False, False, False]
+
+
 def test_train_and_validation_never_share_a_folder(call, tmp_path):
     photos, others = photo_folder(tmp_path / "photos"), photo_folder(tmp_path / "others")
     outcome = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", others, "--out_train", tmp_path / "x",
@@ -749,9 +759,10 @@ def test_train_and_validation_never_share_a_folder(call, tmp_path):
     outcome = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", photos / "ccpd_base", "--out_train",
                    tmp_path / "x", "--out_val", tmp_path / "y")
     assert outcome.status == 2 and "share photos" in outcome.sentence()
-    outcome = call(gen_Pnet_train_data.main, "-dir_train", photos / "ccpd_base", "-dir_val", photos, "--out_train",
-                   tmp_path / "x", "--out_val", tmp_path / "y")
-    assert outcome.status == 2 and "share photos" in outcome.sentence()
+    for train, val in (("photos/ccpd_base", photos), ("photos", photos / "ccpd_base"), ("photos", photos)):
+        outcome = call(gen_Pnet_train_data.main, "-dir_train", train, "-dir_val", val, "--out_train", tmp_path / "x",
+                       "--out_val", tmp_path / "y", cwd=tmp_path)
+        assert outcome.status == 2 and "share photos" in outcome.sentence()
     (tmp_path / "file").write_text("in the way")
     outcome = call(gen_Pnet_train_data.main, "-dir_train", photos, "-dir_val", others, "--out_train",
                    tmp_path / "file" / "x", "--out_val", tmp_path / "y")
@@ -1097,8 +1108,9 @@ def test_the_command_takes_the_shares_of_folders(tmp_path):
 @pytest.mark.parametrize("flags", [(), ("--copy",)])
 def test_photos_are_linked_or_copied_as_asked(call, tmp_path, flags):
     (photo,) = find_images(photo_folder(tmp_path / "ccpd", ["皖A12345"]))
-    assert call(preprocess.main, "--img_dirs", tmp_path / "ccpd", "--dir_train", tmp_path / "train", "--dir_val",
-                tmp_path / "val", "--val_share", 0, *flags).status == 0
+    done = call(preprocess.main, "--img_dirs", tmp_path / "ccpd", "--dir_train", tmp_path / "train", "--dir_val",
+                tmp_path / "val", "--val_share", 0, *flags)
+    assert done.status == 0 and "wrote 1 photos" in done.out and "0 were there already" in done.out
     assert os.path.samefile(photo, find_images(tmp_path / "train")[0]) == (not flags)
 
 

@@ -22,7 +22,7 @@ from torchvision import ops
 from MTCNN.detector import Detector, Thresholds, drop_nested
 from MTCNN.model.MTCNN_nets import ONet, PNet
 from MTCNN.MTCNN import create_mtcnn_net, main, parse_arguments
-from MTCNN.pyramid import ASPECTS, OWN_SHEET, arrange, make_sheets, plan_levels, resize
+from MTCNN.pyramid import ASPECTS, OWN_SHEET, arrange, make_sheets, output_size, plan_levels, resize
 from MTCNN.scan import BAND_PIXELS
 from platekit.boxes import box_iou, encode_offsets
 from platekit.checkpoints import save_checkpoint
@@ -290,6 +290,12 @@ def test_the_pyramid_searches_several_aspects():
     assert pixels * 1278 < 2.6e9  # multiply-adds of PNet: 270 + (2400 + 7680) / 10 for each pixel
 
 
+@pytest.mark.parametrize("size", [(12, 47), (13, 51), (14, 52), (61, 204)])
+def test_the_size_of_pnets_answer_is_known_beforehand(size):
+    with torch.inference_mode():
+        assert PNet()(torch.zeros(1, 3, *size))[0].shape[2:] == output_size(*size)
+
+
 def test_large_levels_in_bands_give_the_same(monkeypatch):
     torch.manual_seed(0)
     image = noise(150, 200)
@@ -321,6 +327,8 @@ def test_weights_are_read_once(tmp_path):
     finder.detect([map_picture(), map_picture()])
     again = create_mtcnn_net(map_picture(), (50, 15), "cpu", tmp_path / "p", tmp_path / "o")
     np.testing.assert_array_equal(boxes, again)
+    again = create_mtcnn_net(map_picture(), [50, 15], "cpu", tmp_path / "p", tmp_path / "o")
+    np.testing.assert_array_equal(boxes, again)
     with pytest.raises(UserError, match="not found"):
         Detector(tmp_path / "p", tmp_path / "o", "cpu")
 
@@ -349,6 +357,14 @@ def test_nested_boxes_are_one_plate():
     assert drop_nested(boxes[:0]).tolist() == []
     plates = make(BOXES["upright"]).finish(boxes[:3], np.array([0.99, 0.98, 0.97]), 100, 400)
     assert plates.boxes.tolist() == boxes[[0, 2]].tolist() and plates.scores.tolist() == pytest.approx([0.99, 0.97])
+    for left, kept in ((64, [0]), (66, [0, 1])):  # 36 or 34 of 50 columns lie in the better one
+        assert drop_nested(np.array([[0.0, 0, 100, 30], [left, 5, left + 50, 25]])).tolist() == kept
+
+
+def test_how_far_a_plate_reaches_beyond_the_right_edge_is_told():
+    boxes = np.array([[0.0, 0, 100, 30], [360, 0, 460, 30], [-20, 60, 80, 90]])
+    plates = make(BOXES["upright"]).finish(boxes, np.array([0.99, 0.98, 0.97]), 100, 400)
+    assert plates.beyond.tolist() == [0, 0.6, 0]
 
 
 def test_a_detector_can_be_sent_to_another_process():

@@ -109,6 +109,9 @@ def test_overlap_of_corrected_boxes():
     wanted = encode_offsets(boxes, anchors)
     assert box_overlaps(wanted, wanted).item() == pytest.approx(1)
     assert box_overlaps(torch.zeros(1, 4), wanted).item() == pytest.approx(90 * 27 / (2 * 3000 - 90 * 27))
+    inner, inside_out = torch.tensor([[0.1, 0.1, -0.1, -0.1], [0.6, 0, -0.6, 0]])
+    found = box_overlaps(torch.zeros(2, 4), torch.stack([inner, inside_out]))
+    assert found.tolist() == pytest.approx([0.64, 0])
 
 
 def test_average_precision():
@@ -158,6 +161,15 @@ def test_a_list_is_sent_to_a_loader_without_its_samples(tmp_path):
     assert torch.equal(ForkingPickler.loads(sent).read(np.arange(600)), data.read(np.arange(600)))
 
 
+def test_a_list_gives_the_pixels_of_its_rows(tmp_path):
+    lists = write_list(tmp_path, count=10)
+    data, lines = SampleList(lists, augment=False, size=(12, 47)), np.loadtxt(lists)
+    pixels = data.read(np.arange(len(data))[::-1]).numpy()
+    arrays = [np.load(tmp_path / "samples" / f"{kind}.npy") for kind in ("positive", "part", "negative")]
+    for (array, row), found in zip(lines[::-1, :2].astype(int), pixels):
+        np.testing.assert_array_equal(found, arrays[array][row])
+
+
 def test_a_list_in_a_linked_folder_finds_its_samples(tmp_path):
     write_list(tmp_path)
     (tmp_path / "far" / "away").mkdir(parents=True)
@@ -186,6 +198,22 @@ def test_colours_follow_the_seed(tmp_path):
     assert changed.std() > 1
 
 
+def test_every_change_of_colours_is_in_some_samples():
+    flat = torch.tensor([160.0, 110, 60]).view(1, 3, 1, 1).expand(60, 3, 4, 6)
+    batches = [change_colours(flat, torch.Generator().manual_seed(seed)).mean((2, 3)) for seed in range(20)]
+    blue, _, red = torch.cat(batches).T
+    assert 0.02 < (red > 1.25 * blue).float().mean() < 0.15  # swapped channels
+    grey = change_colours(torch.full((400, 3, 4, 6), 110.0), torch.Generator().manual_seed(0)).mean((2, 3))
+    assert ((grey.amax(1) / grey.amin(1)).log() > 0.05).float().mean() > 0.3  # a gain for each channel
+    assert 0.04 < ((blue / red).log().abs() < 0.17).float().mean() < 0.2  # some without colours
+    assert change_colours(torch.zeros(100, 3, 4, 6), torch.Generator().manual_seed(0)).amax() > 15
+    halves = torch.full((800, 3, 4, 6), 80.0)
+    halves[..., 3:] = 140
+    changed = change_colours(halves, torch.Generator().manual_seed(0)).mean((1, 2))
+    contrast = (changed[:, -1] - changed[:, 0]) / 60  # times the gain, which is 0.75 to 1.25, give or take 8 %
+    assert contrast.min() < 0.65 and contrast.max() > 1.4
+
+
 def test_what_a_gpu_is_to_prepare_is_prepared_alike(tmp_path):
     lists, net = write_list(tmp_path, (24, 94)), ONet().eval()
     keys = [(index, 5) for index in range(60)]
@@ -210,6 +238,8 @@ def test_some_samples_are_partly_in_shadow_or_under_a_reflection():
     assert darker.sum() > 1.5 * brighter.sum() > 0 and not (darker & brighter).any()
     parts = (lit[changed] - 120).abs().amax(1).flatten(1) > 10
     assert ((parts.float().mean(1) > 0.02) & (parts.float().mean(1) < 0.98)).float().mean() > 0.6  # an edge shows
+    corners, inside = lit[:, 0, ::23, ::93].flatten(1), lit[:, 0].flatten(1)
+    assert ((corners.amin(1) > 110) & (inside.amin(1) < 90)).any()  # the streak of a shadow
     assert len(light_some(pixels[:0], torch.Generator())) == 0
 
 
@@ -223,6 +253,11 @@ def test_some_samples_are_blurred_in_one_direction():
     assert blurred[moved].std() < 0.7 * pixels[moved].std()
     torch.testing.assert_close(blurred[moved].mean(), pixels[moved].mean(), rtol=0.03, atol=0)
     assert len(blur_some(pixels[:0], torch.Generator())) == 0
+    for stripes in (torch.arange(24)[:, None], torch.arange(94)):  # in more directions than one
+        striped = (stripes % 4 * 60.0).expand(20, 3, 24, 94)
+        least = [blur_some(striped, torch.Generator().manual_seed(seed))[..., 6:-6, 20:-20].std((1, 2, 3)).min()
+                 for seed in range(8)]
+        assert min(least) < 0.5 * striped.std()
     for length, angle, axis in ((9.0, 0.0, 0), (9.0, math.pi / 2, 1), (30.0, 0.0, 0)):
         kernel = camera.motion_kernel(length, angle)
         beside = kernel.sum(1 - axis)[abs(np.arange(len(kernel)) - len(kernel) // 2) > 1]
@@ -248,6 +283,9 @@ def test_lists_that_do_not_fit_are_refused(tmp_path):
         SampleList(lists, augment=False, size=(24, 94))
     with pytest.raises(UserError, match="imglist"):
         SampleList(tmp_path / "missing.txt", augment=False, size=(12, 47))
+    (tmp_path / "one_more.txt").write_text(lists.read_text() + "0 60 1 0 0 0 0\n")  # of rows 0 to 59
+    with pytest.raises(UserError, match="does not fit"):
+        SampleList(tmp_path / "one_more.txt", augment=False, size=(12, 47))
     (tmp_path / "empty.txt").write_text("# array x\n")
     (tmp_path / "none.txt").write_text("nan 0 1 0 0 0 0\n")
     for name in ("empty.txt", "none.txt"):
@@ -346,6 +384,11 @@ def test_a_list_without_positives_is_refused_before_the_training(tmp_path):
     lists.write_text("".join(line for line in lists.read_text().splitlines(keepends=True) if line.split()[2] != "1"))
     with pytest.raises(UserError, match="no positive samples"):
         train(Train_Pnet.RECIPE, options_for(Train_Pnet.RECIPE, tmp_path, lists))
+
+
+def test_weights_that_the_run_replaces_are_refused(tmp_path):
+    with pytest.raises(UserError, match="a file that this training replaces"):
+        options_for(Train_Pnet.RECIPE, tmp_path, tmp_path / "list.txt", "--weights", tmp_path / "run" / "best.pth")
 
 
 def test_weights_that_no_epoch_betters_are_kept(tmp_path, capsys):

@@ -17,8 +17,8 @@ from torch.nn import functional
 from ccpd.annotation import parse
 from LPRNet import export_onnx as export_recogniser
 from LPRNet.alphabet import Alphabet, Reading
-from LPRNet.onnx_reader import OnnxReader, facts_of
-from LPRNet.recogniser import Reader, Recogniser, save_reader
+from LPRNet.onnx_reader import OnnxReader, Probabilities, facts_of
+from LPRNet.recogniser import Reader, Recogniser, load_reader, save_reader
 from main import main
 from MTCNN import detector
 from MTCNN import export_onnx as export_detector
@@ -218,7 +218,18 @@ def test_an_alphabet_must_fit_the_readers_outputs(tmp_path, transforms, classes,
         OnnxReader(lprnet, stn)
     stn = write_constants(tmp_path / "stn.onnx", transforms=np.zeros((2, 2, 3)))
     lprnet = write_constants(tmp_path / "lprnet.onnx", facts_of(ALPHABET), probabilities=np.zeros((2, 14, 18)))
-    assert OnnxReader(lprnet, stn).alphabet.chars == ALPHABET.chars
+    reader = OnnxReader(lprnet, stn)
+    assert reader.alphabet.chars == ALPHABET.chars and reader(torch.zeros(2, 3, 24, 94)).isfinite().all()  # of zeros
+    two = write_constants(tmp_path / "two.onnx", facts_of(Alphabet(ALPHABET.chars, ALPHABET.max_length, 2)),
+                          probabilities=np.zeros((2, 14, 18)))
+    assert [OnnxReader(path, stn).alphabet.rows for path in (lprnet, two)] == [1, 2]
+
+
+def test_the_readers_file_computes_what_both_nets_do():
+    reader, _ = load_reader()
+    crops = export_recogniser.random_crops(4)
+    with torch.inference_mode():
+        torch.testing.assert_close(Probabilities(reader)(crops), reader(crops).softmax(dim=1), rtol=1e-3, atol=1e-4)
 
 
 def test_the_readers_files_are_told_apart(exported):

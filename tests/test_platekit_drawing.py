@@ -47,6 +47,13 @@ def test_the_label_tells_the_text():
     assert not np.array_equal(label("皖A12345"), label(None))
 
 
+@pytest.mark.parametrize(("width", "least"), [(3200, 140), (320, 15)])
+def test_labels_grow_with_the_picture(width, least):
+    drawn = draw_plates(np.zeros((width // 2, width, 3), np.uint8), [Plate((9, width // 2 - 20, 99, width // 2), 0.9)])
+    filled = (drawn == COLOUR).all(axis=2).mean(axis=1) > 12 / width
+    assert least < filled.sum() < 1.3 * least + 24
+
+
 def test_texts_are_drawn_alike_again_and_by_several_threads():
     def draw(size: int) -> np.ndarray:
         image = np.zeros((60, 500, 3), np.uint8)

@@ -1227,6 +1227,11 @@ def test_of_very_many_texts_the_surest_is_kept():
     assert (fused.best.frame, fused.best.confidence) == (0, 0.97)
 
 
+def test_the_surest_sighting_of_a_text_stays_the_best():
+    fused = plates_of([("皖A12345", 0.7), ("皖A12345", 0.95), ("皖A12345", 0.8)])
+    assert (fused.best.frame, fused.best.confidence, fused.confidence) == (1, 0.95, 0.95)
+
+
 def test_a_symbol_counts_by_its_own_confidence():
     fused, sure, unsure = FusedReading(), (0.9,) * 7, (0.9,) * 6 + (0.2,)
     for frame, (text, symbols) in enumerate([("皖A12345", sure), ("皖A12346", unsure), ("皖A12346", unsure)]):
