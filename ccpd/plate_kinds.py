@@ -118,3 +118,5 @@ FORCES = {
     for kind in (KINDS["white"], _double("white_double", "white"),
                  replace(KINDS["white"], name="white_police", cells=_POLICE_CELLS, dot_mm=138.0, small=2))
 }
+
+ALL_KINDS = {**KINDS, **FORCES}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ccpd.plate_kinds import KINDS, PlateKind
+from ccpd.plate_kinds import ALL_KINDS, PlateKind
 from ccpd.symbols import DIGITS, LETTERS, PROVINCES
 from platekit.errors import UserError
 from platekit.opencv import cv2
@@ -71,10 +71,10 @@ class PlateRenderer:
         """Draw a plate seen straight on: uint8 BGR (height, width, 3), (70, 220, 3) for blue at 0.5. The picture goes
         on beyond the rounded corners, which ``plate_mask`` tells.
 
-        ``kind`` is one of ``KINDS``, by its name too, or of ``FORCES``. The same generator state gives the same one.
+        ``kind`` is one of ``ALL_KINDS``, or its name. The same generator state gives the same one.
         Raises UserError when ``text`` has the wrong length.
         """
-        kind = KINDS[kind] if isinstance(kind, str) else kind
+        kind = ALL_KINDS[kind] if isinstance(kind, str) else kind
         if len(text) != kind.symbols:
             raise UserError(
                 f"'{text}' has {len(text)} symbols, a {kind.name} plate has {kind.symbols}; change the text"

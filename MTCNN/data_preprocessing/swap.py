@@ -12,7 +12,7 @@ import numpy as np
 
 from ccpd import camera
 from ccpd.layout import corners_of_kind, enlarge
-from ccpd.plate_kinds import FORCES, KINDS, PlateKind
+from ccpd.plate_kinds import ALL_KINDS, KINDS, PlateKind
 from ccpd.plate_numbers import FORCES_SHARE, UNREAD_SYMBOLS, forces_text, random_text, unread_plate
 from ccpd.plates import PlateRenderer, plate_mask
 from ccpd.scenes import mount_plate, plate_scale
@@ -32,7 +32,7 @@ MARGIN = 20  # pixels about the plate that are worked on
 
 def swapped_plate(rng: np.random.Generator) -> tuple[PlateKind, str]:
     """A kind by ``KIND_SHARES``, and a number of it."""
-    kind = {**KINDS, **FORCES}[pick_by_share(rng, KIND_SHARES)]
+    kind = ALL_KINDS[pick_by_share(rng, KIND_SHARES)]
     if kind.name not in KINDS or (kind.name == "white" and rng.random() < FORCES_SHARE):
         return kind, forces_text(rng, kind)
     if kind.name in UNREAD_SYMBOLS and rng.random() < UNREAD:
