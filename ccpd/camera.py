@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ccpd.textures import cloud, grain
+from ccpd.textures import cloud, grain, pick_by_share
 from platekit.opencv import cv2
 
 # Every photo of CCPD but the green plates' was JPEG of this quality once: the coefficients of their blocks lie on five
@@ -15,6 +15,10 @@ from platekit.opencv import cv2
 CCPD_QUALITY = 10
 MOVED_BLURS = 0.65  # share of the blurs of training photos like CCPD's that are the camera's motion
 LINEAR_BLURS = 0.5  # share of the blurs in training that mix light and not numbers
+# How bright the scene is at night, as a share of the plate, which throws back the light of headlamps and flashes.
+SCENE_TO_PLATE = (0.12, 0.4)
+# Of lamps at night, BGR, with how often: street lamps of sodium and of other kinds, headlamps, tail-lamps.
+LAMPS = {(90, 180, 255): 0.35, (190, 230, 255): 0.2, (255, 250, 240): 0.3, (50, 50, 255): 0.15}
 LINEAR = ((np.arange(256) / 255) ** 2).astype(np.float32)  # light of each number; sRGB's curve is hardly steeper
 
 
@@ -81,6 +85,47 @@ def glare(picture: np.ndarray, rng: np.random.Generator, count: int) -> None:
     cv2.add(picture, cv2.convertScaleAbs(cv2.merge([light * float(t) for t in tint])), dst=picture)
 
 
+def lamps(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> None:
+    """Lamps of a street at night with their halos, in place; none by the plate at ``corners`` (4, 2), to hide it."""
+    height, width = picture.shape[:2]
+    shrink = max(1.0, width / 90)
+    light = np.zeros((max(4, round(height / shrink)), max(4, round(width / shrink)), 3), np.float32)
+    low, high = corners.min(axis=0) / shrink, corners.max(axis=0) / shrink
+    margin = 6 + 0.3 * (high[0] - low[0])
+    for _ in range(int(rng.integers(2, 9))):
+        spot = rng.uniform((0, 0), (light.shape[1], 0.7 * light.shape[0]))
+        colour = np.multiply(pick_by_share(rng, LAMPS), rng.uniform(0.6, 1.5))
+        radius = rng.uniform(0.4, 2.2)
+        if ((low - margin < spot) & (spot < high + margin)).all():
+            continue
+        cv2.circle(light, (round(spot[0] * 16), round(spot[1] * 16)), round(radius * 16), colour.tolist(), -1,
+                   cv2.LINE_8, 4)
+    light = cv2.GaussianBlur(light, (0, 0), 0.6) + 3.0 * cv2.GaussianBlur(light, (0, 0), rng.uniform(3, 8))
+    light = cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR)
+    cv2.add(picture, cv2.convertScaleAbs(light), dst=picture)
+
+
+def nightfall(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator, bare: bool = False) -> None:
+    """Night, in place: the plate at ``corners`` (4, 2) stays as bright as it is, lit by headlamps or a flash; what is
+    about it gets some of their light, all else that of street lamps (see ``SCENE_TO_PLATE``). ``bare``: no plate is
+    there to throw light back.
+    """
+    height, width = picture.shape[:2]
+    y, x = np.mgrid[0:height:29j, 0:width:18j].astype(np.float32)
+    centre, reach = corners.mean(axis=0), np.ptp(corners[:, 0]) * rng.uniform(0.8, 2.5)
+    pool = rng.uniform(0.0, 0.35) * np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * reach**2))
+    warm = rng.uniform((0.45, 0.75, 1.0), (0.95, 0.97, 1.05)).astype(np.float32)  # BGR: of the street lamps
+    field = (rng.uniform(*SCENE_TO_PLATE) * warm + pool[:, :, None]).astype(np.float32)
+    field = cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR)
+    if not bare:
+        plate = np.zeros((height, width), np.float32)
+        cv2.fillConvexPoly(plate, np.round(corners * 16).astype(np.int32), 1.0, cv2.LINE_8, 4)
+        plate = cv2.GaussianBlur(plate, (0, 0), 0.7)
+        field = cv2.blendLinear(np.ones_like(field), field, plate, 1.0 - plate)
+    cv2.multiply(picture, field, dst=picture, dtype=cv2.CV_8U)
+    lamps(picture, corners, rng)
+
+
 def rain(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Streaks, drops on the lens and a grey veil."""
     height, width = picture.shape[:2]
@@ -125,10 +170,10 @@ def fog(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return cv2.blendLinear(picture, np.full_like(picture, int(rng.integers(150, 225))), 1.0 - veil, veil)
 
 
-def develop(picture: np.ndarray, rng: np.random.Generator, harsh: float = 0.9) -> np.ndarray:
+def develop(picture: np.ndarray, rng: np.random.Generator, harsh: float = 0.9, green: float = 0.3) -> np.ndarray:
     """A telephone's colours: tone curve, cast, saturation, crushed shadows that turn green as often seen in CCPD.
 
-    ``harsh`` is the strongest contrast to draw.
+    ``harsh`` is the strongest contrast to draw, ``green`` the share of photos with green shadows.
     """
     steps = np.linspace(0, 1, 256)
     contrast = rng.uniform(-0.1, harsh)
@@ -137,7 +182,7 @@ def develop(picture: np.ndarray, rng: np.random.Generator, harsh: float = 0.9) -
     warm = rng.normal(0.0, 0.045)  # white balance errs along blue and red
     cast = np.array([1.0 - warm, 1.0, 1.0 + warm]) * rng.normal(1.0, 0.012, 3)
     table = np.stack([curve * c for c in cast], 1)
-    if rng.random() < 0.3:
+    if rng.random() < green:
         shadow = (1 - steps) ** 4 * steps * rng.uniform(0.0, 1.2)
         table[:, 1] += 0.5 * shadow
         table[:, (0, 2)] -= shadow[:, None]

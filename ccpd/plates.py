@@ -25,11 +25,6 @@ EMPTY_HOLES = 0.1, 0.4  # share of the upper and of the lower holes that no scre
 DOTS = 0.9, 1.15  # least and largest diameter of dots over the standard's
 BLACK_DOTS = 0.5  # share of the dots between red symbols, or behind them, that are as dark as the other symbols
 COVERED = 0.05  # share of plates with something in front of them
-COVERED_AREA = 0.12  # the largest share of a plate that is hidden
-COVERED_INK = 4.0  # how far it reaches over symbols, less than half of a stroke
-# What is in front of plates, BGR: rubber and shoes, steel, mud, leaves, trousers, rust.
-IN_FRONT = ((25, 25, 28), (70, 70, 72), (150, 152, 155), (60, 85, 110), (50, 110, 75), (105, 70, 50), (45, 70, 120))
-COVERED = 0.05  # share of plates with something in front of them
 COVERED_AREA = 0.12  # the most of a plate that it hides
 COVERED_INK = 4.0  # how far it reaches over symbols: less than half of a stroke, so that L has its foot still
 # What is in front of plates, BGR: rubber, steel, chrome, mud, leaves, trousers, rust.
@@ -304,8 +299,8 @@ def cover_plate(plate: np.ndarray, kind: PlateKind, rng: np.random.Generator) ->
         ends = np.round((np.multiply(points, scale) - 0.5) * 16).astype(np.int32)
         cv2.polylines(layer, [ends], False, 255, max(1, int(2 * radius * scale)), cv2.LINE_AA, 4)
     colour = np.multiply(IN_FRONT[int(rng.integers(len(IN_FRONT)))], rng.uniform(0.7, 1.3))
-    thing = cv2.multiply(_patch((height, width), int(rng.integers(8))), (*colour, 0.0), dtype=cv2.CV_8U)
-    cv2.copyTo(thing, cv2.compare(layer, 127, cv2.CMP_GT), plate)
+    hidden = layer > 127
+    plate[hidden] = np.minimum(_patch((height, width), int(rng.integers(8)))[hidden] * colour, 255)
 
 
 def _in_front(kind: PlateKind, rng: np.random.Generator) -> list[tuple[np.ndarray, float]]:

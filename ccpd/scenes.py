@@ -26,6 +26,8 @@ from platekit.corners import box_corners, edges
 from platekit.opencv import cv2
 
 KIND_SHARES = {"blue": 0.86, "yellow": 0.08, "white": 0.03, "black": 0.03}
+NIGHTS = {"ccpd_db": 0.3, "ccpd_challenge": 0.2}  # share of photos taken at night, and of the other subsets'
+OTHER_NIGHTS = 0.08
 # Pixels per mm at which plates are drawn; few, so that glyphs are reused.
 PLATE_SCALES = (0.2, 0.3, 0.45, 0.65, 0.9, 1.3)
 
@@ -54,10 +56,11 @@ def render_photo(subset: str, renderer: PlateRenderer, rng: np.random.Generator,
     kind, text = plate or random_plate(subset, kinds, rng)
     if kind.size_mm != KINDS["blue"].size_mm:  # poses are those of blue plates
         pose = replace(pose, corners=_inside(corners_of_kind(pose.corners, kind)))
+    night = bool(rng.random() < NIGHTS.get(subset, OTHER_NIGHTS))
     shape = random_shape(rng)
     layout = layout_of(pose, kind, shape, rng)
 
-    photo = surroundings(layout, shape, rng)
+    photo = surroundings(layout, shape, night, rng)
     _car(photo, layout, shape, kind, bare, rng)
     quad = enlarge(pose.corners, 1.25)
     if rng.random() < {"ccpd_fn": 0.4, "ccpd_tilt": 0.35, "ccpd_challenge": 0.35}.get(subset, 0.12):
@@ -66,20 +69,26 @@ def render_photo(subset: str, renderer: PlateRenderer, rng: np.random.Generator,
     level = rng.normal(119, 14) * min(1.0, 0.45 + 0.55 * pose.brightness / 90)
     if bright:
         level = rng.uniform(125, 215)
+    if night:  # falls below
+        level = pose.brightness
     photo = camera.expose(photo, level / max(20.0, float(photo[::8, ::8].mean())))
     if not bare:
         drawn = renderer.render(text, kind, rng, plate_scale(layout.pixels_per_mm))
         tone = tone_of(drawn, kind)
         mount_plate(photo, pose.corners, drawn, plate_mask(drawn, kind), in_light_of(pose.brightness, tone), rng)
-    photo = _light_and_weather(photo, subset, dark, rng)
-    photo = camera.develop(photo, rng, harsh=0.15 if dark else 0.9)
+    photo = _light_and_weather(photo, subset, dark, night, rng)
+    if night:  # after the weather, which is as dark as the scene
+        camera.nightfall(photo, pose.corners, rng, bare)
+    photo = camera.develop(photo, rng, harsh=0.15 if dark or night else 0.9, green=0.0 if night else 0.3)
     if not bare:  # weather and development changed the exposure of the plate
         x1, y1, x2, y2 = (round(value) for value in pose.box)
         brightness = in_light_of(pose.brightness, tone_of_box(tone, pose.corners))
         photo = camera.expose(photo, np.clip(brightness / max(4.0, float(photo[y1:y2, x1:x2].mean())), 0.6, 1.6))
     photo = _focus(photo, pose, subset, rng)
     blurred = pose.blurriness < 10
-    noise = abs(rng.normal(0, 0.7 if blurred else 3.0)) + (rng.uniform(1, 12) if dark and not blurred else 0.0)
+    noise = abs(rng.normal(0, 0.7 if blurred else 3.0))
+    if (dark or night) and not blurred:
+        noise += rng.uniform(1, 12)
     photo = camera.sensor(photo, rng, noise, sharpen=not blurred)
 
     corners = pose.corners
@@ -181,12 +190,12 @@ def mount_plate(photo: np.ndarray, corners: np.ndarray, plate: np.ndarray, mask:
     if rng.random() < 0.6:
         camera.uneven_light(plate, rng, rng.uniform(0.05, 0.3))
     if rng.random() < 0.08:  # a mirrored window or lamp
-        mask = np.zeros((height, width), np.float32)
+        streak = np.zeros((height, width), np.float32)
         x = rng.uniform(0, width)
-        cv2.line(mask, (int(x), 0), (int(x + rng.normal(0, 0.4 * height)), height), 1.0,
+        cv2.line(streak, (int(x), 0), (int(x + rng.normal(0, 0.4 * height)), height), 1.0,
                  max(1, int(rng.uniform(0.1, 0.7) * height)))
-        mask = cv2.GaussianBlur(mask, (0, 0), max(0.6, height / 12)) * rng.uniform(40, 150)
-        cv2.add(plate, cv2.merge((mask, mask, mask)), dst=plate, dtype=cv2.CV_8U)
+        streak = cv2.GaussianBlur(streak, (0, 0), max(0.6, height / 12)) * rng.uniform(40, 150)
+        cv2.add(plate, cv2.merge((streak, streak, streak)), dst=plate, dtype=cv2.CV_8U)
     plate = camera.expose(plate, np.clip(brightness / max(8.0, float(plate.mean())), 0.06, 3.0))
     if brightness > 170:  # overexposure also lifts what is dark
         veil = int(min(140, (brightness - 170) * 1.4))
@@ -205,13 +214,14 @@ def mount_plate(photo: np.ndarray, corners: np.ndarray, plate: np.ndarray, mask:
 # What happens to it.
 
 
-def _light_and_weather(photo: np.ndarray, subset: str, dark: bool, rng: np.random.Generator) -> np.ndarray:
+def _light_and_weather(photo: np.ndarray, subset: str, dark: bool, night: bool,
+                       rng: np.random.Generator) -> np.ndarray:
     hard = subset in ("ccpd_challenge", "ccpd_db")
     if rng.random() < (0.3 if hard else 0.15):
         camera.cast_shadow(photo, rng)
     if rng.random() < (0.7 if hard else 0.35):
         camera.uneven_light(photo, rng, rng.uniform(0.1, 0.9 if hard else 0.45))
-    if rng.random() < (0.35 if dark or hard else 0.04):
+    if not night and rng.random() < (0.35 if dark or hard else 0.04):  # the night has lamps of its own
         camera.glare(photo, rng, int(rng.integers(1, 4)))
     if subset == "ccpd_weather" or (subset == "ccpd_challenge" and rng.random() < 0.3):
         photo = (camera.rain, camera.snow, camera.fog)[int(rng.choice(3, p=(0.55, 0.2, 0.25)))](photo, rng)

@@ -16,8 +16,8 @@ CANVAS = 980, 700  # height and width of the street, at half the photo's size: e
 ABOVE = 200  # its rows above the photo's upper edge
 
 
-def surroundings(layout: Layout, shape: CarShape, rng: np.random.Generator) -> np.ndarray:
-    """Pavement, the street behind it, and the shadow below the car."""
+def surroundings(layout: Layout, shape: CarShape, night: bool, rng: np.random.Generator) -> np.ndarray:
+    """Pavement, the street behind it, at ``night`` with a dark sky and lit windows, and the shadow below the car."""
     millimetres = float(np.clip(2.2 / layout.pixels_per_mm, 2.2, 8.0))  # a pixel of the tile
     tile = ground(GROUND_TILE, rng)
     _paint_road(tile, millimetres, rng)
@@ -41,7 +41,7 @@ def surroundings(layout: Layout, shape: CarShape, rng: np.random.Generator) -> n
         edge = layout.turn(np.array([[-reach, row], [WIDTH + reach, row], [WIDTH + reach, -reach], [-reach, -reach]]))
         mask = draw_mask(edge, 2)
         if mask.any():
-            cv2.copyTo(_street(layout, row, rng), (mask * 255).astype(np.uint8), photo)
+            cv2.copyTo(_street(layout, row, night, rng), (mask * 255).astype(np.uint8), photo)
     w = shape.half_width
     below = np.array(
         [(-w, shape.bottom - 200), (w, shape.bottom - 200), (w, shape.road + 40),
@@ -88,12 +88,14 @@ def _paint_road(tile: np.ndarray, millimetres: float, rng: np.random.Generator) 
             cv2.ellipse(tile, (int(x * size), int(y * size)), axes, part * 360, 0, 360, tone, -1, cv2.LINE_AA)
 
 
-def _street(layout: Layout, row: float, rng: np.random.Generator) -> np.ndarray:
+def _street(layout: Layout, row: float, night: bool, rng: np.random.Generator) -> np.ndarray:
     """What stands behind the car: walls, shops with signs, hedges, trees, sky, other cars; its foot at ``row``."""
     height, width = CANVAS
     foot = int(np.clip(row / 2 + ABOVE, 20, height))
     canvas = np.zeros((height, width, 3), np.uint8)
     sky = np.array([rng.uniform(150, 255), rng.uniform(150, 240), rng.uniform(140, 235)])
+    if night:
+        sky *= rng.uniform(0.05, 0.3)
     canvas[:] = (sky * np.linspace(1.0, 0.85, height)[:, None]).astype(np.uint8)[:, None]
     unit = max(0.02, 500.0 / (layout.distance + 3000))  # pixels per mm at the street's distance, half size
     kind = rng.random()
@@ -105,7 +107,7 @@ def _street(layout: Layout, row: float, rng: np.random.Generator) -> np.ndarray:
             part = canvas[top:foot, x:x + wide]
             if part.size:
                 part[:] = surface(part.shape[0], part.shape[1], random_colour(rng, (0, 0.14), (0.3, 0.85)), 0.06, rng)
-                _windows(part, unit, rng)
+                _windows(part, unit, night, rng)
             x += wide
             top = max(0, foot - int(rng.uniform(2500, 9000) * unit))
     elif kind < 0.75:  # trees and hedges
@@ -160,12 +162,14 @@ def _parked_cars(canvas: np.ndarray, foot: int, unit: float, rng: np.random.Gene
             cv2.circle(canvas, (int(x + part * wide), foot), max(1, int(300 * unit)), (20, 20, 20), -1, cv2.LINE_AA)
 
 
-def _windows(wall: np.ndarray, unit: float, rng: np.random.Generator) -> None:
+def _windows(wall: np.ndarray, unit: float, night: bool, rng: np.random.Generator) -> None:
+    """A wall's windows, in place, at ``night`` some of them lit."""
     pitch = max(12, int(rng.uniform(1500, 3500) * unit))
     tone = tuple(map(float, random_colour(rng, (0, 0.3), (0.1, 0.5))))
     for y in range(pitch // 4, wall.shape[0], pitch):
         for x in range(pitch // 4, wall.shape[1], pitch):
-            cv2.rectangle(wall, (x, y), (x + pitch // 2, y + int(pitch * 0.6)), tone, -1)
+            pane = (150.0, 220.0, 255.0) if night and rng.random() < 0.25 else tone
+            cv2.rectangle(wall, (x, y), (x + pitch // 2, y + int(pitch * 0.6)), pane, -1)
             cv2.rectangle(wall, (x, y), (x + pitch // 2, y + int(pitch * 0.6)), (200, 200, 200), 1)
 
 

@@ -109,6 +109,13 @@ def pale(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> 
     return cv2.blendLinear(picture, np.full_like(picture, 235), 1 - plate, plate), None
 
 
+def night(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:
+    """At night: the scene dark, the plate lit by the headlamps of the car behind, among lamps, with noise."""
+    dark = picture.copy()
+    camera.nightfall(dark, corners, rng)
+    return cv2.add(dark, rng.normal(0, 8, picture.shape), dtype=cv2.CV_8U), None
+
+
 def turned(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> Changed:
     """By 20 degrees about the plate."""
     turn = cv2.getRotationMatrix2D(tuple(corners.mean(axis=0)), float(rng.choice((-20, 20))), 1.0)
@@ -153,6 +160,7 @@ CHANGES: dict[str, Change] = {
     "streak": streak,
     "reflection": reflection,
     "pale": pale,
+    "night": night,
     "turned": turned,
     "aslant": aslant,
     **{f"like_{subset.removeprefix('ccpd_')}": like(subset) for subset in POSES},

@@ -111,6 +111,16 @@ def test_the_annotation_ends_where_the_plate_does_and_begins_at_its_lower_right_
         assert np.linalg.norm(np.subtract(annotation.vertices, marked), axis=1).argmin() == vertex
 
 
+def test_a_lamp_mirrored_in_a_plate_leaves_it_whole():
+    photo, plate = np.zeros((200, 300, 3), np.uint8), np.full((140, 220, 3), 100, np.uint8)
+    mount_plate(photo, box_corners((40, 30, 260, 170)).astype(float), plate, np.ones((140, 220), np.float32), 100,
+                np.random.default_rng(next(seed for seed in range(99)
+                                           if np.random.default_rng(seed).random(2)[1] < 0.08 <
+                                           0.6 < np.random.default_rng(seed).random())))
+    inside = photo[35:165, 45:255]
+    assert inside.min() > 40 and inside.max() > 1.2 * np.median(inside)
+
+
 def test_at_a_plates_rounded_corners_the_car_shows():
     photo, plate = np.full((200, 300, 3), (0, 90, 0), np.uint8), np.full((140, 220, 3), 200, np.uint8)
     corners = box_corners((40, 30, 260, 170)).astype(float)

@@ -560,9 +560,9 @@ def test_at_a_drawn_plates_rounded_corners_its_surroundings_show(monkeypatch):
     monkeypatch.setattr(augment, "random_background", lambda pictures, rng: np.zeros((24, 94, 3), np.uint8))
     monkeypatch.setattr(augment, "nearly_straight_pose", lambda rng, error: whole)
     monkeypatch.setattr(augment, "random_pose", lambda rng: whole)
-    monkeypatch.setattr(augment, "degrade", lambda crop, rng, tone: crop)
+    monkeypatch.setattr(augment, "degrade", lambda crop, rng, tone, grey: crop)
     rendered = RenderedPlates([(renderer, 1.0)], Alphabet())
-    crop, _, _ = rendered.view_of(KINDS["blue"], "皖A12345", np.random.default_rng(0), as_rows=False)
+    crop, _, _ = rendered.view_of(KINDS["blue"], "皖A12345", np.random.default_rng(0), for_colour=True)
     assert crop[[0, 0, -1, -1], [0, -1, 0, -1]].max() < 120 and crop[2:-2, 2:-2].min() == 200
     assert crop[0, 4:-4].min() > 150 and crop[4:-4, 0].min() > 150
 

@@ -82,8 +82,8 @@ def warp(picture: np.ndarray, source: np.ndarray, target: np.ndarray, background
     if background is not None:
         height, width = picture.shape[:2]
         mask = np.ones((height, width), np.float32) if mask is None else cv2.resize(mask, (width, height))
-        inside = cv2.compare(cv2.warpPerspective(mask, matrix, size, flags=cv2.INTER_NEAREST), 0.5, cv2.CMP_GT)
-        large = cv2.copyTo(large, inside, cv2.resize(background, size, interpolation=cv2.INTER_LINEAR))
+        inside = cv2.warpPerspective(mask, matrix, size, flags=cv2.INTER_NEAREST) > 0.5
+        large = cv2.copyTo(large, inside.astype(np.uint8), cv2.resize(background, size, interpolation=cv2.INTER_LINEAR))
     return cv2.resize(large, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
 
 
