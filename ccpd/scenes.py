@@ -93,10 +93,27 @@ def render_photo(subset: str, renderer: PlateRenderer, rng: np.random.Generator,
 
     corners = pose.corners
     if size != PHOTO_SIZE:
-        factor = np.array(size) / PHOTO_SIZE
-        photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
-        corners = (corners + 0.5) * factor - 0.5
+        photo, corners = fit_to(photo, corners, size)
     return photo, None if bare else annotate(photo, corners, text)
+
+
+def fit_to(photo: np.ndarray, corners: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The photo and a plate's corners (4, 2) in a picture of ``size`` (width, height), undistorted.
+
+    The photo fills the picture and is cut above and below or at the sides, the plate in the middle as far as can be.
+    Where the plate would not fit in, the photo is made smaller, and its border goes on.
+    """
+    wanted, whole = np.array(size), np.array(photo.shape[1::-1])
+    scale = min((wanted / whole).max(), (wanted / (np.ptp(corners, axis=0) + 4)).min())
+    scaled = np.maximum(np.round(whole * scale).astype(int), 1)
+    photo = cv2.resize(photo, scaled.tolist(), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    corners = (corners + 0.5) * (scaled / whole) - 0.5
+    room = scaled - wanted
+    start = np.round(corners.mean(axis=0) - wanted / 2).astype(int).clip(np.minimum(room, 0), np.maximum(room, 0))
+    (left, top), (right, bottom) = (-start).clip(0), (start - room).clip(0)
+    photo = cv2.copyMakeBorder(photo, top, bottom, left, right, cv2.BORDER_REPLICATE)
+    x, y = start.clip(0)
+    return np.ascontiguousarray(photo[y:y + size[1], x:x + size[0]]), corners - start
 
 
 def annotate(photo: np.ndarray, corners: np.ndarray, text: str) -> Annotation:

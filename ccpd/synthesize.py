@@ -34,8 +34,9 @@ from platekit.errors import UserError, run_script
 from platekit.files import file_fingerprint, fingerprint, write_bytes, write_text
 from platekit.opencv import cv2
 
-DRAWING = ("camera", "cars", "geometry", "layout", "plate_kinds", "plate_numbers", "plates", "scenes", "street",
-           "symbols", "textures", "tones")  # modules
+DRAWING = tuple(f"ccpd.{name}" for name in (
+    "annotation", "camera", "cars", "dataset", "geometry", "layout", "plate_kinds", "plate_numbers", "plates", "scenes",
+    "street", "symbols", "textures", "tones")) + ("platekit.corners",)  # modules that decide what photos show
 INDEX = "index.json"  # in each subset folder: which photo number became which file
 
 
@@ -65,8 +66,7 @@ def synthesize(out: Path, subset: str, count: int, seed: int = 0, glyphs: Path |
     Raises UserError when the folder holds photos of another seed, kind or size, or cannot be written.
     """
     folder = out / subset
-    settings = {"seed": seed, "kinds": kinds, "size": list(size), "glyphs": glyphs and str(glyphs),
-                "drawn by": drawn_by(glyphs)}
+    settings = {"seed": seed, "kinds": kinds, "size": list(size), "drawn by": drawn_by(glyphs)}
     index = _read_index(folder, settings)
     missing = [i for i in range(count) if not (str(i) in index and (folder / index[str(i)]).is_file())]
     if not missing:
@@ -91,8 +91,8 @@ def synthesize(out: Path, subset: str, count: int, seed: int = 0, glyphs: Path |
 
 def drawn_by(glyphs: Path | None) -> str:
     """Differs when the generator does, or the pictures of the typeface."""
-    here = Path(__file__).parent
-    files = [*(here / f"{name}.py" for name in DRAWING), TABLES]
+    root = Path(__file__).parents[1]
+    files = [*(root / f"{name.replace('.', '/')}.py" for name in DRAWING), TABLES]
     files += sorted(glyphs.iterdir()) if glyphs and glyphs.is_dir() else []
     return fingerprint(*(path.name + file_fingerprint(path) for path in files if path.is_file()))
 
@@ -136,7 +136,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that draw")
     add_seed(parser, "same seed, same photos")
     parser.add_argument("-size", "--size", type=int, nargs=2, default=PHOTO_SIZE, metavar=("WIDTH", "HEIGHT"),
-                        help="size of a photo")
+                        help="size of a photo, which shows more or less of the scene where its shape is another")
     args = parser.parse_args(arguments)
     if min(args.count, args.workers) < 1 or min(args.size) < 64:
         raise UserError("--count and --workers must be at least 1 and --size at least 64 64")

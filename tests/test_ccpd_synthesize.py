@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +19,12 @@ from ccpd.geometry import sample_pose
 from ccpd.layout import corners_of_kind
 from ccpd.plate_kinds import KINDS
 from ccpd.plates import PlateRenderer, plate_mask
-from ccpd.scenes import _inside, annotate, mount_plate, render_photo
-from ccpd.synthesize import main, photo_file, synthesize
-from platekit.corners import box_corners, is_convex
+from ccpd.scenes import _inside, annotate, fit_to, mount_plate, render_photo
+from ccpd.synthesize import DRAWING, main, photo_file, synthesize
+from platekit.corners import bounding_box, box_corners, is_convex
 from platekit.errors import UserError
 from platekit.images import read_image
+from platekit.opencv import cv2
 from tests.conftest import make_picture, put_picture
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,9 +86,34 @@ def test_what_another_generator_drew_is_not_gone_on_with(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="another --out"):
         main([*run, "--count", "3"])
     (glyphs / "140_A.jpg").unlink()
-    monkeypatch.setattr("ccpd.synthesize.DRAWING", ("plates",))
+    monkeypatch.setattr("ccpd.synthesize.DRAWING", ("ccpd.plates",))
     with pytest.raises(UserError, match="another --out"):
         main([*run, "--count", "3"])
+
+
+def test_the_same_glyphs_elsewhere_are_gone_on_with(tmp_path):
+    put_picture(tmp_path / "glyphs" / "140_B.jpg", make_picture(30, 20))
+    run = ["--out", str(tmp_path / "out"), "--subsets", "ccpd_np", "--glyphs"]
+    main([*run, str(tmp_path / "glyphs"), "--count", "1"])
+    main([*run, str(shutil.copytree(tmp_path / "glyphs", tmp_path / "copy")), "--count", "2"])
+    assert len(list((tmp_path / "out" / "ccpd_np").glob("*.jpg"))) == 2
+
+
+def test_all_modules_that_decide_what_photos_show_are_known():
+    seen: set[str] = set()
+
+    def visit(name: str) -> None:
+        path = ROOT / f"{name.replace('.', '/')}.py"
+        if name in seen or not path.is_file():
+            return
+        seen.add(name)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for module in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                    visit(module)
+
+    visit("ccpd.scenes")
+    assert set(DRAWING) == seen - {f"platekit.{name}" for name in ("errors", "files", "opencv", "paths")}
 
 
 def test_a_folder_of_somebody_elses_photos_is_left_alone(tmp_path):
@@ -217,6 +245,21 @@ def test_other_sizes_carry_the_annotation_along():
     full, whole = render_photo("ccpd_base", PlateRenderer(), np.random.default_rng(1))
     assert photo.shape == (580, 360, 3) and full.shape == (1160, 720, 3)
     assert np.allclose(np.array(annotation.box) * 2, whole.box, atol=2)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (1920, 1080), (64, 64), (400, 90), (360, 580)])
+@pytest.mark.parametrize("subset", ["ccpd_base", "ccpd_rotate"])
+def test_photos_of_any_shape_show_the_plate_whole_and_undistorted(size, subset):
+    corners = sample_pose(subset, np.random.default_rng(4)).corners
+    photo = np.zeros((1160, 720, 3), np.uint8)
+    cv2.fillConvexPoly(photo, np.round(corners).astype(np.int32), (0, 0, 255))
+    fitted, moved = fit_to(photo, corners, size)
+    assert fitted.shape == (*size[::-1], 3)
+    assert moved.min() > -0.5 and (moved.max(axis=0) < np.array(size) - 0.5).all()
+    scale = np.ptp(moved, axis=0) / np.ptp(corners, axis=0)
+    assert scale[0] == pytest.approx(scale[1], rel=0.02)
+    y, x = np.nonzero(fitted[..., 2] > 127)
+    np.testing.assert_allclose((x.min(), y.min(), x.max(), y.max()), bounding_box(moved), atol=1.5 + scale[0])
 
 
 @pytest.mark.parametrize("start", [["ccpd/synthesize.py"], ["-m", "ccpd.synthesize"]])

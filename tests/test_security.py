@@ -181,7 +181,7 @@ def test_an_index_of_the_generator_names_files_of_its_folder_only(call, tmp_path
     (tmp_path / "outside.jpg").write_bytes(b"x")
     folder = tmp_path / "ccpd_np"
     folder.mkdir()
-    settings = {"seed": 0, "kinds": None, "size": [240, 388], "glyphs": None, "drawn by": synthesize.drawn_by(None)}
+    settings = {"seed": 0, "kinds": None, "size": [240, 388], "drawn by": synthesize.drawn_by(None)}
     (folder / "index.json").write_text(json.dumps({"settings": settings, "photos": {"0": name}}))
     with pytest.raises(UserError, match=r"index\.json"):
         synthesize.synthesize(tmp_path, "ccpd_np", 1, size=(240, 388))
@@ -209,8 +209,8 @@ def test_annotated_pictures_of_strange_names_stay_in_their_folder(call, tmp_path
     for name in ("..%2f..%2fx.jpg", "...jpg", "~.jpg", "-rf .jpg", "a\nb.jpg", "C:\\windows\\x.jpg", "$(touch x).jpg"):
         put_picture(inputs / "deep" / "photo.jpg", make_picture(40, 80)).rename(inputs / "deep" / name)
     before = sorted(tmp_path.rglob("*"))
-    done = call(main, "--image", inputs, "--output", tmp_path / "out", "--json", tmp_path / "out.jsonl", "--device",
-                "cpu", cwd=tmp_path)
+    done = call(main, "--image", *sorted((inputs / "deep").iterdir()), "--output", tmp_path / "out",
+                "--json", tmp_path / "out.jsonl", "--device", "cpu", cwd=tmp_path)
     assert done.status == 0, done.err
     new = set(tmp_path.rglob("*")) - set(before) - {tmp_path / "out", tmp_path / "out.jsonl"}
     assert len([path for path in new if path.is_file()]) == 7
