@@ -247,6 +247,19 @@ def test_other_sizes_carry_the_annotation_along():
     assert np.allclose(np.array(annotation.box) * 2, whole.box, atol=2)
 
 
+@pytest.mark.parametrize("subset", ["ccpd_base", "ccpd_np"])
+def test_nights_are_dark_but_for_their_plates_and_lamps(subset, monkeypatch):
+    means = {}
+    for share in (0.0, 1.0):
+        monkeypatch.setattr("ccpd.scenes.OTHER_NIGHTS", share)
+        shown = [render_photo(subset, PlateRenderer(), np.random.default_rng(seed)) for seed in range(4)]
+        means[share] = np.mean([np.median(photo) for photo, _ in shown])
+        plates = [photo[y1:y2, x1:x2].mean() for photo, annotation in shown if annotation
+                  for x1, y1, x2, y2 in [annotation.box]]
+        assert not plates or np.mean(plates) > 80
+    assert means[1.0] < 0.6 * means[0.0]
+
+
 @pytest.mark.parametrize("size", [(640, 480), (1920, 1080), (64, 64), (400, 90), (360, 580)])
 @pytest.mark.parametrize("subset", ["ccpd_base", "ccpd_rotate"])
 def test_photos_of_any_shape_show_the_plate_whole_and_undistorted(size, subset):

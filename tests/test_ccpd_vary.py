@@ -48,8 +48,18 @@ def test_a_change_alters_the_plate_and_keeps_its_annotation(photo, change):
     assert (after.box != before.box) == moves
     again, other = (changed(photo, change, seed)[0] for seed in (1, 2))
     assert (again == picture).all()
-    if change in ("noise", "shadow", "streak", "reflection"):
+    if change in ("noise", "night", "shadow", "streak", "reflection"):
         assert (other != picture).any()
+
+
+def test_at_night_the_scene_is_dark_and_the_plate_is_not(photo):
+    plate = np.zeros(read_image(photo).shape[:2], np.uint8)
+    cv2.fillConvexPoly(plate, np.array(parse(photo).vertices, np.int32), 1)
+    inside, outside = cv2.erode(plate, np.ones((9, 9))) > 0, cv2.dilate(plate, np.ones((9, 9))) == 0
+    for seed in range(4):
+        picture, day = changed(photo, "night", seed)[0], read_image(photo)
+        assert abs(picture[inside].mean() / day[inside].mean() - 1) < 0.1
+        assert np.median(picture[outside]) < 0.7 * np.median(day[outside])
 
 
 def test_the_corners_move_with_the_plate(photo, monkeypatch):
