@@ -37,7 +37,6 @@ _SECRET = (
     r"credentials?|jwt|policy|hdnts|(?:api|access|stream|auth|secret)_?key|[_-]key|(?<![a-z])(?:key|sign))=)")
 
 
-
 class FrameSource:
     """The frames of a video, once: ``for number, frame in source``. Closed by ``close`` or by the end of a ``with``.
 
