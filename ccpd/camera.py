@@ -88,21 +88,21 @@ def glare(picture: np.ndarray, rng: np.random.Generator, count: int) -> None:
 def lamps(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator) -> None:
     """Lamps of a street at night with their halos, in place; none by the plate at ``corners`` (4, 2), to hide it."""
     height, width = picture.shape[:2]
-    shrink = max(1.0, width / 90)
+    shrink = max(1.0, width / 180)
     light = np.zeros((max(4, round(height / shrink)), max(4, round(width / shrink)), 3), np.float32)
     low, high = corners.min(axis=0) / shrink, corners.max(axis=0) / shrink
-    margin = 6 + 0.3 * (high[0] - low[0])
+    margin = 12 + 0.3 * (high[0] - low[0])
     for _ in range(int(rng.integers(2, 9))):
-        spot = rng.uniform((0, 0), (light.shape[1], 0.7 * light.shape[0]))
+        spot = rng.uniform((0, 0), (light.shape[1], 0.5 * light.shape[0]))
         colour = np.multiply(pick_by_share(rng, LAMPS), rng.uniform(0.6, 1.5))
-        radius = rng.uniform(0.4, 2.2)
+        radius = rng.uniform(0.8, 4.4)
         if ((low - margin < spot) & (spot < high + margin)).all():
             continue
         cv2.circle(light, (round(spot[0] * 16), round(spot[1] * 16)), round(radius * 16), colour.tolist(), -1,
                    cv2.LINE_8, 4)
-    light = cv2.GaussianBlur(light, (0, 0), 0.6) + 3.0 * cv2.GaussianBlur(light, (0, 0), rng.uniform(3, 8))
-    light = cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR)
-    cv2.add(picture, cv2.convertScaleAbs(light), dst=picture)
+    light = cv2.GaussianBlur(light, (0, 0), 0.8) + 3.0 * cv2.GaussianBlur(light, (0, 0), rng.uniform(6, 16))
+    light = cv2.resize(cv2.convertScaleAbs(light), (width, height), interpolation=cv2.INTER_LINEAR)
+    cv2.add(picture, light, dst=picture)
 
 
 def nightfall(picture: np.ndarray, corners: np.ndarray, rng: np.random.Generator, bare: bool = False) -> None:
