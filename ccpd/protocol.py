@@ -166,12 +166,16 @@ def summarise_subsets(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """Confidence against accuracy: for each bin its mean confidence, accuracy and count; ``error`` is their ECE."""
+    """Confidence against accuracy: for each bin its mean confidence, accuracy and count; ``error`` is their ECE.
+
+    ``left_out`` counts readings of something else than an annotated plate, whose right text nobody knows.
+    """
 
     confidence: list[float]
     accuracy: list[float]
     count: list[int]
     error: float
+    left_out: int = 0
 
 
 def calibrate(confidences: Sequence[float], right: Sequence[bool], bins: int = 10) -> Calibration:
@@ -189,4 +193,5 @@ def calibrate(confidences: Sequence[float], right: Sequence[bool], bins: int = 1
 def calibrate_readings(outcomes: Sequence[Outcome]) -> Calibration:
     """``calibrate`` on what was read of the annotated plates."""
     readings = [outcome for outcome in outcomes if outcome.read_at_plate]
-    return calibrate([outcome.confidence for outcome in readings], [outcome.read for outcome in readings])
+    calibration = calibrate([outcome.confidence for outcome in readings], [outcome.read for outcome in readings])
+    return dataclasses.replace(calibration, left_out=sum(bool(outcome.text) for outcome in outcomes) - len(readings))

@@ -81,5 +81,6 @@ def as_markdown(rows: dict[str, dict[str, Any]], calibration: Calibration, facts
         "were found, of another plate or of none;\nfalse plates: photos without a plate in which one was found. "
         "Times: median (95th percentile) a photo.\n\n"
         + (f"Expected calibration error of the confidence, of {sum(calibration.count)} readings: "
-           f"{calibration.error:.3f}\n" if calibration.count else "")
+           f"{calibration.error:.3f} (leaving out {calibration.left_out} of something else than the annotated plate)\n"
+           if calibration.count else "")
     )

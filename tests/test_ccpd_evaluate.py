@@ -106,7 +106,8 @@ def test_a_reading_counts_by_ccpds_rule_where_the_plate_is():
 
 def test_what_another_cars_plate_is_read_as_says_nothing_of_reading():
     other = outcome(text="皖B54321", iou=0.1, confidence=1.0)
-    assert calibrate_readings([outcome(), other]).count == [1]
+    calibration = calibrate_readings([outcome(), other, outcome(text=None, boxes=0)])
+    assert calibration.count == [1] and calibration.left_out == 1
     assert is_failure(other) and is_failure(outcome(iou=0.6)) and is_failure(outcome(plate=None)) and not is_failure(
         outcome(plate=None, boxes=0))
 
