@@ -27,7 +27,8 @@ SCRIPTS = [path for path in ("main.py", *(path.relative_to(ROOT).as_posix() for 
            if '\nif __name__ == "__main__":' in (ROOT / path).read_text("utf-8")]
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*(?![\w{-])", re.ASCII)
 OF_OTHERS = {"--always", "--data-binary", "--dirty", "--factory", "--help", "--index-url", "--nnodes",
-             "--nproc_per_node", "--shm-size", "--start-period", "--timeout-graceful-shutdown", "--unbuffered", "--upgrade"}
+             "--nproc_per_node", "--shm-size", "--start-period", "--timeout-graceful-shutdown", "--unbuffered",
+             "--upgrade"}
 
 
 class Asked(Exception):
